@@ -1,0 +1,273 @@
+//! Flags that several commands share, and what they come to.
+
+use clap::Args;
+
+use super::output::Output;
+use super::progress::Bars;
+use crate::consensus::Extractor;
+use crate::decision::Policy;
+use crate::engine::EngineOptions;
+use crate::error::{Error, Result};
+use crate::generation::{Draw, SamplingParams};
+use crate::hub::{self, ResolvedModel};
+use crate::manifest::DEFAULT_MODEL;
+use crate::model::{ComputeType, Device, LoadOptions};
+use crate::pipeline::{LoadedModel, Settings};
+use crate::prompt::{KvKeep, Mode, PromptOptions, Repetition};
+use crate::strategy::Strategy;
+use crate::uncertainty;
+
+/// Which model, and where it comes from.
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// A known name, a path, or user/repo[:QUANT or file][@revision]
+    #[arg(short, long, env = "CANDOR_MODEL", default_value = DEFAULT_MODEL)]
+    pub model: String,
+    #[command(flatten)]
+    pub source: SourceArgs,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+/// Whether the network may be used.
+#[derive(Debug, Args)]
+pub struct SourceArgs {
+    /// Never touch the network
+    #[arg(long)]
+    pub offline: bool,
+}
+
+/// Where to compute.
+#[derive(Debug, Args)]
+pub struct ComputeArgs {
+    /// auto, cpu, cuda:N or metal
+    #[arg(long, env = "CANDOR_DEVICE", default_value = "auto")]
+    pub device: Device,
+    /// Type of activations and dense weights: auto, f32, f16 or bf16
+    #[arg(long, default_value = "auto")]
+    pub dtype: ComputeType,
+    /// Threads to compute with; the physical cores where not given
+    #[arg(short, long, env = "CANDOR_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+}
+
+impl SourceArgs {
+    pub fn hub(&self) -> hub::Options {
+        let mut options = hub::Options::from_env();
+        options.offline |= self.offline;
+        options
+    }
+}
+
+impl ModelArgs {
+    /// Finds the model, fetching it where it has to be fetched.
+    pub fn resolve(&self, output: &Output) -> Result<ResolvedModel> {
+        hub::resolve(&self.model, &self.source.hub(), &mut Bars::new(output))
+    }
+
+    /// Finds and loads the model.
+    pub fn load(&self, output: &Output) -> Result<LoadedModel> {
+        if let Some(threads) = self.compute.threads {
+            crate::model::set_threads(threads.into());
+        }
+        let resolved = self.resolve(output)?;
+        let sha256 = match &resolved.sha256 {
+            Some(known) => Some(known.clone()),
+            None if resolved.path.is_file() => Some(hub::fingerprint(&resolved.path, &self.source.hub(), &mut Bars::new(output))?),
+            None => None,
+        };
+        LoadedModel::load(&resolved, sha256, LoadOptions { device: self.compute.device, dtype: self.compute.dtype })
+    }
+}
+
+/// How tokens are drawn. What is not given is the model card's choice.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sampling")]
+pub struct SamplingArgs {
+    /// Samples to draw from the prompt
+    #[arg(short = 'n', long = "samples", default_value_t = 8)]
+    pub samples: usize,
+    /// Divides the logits; 0 takes the most probable token
+    #[arg(long)]
+    pub temperature: Option<f32>,
+    /// Keep the smallest most probable set of tokens with this mass
+    #[arg(long)]
+    pub top_p: Option<f32>,
+    /// Keep the k most probable tokens; 0 keeps all
+    #[arg(long)]
+    pub top_k: Option<usize>,
+    /// Keep tokens with this share of the most probable one's probability
+    #[arg(long)]
+    pub min_p: Option<f32>,
+    /// Keep tokens within this many standard deviations of the largest logit
+    #[arg(long, value_name = "SIGMAS")]
+    pub top_n_sigma: Option<f32>,
+    /// Keep tokens whose surprisal is nearest the entropy, up to this mass
+    #[arg(long)]
+    pub typical_p: Option<f32>,
+    /// Divide the logits of tokens seen so far
+    #[arg(long)]
+    pub repetition_penalty: Option<f32>,
+    /// Subtract from the logits of tokens in the output
+    #[arg(long)]
+    pub presence_penalty: Option<f32>,
+    /// Subtract from the logits of tokens in the output, per occurrence
+    #[arg(long)]
+    pub frequency_penalty: Option<f32>,
+    /// Add BIAS to the logit of a token id; may be given several times
+    #[arg(long, value_name = "ID=BIAS", value_parser = logit_bias)]
+    pub logit_bias: Vec<(u32, f32)>,
+    /// How random points are made: independent, or stratified (spread evenly over the samples)
+    #[arg(long, default_value = "independent", value_parser = draw)]
+    pub draw: Draw,
+    /// Names the random stream: the same seed gives the same samples
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Tokens per sample at most
+    #[arg(long, default_value_t = 256)]
+    pub max_tokens: usize,
+    /// End a sample before this text; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+    /// Record this many most probable tokens per step, 0 to 20
+    #[arg(long, default_value_t = 0, value_name = "K")]
+    pub top_logprobs: usize,
+}
+
+impl SamplingArgs {
+    /// The parameters for a loaded model: flags over the model card over the defaults.
+    pub fn params(&self, loaded: &LoadedModel) -> SamplingParams {
+        let card = loaded.manifest.as_ref().map(|m| m.sampling.apply(SamplingParams::default())).unwrap_or_default();
+        SamplingParams {
+            n: self.samples,
+            temperature: self.temperature.unwrap_or(card.temperature),
+            top_p: self.top_p.unwrap_or(card.top_p),
+            top_k: self.top_k.unwrap_or(card.top_k),
+            min_p: self.min_p.unwrap_or(card.min_p),
+            top_n_sigma: self.top_n_sigma.unwrap_or(card.top_n_sigma),
+            typical_p: self.typical_p.unwrap_or(card.typical_p),
+            repetition_penalty: self.repetition_penalty.unwrap_or(card.repetition_penalty),
+            presence_penalty: self.presence_penalty.unwrap_or(card.presence_penalty),
+            frequency_penalty: self.frequency_penalty.unwrap_or(card.frequency_penalty),
+            logit_bias: self.logit_bias.clone(),
+            draw: self.draw,
+            seed: self.seed,
+            max_tokens: self.max_tokens,
+            stop: self.stop.clone(),
+            top_logprobs: self.top_logprobs,
+            ignore_eos: false,
+        }
+    }
+}
+
+fn logit_bias(text: &str) -> std::result::Result<(u32, f32), String> {
+    let parsed = text.split_once('=').and_then(|(id, bias)| Some((id.parse().ok()?, bias.parse().ok()?)));
+    parsed.ok_or_else(|| format!("`{text}` is not ID=BIAS, as in 1234=-5.0"))
+}
+
+fn draw(text: &str) -> std::result::Result<Draw, String> {
+    match text {
+        "independent" => Ok(Draw::Independent),
+        "stratified" => Ok(Draw::Stratified),
+        other => Err(format!("`{other}` is unknown; use independent or stratified")),
+    }
+}
+
+/// How messages become a prompt.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Prompt")]
+pub struct PromptArgs {
+    /// Instructions that come before the question
+    #[arg(short, long)]
+    pub system: Option<String>,
+    /// Say the question several times: off, x2, verbose, x3, pad, or a text with {query}
+    #[arg(long, default_value = "off")]
+    pub repeat: Repetition,
+    /// Which copies stay in the cache: all, or second (the last one)
+    #[arg(long, default_value = "all")]
+    pub kv_keep: KvKeep,
+    /// Send the text as it is, without a chat template: for base models
+    #[arg(long)]
+    pub raw: bool,
+    /// Tokens of prompt and output together; the model's own limit where not given
+    #[arg(short, long)]
+    pub context: Option<usize>,
+}
+
+impl PromptArgs {
+    pub fn options(&self) -> PromptOptions {
+        PromptOptions {
+            mode: if self.raw { Mode::Raw } else { Mode::Chat },
+            repetition: self.repeat.clone(),
+            kv_keep: self.kv_keep,
+            ..PromptOptions::default()
+        }
+    }
+}
+
+/// How an answer is read and when it is given.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Decision")]
+pub struct DecisionArgs {
+    /// What to sample: self-consistency (all samples vote) or greedy (one, the most probable)
+    #[arg(long, default_value = "self-consistency")]
+    pub strategy: Strategy,
+    /// How an answer is read from a text: auto, number, choice, boxed, short-answer or last-line
+    #[arg(long, default_value = "auto")]
+    pub extractor: Extractor,
+    /// The estimator whose score is reported as the uncertainty
+    #[arg(long, default_value = "discrete_semantic_entropy")]
+    pub estimator: String,
+    /// Answer only if this share of all samples agrees: an uncalibrated threshold
+    #[arg(long, default_value_t = 0.5, value_name = "SHARE")]
+    pub min_vote_share: f64,
+}
+
+/// All settings of a pipeline.
+pub fn settings(sampling: &SamplingArgs, prompt: &PromptArgs, decision: &DecisionArgs, loaded: &LoadedModel) -> Result<Settings> {
+    Ok(Settings {
+        params: sampling.params(loaded),
+        strategy: decision.strategy,
+        prompt: prompt.options(),
+        extractor: decision.extractor,
+        estimator: uncertainty::estimator(&decision.estimator)?,
+        policy: Policy::MinVoteShare { min_vote_share: decision.min_vote_share },
+    })
+}
+
+/// How the engine runs.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Engine")]
+pub struct EngineArgs {
+    /// Give every sample a row of its own instead of forking rows only where samples differ
+    #[arg(long)]
+    pub eager_forking: bool,
+    /// Megabytes of keys and values kept for later prompts
+    #[arg(long, default_value_t = 128, value_name = "MB")]
+    pub prefix_cache: usize,
+    /// Megabytes of keys and values that the samples may come to need
+    #[arg(long, default_value_t = 4096, value_name = "MB")]
+    pub kv_budget: usize,
+    /// Prompt tokens computed at once
+    #[arg(long, default_value_t = 256, value_name = "TOKENS")]
+    pub prefill_chunk: usize,
+}
+
+impl EngineArgs {
+    pub fn options(&self, context: Option<usize>) -> Result<EngineOptions> {
+        if self.prefill_chunk == 0 {
+            return Err(Error::usage("prefill-chunk is 0; it must be at least 1"));
+        }
+        if context == Some(0) {
+            return Err(Error::usage("context is 0; it must be at least 1"));
+        }
+        Ok(EngineOptions {
+            context,
+            prefill_chunk: self.prefill_chunk,
+            eager_forking: self.eager_forking,
+            prefix_cache_bytes: self.prefix_cache.saturating_mul(1 << 20),
+            kv_budget_bytes: self.kv_budget.saturating_mul(1 << 20),
+            end_tokens: Vec::new(),
+        })
+    }
+}

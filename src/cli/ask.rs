@@ -1,0 +1,177 @@
+//! `candor ask`: answer or abstain.
+
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::Value;
+
+use super::args::{DecisionArgs, EngineArgs, ModelArgs, PromptArgs, SamplingArgs, settings};
+use super::output::Output;
+use super::{Ended, explain};
+use crate::error::{Error, Result};
+use crate::generation::{Message, Role};
+use crate::pipeline::{Outcome, Pipeline};
+
+/// Longest prompt read from stdin, and longest line of an input file.
+const MAX_PROMPT_BYTES: u64 = 16 << 20;
+/// Questions of an input file that share a batch.
+const BATCH: usize = 16;
+
+/// Ask a model many times and get one honest verdict.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
+pub struct Ask {
+    /// The question; `-` or nothing reads it from stdin
+    #[arg(value_name = "PROMPT")]
+    prompt: Option<String>,
+    /// The question, as a flag
+    #[arg(short, long = "prompt", value_name = "PROMPT", conflicts_with = "prompt")]
+    prompt_flag: Option<String>,
+    /// Ask every line of a JSONL file: a string, {"prompt": ...} or {"messages": [...]}
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "prompt_flag"])]
+    input: Option<PathBuf>,
+    /// Print the whole outcome as JSON
+    #[arg(long)]
+    json: bool,
+    /// Print the outcome as one line of JSON per question
+    #[arg(long, conflicts_with = "json")]
+    jsonl: bool,
+    /// Show every sample coloured by entropy, where samples diverged, and what it cost
+    #[arg(long)]
+    explain: bool,
+    /// Include times in JSON; without them the same seed gives the same bytes
+    #[arg(long)]
+    timings: bool,
+    /// Exit with code 3 when abstaining
+    #[arg(long)]
+    exit_on_abstain: bool,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    prompting: PromptArgs,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    #[command(flatten)]
+    decision: DecisionArgs,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+impl Ask {
+    pub fn run(&self, output: &Output) -> Result<Ended> {
+        let questions = self.questions()?;
+        let loaded = self.model.load(output)?;
+        let settings = settings(&self.sampling, &self.prompting, &self.decision, &loaded)?;
+        let mut pipeline = Pipeline::new(&loaded, settings, self.engine.options(self.prompting.context)?)?;
+        drop(loaded);
+        let mut abstained = false;
+        let mut failure = None;
+        for batch in questions.chunks(BATCH) {
+            let messages: Vec<_> = batch.iter().map(|(_, messages)| messages.clone()).collect();
+            for ((line, messages), outcome) in batch.iter().zip(pipeline.answer_all(&messages)) {
+                match outcome {
+                    Ok(outcome) => {
+                        abstained |= !outcome.decision.is_answer();
+                        self.show(&outcome, messages, questions.len() > 1, output)?;
+                    }
+                    // With many questions one that cannot be asked does not stop the others.
+                    Err(error) => {
+                        if let Some(line) = line.filter(|_| questions.len() > 1) {
+                            output.warning(&format!("line {line}: {error}"));
+                        }
+                        failure = failure.or(Some(error));
+                    }
+                }
+            }
+        }
+        match failure {
+            Some(error) => Err(error),
+            None if abstained && self.exit_on_abstain => Ok(Ended::Abstained),
+            None => Ok(Ended::Well),
+        }
+    }
+
+    /// The questions with the line they stand on, where they come from a file.
+    fn questions(&self) -> Result<Vec<(Option<usize>, Vec<Message>)>> {
+        if let Some(path) = &self.input {
+            let text = read_bounded(&mut std::fs::File::open(path).map_err(|e| Error::io(path, e))?, path, 64 * MAX_PROMPT_BYTES)?;
+            let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+            let questions: Vec<_> = lines.map(|(i, line)| Ok((Some(i + 1), self.parse_line(line, i + 1, path)?))).collect::<Result<_>>()?;
+            return if questions.is_empty() {
+                Err(Error::invalid_file(path, "no question in it; give one JSON value per line"))
+            } else {
+                Ok(questions)
+            };
+        }
+        let text = match self.prompt.as_deref().or(self.prompt_flag.as_deref()) {
+            Some("-") | None => {
+                if std::io::stdin().is_terminal() {
+                    return Err(Error::usage("no question; give it as an argument, as in: candor ask \"What is the capital of France?\""));
+                }
+                read_bounded(&mut std::io::stdin().lock(), Path::new("<stdin>"), MAX_PROMPT_BYTES)?
+            }
+            Some(text) => text.to_owned(),
+        };
+        let text = text.trim_end_matches(['\n', '\r']);
+        if text.trim().is_empty() {
+            return Err(Error::usage("the question is empty; give it at least one word"));
+        }
+        Ok(vec![(None, self.with_system(vec![Message::user(text)]))])
+    }
+
+    fn with_system(&self, mut messages: Vec<Message>) -> Vec<Message> {
+        if let Some(system) = self.prompting.system.as_ref().filter(|_| messages.first().is_none_or(|m| m.role != Role::System)) {
+            messages.insert(0, Message::new(Role::System, system));
+        }
+        messages
+    }
+
+    fn parse_line(&self, line: &str, number: usize, path: &Path) -> Result<Vec<Message>> {
+        let bad = |reason: String| Error::invalid_file(path, format!("line {number}: {reason}"));
+        let value: Value = serde_json::from_str(line.trim_start_matches('\u{feff}')).map_err(|e| bad(format!("not JSON: {e}")))?;
+        let messages = match &value {
+            Value::String(prompt) => vec![Message::user(prompt)],
+            Value::Object(row) => match (row.get("prompt"), row.get("messages")) {
+                (Some(Value::String(prompt)), None) => vec![Message::user(prompt)],
+                (None, Some(messages)) => serde_json::from_value(messages.clone()).map_err(|e| bad(format!("messages: {e}")))?,
+                _ => return Err(bad("neither a string `prompt` nor a list `messages`; give exactly one of them".into())),
+            },
+            _ => return Err(bad("neither a string nor an object; give \"...\", {\"prompt\": ...} or {\"messages\": [...]}".into())),
+        };
+        if messages.is_empty() {
+            return Err(bad("messages is empty; give at least one".into()));
+        }
+        Ok(self.with_system(messages))
+    }
+
+    fn show(&self, outcome: &Outcome, messages: &[Message], many: bool, output: &Output) -> Result<()> {
+        if self.json || self.jsonl {
+            let outcome = if self.timings { outcome.clone() } else { outcome.clone().without_times() };
+            let text = if self.json { serde_json::to_string_pretty(&outcome) } else { serde_json::to_string(&outcome) };
+            let text = text.map_err(|e| Error::Backend(format!("the outcome is no JSON: {e}")))?;
+            return output.raw(format!("{text}\n").as_bytes());
+        }
+        if many && let Some(question) = messages.last() {
+            output.note(&explain::question(&question.content));
+        }
+        match &outcome.answer {
+            Some(answer) => output.answer(answer)?,
+            None => output.note(&explain::abstention(outcome)),
+        }
+        output.note(&explain::verdict(outcome, output));
+        if self.explain {
+            output.note(&explain::samples(outcome, output));
+        }
+        Ok(())
+    }
+}
+
+fn read_bounded(reader: &mut dyn Read, path: &Path, limit: u64) -> Result<String> {
+    let mut bytes = Vec::new();
+    reader.take(limit + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::Resources(format!("{}: more than {} MB of text; split it", path.display(), limit >> 20)));
+    }
+    String::from_utf8(bytes).map_err(|e| Error::invalid_file(path, format!("not UTF-8 at byte {}", e.utf8_error().valid_up_to())))
+}

@@ -1,0 +1,207 @@
+//! `candor bench`: prefill, decode and n-sample speed, and what lazy forking saves.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::args::ModelArgs;
+use super::output::Output;
+use crate::engine::{Engine, EngineOptions};
+use crate::error::{Error, Result};
+use crate::generation::{Generation, SamplingParams};
+use crate::machine;
+use crate::pipeline::{Identity, LoadedModel};
+use crate::prompt::{Prompt, PromptFormat, PromptOptions};
+use crate::{generation::Message, hub::human_bytes};
+
+/// Measure prefill, decode and n-sample speed.
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Repetitions; medians are shown
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    repeat: u16,
+    /// Tokens of the prefill measurement
+    #[arg(long, default_value_t = 512)]
+    prefill_tokens: usize,
+    /// Tokens of the single stream
+    #[arg(long, default_value_t = 128)]
+    decode_tokens: usize,
+    /// Numbers of samples that share a prompt
+    #[arg(long, value_delimiter = ',', default_value = "8,32")]
+    samples: Vec<usize>,
+    /// Tokens of the prompt that the samples share
+    #[arg(long, default_value_t = 256)]
+    shared_tokens: usize,
+    /// Tokens of each sample
+    #[arg(long, default_value_t = 64)]
+    sample_tokens: usize,
+    /// The question of the lazy-forking measurement
+    #[arg(long, default_value = "What is the capital of France? Answer with one word.")]
+    question: String,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+/// All figures of one run. Rates are tokens per second.
+#[derive(Debug, Serialize)]
+struct Report {
+    #[serde(flatten)]
+    identity: Identity,
+    version: &'static str,
+    cpu: String,
+    threads: usize,
+    repeat: u16,
+    load_ms: f64,
+    prefill: Rate,
+    decode: Rate,
+    samples: Vec<SampleRate>,
+    lazy_forking: Vec<Forking>,
+    peak_memory_bytes: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Rate {
+    tokens: usize,
+    tokens_per_second: f64,
+    time_to_first_token_ms: f64,
+}
+
+/// n samples of a shared prompt, every sample on its own row.
+#[derive(Debug, Serialize)]
+struct SampleRate {
+    n: usize,
+    tokens: usize,
+    tokens_per_second: f64,
+}
+
+/// One question with rows shared where samples agree.
+#[derive(Debug, Serialize)]
+struct Forking {
+    n: usize,
+    completion_tokens: usize,
+    forward_tokens: usize,
+    rows_per_token: f64,
+    milliseconds: f64,
+}
+
+impl Bench {
+    pub fn run(&self, output: &Output) -> Result<()> {
+        let start = Instant::now();
+        let loaded = self.model.load(output)?;
+        let load_ms = start.elapsed().as_secs_f64() * 1e3;
+        output.detail("measuring prefill");
+        let prefill = self.prefill(&loaded)?;
+        output.detail("measuring a single stream");
+        let decode = self.decode(&loaded)?;
+        let mut samples = Vec::new();
+        let mut lazy_forking = Vec::new();
+        for &n in &self.samples {
+            output.detail(&format!("measuring {n} samples"));
+            samples.push(self.shared(&loaded, n)?);
+            lazy_forking.extend(self.forking(&loaded, n)?);
+        }
+        let report = Report {
+            identity: loaded.identity.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            cpu: machine::cpu_name(),
+            threads: self.model.compute.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from),
+            repeat: self.repeat,
+            load_ms,
+            prefill,
+            decode,
+            samples,
+            lazy_forking,
+            peak_memory_bytes: machine::peak_memory(),
+        };
+        if self.json {
+            let text = serde_json::to_string_pretty(&report).map_err(|e| Error::Backend(e.to_string()))?;
+            return output.raw(format!("{text}\n").as_bytes());
+        }
+        self.print(&report, output)
+    }
+
+    fn print(&self, report: &Report, output: &Output) -> Result<()> {
+        let line = |name: String, value: String| output.answer(&format!("{name:<44}{value}"));
+        let rate = |rate: f64| format!("{rate:>8.1} tokens/s");
+        line(format!("{} {}", report.identity.model, report.identity.quantization), format!("{}, {} threads", report.cpu, report.threads))?;
+        line("load".into(), format!("{:>8.0} ms", report.load_ms))?;
+        line(format!("prefill of {} tokens", report.prefill.tokens), rate(report.prefill.tokens_per_second))?;
+        line("time to first token".into(), format!("{:>8.0} ms", report.prefill.time_to_first_token_ms))?;
+        line(format!("one sample of {} tokens", report.decode.tokens), rate(report.decode.tokens_per_second))?;
+        for s in &report.samples {
+            let what = format!("{} samples of {} tokens, prompt of {}", s.n, self.sample_tokens, self.shared_tokens);
+            line(what, rate(s.tokens_per_second))?;
+        }
+        for f in &report.lazy_forking {
+            let what = format!("{} samples of the question, rows shared", f.n);
+            line(what, format!("{:>8.2} rows per token drawn, {:.0} ms", f.rows_per_token, f.milliseconds))?;
+        }
+        line("peak memory".into(), report.peak_memory_bytes.map_or_else(|| "unknown".into(), |b| format!("{:>11}", human_bytes(b))))
+    }
+
+    /// A fresh engine: nothing is cached.
+    fn engine(loaded: &LoadedModel, eager_forking: bool) -> Result<Engine> {
+        let options =
+            EngineOptions { eager_forking, prefix_cache_bytes: 0, end_tokens: loaded.stop_tokens.clone(), ..EngineOptions::default() };
+        Engine::new(Arc::clone(&loaded.model), Arc::clone(&loaded.tokenizer), options)
+    }
+
+    fn run_tokens(loaded: &LoadedModel, prompt: usize, n: usize, max_tokens: usize) -> Result<Generation> {
+        let vocab = loaded.tokenizer.vocab_size() as u32;
+        // Which tokens they are does not matter to speed; these repeat after no less than a vocabulary.
+        let tokens = (0..prompt as u32).map(|i| i.wrapping_mul(2_654_435_761) % vocab).collect();
+        let params = SamplingParams { n, max_tokens, ignore_eos: true, ..SamplingParams::default() };
+        Self::engine(loaded, true)?.generate(Prompt::from_tokens(tokens), params)
+    }
+
+    /// The generation whose figure is the median.
+    fn median(&self, mut run: impl FnMut() -> Result<Generation>, figure: impl Fn(&Generation) -> f64) -> Result<Generation> {
+        let mut all: Vec<Generation> = (0..self.repeat).map(|_| run()).collect::<Result<_>>()?;
+        all.sort_by(|a, b| figure(a).total_cmp(&figure(b)));
+        Ok(all.swap_remove(usize::from(self.repeat) / 2))
+    }
+
+    fn prefill(&self, loaded: &LoadedModel) -> Result<Rate> {
+        let tokens = self.prefill_tokens;
+        let generation = self.median(|| Self::run_tokens(loaded, tokens, 1, 1), |g| g.cost.prefill_ms)?;
+        let ms = generation.cost.prefill_ms;
+        Ok(Rate { tokens, tokens_per_second: tokens as f64 / ms * 1e3, time_to_first_token_ms: ms })
+    }
+
+    fn decode(&self, loaded: &LoadedModel) -> Result<Rate> {
+        let tokens = self.decode_tokens;
+        let generation = self.median(|| Self::run_tokens(loaded, 16, 1, tokens + 1), |g| g.cost.decode_ms)?;
+        let cost = generation.cost;
+        Ok(Rate { tokens, tokens_per_second: tokens as f64 / cost.decode_ms * 1e3, time_to_first_token_ms: cost.prefill_ms })
+    }
+
+    fn shared(&self, loaded: &LoadedModel, n: usize) -> Result<SampleRate> {
+        let generation = self.median(|| Self::run_tokens(loaded, self.shared_tokens, n, self.sample_tokens + 1), |g| g.cost.decode_ms)?;
+        let tokens = n * self.sample_tokens;
+        Ok(SampleRate { n, tokens, tokens_per_second: tokens as f64 / generation.cost.decode_ms * 1e3 })
+    }
+
+    /// The question under the model card's sampling; `None` for a base model, which takes no questions.
+    fn forking(&self, loaded: &LoadedModel, n: usize) -> Result<Option<Forking>> {
+        if loaded.tokenizer.chat_template().is_none() {
+            return Ok(None);
+        }
+        let format = PromptFormat::new(Arc::clone(&loaded.tokenizer), PromptOptions::default())?;
+        let card = loaded.manifest.as_ref().map(|m| m.sampling.apply(SamplingParams::default())).unwrap_or_default();
+        let params = SamplingParams { n, max_tokens: self.sample_tokens, ..card };
+        let run = || Self::engine(loaded, false)?.generate(format.render(&[Message::user(&self.question)])?, params.clone());
+        let cost = self.median(run, |g| g.cost.prefill_ms + g.cost.decode_ms)?.cost;
+        Ok(Some(Forking {
+            n,
+            completion_tokens: cost.completion_tokens,
+            forward_tokens: cost.forward_tokens,
+            rows_per_token: cost.forward_tokens as f64 / cost.completion_tokens as f64,
+            milliseconds: cost.prefill_ms + cost.decode_ms,
+        }))
+    }
+}

@@ -1,0 +1,128 @@
+//! The human view of an outcome: the vote as bars, and on request the samples coloured by entropy, where they parted, and the cost.
+//!
+//! Pure functions from an outcome to text; everything that came from a model or a user is sanitised here.
+
+use std::fmt::Write;
+
+use super::chart::{self, Bar};
+use super::output::Output;
+use super::terminal::{self, sanitize};
+use crate::pipeline::{Outcome, Sample};
+
+/// Answers that get a bar of their own; the rest are counted together.
+const BARS: usize = 8;
+
+/// The question that the following lines are about.
+pub fn question(text: &str) -> String {
+    format!("\n> {}", one_line(text))
+}
+
+/// What is said in place of an answer.
+pub fn abstention(outcome: &Outcome) -> String {
+    let reason = outcome.decision.reason().map(ToString::to_string).unwrap_or_default();
+    format!("abstained: {}", sanitize(&reason))
+}
+
+/// The vote, the support, and what it is worth.
+pub fn verdict(outcome: &Outcome, output: &Output) -> String {
+    let vote = &outcome.vote;
+    let rest = vote.clusters.iter().skip(BARS);
+    let others = format!("({} other answers)", rest.len());
+    let mut rows: Vec<(&str, f64)> = vote.clusters.iter().take(BARS).map(|c| (c.answer.as_str(), c.weight)).collect();
+    rows.extend([
+        (others.as_str(), rest.map(|c| c.weight).sum()),
+        ("(no answer found)", vote.unparsed as f64),
+        ("(cut by --max-tokens)", vote.truncated as f64),
+        ("(failed)", vote.failed as f64),
+    ]);
+    rows.retain(|(_, weight)| *weight > 0.0);
+    let samples = vote.samples() as f64;
+    let bars: Vec<Bar<'_>> =
+        rows.iter().map(|&(label, weight)| Bar { label, share: weight / samples, value: weight.to_string() }).collect();
+    let mut text = chart::bars(&bars, output.chart_style()).iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n");
+    let support = vote.leader().map_or(0.0, |leader| leader.weight);
+    let _ = write!(text, "\n{support} of {} samples agree ({:.2})", vote.samples(), vote.share());
+    if let Some(u) = &outcome.uncertainty {
+        let _ = write!(text, "; {} {:.3} {}", u.estimator.replace('_', " "), u.value, u.unit);
+    }
+    text.push_str("\nuncalibrated: agreement is not a probability of being right");
+    for note in &outcome.notes {
+        let _ = write!(text, "\nnote: {}", sanitize(note));
+    }
+    text
+}
+
+/// Every distinct sample, coloured by entropy, with where it parted from the first of the leading answer; scores; cost.
+pub fn samples(outcome: &Outcome, output: &Output) -> String {
+    let mut text = String::from("\nsamples, each token coloured by the entropy it was drawn at:\n");
+    let reference = outcome.vote.leader().and_then(|leader| leader.samples.first()).and_then(|&i| outcome.samples.get(i));
+    for (sample, count) in distinct(&outcome.samples) {
+        let times = if count > 1 { format!(" (and {} more like it)", count - 1) } else { String::new() };
+        let answer = sample.answer.as_deref().map_or("no answer".to_owned(), one_line);
+        let _ = writeln!(text, "\n[{}]{times} {answer}, {:?}", sample.index, sample.finish_reason);
+        let tokens: String = sample.tokens.iter().map(|t| terminal::shade(&t.text, t.entropy, output.colored())).collect();
+        let _ = writeln!(text, "{}", tokens.trim_end());
+        if let Some(at) = reference.and_then(|reference| parting(reference, sample)) {
+            let _ = writeln!(text, "{}", describe_parting(reference, sample, at));
+        }
+    }
+    text.push_str(&terminal::shade_legend(output.colored()));
+    text.push_str("\n\nscores:\n");
+    for (name, value) in &outcome.scores {
+        let _ = writeln!(text, "  {name:<28}{value:>10.4}");
+    }
+    text.push_str(&cost(outcome));
+    text
+}
+
+fn cost(outcome: &Outcome) -> String {
+    let cost = &outcome.cost;
+    let share = cost.forward_tokens as f64 / (cost.completion_tokens as f64).max(1.0);
+    let ms = |value: Option<f64>| value.unwrap_or(0.0);
+    format!(
+        "cost:\n  {} prompt tokens ({} from the cache) in {:.0} ms\n  {} tokens drawn with {} rows computed ({share:.2} rows per token) in {:.0} ms",
+        cost.prompt_tokens,
+        cost.cached_tokens,
+        ms(cost.prefill_ms),
+        cost.completion_tokens,
+        cost.forward_tokens,
+        ms(cost.decode_ms)
+    )
+}
+
+/// Samples with different tokens, each with how often it was drawn, in order of first index.
+fn distinct(samples: &[Sample]) -> Vec<(&Sample, usize)> {
+    let mut out: Vec<(&Sample, usize)> = Vec::new();
+    for sample in samples {
+        let same = |other: &Sample| other.tokens.iter().map(|t| t.id).eq(sample.tokens.iter().map(|t| t.id));
+        match out.iter_mut().find(|(other, _)| same(other)) {
+            Some((_, count)) => *count += 1,
+            None => out.push((sample, 1)),
+        }
+    }
+    out
+}
+
+/// The index of the first token that differs.
+fn parting(a: &Sample, b: &Sample) -> Option<usize> {
+    let differs = a.tokens.iter().zip(&b.tokens).position(|(x, y)| x.id != y.id);
+    differs.or_else(|| (a.tokens.len() != b.tokens.len()).then(|| a.tokens.len().min(b.tokens.len())))
+}
+
+fn describe_parting(reference: Option<&Sample>, sample: &Sample, at: usize) -> String {
+    let word = |s: &Sample| s.tokens.get(at).map_or("the end".to_owned(), |t| format!("{:?}", sanitize(&t.text)));
+    match (reference, sample.tokens.get(at)) {
+        (Some(reference), Some(token)) => format!(
+            "parted from [{}] at token {at}: {} instead of {}, at an entropy of {:.2} nats",
+            reference.index,
+            word(sample),
+            word(reference),
+            token.entropy
+        ),
+        _ => format!("ended at token {at}, before the others"),
+    }
+}
+
+fn one_line(text: &str) -> String {
+    sanitize(text).split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,112 @@
+//! The command line: the only code that reads flags and prints.
+//!
+//! The answer goes to stdout, everything else to stderr. Exit codes: 0 answered, 1 error, 2 usage, 3 abstained (only with
+//! `--exit-on-abstain`), 4 invalid model or data file, 5 offline or network, 6 refused for resources, 130 interrupted.
+
+mod args;
+mod ask;
+mod bench;
+pub mod chart;
+mod completions;
+mod doctor;
+mod explain;
+mod ls;
+mod output;
+mod progress;
+mod pull;
+mod rm;
+mod show;
+pub mod terminal;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::Result;
+use output::Output;
+use terminal::ColorChoice;
+
+/// A local LLM inference engine that knows when it does not know.
+#[derive(Debug, Parser)]
+#[command(name = "candor", version, about, max_term_width = 110, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Colour: auto (a terminal that wants it), always or never; NO_COLOR is honoured
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: ColorChoice,
+    /// Say more about what is done
+    #[arg(short, long, global = true)]
+    verbose: bool,
+    /// Say nothing but the answer and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Ask a model many times and get one honest verdict: an answer with its support, or an abstention with its reason
+    Ask(Box<ask::Ask>),
+    /// Fetch a model and check it
+    Pull(pull::Pull),
+    /// List cached models
+    Ls(ls::Ls),
+    /// Show what a model is: shape, quantisation, tokenizer, chat template
+    Show(show::Show),
+    /// Hash a cached model again and compare
+    Verify(verify::Verify),
+    /// Delete a cached model
+    Rm(rm::Rm),
+    /// Measure prefill, decode and n-sample speed
+    Bench(Box<bench::Bench>),
+    /// Say what this machine can run
+    Doctor(doctor::Doctor),
+    /// Print the completion script of a shell
+    Completions(completions::Completions),
+}
+
+/// How a command ended without an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    Well,
+    Abstained,
+}
+
+/// Parses the command line, runs the command and returns the exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { 2 } else { 0 };
+            // Help goes to stdout, usage errors to stderr; a closed pipe is nobody's problem.
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let output = Output::new(cli.color, cli.verbose, cli.quiet);
+    match run(cli.command, &output) {
+        Ok(Ended::Well) => ExitCode::SUCCESS,
+        Ok(Ended::Abstained) => ExitCode::from(3),
+        Err(_) if output.is_closed() => ExitCode::SUCCESS,
+        Err(error) => {
+            output.error(&error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(command: Command, output: &Output) -> Result<Ended> {
+    match command {
+        Command::Ask(ask) => return ask.run(output),
+        Command::Pull(pull) => pull.run(output),
+        Command::Ls(ls) => ls.run(output),
+        Command::Show(show) => show.run(output),
+        Command::Verify(verify) => verify.run(output),
+        Command::Rm(rm) => rm.run(output),
+        Command::Bench(bench) => bench.run(output),
+        Command::Doctor(doctor) => doctor.run(output),
+        Command::Completions(completions) => completions.run(output),
+    }?;
+    Ok(Ended::Well)
+}

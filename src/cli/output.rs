@@ -1,0 +1,88 @@
+//! Where text goes: stdout for what was asked for, stderr for everything else, and nothing that could steer a terminal.
+
+use std::cell::Cell;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+
+use super::chart::ChartStyle;
+use super::terminal::{self, ColorChoice};
+use crate::error::{Error, Result};
+
+/// The two streams and how to write to them.
+pub struct Output {
+    color: ColorChoice,
+    verbose: bool,
+    quiet: bool,
+    closed: Cell<bool>,
+}
+
+impl Output {
+    pub fn new(color: ColorChoice, verbose: bool, quiet: bool) -> Self {
+        Self { color, verbose, quiet, closed: Cell::new(false) }
+    }
+
+    /// Whether stdout was closed by its reader: the command ends quietly then.
+    pub fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
+    /// Whether text on stderr is coloured.
+    pub fn colored(&self) -> bool {
+        let var = |name| std::env::var(name).ok();
+        self.color.enabled(var("NO_COLOR").as_deref(), var("TERM").as_deref(), io::stderr().is_terminal())
+    }
+
+    /// How charts are drawn on stderr: its terminal's width, and block characters where the locale has them.
+    pub fn chart_style(&self) -> ChartStyle {
+        let columns = rustix::termios::tcgetwinsize(io::stderr()).ok().map(|size| usize::from(size.ws_col)).filter(|&c| c > 0);
+        let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
+        let unicode = locale.is_none_or(|l| l.to_lowercase().replace('-', "").contains("utf8"));
+        ChartStyle { width: columns.unwrap_or(ChartStyle::default().width).clamp(20, 110), unicode }
+    }
+
+    /// Whether a person reads stderr.
+    pub fn is_interactive(&self) -> bool {
+        io::stderr().is_terminal() && !self.quiet
+    }
+
+    /// What was asked for, a line. Control sequences are kept only where no terminal reads them.
+    pub fn answer(&self, text: &str) -> Result<()> {
+        let mut stdout = io::stdout().lock();
+        let written = if stdout.is_terminal() { writeln!(stdout, "{}", terminal::sanitize(text)) } else { writeln!(stdout, "{text}") };
+        written.and_then(|()| stdout.flush()).map_err(|e| self.failed(e))
+    }
+
+    /// Bytes for a program: JSON, scripts.
+    pub fn raw(&self, bytes: &[u8]) -> Result<()> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|e| self.failed(e))
+    }
+
+    fn failed(&self, error: io::Error) -> Error {
+        self.closed.set(error.kind() == io::ErrorKind::BrokenPipe);
+        Error::io(Path::new("<stdout>"), error)
+    }
+
+    /// A line for the person who watches. The caller has sanitised what came from outside.
+    pub fn note(&self, line: &str) {
+        if !self.quiet {
+            let _ = writeln!(io::stderr().lock(), "{line}");
+        }
+    }
+
+    /// A line for the person who wants to know more.
+    pub fn detail(&self, line: &str) {
+        if self.verbose {
+            self.note(line);
+        }
+    }
+
+    /// A warning or an error's text; never silent.
+    pub fn warning(&self, text: &str) {
+        let _ = writeln!(io::stderr().lock(), "{}", terminal::sanitize(text));
+    }
+
+    pub fn error(&self, error: &Error) {
+        self.warning(&format!("error: {error}"));
+    }
+}

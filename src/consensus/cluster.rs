@@ -1,0 +1,147 @@
+//! Clusters of equal answers and the vote over them.
+//!
+//! Contract: pure and total. The result depends on the set of samples, not on their order: permuting samples permutes only the indices.
+//! It knows answers only through the equality of their canonical forms.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::extract::{Answer, Extractor, Reading};
+use crate::generation::{Completion, FinishReason, Generation, LOGPROB_FLOOR};
+
+/// The samples that gave one answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// The answer as most of its samples write it; the smallest such string where several are equally frequent.
+    pub answer: String,
+    /// The canonical form that its samples share; what a gold answer's canonical form is compared with.
+    #[serde(default)]
+    pub canonical: String,
+    /// Sum of its samples' voting weights; each weighs 1.
+    pub weight: f64,
+    /// Positions of its samples in the generation, ascending.
+    pub samples: Vec<usize>,
+}
+
+/// The vote of one generation's samples.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Vote {
+    /// Heaviest first. Equal weights: the higher mean, over a cluster's samples, of the mean token log-probability comes first; if that is
+    /// equal too, the smaller canonical form.
+    pub clusters: Vec<Cluster>,
+    /// Per sample, its own answer as it wrote it; `None` if it did not vote.
+    pub answers: Vec<Option<String>>,
+    /// Samples that ended but hold no answer.
+    pub unparsed: usize,
+    /// Samples cut by the length limit.
+    pub truncated: usize,
+    /// Samples with a numerical error, or cancelled.
+    pub failed: usize,
+    /// The two heaviest clusters weigh the same.
+    pub tied: bool,
+}
+
+impl Vote {
+    /// The heaviest cluster.
+    pub fn leader(&self) -> Option<&Cluster> {
+        self.clusters.first()
+    }
+
+    /// How many samples were drawn, voting or not: the denominator of every share.
+    pub fn samples(&self) -> usize {
+        self.answers.len()
+    }
+
+    /// The leader's weight per sample drawn, 0 to 1; 0 if nobody voted. Higher = surer.
+    pub fn share(&self) -> f64 {
+        self.per_sample(self.leader().map_or(0.0, |leader| leader.weight))
+    }
+
+    /// The leader's lead over the runner-up per sample drawn, 0 to 1. Higher = surer. FSD in Lyu et al., arXiv 2402.13904.
+    pub fn margin(&self) -> f64 {
+        let weight = |place: usize| self.clusters.get(place).map_or(0.0, |cluster| cluster.weight);
+        self.per_sample(weight(0) - weight(1))
+    }
+
+    fn per_sample(&self, weight: f64) -> f64 {
+        if self.samples() == 0 { 0.0 } else { weight / self.samples() as f64 }
+    }
+}
+
+/// Extracts every sample's answer and counts equal ones (self-consistency, Wang et al., arXiv 2203.11171).
+///
+/// Truncated, cancelled and failed samples never vote, and neither does one without an answer. An alternative reading counts where it is
+/// the only one of its text that another sample gives outright, see [`Reading::alternatives`].
+pub fn vote(generation: &Generation, extractor: Extractor) -> Vote {
+    let completions = &generation.completions;
+    let count = |reasons: &[FinishReason]| completions.iter().filter(|c| reasons.contains(&c.finish_reason)).count();
+    let answers: Vec<Option<Answer>> = settle(completions.iter().map(|completion| read(completion, extractor)).collect());
+    let truncated = count(&[FinishReason::Length]);
+    let failed = count(&[FinishReason::Cancelled, FinishReason::NumericalError]);
+    let voted = answers.iter().flatten().count();
+    let clusters = clusters(&answers, completions);
+    let tied = matches!(clusters.as_slice(), [first, second, ..] if first.weight.total_cmp(&second.weight).is_eq());
+    let answers = answers.into_iter().map(|answer| answer.map(|answer| answer.display)).collect();
+    Vote { clusters, answers, unparsed: completions.len() - truncated - failed - voted, truncated, failed, tied }
+}
+
+fn read(completion: &Completion, extractor: Extractor) -> Option<Reading> {
+    (completion.finish_reason == FinishReason::Stop).then(|| extractor.read(&completion.text)).flatten()
+}
+
+/// Chooses between each reading's answer and its alternatives, all samples at once so that their order cannot matter.
+fn settle(readings: Vec<Option<Reading>>) -> Vec<Option<Answer>> {
+    let outright: BTreeSet<String> = readings.iter().flatten().map(|reading| reading.answer.canonical.clone()).collect();
+    readings.into_iter().map(|reading| reading.map(|reading| settled(reading, &outright))).collect()
+}
+
+fn settled(reading: Reading, outright: &BTreeSet<String>) -> Answer {
+    let mut confirmed = reading.alternatives.into_iter().filter(|alternative| outright.contains(&alternative.canonical));
+    match (confirmed.next(), confirmed.next()) {
+        (Some(only), None) => only,
+        _ => reading.answer,
+    }
+}
+
+fn clusters(answers: &[Option<Answer>], completions: &[Completion]) -> Vec<Cluster> {
+    let mut members: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (sample, answer) in answers.iter().enumerate() {
+        if let Some(answer) = answer {
+            members.entry(&answer.canonical).or_default().push(sample);
+        }
+    }
+    let mut ranked: Vec<(f64, Cluster)> = members
+        .into_iter()
+        .map(|(canonical, samples)| {
+            let likelihood = mean(samples.iter().filter_map(|sample| completions.get(*sample)).map(mean_logprob).collect());
+            let answer = usual_display(&samples, answers);
+            (likelihood, Cluster { answer, canonical: canonical.to_owned(), weight: samples.len() as f64, samples })
+        })
+        .collect();
+    // Stable, and the map was in canonical order: the last tie rule needs no comparison.
+    ranked.sort_by(|(a_mean, a), (b_mean, b)| b.weight.total_cmp(&a.weight).then(b_mean.total_cmp(a_mean)));
+    ranked.into_iter().map(|(_, cluster)| cluster).collect()
+}
+
+fn usual_display(samples: &[usize], answers: &[Option<Answer>]) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for answer in samples.iter().filter_map(|sample| answers.get(*sample)).flatten() {
+        *counts.entry(&answer.display).or_default() += 1;
+    }
+    // `max_by` takes the last of equals; reversed, that is the smallest string.
+    counts.into_iter().rev().max_by_key(|(_, count)| *count).map(|(display, _)| display.to_owned()).unwrap_or_default()
+}
+
+/// A sample's mean token log-probability; the floor if it has no tokens or one of them is no number.
+fn mean_logprob(completion: &Completion) -> f64 {
+    let logprobs: Vec<f64> = completion.tokens.iter().map(|token| token.stats.logprob).collect();
+    let value = if logprobs.is_empty() { LOGPROB_FLOOR } else { logprobs.iter().sum::<f64>() / logprobs.len() as f64 };
+    if value.is_finite() { value } else { LOGPROB_FLOOR }
+}
+
+/// The mean, summed in ascending order so that the order of samples cannot show in a bit.
+fn mean(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}

@@ -1,0 +1,266 @@
+//! Answers of a few words, out of sentences.
+//!
+//! Contract: total and linear. The rules are about English sentences that state a name; they know no question, so each rule that could
+//! merge different answers yields an alternative only, which counts where another sample gives the same answer outright.
+//!
+//! What is read: the text after the last answer phrase (`answer is`, `Answer:`), else the first sentence that is no mere courtesy
+//! ("Sure!"). Then, unless it denies or hedges ("not", "never", "but", "or"):
+//!
+//! | sentence | answer | alternative |
+//! |---|---|---|
+//! | "The capital of France is Paris.", "It is Paris, which ..." | Paris | |
+//! | "The color of the sky is blue." | the sentence | blue |
+//! | "Paris is the capital of France." | the sentence | Paris |
+//! | "Paris, the capital of France" | the phrase | Paris |
+//! | "8 legs", "5 miles" | the phrase | the number |
+//!
+//! A name is up to seven words, each capitalised or a number, joined by words such as "of"; a description begins with "the", "this", "its"
+//! and the like and has a word in lower case, or is a pronoun.
+
+use super::extract::{Answer, Reading, stated};
+use super::{normalize, number};
+
+/// The reading of a completion.
+pub(super) fn read(text: &str) -> Option<Reading> {
+    stated(text).and_then(read_phrase).or_else(|| first_statement(text).and_then(read_phrase))
+}
+
+/// The reading of one phrase or sentence at the start of `text`.
+pub(super) fn read_phrase(text: &str) -> Option<Reading> {
+    let sentence = trim(first_sentence(text));
+    let whole = answer(sentence)?;
+    let words: Vec<&str> = sentence.split_whitespace().take(80).collect();
+    if words.iter().any(|word| denies(word)) {
+        return Some(whole.into());
+    }
+    let main = main_clause(&words);
+    if let Some((name, is_primary)) = predicate(main)
+        && let Some(found) = answer(&name)
+    {
+        return Some(if is_primary { found.into() } else { Reading { answer: whole, alternatives: vec![found] } });
+    }
+    let named = subject(main).or_else(|| head(&words, main));
+    let alternatives = named.and_then(|name| answer(&name)).or_else(|| counted(sentence)).into_iter().collect();
+    Some(Reading { answer: whole, alternatives })
+}
+
+fn answer(text: &str) -> Option<Answer> {
+    let display = trim(text);
+    Some(Answer { canonical: normalize::canonical(display)?, display: display.to_owned() })
+}
+
+fn trim(text: &str) -> &str {
+    let quotes = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '*' | '_' | '`' | '"' | '“' | '”' | ':' | '=');
+    text.trim_matches(quotes)
+        .trim_start_matches(['#', '>', '•', ',', ';'])
+        .trim_end_matches(['.', '!', ',', ';', '。', '।', '*', '"', '”'])
+        .trim()
+}
+
+/// Openings that say nothing, canonical.
+const COURTESIES: &[&str] = &[
+    "sure",
+    "certainly",
+    "of course",
+    "okay",
+    "ok",
+    "great question",
+    "good question",
+    "hello",
+    "hi",
+    "thank you",
+    "absolutely",
+    "sure thing",
+];
+
+/// The first sentence with content that is no courtesy; where there are only courtesies, the first.
+fn first_statement(text: &str) -> Option<&str> {
+    let mut first = None;
+    let mut rest = text;
+    for _ in 0..4 {
+        let start = rest.find(char::is_alphanumeric).map_or(rest.len(), |at| line_start(rest, at));
+        rest = rest.get(start..)?;
+        let sentence = first_sentence(rest);
+        if normalize::canonical(sentence).is_some_and(|form| !COURTESIES.contains(&form.as_str())) {
+            return Some(sentence);
+        }
+        first = first.or(Some(sentence));
+        rest = rest.get(sentence.len()..)?.trim_start_matches(['.', '!', '?', '。', '！', '？', '।']);
+    }
+    first
+}
+
+/// Where the line with the character at `at` begins: its sign, bracket or currency belongs to it.
+fn line_start(text: &str, at: usize) -> usize {
+    text.get(..at).and_then(|before| before.rfind(['\n', '\r'])).map_or(0, |feed| feed + 1)
+}
+
+/// Words before a full stop that does not end a sentence, lower case.
+const ABBREVIATIONS: &[&str] = &[
+    "mr", "mrs", "ms", "dr", "st", "prof", "jr", "sr", "vs", "no", "mt", "ft", "gen", "col", "lt", "sgt", "capt", "rev", "gov", "sen",
+    "e.g", "i.e", "approx", "ca",
+];
+
+/// The text up to the end of its first sentence or line, its full stop excluded where a space follows.
+pub(super) fn first_sentence(text: &str) -> &str {
+    let mut word = 0;
+    let mut chars = text.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        let next = chars.peek().map_or(' ', |(_, next)| *next);
+        let ends = match c {
+            '\n' | '\r' | '。' | '！' | '？' | '।' => !text.get(..at).unwrap_or("").trim().is_empty(),
+            '!' | '?' => next.is_whitespace(),
+            '.' => next.is_whitespace() && !is_abbreviation(text.get(word..at).unwrap_or("")),
+            _ => false,
+        };
+        if ends && at > 0 {
+            return text.get(..at).unwrap_or(text);
+        }
+        if c.is_whitespace() {
+            word = at + c.len_utf8();
+        }
+    }
+    text
+}
+
+/// An initial (`F.`), initials (`U.S.`), a title, or the number of a list (`1.`).
+fn is_abbreviation(word: &str) -> bool {
+    let word = word.trim_start_matches(|c: char| !c.is_alphanumeric());
+    let initials = !word.is_empty()
+        && word.len() <= 8
+        && word.split('.').all(|part| part.len() == 1 && part.starts_with(|c: char| c.is_ascii_uppercase()));
+    initials || ABBREVIATIONS.iter().any(|known| word.eq_ignore_ascii_case(known))
+}
+
+/// Words that make a sentence something else than the plain statement of a name.
+fn denies(word: &str) -> bool {
+    const WORDS: &[&str] = &[
+        "not",
+        "never",
+        "no",
+        "nor",
+        "neither",
+        "none",
+        "without",
+        "except",
+        "but",
+        "however",
+        "although",
+        "though",
+        "or",
+        "either",
+        "false",
+        "incorrect",
+        "wrong",
+        "unknown",
+        "unlike",
+        "rather",
+        "maybe",
+        "perhaps",
+        "possibly",
+        "probably",
+        "actually",
+        "cannot",
+        "if",
+    ];
+    let bare = word.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase();
+    WORDS.contains(&bare.as_str()) || bare.ends_with("n't") || bare.ends_with("n’t")
+}
+
+/// The words before a comma that opens a relative clause or an apposition.
+fn main_clause<'a>(words: &'a [&'a str]) -> &'a [&'a str] {
+    const OPENERS: &[&str] =
+        &["which", "who", "where", "whose", "a", "an", "the", "located", "situated", "also", "known", "with", "reaching", "home", "making"];
+    let cut = words.windows(2).position(|pair| matches!(pair, [left, right] if left.ends_with(',') && OPENERS.contains(right)));
+    cut.and_then(|at| words.get(..=at)).unwrap_or(words)
+}
+
+fn is_copula(word: &str) -> bool {
+    matches!(word, "is" | "are" | "was" | "were")
+}
+
+/// The right side of "<description> is <X>": the words, and whether they are a name and so the answer itself.
+fn predicate(words: &[&str]) -> Option<(String, bool)> {
+    if let [first, rest @ ..] = words
+        && matches!(first.to_lowercase().replace('’', "'").as_str(), "it's" | "that's")
+        && is_name(rest)
+    {
+        return Some((rest.join(" "), true));
+    }
+    let copula = words.iter().rposition(|word| is_copula(word))?;
+    let (left, right) = (words.get(..copula)?, words.get(copula + 1..)?);
+    if !is_description(left) {
+        return None;
+    }
+    if is_name(right) {
+        return Some((right.join(" "), true));
+    }
+    let plain = (1..=4).contains(&right.len()) && !right.iter().any(|word| word.contains(','));
+    plain.then(|| (right.join(" "), false))
+}
+
+/// The left side of "<Name> is the ...".
+fn subject(words: &[&str]) -> Option<String> {
+    let copula = words.iter().position(|word| is_copula(word))?;
+    let (left, right) = (words.get(..copula)?, words.get(copula + 1..)?);
+    (is_name(left) && right.len() >= 2 && right.first() == Some(&"the")).then(|| left.join(" "))
+}
+
+/// The name before an apposition: "Paris, the capital of France".
+fn head(words: &[&str], main: &[&str]) -> Option<String> {
+    (main.len() < words.len() && is_name(main)).then(|| main.join(" "))
+}
+
+/// The number of "5 miles": a number and one to three words in lower case that do not change it.
+fn counted(sentence: &str) -> Option<Answer> {
+    const CHANGERS: &[&str] = &[
+        "and", "to", "plus", "minus", "times", "more", "less", "fewer", "over", "under", "of", "in", "at", "by", "from", "ago", "bc", "ad",
+        "bce", "dozen", "score", "half", "percent", "degrees",
+    ];
+    if sentence.len() > 80 {
+        return None;
+    }
+    let whole = number::whole(&normalize::fold(sentence))?;
+    let units: Vec<&str> = whole.rest.split_whitespace().collect();
+    let unit = |word: &&str| word.chars().all(char::is_lowercase) && !CHANGERS.contains(word);
+    let fits = (1..=3).contains(&units.len()) && units.iter().all(unit) && whole.rest.starts_with(' ') && whole.number.is_exact();
+    fits.then(|| Answer { canonical: whole.number.canonical(), display: whole.number.display })
+}
+
+/// "the largest planet", "its capital", "it": what a name can be said of.
+fn is_description(words: &[&str]) -> bool {
+    let Some((first, rest)) = words.split_first() else { return false };
+    let first = first.to_lowercase();
+    let pronoun = rest.is_empty() && matches!(first.as_str(), "it" | "this" | "that" | "he" | "she");
+    let opener = matches!(first.as_str(), "the" | "this" | "that" | "its" | "their" | "his" | "her");
+    pronoun || (opener && rest.iter().any(|word| word.starts_with(char::is_lowercase) && !is_connective(word)))
+}
+
+fn is_connective(word: &str) -> bool {
+    matches!(
+        word,
+        "of" | "the" | "and" | "de" | "la" | "le" | "von" | "van" | "da" | "del" | "der" | "di" | "du" | "el" | "al" | "bin" | "do" | "dos"
+    )
+}
+
+fn is_name(words: &[&str]) -> bool {
+    let words = match words {
+        [first, rest @ ..] if first.eq_ignore_ascii_case("the") => rest,
+        words => words,
+    };
+    let (Some(first), Some(last)) = (words.first(), words.last()) else { return false };
+    words.len() <= 7 && is_proper(first) && is_proper(last) && words.iter().all(|word| is_proper(word) || is_connective(word))
+}
+
+/// Capitalised, a number, or a word of a script without case.
+fn is_proper(word: &str) -> bool {
+    let start = word.trim_start_matches(|c: char| !c.is_alphanumeric() && c != '$').chars().next();
+    start.is_some_and(|c| c == '$' || (c.is_alphanumeric() && !c.is_lowercase())) && !is_pronoun(word)
+}
+
+fn is_pronoun(word: &str) -> bool {
+    matches!(
+        word,
+        "It" | "This" | "That" | "He" | "She" | "They" | "There" | "I" | "We" | "You" | "A" | "An" | "Its" | "Their" | "His" | "Her"
+    )
+}

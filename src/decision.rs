@@ -1,0 +1,251 @@
+//! Whether to answer: a policy over the vote and the scores, and the reason when not.
+//!
+//! Contract: pure and total; abstaining is a value, never an error. A policy that needs a score abstains without one: nothing unknown
+//! counts as sure. [`Policy::MinVoteShare`] is uncalibrated: it says how many samples must agree, and promises nothing about being right.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::consensus::Vote;
+use crate::error::{Error, Result};
+use crate::uncertainty::{Confidence, Uncertainty};
+
+/// The verdict on one prompt.
+///
+/// In JSON: `{"decision": "answer", "reason": null}` or `{"decision": "abstain", "reason": {"code": "no_consensus", ..., "detail": "..."}}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(into = "Verdict", try_from = "Verdict")]
+pub enum Decision {
+    /// Give the leading answer.
+    Answer,
+    /// Give none, and say why.
+    Abstain(AbstainReason),
+}
+
+impl Decision {
+    /// Whether an answer is given.
+    pub fn is_answer(&self) -> bool {
+        matches!(self, Self::Answer)
+    }
+
+    /// Why not, if not.
+    pub fn reason(&self) -> Option<&AbstainReason> {
+        match self {
+            Self::Answer => None,
+            Self::Abstain(reason) => Some(reason),
+        }
+    }
+}
+
+/// Why no answer is given. Its `Display` is one sentence for a person, [`AbstainReason::code`] a word for a program.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "code", rename_all = "snake_case")]
+pub enum AbstainReason {
+    /// No sample finished: each had a numerical error or was cancelled.
+    NumericalError {
+        /// Samples drawn.
+        samples: usize,
+    },
+    /// Every sample was cut by the length limit.
+    Truncated {
+        /// Samples drawn.
+        samples: usize,
+    },
+    /// No sample holds an answer.
+    Unparsable {
+        /// Samples drawn.
+        samples: usize,
+        /// How many of them ended without an answer.
+        unparsed: usize,
+        /// How many were cut by the length limit.
+        truncated: usize,
+        /// How many had a numerical error or were cancelled.
+        failed: usize,
+    },
+    /// Several answers share the first place.
+    Tie {
+        /// Samples drawn.
+        samples: usize,
+        /// Answers in the first place.
+        answers: usize,
+        /// Weight of each.
+        weight: f64,
+    },
+    /// Too few samples agree.
+    NoConsensus {
+        /// Samples drawn.
+        samples: usize,
+        /// Weight of the leading answer.
+        weight: f64,
+        /// The leading answer's share of all samples drawn, 0 to 1.
+        vote_share: f64,
+        /// The share that the policy requires.
+        min_vote_share: f64,
+    },
+    /// The policy needs a score, and there is none.
+    NoScore,
+    /// The calibrated probability of being right is too small.
+    LowConfidence {
+        /// The probability.
+        confidence: f64,
+        /// What the policy requires.
+        min_confidence: f64,
+    },
+}
+
+impl AbstainReason {
+    /// The reason in one `snake_case` word.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NumericalError { .. } => "numerical_error",
+            Self::Truncated { .. } => "truncated",
+            Self::Unparsable { .. } => "unparsable",
+            Self::Tie { .. } => "tie",
+            Self::NoConsensus { .. } => "no_consensus",
+            Self::NoScore => "no_score",
+            Self::LowConfidence { .. } => "low_confidence",
+        }
+    }
+}
+
+impl fmt::Display for AbstainReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NumericalError { samples } => write!(f, "{} ended with a numerical error or was cancelled", each_of(*samples)),
+            Self::Truncated { samples } => write!(f, "{} was cut by the length limit before it ended", each_of(*samples)),
+            Self::Unparsable { samples: 0, .. } => f.write_str("no sample was drawn"),
+            Self::Unparsable { samples, truncated: 0, failed: 0, .. } => {
+                write!(f, "{} ended without an answer that could be read", each_of(*samples))
+            }
+            Self::Unparsable { samples, unparsed, truncated, failed } => write!(
+                f,
+                "none of {samples} samples gave an answer: {unparsed} could not be read, {truncated} were cut by the length limit, \
+                 {failed} failed or were cancelled"
+            ),
+            Self::Tie { samples, answers, weight } => {
+                write!(f, "{answers} different answers share the first place, with {weight} of {samples} samples each")
+            }
+            Self::NoConsensus { samples, weight, vote_share, min_vote_share } => {
+                write!(
+                    f,
+                    "only {weight} of {samples} samples agree on the leading answer ({vote_share:.2}); {min_vote_share:.2} is required"
+                )
+            }
+            Self::NoScore => f.write_str("there is no uncertainty score to decide by"),
+            Self::LowConfidence { confidence, min_confidence } => {
+                write!(f, "the answer is right with probability {confidence:.2}; {min_confidence:.2} is required")
+            }
+        }
+    }
+}
+
+fn each_of(samples: usize) -> String {
+    if samples == 1 { "the only sample".to_owned() } else { format!("each of the {samples} samples") }
+}
+
+/// When to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "policy", rename_all = "snake_case")]
+pub enum Policy {
+    /// Uncalibrated: answer if at least this share of all samples drawn agrees and no other answer has as many.
+    MinVoteShare {
+        /// The share, 0 to 1.
+        min_vote_share: f64,
+    },
+}
+
+impl Default for Policy {
+    /// Half of the samples.
+    fn default() -> Self {
+        Self::MinVoteShare { min_vote_share: 0.5 }
+    }
+}
+
+impl Policy {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// A usage error that names the parameter, its value and its range.
+    pub fn validate(&self) -> Result<()> {
+        match self {
+            Self::MinVoteShare { min_vote_share } if (0.0..=1.0).contains(min_vote_share) => Ok(()),
+            Self::MinVoteShare { min_vote_share } => Err(Error::usage(format!("min_vote_share is {min_vote_share}; it must be 0 to 1"))),
+        }
+    }
+
+    /// Decides. Without a vote, or with several answers in first place, no policy answers; the first of these reasons that holds is
+    /// given: all samples failed, all cut, none readable, a tie, then the policy's own.
+    pub fn decide(&self, vote: &Vote, _uncertainty: Option<Uncertainty>, _confidence: Option<Confidence>) -> Decision {
+        let reason = no_winner(vote).or_else(|| match self {
+            Self::MinVoteShare { min_vote_share } => short_of(vote, *min_vote_share),
+        });
+        reason.map_or(Decision::Answer, Decision::Abstain)
+    }
+}
+
+/// Why no answer leads.
+fn no_winner(vote: &Vote) -> Option<AbstainReason> {
+    let samples = vote.samples();
+    let Some(leader) = vote.leader() else {
+        return Some(match (samples > 0, vote.failed == samples, vote.truncated == samples) {
+            (true, true, _) => AbstainReason::NumericalError { samples },
+            (true, _, true) => AbstainReason::Truncated { samples },
+            _ => AbstainReason::Unparsable { samples, unparsed: vote.unparsed, truncated: vote.truncated, failed: vote.failed },
+        });
+    };
+    let answers = vote.clusters.iter().filter(|cluster| cluster.weight.total_cmp(&leader.weight).is_eq()).count();
+    vote.tied.then_some(AbstainReason::Tie { samples, answers, weight: leader.weight })
+}
+
+/// Why the share is too small. A share that is no number is too small.
+fn short_of(vote: &Vote, min_vote_share: f64) -> Option<AbstainReason> {
+    let (vote_share, weight) = (vote.share(), vote.leader().map_or(0.0, |leader| leader.weight));
+    let enough = vote_share >= min_vote_share;
+    (!enough).then(|| AbstainReason::NoConsensus { samples: vote.samples(), weight, vote_share, min_vote_share })
+}
+
+/// The JSON shape of a [`Decision`].
+#[derive(Serialize, Deserialize)]
+struct Verdict {
+    decision: Word,
+    #[serde(default)]
+    reason: Option<Explained>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Word {
+    Answer,
+    Abstain,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Explained {
+    #[serde(flatten)]
+    reason: AbstainReason,
+    #[serde(default)]
+    detail: String,
+}
+
+impl From<Decision> for Verdict {
+    fn from(decision: Decision) -> Self {
+        match decision {
+            Decision::Answer => Self { decision: Word::Answer, reason: None },
+            Decision::Abstain(reason) => Self { decision: Word::Abstain, reason: Some(Explained { detail: reason.to_string(), reason }) },
+        }
+    }
+}
+
+impl TryFrom<Verdict> for Decision {
+    type Error = &'static str;
+
+    fn try_from(verdict: Verdict) -> Result<Self, Self::Error> {
+        match (verdict.decision, verdict.reason) {
+            (Word::Answer, None) => Ok(Self::Answer),
+            (Word::Abstain, Some(explained)) => Ok(Self::Abstain(explained.reason)),
+            (Word::Answer, Some(_)) => Err("decision is `answer` but has a reason; give null"),
+            (Word::Abstain, None) => Err("decision is `abstain` but has no reason"),
+        }
+    }
+}

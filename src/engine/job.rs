@@ -1,0 +1,318 @@
+//! One prompt on its way through the engine: prefill, then rows of samples that fork only when they must, or scores.
+//!
+//! A row is a distinct token prefix, not a sample. All samples on a row share its forward pass, its statistics and its filtered
+//! distribution; each draws its own token, and the row splits into one row per distinct token. Because sample i's draws depend on
+//! (seed, i, step) alone and a row's logits on its tokens alone, the samples are those of separate runs.
+
+use std::ops::Range;
+use std::time::Instant;
+
+use super::prefix::PrefixCache;
+use super::sampler::{Candidates, History, Scratch, Stream};
+use super::{Control, Drawn, JobId, Output};
+use crate::error::{Error, Result};
+use crate::generation::{Completion, Cost, FinishReason, Generation, SamplingParams, Token, TokenStats};
+use crate::logits::{self, Distribution};
+use crate::model::Row;
+use crate::model::kv::KvSeq;
+use crate::tokenizer::Tokenizer;
+
+/// Tokens scored in one step: every one of them has a row of logits in memory.
+const SCORED_CHUNK: usize = 32;
+
+/// What the engine does with a prompt once it is prefilled.
+pub(super) enum Task {
+    /// Draw samples.
+    Generate(Sampling),
+    /// Record the statistics of the prompt's own tokens.
+    Score(Scoring),
+}
+
+/// Statistics of given tokens.
+pub(super) struct Scoring {
+    /// Index of the first scored token, at least 1.
+    pub from: usize,
+    /// Record this many most probable tokens each.
+    pub top_logprobs: usize,
+    /// The scored tokens so far.
+    pub scored: Vec<Token>,
+}
+
+/// The samples of a generation.
+pub(super) struct Sampling {
+    params: SamplingParams,
+    rows: Vec<SampleRow>,
+    samples: Vec<Sample>,
+    /// Rows computed after the prompt.
+    forward_tokens: usize,
+    first_token: Option<Instant>,
+}
+
+struct SampleRow {
+    kv: KvSeq,
+    /// The token drawn last, which goes into the next forward pass.
+    next: u32,
+    /// The samples whose tokens are this row's prefix, in order of index.
+    samples: Vec<usize>,
+}
+
+struct Sample {
+    stream: Stream,
+    tokens: Vec<Token>,
+    /// The text's bytes, kept only where stop strings have to be looked for.
+    bytes: Vec<u8>,
+    finished: Option<FinishReason>,
+}
+
+/// A prompt in flight.
+pub(super) struct Job {
+    pub id: JobId,
+    tokens: Vec<u32>,
+    /// Cache range to forget after prefill.
+    drop: Option<Range<usize>>,
+    /// The prompt's cache, until the first row takes it over.
+    kv: KvSeq,
+    cached: usize,
+    task: Task,
+    started: Instant,
+}
+
+/// What a job needs from the engine to take its logits in.
+pub(super) struct Surroundings<'a> {
+    pub tokenizer: &'a Tokenizer,
+    pub end_tokens: &'a [u32],
+    /// The real vocabulary: logits of padded rows beyond it do not exist.
+    pub vocab_size: usize,
+    /// Every sample on a row of its own, for comparison.
+    pub eager_forking: bool,
+    pub prefixes: &'a mut PrefixCache,
+    pub scratch: &'a mut Scratch,
+    pub on_token: &'a mut dyn FnMut(Drawn<'_>) -> Control,
+}
+
+impl Sampling {
+    pub fn new(params: SamplingParams) -> Self {
+        let sample = |i| Sample { stream: Stream::new(params.draw, params.seed, i), tokens: Vec::new(), bytes: Vec::new(), finished: None };
+        Self { samples: (0..params.n).map(sample).collect(), rows: Vec::new(), forward_tokens: 0, first_token: None, params }
+    }
+
+    /// One row per distinct prefix, each with the token it goes on with.
+    fn rows(&mut self) -> Vec<Row<'_>> {
+        self.forward_tokens += self.rows.len();
+        self.rows.iter_mut().map(|row| Row { tokens: std::slice::from_ref(&row.next), kv: &mut row.kv, logits: 1 }).collect()
+    }
+
+    /// Every sample on `row` draws from its logits; those still going on take the row's cache along, forked where they part.
+    fn draw(&mut self, id: JobId, prompt: &[u32], row: SampleRow, z: &[f32], around: &mut Surroundings<'_>) -> Result<()> {
+        let Some(distribution) = logits::distribution(z) else {
+            for &i in &row.samples {
+                self.samples[i].finished = Some(FinishReason::NumericalError);
+            }
+            return Ok(());
+        };
+        let output: Vec<u32> = self.samples[row.samples[0]].tokens.iter().map(|t| t.id).collect();
+        let candidates = Candidates::new(&self.params, z, History { prompt, output: &output }, around.scratch)?;
+        let top_logprobs = top_logprobs(&distribution, z, self.params.top_logprobs);
+        let mut groups: Vec<(u32, Vec<usize>)> = Vec::new();
+        for &i in &row.samples {
+            let picked = self.samples[i].stream.draw(output.len(), &candidates);
+            let stats = TokenStats { sampling_logprob: picked.logprob, ..stats(&distribution, z[picked.token as usize]) };
+            self.take(i, Token { id: picked.token, stats, top_logprobs: top_logprobs.clone() }, around);
+            let sample = &self.samples[i];
+            if let Some(token) = sample.tokens.last() {
+                match (around.on_token)(Drawn { job: id, sample: i, step: output.len(), token, finished: sample.finished }) {
+                    Control::Continue => {}
+                    Control::StopSample => self.finish(i, FinishReason::Cancelled),
+                    Control::EndSample => self.finish(i, FinishReason::Stop),
+                    Control::StopAll => (0..self.samples.len()).for_each(|i| self.finish(i, FinishReason::Cancelled)),
+                }
+            }
+            if self.samples[i].finished.is_none() {
+                match groups.iter_mut().find(|(token, _)| *token == picked.token && !around.eager_forking) {
+                    Some((_, samples)) => samples.push(i),
+                    None => groups.push((picked.token, vec![i])),
+                }
+            }
+        }
+        around.scratch.recycle(candidates);
+        // A callback may have stopped samples that had drawn before it.
+        for (_, samples) in &mut groups {
+            samples.retain(|&i| self.samples[i].finished.is_none());
+        }
+        groups.retain(|(_, samples)| !samples.is_empty());
+        let mut kv = row.kv;
+        let last = groups.pop();
+        for (next, samples) in groups {
+            self.rows.push(SampleRow { kv: kv.fork(), next, samples });
+        }
+        self.rows.extend(last.map(|(next, samples)| SampleRow { kv, next, samples }));
+        Ok(())
+    }
+
+    /// Appends a drawn token to sample `i` and ends it where it has to end.
+    fn take(&mut self, i: usize, token: Token, around: &Surroundings<'_>) {
+        let (id, sample) = (token.id, &mut self.samples[i]);
+        sample.tokens.push(token);
+        if around.end_tokens.contains(&id) && !self.params.ignore_eos {
+            sample.finished = Some(FinishReason::Stop);
+            return;
+        }
+        if !self.params.stop.is_empty() {
+            let piece = around.tokenizer.token_bytes(id);
+            let old = sample.bytes.len();
+            sample.bytes.extend_from_slice(&piece);
+            let hit = |stop: &String| find(&sample.bytes[old.saturating_sub(stop.len() - 1)..], stop.as_bytes());
+            if self.params.stop.iter().any(hit) {
+                sample.finished = Some(FinishReason::Stop);
+                return;
+            }
+        }
+        if sample.tokens.len() == self.params.max_tokens {
+            sample.finished = Some(FinishReason::Length);
+        }
+    }
+
+    /// Ends a sample that has not ended by itself.
+    fn finish(&mut self, i: usize, reason: FinishReason) {
+        self.samples[i].finished.get_or_insert(reason);
+    }
+
+    fn completion(&self, index: usize, sample: Sample, around: &Surroundings<'_>) -> Completion {
+        let ids: Vec<u32> = sample.tokens.iter().map(|t| t.id).filter(|id| !around.end_tokens.contains(id)).collect();
+        let mut text = around.tokenizer.decode(&ids);
+        if let Some(cut) = self.params.stop.iter().filter_map(|stop| text.find(stop)).min() {
+            text.truncate(cut);
+        }
+        Completion { index, tokens: sample.tokens, text, finish_reason: sample.finished.unwrap_or(FinishReason::Cancelled) }
+    }
+}
+
+impl Job {
+    /// A job whose first tokens are in `kv` already.
+    pub fn new(id: JobId, tokens: Vec<u32>, drop: Option<Range<usize>>, kv: KvSeq, task: Task) -> Self {
+        Self { id, tokens, drop, cached: kv.len(), kv, task, started: Instant::now() }
+    }
+
+    /// Tokens that go through the model before the task is under way: the last scored token predicts nothing.
+    fn prefill_len(&self) -> usize {
+        self.tokens.len() - usize::from(matches!(self.task, Task::Score(_)))
+    }
+
+    /// Nothing is left to compute.
+    pub fn is_finished(&self) -> bool {
+        match &self.task {
+            Task::Generate(sampling) => sampling.samples.iter().all(|s| s.finished.is_some()),
+            Task::Score(scoring) => scoring.scored.len() == self.tokens.len() - scoring.from,
+        }
+    }
+
+    /// The rows of the next step.
+    pub fn rows(&mut self, prefill_chunk: usize) -> Vec<Row<'_>> {
+        let (start, len) = (self.kv.len(), self.prefill_len());
+        let (end, logits) = match &mut self.task {
+            Task::Generate(sampling) if sampling.first_token.is_some() => return sampling.rows(),
+            Task::Generate(_) => {
+                let end = len.min(start + prefill_chunk);
+                (end, usize::from(end == len))
+            }
+            // Up to the token whose logits score the first continuation token, none are wanted; from there on all.
+            Task::Score(scoring) if start + 1 < scoring.from => ((scoring.from - 1).min(start + prefill_chunk), 0),
+            Task::Score(_) => {
+                let end = len.min(start + prefill_chunk.min(SCORED_CHUNK));
+                (end, end - start)
+            }
+        };
+        vec![Row { tokens: &self.tokens[start..end], kv: &mut self.kv, logits }]
+    }
+
+    /// Takes in the logits of the step's rows.
+    ///
+    /// # Errors
+    /// Scored logits that are no numbers, or a parameter that does not fit the vocabulary.
+    pub fn record(&mut self, logits: &mut dyn Iterator<Item = &[f32]>, wanted: usize, around: &mut Surroundings<'_>) -> Result<()> {
+        let vocab_size = around.vocab_size;
+        let mut logits = logits.take(wanted).map(|row| &row[..vocab_size]);
+        match &mut self.task {
+            Task::Score(scoring) => {
+                for z in logits {
+                    let token = self.tokens[scoring.from + scoring.scored.len()];
+                    scoring.scored.push(score_token(z, token, scoring.top_logprobs)?);
+                }
+                if self.kv.len() >= scoring.from {
+                    around.prefixes.insert(&self.tokens[..scoring.from], &self.kv.prefix(scoring.from));
+                }
+            }
+            Task::Generate(sampling) if sampling.first_token.is_some() => {
+                for (row, z) in std::mem::take(&mut sampling.rows).into_iter().zip(logits) {
+                    sampling.draw(self.id, &self.tokens, row, z, around)?;
+                }
+            }
+            Task::Generate(sampling) => {
+                let Some(z) = logits.next() else { return Ok(()) };
+                sampling.first_token = Some(Instant::now());
+                around.prefixes.insert(&self.tokens, &self.kv.prefix(self.tokens.len()));
+                if let Some(range) = self.drop.take() {
+                    self.kv.drop_range(range)?;
+                }
+                let row = SampleRow { kv: self.kv.fork(), next: 0, samples: (0..sampling.samples.len()).collect() };
+                sampling.draw(self.id, &self.tokens, row, z, around)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The finished job's result.
+    pub fn output(self, around: &Surroundings<'_>) -> Output {
+        match self.task {
+            Task::Score(scoring) => Output::Score(scoring.scored),
+            Task::Generate(mut sampling) => {
+                let millis = |from: Instant, to: Instant| to.duration_since(from).as_secs_f64() * 1e3;
+                let first_token = sampling.first_token.unwrap_or(self.started);
+                let cost = Cost {
+                    prompt_tokens: self.tokens.len(),
+                    cached_tokens: self.cached,
+                    completion_tokens: sampling.samples.iter().map(|s| s.tokens.len()).sum(),
+                    forward_tokens: sampling.forward_tokens,
+                    prefill_ms: millis(self.started, first_token),
+                    decode_ms: millis(first_token, Instant::now()),
+                };
+                let samples = std::mem::take(&mut sampling.samples);
+                let completions = samples.into_iter().enumerate().map(|(i, sample)| sampling.completion(i, sample, around)).collect();
+                Output::Generation(Generation { completions, cost })
+            }
+        }
+    }
+}
+
+/// The statistics of a given token under raw logits.
+fn score_token(z: &[f32], id: u32, top: usize) -> Result<Token> {
+    let distribution = logits::distribution(z)
+        .ok_or_else(|| Error::Numerical("the model's logits are no numbers; check the file with `candor verify`".into()))?;
+    let logit = *z.get(id as usize).ok_or_else(|| Error::usage(format!("token id {id} is outside the vocabulary of {}", z.len())))?;
+    let stats = stats(&distribution, logit);
+    Ok(Token { id, stats: TokenStats { sampling_logprob: stats.logprob, ..stats }, top_logprobs: top_logprobs(&distribution, z, top) })
+}
+
+fn stats(distribution: &Distribution, logit: f32) -> TokenStats {
+    TokenStats {
+        logprob: distribution.logprob(logit),
+        entropy: distribution.entropy,
+        varentropy: distribution.varentropy,
+        margin: distribution.margin,
+        max_prob: distribution.max_prob,
+        self_certainty: distribution.self_certainty,
+        top_confidence: distribution.top_confidence,
+        sampling_logprob: 0.0,
+    }
+}
+
+fn top_logprobs(distribution: &Distribution, z: &[f32], k: usize) -> Vec<(u32, f64)> {
+    if k == 0 {
+        return Vec::new();
+    }
+    logits::top_k(z, k).into_iter().map(|(id, logit)| (id, distribution.logprob(logit))).collect()
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle)
+}

@@ -1,0 +1,335 @@
+//! The engine: many jobs, one ragged batch per step.
+//!
+//! [`Engine::step`] gathers the rows of all jobs, runs one forward pass and lets every job record its logits; [`Engine::generate`]
+//! and [`Engine::score`] are folds over it. Sample i of a job depends only on (model, prompt, parameters, seed, i): not on the number
+//! of samples, other jobs, threads, cache hits or forking. It knows token ids; text only to find stop strings.
+
+mod job;
+mod prefix;
+mod random;
+pub mod sampler;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::generation::{FinishReason, Generation, SamplingParams, Token};
+use crate::model::{Logits, Model, Row};
+use crate::prompt::Prompt;
+use crate::tokenizer::Tokenizer;
+use job::{Job, Sampling, Scoring, Surroundings, Task};
+use prefix::PrefixCache;
+use sampler::Scratch;
+
+/// Names a submitted job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobId(u64);
+
+/// A token that a sample has just drawn.
+#[derive(Debug)]
+pub struct Drawn<'a> {
+    /// The job.
+    pub job: JobId,
+    /// The sample's index.
+    pub sample: usize,
+    /// The token's index in the sample, from 0.
+    pub step: usize,
+    /// The token and its statistics.
+    pub token: &'a Token,
+    /// Set where this token ended the sample.
+    pub finished: Option<FinishReason>,
+}
+
+/// What a callback wants to happen next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Control {
+    /// Go on.
+    #[default]
+    Continue,
+    /// Stop this sample: it ends as cancelled and does not vote.
+    StopSample,
+    /// End this sample here as if it had drawn its end token: it votes.
+    EndSample,
+    /// Stop all samples of the job that have not ended yet.
+    StopAll,
+}
+
+/// What a job came to.
+#[derive(Debug)]
+pub enum Output {
+    /// Of [`Engine::submit`].
+    Generation(Generation),
+    /// Of [`Engine::submit_score`]: one token per scored token.
+    Score(Vec<Token>),
+}
+
+/// How the engine runs. None of it changes a sample.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EngineOptions {
+    /// Largest number of tokens of prompt and output together; the model's own limit where it is smaller or this is `None`.
+    pub context: Option<usize>,
+    /// Prompt tokens that one job puts into a step.
+    pub prefill_chunk: usize,
+    /// Every sample on a row of its own: for measuring what lazy forking saves.
+    pub eager_forking: bool,
+    /// Bytes of keys and values kept for later prompts; 0 switches the prefix cache off.
+    pub prefix_cache_bytes: usize,
+    /// Bytes of keys and values that all running jobs may come to need; further jobs wait.
+    pub kv_budget_bytes: usize,
+    /// Token ids that end a sample besides the tokenizer's.
+    pub end_tokens: Vec<u32>,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            context: None,
+            prefill_chunk: 256,
+            eager_forking: false,
+            prefix_cache_bytes: 128 << 20,
+            kv_budget_bytes: 4 << 30,
+            end_tokens: Vec::new(),
+        }
+    }
+}
+
+/// Runs jobs on a model.
+pub struct Engine {
+    model: Arc<Model>,
+    tokenizer: Arc<Tokenizer>,
+    options: EngineOptions,
+    vocab_size: usize,
+    waiting: VecDeque<Pending>,
+    running: Vec<(Job, usize)>,
+    /// Finished while somebody waited for another job; the next step returns them.
+    finished: Vec<(JobId, Output)>,
+    prefixes: PrefixCache,
+    scratch: Scratch,
+    next_id: u64,
+}
+
+struct Pending {
+    id: JobId,
+    prompt: Prompt,
+    task: Task,
+    /// Bytes of keys and values that it may come to need.
+    bytes: usize,
+    /// Cached tokens may cover the prompt up to here.
+    cacheable: usize,
+}
+
+impl Engine {
+    /// An engine without jobs.
+    ///
+    /// # Errors
+    /// A tokenizer with more tokens than the model has rows.
+    pub fn new(model: Arc<Model>, tokenizer: Arc<Tokenizer>, mut options: EngineOptions) -> Result<Self> {
+        let (vocab_size, rows) = (tokenizer.vocab_size(), model.spec().vocab_size);
+        if vocab_size > rows {
+            return Err(Error::usage(format!(
+                "the tokenizer has {vocab_size} tokens and the model {rows} rows; they do not belong together"
+            )));
+        }
+        options.end_tokens.extend_from_slice(tokenizer.end_tokens());
+        let prefixes = PrefixCache::new(options.prefix_cache_bytes, model.kv_bytes_per_token());
+        Ok(Self {
+            model,
+            tokenizer,
+            options,
+            vocab_size,
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+            finished: Vec::new(),
+            prefixes,
+            scratch: Scratch::default(),
+            next_id: 0,
+        })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
+        &self.tokenizer
+    }
+
+    /// Largest number of tokens of prompt and output together.
+    pub fn context(&self) -> usize {
+        let own = self.model.spec().max_position_embeddings;
+        self.options.context.map_or(own, |context| context.min(own))
+    }
+
+    /// Bytes held by the prefix cache.
+    pub fn prefix_cache_bytes(&self) -> usize {
+        self.prefixes.bytes()
+    }
+
+    /// Queues a generation.
+    ///
+    /// # Errors
+    /// Parameters out of range; an empty prompt; a prompt that does not fit the context or the cache budget, with the numbers.
+    pub fn submit(&mut self, prompt: Prompt, params: SamplingParams) -> Result<JobId> {
+        params.validate()?;
+        if prompt.tokens.is_empty() {
+            return Err(Error::usage("the prompt is empty; give it at least one token"));
+        }
+        prompt.check_fits(self.context(), params.max_tokens)?;
+        let tokens = prompt.tokens.len() + params.n * params.max_tokens;
+        let cacheable = prompt.tokens.len() - 1;
+        self.enqueue(prompt, Task::Generate(Sampling::new(params)), tokens, cacheable)
+    }
+
+    /// Queues the scoring of `continuation` after `prefix`: the statistics that generating exactly these tokens would record.
+    ///
+    /// # Errors
+    /// An empty prefix or continuation; tokens that do not fit.
+    pub fn submit_score(&mut self, prefix: &[u32], continuation: &[u32], top_logprobs: usize) -> Result<JobId> {
+        if prefix.is_empty() || continuation.is_empty() {
+            return Err(Error::usage("scoring needs at least one token of prefix and one of continuation"));
+        }
+        let prompt = Prompt::from_tokens([prefix, continuation].concat());
+        prompt.check_fits(self.context(), 0)?;
+        let tokens = prompt.tokens.len();
+        let scoring = Scoring { from: prefix.len(), top_logprobs, scored: Vec::new() };
+        self.enqueue(prompt, Task::Score(scoring), tokens, prefix.len() - 1)
+    }
+
+    fn enqueue(&mut self, prompt: Prompt, task: Task, tokens: usize, cacheable: usize) -> Result<JobId> {
+        let bytes = tokens * self.model.kv_bytes_per_token();
+        let budget = self.options.kv_budget_bytes;
+        if bytes > budget {
+            return Err(Error::Resources(format!(
+                "{tokens} tokens over all samples may need {} MB of keys and values and the budget is {} MB; draw fewer samples or fewer tokens",
+                bytes >> 20,
+                budget >> 20
+            )));
+        }
+        let id = JobId(self.next_id);
+        self.next_id += 1;
+        self.waiting.push_back(Pending { id, prompt, task, bytes, cacheable });
+        Ok(id)
+    }
+
+    /// Whether every job has been returned.
+    pub fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.waiting.is_empty() && self.finished.is_empty()
+    }
+
+    /// Drops a job, queued or running.
+    pub fn cancel(&mut self, id: JobId) {
+        self.waiting.retain(|pending| pending.id != id);
+        self.running.retain(|(job, _)| job.id != id);
+    }
+
+    /// One forward pass for all running jobs. Returns those that are finished, in order of submission.
+    ///
+    /// # Errors
+    /// The tensor backend's; all running jobs are lost then.
+    pub fn step(&mut self, on_token: &mut dyn FnMut(Drawn<'_>) -> Control) -> Result<Vec<(JobId, Output)>> {
+        self.admit();
+        let mut finished = std::mem::take(&mut self.finished);
+        match self.advance(on_token) {
+            Ok(new) => finished.extend(new),
+            Err(error) => {
+                self.running.clear();
+                self.finished = finished;
+                return Err(error);
+            }
+        }
+        Ok(finished)
+    }
+
+    fn advance(&mut self, on_token: &mut dyn FnMut(Drawn<'_>) -> Control) -> Result<Vec<(JobId, Output)>> {
+        let mut rows: Vec<Row<'_>> = Vec::new();
+        let mut wanted = Vec::with_capacity(self.running.len());
+        for (job, _) in &mut self.running {
+            let new = job.rows(self.options.prefill_chunk);
+            wanted.push(new.iter().map(|row| row.logits).sum::<usize>());
+            rows.extend(new);
+        }
+        let logits: Logits = self.model.forward(&mut rows)?;
+        drop(rows);
+        let mut around = Surroundings {
+            tokenizer: &self.tokenizer,
+            end_tokens: &self.options.end_tokens,
+            vocab_size: self.vocab_size,
+            eager_forking: self.options.eager_forking,
+            prefixes: &mut self.prefixes,
+            scratch: &mut self.scratch,
+            on_token,
+        };
+        let mut each = logits.rows();
+        for ((job, _), wanted) in self.running.iter_mut().zip(wanted) {
+            job.record(&mut each, wanted, &mut around)?;
+        }
+        let (finished, running) = std::mem::take(&mut self.running).into_iter().partition(|(job, _)| job.is_finished());
+        self.running = running;
+        Ok(finished.into_iter().map(|(job, _): (Job, usize)| (job.id, job.output(&around))).collect())
+    }
+
+    /// Starts waiting jobs, in order, while the budget holds what all running ones may come to need.
+    fn admit(&mut self) {
+        while let Some(pending) = self.waiting.front() {
+            let used: usize = self.running.iter().map(|(_, bytes)| bytes).sum();
+            if used + pending.bytes > self.options.kv_budget_bytes {
+                return;
+            }
+            let Some(Pending { id, prompt, task, bytes, cacheable }) = self.waiting.pop_front() else { return };
+            let (_, views) = self.prefixes.lookup(&prompt.tokens[..cacheable]);
+            let kv = crate::model::kv::KvSeq::from_views(self.model.spec().layers.len(), views);
+            self.running.push((Job::new(id, prompt.tokens, prompt.drop_after_prefill, kv, task), bytes));
+        }
+    }
+
+    /// Draws all samples of a prompt.
+    ///
+    /// # Errors
+    /// As [`Self::submit`] and [`Self::step`].
+    pub fn generate(&mut self, prompt: Prompt, params: SamplingParams) -> Result<Generation> {
+        self.generate_with(prompt, params, &mut |_| Control::Continue)
+    }
+
+    /// Draws all samples of a prompt, calling `on_token` for every token.
+    ///
+    /// # Errors
+    /// As [`Self::submit`] and [`Self::step`].
+    pub fn generate_with(
+        &mut self,
+        prompt: Prompt,
+        params: SamplingParams,
+        on_token: &mut dyn FnMut(Drawn<'_>) -> Control,
+    ) -> Result<Generation> {
+        let id = self.submit(prompt, params)?;
+        match self.run_until(id, on_token)? {
+            Output::Generation(generation) => Ok(generation),
+            Output::Score(_) => Err(Error::Backend("a generation came back as a score".into())),
+        }
+    }
+
+    /// The statistics of `continuation`'s tokens after `prefix`.
+    ///
+    /// # Errors
+    /// As [`Self::submit_score`] and [`Self::step`].
+    pub fn score(&mut self, prefix: &[u32], continuation: &[u32]) -> Result<Vec<Token>> {
+        let id = self.submit_score(prefix, continuation, 0)?;
+        match self.run_until(id, &mut |_| Control::Continue)? {
+            Output::Score(tokens) => Ok(tokens),
+            Output::Generation(_) => Err(Error::Backend("a score came back as a generation".into())),
+        }
+    }
+
+    fn run_until(&mut self, id: JobId, on_token: &mut dyn FnMut(Drawn<'_>) -> Control) -> Result<Output> {
+        while !self.is_idle() {
+            let mut finished = self.step(on_token)?;
+            let mine = finished.iter().position(|(job, _)| *job == id).map(|i| finished.remove(i).1);
+            self.finished.append(&mut finished);
+            if let Some(output) = mine {
+                return Ok(output);
+            }
+        }
+        Err(Error::Backend(format!("job {} was lost", id.0)))
+    }
+}

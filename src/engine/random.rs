@@ -1,0 +1,204 @@
+//! Random points: counter-based, so that sample i at step t is a function of (seed, i, t) and of nothing that ran before or beside it.
+//!
+//! Contract: `ChaCha8` keyed by a purpose and the seed, stream = sample, block = step. Two seeds have two keys, so request (seed 7,
+//! sample 1) shares nothing with request (seed 8, sample 0), as it would where a sample's seed is seed + index.
+//!
+//! It does not know logits or models.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use super::sampler::{Candidates, Picked};
+use crate::generation::Draw;
+
+/// 2^-53, the spacing of the uniform points.
+const RESOLUTION: f64 = 1.0 / (1_u64 << 53) as f64;
+/// When a carried point is known no finer than this, it gets new digits: far above [`RESOLUTION`], far below any mass that matters.
+const COARSE: f64 = 1.0 / (1_u64 << 44) as f64;
+/// The largest point below 1.
+pub(super) const BELOW_ONE: f64 = 1.0 - RESOLUTION;
+
+/// 32-bit words in a `ChaCha` block, the generator's unit of position.
+const WORDS_PER_BLOCK: u128 = 16;
+
+/// What the numbers are for; every purpose has its own key.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Independent,
+    Shift,
+    Digits,
+}
+
+impl Purpose {
+    fn label(self) -> &'static [u8; 24] {
+        match self {
+            Self::Independent => b"candor draw: independent",
+            Self::Shift => b"candor draw: lattice    ",
+            Self::Digits => b"candor draw: digits     ",
+        }
+    }
+}
+
+/// Blocks of random bits, addressed by (purpose, seed, sample, step).
+#[derive(Clone)]
+struct Counter(ChaCha8Rng);
+
+impl Counter {
+    fn new(purpose: Purpose, seed: u64, sample: u64) -> Self {
+        let mut key = [0; 32];
+        key[..24].copy_from_slice(purpose.label());
+        key[24..].copy_from_slice(&seed.to_le_bytes());
+        let mut generator = ChaCha8Rng::from_seed(key);
+        generator.set_stream(sample);
+        Self(generator)
+    }
+
+    /// The first 64 bits of block `step`, in constant time.
+    fn bits(&mut self, step: usize) -> u64 {
+        self.0.set_word_pos(WORDS_PER_BLOCK * step as u128);
+        self.0.next_u64()
+    }
+
+    /// A uniform multiple of 2^-53 in [0, 1).
+    fn uniform(&mut self, step: usize) -> f64 {
+        unit(self.bits(step))
+    }
+}
+
+/// The leading 53 bits as a number in [0, 1).
+fn unit(bits: u64) -> f64 {
+    (bits >> 11) as f64 * RESOLUTION
+}
+
+/// One sample's source of points.
+///
+/// Independent: the point is a fresh uniform number per (seed, sample, step).
+///
+/// Stratified (arithmetic sampling; Vilnis et al., arXiv 2210.15458): sample i has one point, frac(v(i) + shift) with v the radical
+/// inverse in base 2 (van der Corput) and a shift from the seed. The point picks the token whose cumulative interval holds it and is
+/// then stretched from that interval to [0, 1) for the next step: an arithmetic code's decoder. The first 2^k samples are a shifted
+/// regular lattice and none moves when more are drawn, so sample i does not depend on n. Each sample's point alone is uniform, hence
+/// each sample alone is distributed as under independent drawing; together they cover the tree of texts evenly, which lowers the
+/// variance of a vote. Every step uses up -log2(width) of the point's digits; before they run out, new low digits come from the
+/// counter-based generator, so that long texts neither stall nor repeat.
+///
+/// Steps must come in order for a stratified stream, since the point is carried from one to the next.
+#[derive(Clone)]
+pub struct Stream(Kind);
+
+/// A stream's state: none, or the carried point.
+#[derive(Clone)]
+enum Kind {
+    Independent(Counter),
+    Stratified { point: f64, cell: f64, digits: Counter },
+}
+
+impl Stream {
+    /// The stream of sample `sample` under `seed`.
+    pub fn new(draw: Draw, seed: u64, sample: usize) -> Self {
+        let sample = sample as u64;
+        Self(match draw {
+            Draw::Independent => Kind::Independent(Counter::new(Purpose::Independent, seed, sample)),
+            Draw::Stratified => {
+                let shift = Counter::new(Purpose::Shift, seed, 0).bits(0);
+                let point = unit(sample.reverse_bits().wrapping_add(shift));
+                Kind::Stratified { point, cell: RESOLUTION, digits: Counter::new(Purpose::Digits, seed, sample) }
+            }
+        })
+    }
+
+    /// Draws the token of step `step` (0 is the first token after the prompt).
+    pub fn draw(&mut self, step: usize, candidates: &Candidates) -> Picked {
+        match &mut self.0 {
+            Kind::Independent(counter) => candidates.pick(counter.uniform(step)),
+            Kind::Stratified { point, cell, digits } => {
+                let picked = candidates.pick(*point);
+                *point = ((*point - picked.low) / picked.width).clamp(0.0, BELOW_ONE);
+                *cell /= picked.width;
+                if *cell > COARSE {
+                    *point = refine(*point, *cell, digits.uniform(step));
+                    *cell = RESOLUTION;
+                }
+                picked
+            }
+        }
+    }
+}
+
+/// A uniform point of the cell [point, point + cell): the known digits, then new ones. A cell as wide as 1 knows none.
+fn refine(point: f64, cell: f64, uniform: f64) -> f64 {
+    if cell >= 1.0 { uniform } else { (point + cell * uniform).min(BELOW_ONE) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sampler::{History, Scratch};
+    use super::*;
+    use crate::generation::SamplingParams;
+
+    #[test]
+    fn blocks_are_addressed_not_consumed() {
+        let mut forward = Counter::new(Purpose::Independent, 7, 3);
+        let mut backward = forward.clone();
+        let ahead: Vec<u64> = (0..40).map(|step| forward.bits(step)).collect();
+        let back: Vec<u64> = (0..40).rev().map(|step| backward.bits(step)).collect();
+        assert!(ahead.iter().eq(back.iter().rev()));
+    }
+
+    #[test]
+    fn no_two_of_purpose_seed_sample_step_share_bits() {
+        let mut all = Vec::new();
+        for purpose in [Purpose::Independent, Purpose::Shift, Purpose::Digits] {
+            for seed in [0, 1, 7, 8, 9, u64::MAX] {
+                for sample in 0..10 {
+                    let mut counter = Counter::new(purpose, seed, sample);
+                    all.extend((0..20).map(|step| counter.bits(step)));
+                }
+            }
+        }
+        let drawn = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), drawn);
+    }
+
+    #[test]
+    fn lattice_points_are_evenly_spaced_and_extend() {
+        let point = |sample| match Stream::new(Draw::Stratified, 5, sample).0 {
+            Kind::Stratified { point, .. } => point,
+            Kind::Independent(_) => unreachable!("asked for a stratified stream"),
+        };
+        for n in [2, 4, 8, 16, 64] {
+            let mut points: Vec<f64> = (0..n).map(point).collect();
+            points.sort_unstable_by(f64::total_cmp);
+            for pair in points.windows(2) {
+                assert!((pair[1] - pair[0] - 1.0 / n as f64).abs() < 1e-15, "n = {n}: {pair:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_carried_point_is_never_coarse() {
+        let row = [0.0; 1000];
+        let candidates = Candidates::new(&SamplingParams::default(), &row, History::default(), &mut Scratch::default()).unwrap();
+        let mut stream = Stream::new(Draw::Stratified, 1, 2);
+        let mut refills = 0;
+        for step in 0..100 {
+            stream.draw(step, &candidates);
+            let Kind::Stratified { point, cell, .. } = stream.0 else { unreachable!("asked for a stratified stream") };
+            assert!((0.0..1.0).contains(&point) && cell <= COARSE, "step {step}: {point} {cell:e}");
+            refills += usize::from(cell <= RESOLUTION);
+        }
+        // Nine bits are spare, and every step uses ten.
+        assert_eq!(refills, 100);
+    }
+
+    #[test]
+    fn a_point_without_digits_is_drawn_anew() {
+        let check = |point, cell, uniform, expected: f64| assert_eq!(refine(point, cell, uniform).to_bits(), expected.to_bits());
+        check(0.25, 0.5, 0.5, 0.5);
+        check(0.75, 0.5, 0.75, BELOW_ONE);
+        check(0.75, 1.0, 0.125, 0.125);
+        check(0.75, f64::INFINITY, 0.125, 0.125);
+    }
+}

@@ -1,0 +1,255 @@
+//! The nouns that every layer shares: messages, sampling parameters, tokens with their statistics, completions, generations.
+//!
+//! Plain data, serialisable, without behaviour that needs a model. Units go last in a name; logarithms are natural.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// The floor of every reported log-probability: JSON has no infinity, and this is OpenAI's convention.
+pub const LOGPROB_FLOOR: f64 = -9999.0;
+
+/// Who speaks in a chat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Instructions that frame the chat.
+    System,
+    /// The person asking.
+    User,
+    /// The model.
+    Assistant,
+}
+
+impl Role {
+    /// The role's name in templates and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+        }
+    }
+}
+
+/// One turn of a chat. The content is untrusted text: it never becomes a control token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said.
+    pub content: String,
+}
+
+impl Message {
+    /// A message of `role`.
+    pub fn new(role: Role, content: impl Into<String>) -> Self {
+        Self { role, content: content.into() }
+    }
+
+    /// A user message.
+    pub fn user(content: impl Into<String>) -> Self {
+        Self::new(Role::User, content)
+    }
+}
+
+/// How the random point that picks a token is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Draw {
+    /// A fresh uniform number per (seed, sample, step): samples are independent.
+    #[default]
+    Independent,
+    /// Arithmetic sampling (Vilnis et al., arXiv 2210.15458): one point of a shifted low-discrepancy lattice per sample, carried
+    /// through the distribution. Each sample alone is distributed as under `Independent`; together they spread evenly, which
+    /// lowers the variance of a vote.
+    Stratified,
+}
+
+/// How samples are drawn from the model's distribution. Names follow vLLM and OpenAI. The steps apply in the order of the fields
+/// from `logit_bias` to `typical_p`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SamplingParams {
+    /// Number of samples, 1 to 4096.
+    pub n: usize,
+    /// Added to the logits of the named token ids.
+    pub logit_bias: Vec<(u32, f32)>,
+    /// Divides (positive) or multiplies (negative) the logits of tokens seen in prompt or output; 1 is off, above 0.
+    pub repetition_penalty: f32,
+    /// Subtracted once from the logit of every token in the output so far; 0 is off, -2 to 2.
+    pub presence_penalty: f32,
+    /// Subtracted from a token's logit once per occurrence in the output so far; 0 is off, -2 to 2.
+    pub frequency_penalty: f32,
+    /// Divides the logits; 0 is argmax, the lowest id winning a tie.
+    pub temperature: f32,
+    /// Keep the k most probable tokens; 0 is off.
+    pub top_k: usize,
+    /// Keep the smallest most-probable set with at least this mass, the crossing token included; 1 is off, above 0.
+    pub top_p: f32,
+    /// Keep tokens with at least this share of the most probable token's probability; 0 is off, below 1.
+    pub min_p: f32,
+    /// Keep tokens within this many standard deviations (over the vocabulary) of the largest logit; 0 is off.
+    pub top_n_sigma: f32,
+    /// Keep the tokens whose surprisal is nearest the entropy up to this mass; 1 is off, above 0.
+    pub typical_p: f32,
+    /// How the random point is made.
+    pub draw: Draw,
+    /// Names the random stream: the same seed gives the same samples.
+    pub seed: u64,
+    /// At most this many tokens per sample, the end token included.
+    pub max_tokens: usize,
+    /// A sample ends before the first of these strings appears in its text.
+    pub stop: Vec<String>,
+    /// Record this many most probable tokens per step, 0 to 20.
+    pub top_logprobs: usize,
+    /// End tokens do not end a sample: for measuring speed at a fixed length.
+    pub ignore_eos: bool,
+}
+
+impl Default for SamplingParams {
+    fn default() -> Self {
+        Self {
+            n: 1,
+            logit_bias: Vec::new(),
+            repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            top_n_sigma: 0.0,
+            typical_p: 1.0,
+            draw: Draw::Independent,
+            seed: 0,
+            max_tokens: 256,
+            stop: Vec::new(),
+            top_logprobs: 0,
+            ignore_eos: false,
+        }
+    }
+}
+
+impl SamplingParams {
+    /// Largest number of samples of one prompt.
+    pub const MAX_SAMPLES: usize = 4096;
+
+    /// Checks every range.
+    ///
+    /// # Errors
+    /// A usage error that names the first parameter out of range, its value and the range.
+    pub fn validate(&self) -> Result<()> {
+        let check = |name: &str, value: f32, ok: bool, range: &str| {
+            if ok && value.is_finite() { Ok(()) } else { Err(Error::usage(format!("{name} is {value}; it must be {range}"))) }
+        };
+        let count = |name: &str, value: usize, ok: bool, range: &str| {
+            if ok { Ok(()) } else { Err(Error::usage(format!("{name} is {value}; it must be {range}"))) }
+        };
+        count("n", self.n, (1..=Self::MAX_SAMPLES).contains(&self.n), "1 to 4096")?;
+        count("max_tokens", self.max_tokens, self.max_tokens >= 1, "at least 1")?;
+        count("top_logprobs", self.top_logprobs, self.top_logprobs <= 20, "0 to 20")?;
+        check("temperature", self.temperature, (0.0..=100.0).contains(&self.temperature), "0 to 100")?;
+        check("top_p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "above 0, at most 1")?;
+        check("min_p", self.min_p, (0.0..1.0).contains(&self.min_p), "0 to below 1")?;
+        check("top_n_sigma", self.top_n_sigma, self.top_n_sigma >= 0.0, "0 or more")?;
+        check("typical_p", self.typical_p, self.typical_p > 0.0 && self.typical_p <= 1.0, "above 0, at most 1")?;
+        check("repetition_penalty", self.repetition_penalty, self.repetition_penalty > 0.0, "above 0")?;
+        check("presence_penalty", self.presence_penalty, (-2.0..=2.0).contains(&self.presence_penalty), "-2 to 2")?;
+        check("frequency_penalty", self.frequency_penalty, (-2.0..=2.0).contains(&self.frequency_penalty), "-2 to 2")?;
+        for (id, bias) in &self.logit_bias {
+            check(&format!("logit_bias of token {id}"), *bias, bias.is_finite(), "finite")?;
+        }
+        if self.stop.iter().any(String::is_empty) {
+            return Err(Error::usage("a stop string is empty; give at least one character"));
+        }
+        Ok(())
+    }
+}
+
+/// Statistics of one step's **raw** distribution (temperature 1, before penalties and filters, over the real vocabulary), and of
+/// the token drawn from it. Natural logarithms; equal to a plain f64 computation within 1e-6 relative. See [`crate::logits`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TokenStats {
+    /// ln p(token) <= 0, floored at [`LOGPROB_FLOOR`].
+    pub logprob: f64,
+    /// Shannon entropy in nats, 0 to ln V; higher = less sure.
+    pub entropy: f64,
+    /// Variance of the log-probability in nats squared, >= 0.
+    pub varentropy: f64,
+    /// p1 - p2, the lead of the most probable token, 0 to 1.
+    pub margin: f64,
+    /// p1, the probability of the most probable token, 1/V to 1.
+    pub max_prob: f64,
+    /// KL(uniform || p) = LSE(z) - mean(z) - ln V in nats, >= 0 (arXiv 2502.18581); higher = surer.
+    pub self_certainty: f64,
+    /// DeepConf's token confidence -mean ln p over the 20 most probable tokens (arXiv 2508.15260); higher = surer.
+    pub top_confidence: f64,
+    /// ln of the token's probability in the distribution really sampled from (after penalties, temperature and filters), <= 0.
+    pub sampling_logprob: f64,
+}
+
+/// One drawn token.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Token {
+    /// Token id.
+    pub id: u32,
+    /// Statistics of the step that drew it.
+    pub stats: TokenStats,
+    /// The most probable (id, ln p) of the raw distribution, best first; empty unless asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub top_logprobs: Vec<(u32, f64)>,
+}
+
+/// Why a sample ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// An end token, a stop string, or a forced end.
+    Stop,
+    /// `max_tokens` or the context was reached: the text is truncated and does not vote.
+    Length,
+    /// A callback stopped it.
+    Cancelled,
+    /// The logits were no numbers.
+    NumericalError,
+}
+
+/// One finished sample.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Completion {
+    /// The sample's index, 0 to n - 1: it names the random stream.
+    pub index: usize,
+    /// Every drawn token in order, the end token included.
+    pub tokens: Vec<Token>,
+    /// The decoded text without end token and stop string.
+    pub text: String,
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+}
+
+/// What a generation cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Tokens of the rendered prompt.
+    pub prompt_tokens: usize,
+    /// How many of them came from the prefix cache.
+    pub cached_tokens: usize,
+    /// Tokens drawn over all samples.
+    pub completion_tokens: usize,
+    /// Rows really computed after the prompt: lazy forking makes it smaller than `completion_tokens`.
+    pub forward_tokens: usize,
+    /// Time to the first token: the prompt's prefill, in milliseconds.
+    pub prefill_ms: f64,
+    /// Time from the first token to the last, in milliseconds.
+    pub decode_ms: f64,
+}
+
+/// All samples of one prompt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Generation {
+    /// Finished samples by index.
+    pub completions: Vec<Completion>,
+    /// What they cost.
+    pub cost: Cost,
+}

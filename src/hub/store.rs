@@ -1,0 +1,279 @@
+//! Files that appear only when they are whole and right: folders, free space, locks, the last rename, remembered digests.
+//!
+//! A file of a known model lives at `<home>/models/<name>/<file>`. Everything on its way there stays in `.partial` beside it, under a
+//! lock that another process waits for. Hashing a large file takes seconds, so its SHA-256 is remembered in `<home>/digests/` with
+//! the length and the time of change it had; a file that differs in either is hashed again, and `verify` always hashes. It does not
+//! know where bytes come from.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, UNIX_EPOCH};
+
+use crate::error::{Error, Result};
+use crate::manifest::{Manifest, is_lower_hex};
+
+use super::digest::{sha256_of, sha256_of_bytes};
+use super::{Options, Progress};
+
+/// Free space that a download leaves for everything else.
+const SPARE_BYTES: u64 = 32 << 20;
+const LOCK_POLL: Duration = Duration::from_millis(100);
+
+/// Where the file of a known model lives.
+pub(super) fn model_path(manifest: &Manifest, options: &Options) -> Result<PathBuf> {
+    Ok(options.home()?.join("models").join(&manifest.name).join(&manifest.file))
+}
+
+/// The folder beside `target` for what is on its way.
+pub(super) fn partial_folder(target: &Path) -> PathBuf {
+    parent(target).join(".partial")
+}
+
+/// Makes the folder at `path` and those above it; `need` is what is to be written there, for the message.
+pub(super) fn make_folder(path: &Path, need: u64) -> Result<()> {
+    fs::create_dir_all(path).map_err(|error| io_error(path, &error, need))
+}
+
+/// Moves the whole and right `from` to `to` in one step, and makes the step durable.
+pub(super) fn publish(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).map_err(|error| Error::io(to, error))?;
+    sync_folder(parent(to));
+    Ok(())
+}
+
+/// Writes a small file so that readers see the old content or the new, nothing between.
+pub(super) fn write_small(path: &Path, content: &str) -> Result<()> {
+    let folder = parent(path);
+    make_folder(folder, content.len() as u64)?;
+    let temporary = folder.join(temporary_name());
+    fs::write(&temporary, content).map_err(|error| io_error(&temporary, &error, content.len() as u64))?;
+    publish(&temporary, path)
+}
+
+/// A hidden file name that no other thread or process uses.
+pub(super) fn temporary_name() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    format!(".tmp-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Deletes a file; that it is gone already is fine.
+pub(super) fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Deletes a folder and all in it; that it is gone already is fine.
+pub(super) fn remove_folder(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses if the file system of `folder` (which exists) has no room for `need` more bytes.
+///
+/// # Errors
+/// A resource error with path, need and free space.
+pub(super) fn require_space(folder: &Path, need: u64) -> Result<()> {
+    match free_bytes(folder) {
+        Some(free) if free < need.saturating_add(SPARE_BYTES) => Err(Error::Resources(format!(
+            "{}: {} are needed and {} are free; free some space, or set CANDOR_HOME and HF_HUB_CACHE to a folder with room",
+            folder.display(),
+            human_bytes(need),
+            human_bytes(free)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(unix)]
+fn free_bytes(folder: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(folder).ok()?;
+    stat.f_bavail.checked_mul(stat.f_frsize)
+}
+
+/// Elsewhere a full disk is noticed when a write fails.
+#[cfg(not(unix))]
+fn free_bytes(_folder: &Path) -> Option<u64> {
+    None
+}
+
+/// A number of bytes as people read it: `98.4 MB`.
+pub fn human_bytes(bytes: u64) -> String {
+    let units = [(1_000_000_000_000, "TB"), (1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
+    match units.iter().find(|(unit, _)| bytes >= *unit) {
+        Some((unit, name)) => format!("{:.1} {name}", bytes as f64 / *unit as f64),
+        None => format!("{bytes} B"),
+    }
+}
+
+/// An error of writing `need` bytes at `path`, with what to do about it.
+pub(super) fn io_error(path: &Path, error: &io::Error, need: u64) -> Error {
+    let kind = error.kind();
+    match kind {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::Resources(format!(
+            "{}: no space is left and {} are needed; free some space, or set CANDOR_HOME and HF_HUB_CACHE to a folder with room",
+            path.display(),
+            human_bytes(need)
+        )),
+        _ => {
+            let amount = if need == 0 { String::new() } else { format!("{} ", human_bytes(need)) };
+            let text = format!("cannot write {amount}here ({error}); set CANDOR_HOME and HF_HUB_CACHE to a folder that can be written");
+            Error::io(path, io::Error::new(kind, text))
+        }
+    }
+}
+
+/// An exclusive lock between processes, held until dropped. Where the file system has no locks there is none.
+pub(super) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock at `path`, however long another process holds it. While waiting, `progress` shows the length of
+    /// `growing`, the file that the other process writes.
+    pub(super) fn acquire(path: &Path, what: &str, growing: (&Path, Option<u64>), progress: &mut dyn Progress) -> Result<Self> {
+        make_folder(parent(path), 0)?;
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(|error| io_error(path, &error, 0))?;
+        let mut waiting = false;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => break,
+                Err(TryLockError::Error(error)) => return Err(Error::io(path, error)),
+                Err(TryLockError::WouldBlock) => {}
+            }
+            if !waiting {
+                waiting = true;
+                progress.notice(&format!("another process is fetching {what}; waiting for it"));
+                progress.start(&format!("waiting for {what}"), growing.1);
+            }
+            progress.update(fs::metadata(growing.0).map_or(0, |meta| meta.len()));
+            sleep(LOCK_POLL);
+        }
+        if waiting {
+            progress.finish();
+        }
+        Ok(Self { _file: file })
+    }
+}
+
+/// The SHA-256 of the file at `path`, 64 lower-case hexadecimal digits: remembered if length and time of change are as they were,
+/// else computed and remembered.
+///
+/// # Errors
+/// An input error if the file cannot be read. That a digest cannot be remembered is no error.
+pub fn fingerprint(path: &Path, options: &Options, progress: &mut dyn Progress) -> Result<String> {
+    match remembered(path, options) {
+        Some(digest) => Ok(digest),
+        None => measured(path, options, progress),
+    }
+}
+
+/// The SHA-256 of the file at `path`, computed now and remembered.
+pub(super) fn measured(path: &Path, options: &Options, progress: &mut dyn Progress) -> Result<String> {
+    let digest = sha256_of(path, progress)?;
+    remember(path, &digest, options);
+    Ok(digest)
+}
+
+/// Remembers that the file at `path`, as it is now, has `digest`. A folder that cannot be written is no error: it costs time later.
+pub(super) fn remember(path: &Path, digest: &str, options: &Options) {
+    if let (Some(marker), Some(state)) = (marker(path, options), state(path)) {
+        let _ = write_small(&marker, &format!("{digest} {state}\n"));
+    }
+}
+
+/// Forgets the digest of the file at `path`.
+pub(super) fn forget(path: &Path, options: &Options) {
+    if let Some(marker) = marker(path, options) {
+        let _ = remove_file(&marker);
+    }
+}
+
+fn remembered(path: &Path, options: &Options) -> Option<String> {
+    let text = fs::read_to_string(marker(path, options)?).ok()?;
+    let (digest, then) = text.trim_end().split_once(' ')?;
+    (is_lower_hex(digest, 64) && then == state(path)?).then(|| digest.to_owned())
+}
+
+/// The marker's name is a digest of the file's real path, so that a link and its target share one.
+fn marker(path: &Path, options: &Options) -> Option<PathBuf> {
+    let real = fs::canonicalize(path).ok()?;
+    let name = sha256_of_bytes(real.as_os_str().as_encoded_bytes());
+    Some(options.home.as_ref()?.join("digests").join(name))
+}
+
+/// Length and time of change: what tells one content from the next without reading it.
+fn state(path: &Path) -> Option<String> {
+    let meta = fs::metadata(path).ok()?;
+    let changed = meta.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some(format!("{} {}", meta.len(), changed.as_nanos()))
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
+}
+
+/// Makes a rename in `folder` survive a power cut, where the system can.
+fn sync_folder(folder: &Path) {
+    if cfg!(unix)
+        && let Ok(folder) = File::open(folder)
+    {
+        let _ = folder.sync_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_shown_as_people_read_them() {
+        for (bytes, text) in [(0, "0 B"), (999, "999 B"), (1_000, "1.0 kB"), (98_362_432, "98.4 MB"), (4_000_000_000, "4.0 GB")] {
+            assert_eq!(human_bytes(bytes), text);
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_full_disk_is_refused_with_numbers() {
+        let folder = tempfile::tempdir().unwrap();
+        require_space(folder.path(), 1).unwrap();
+        let error = require_space(folder.path(), u64::MAX / 2).unwrap_err();
+        let text = error.to_string();
+        assert!(error.is_resources() && text.contains("TB are needed") && text.contains("CANDOR_HOME"), "{text}");
+        let full = io_error(Path::new("/x"), &io::Error::from(io::ErrorKind::StorageFull), 98_362_432);
+        assert!(full.is_resources() && full.to_string().contains("98.4 MB"), "{full}");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named_with_the_need() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = make_folder(&file.path().join("models"), 98_362_432).unwrap_err().to_string();
+        assert!(error.contains("models") && error.contains("cannot write 98.4 MB") && error.contains("CANDOR_HOME"), "{error}");
+    }
+
+    #[test]
+    fn a_digest_is_remembered_until_the_file_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options { home: Some(folder.path().join("home")), ..Options::default() };
+        let path = folder.path().join("x");
+        fs::write(&path, "hello\n").unwrap();
+        assert_eq!(remembered(&path, &options), None);
+        // printf 'hello\n' | sha256sum
+        let digest = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03";
+        assert_eq!(fingerprint(&path, &options, &mut ()).unwrap(), digest);
+        assert_eq!(remembered(&path, &options).as_deref(), Some(digest));
+        fs::write(&path, "hello, world\n").unwrap();
+        assert_eq!(remembered(&path, &options), None);
+        forget(&path, &options);
+        let nowhere = Options { home: Some(path.join("no folder")), ..Options::default() };
+        assert_ne!(fingerprint(&path, &nowhere, &mut ()).unwrap(), digest);
+    }
+}

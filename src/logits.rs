@@ -1,0 +1,331 @@
+//! Statistics of one row of logits: log-sum-exp, entropy, varentropy, margin, confidence, the most probable tokens.
+//!
+//! Contract: logits are `f32`, one per token of the real vocabulary (no padded rows), id = position. Everything is in nats, at
+//! temperature 1, before any bias, penalty or filter. A logit of minus infinity is an impossible token; a NaN, plus infinity or a row
+//! without a finite logit is no distribution and gives `None`, never a token.
+//!
+//! Accuracy: every quantity is within 1e-6 of a plain `f64` computation, relative where it is above 1 and absolute below (the error
+//! seen is under 1e-9). Sums run in `f64` over 16 lanes in an order that depends on the length of the row alone, from plain
+//! multiplications and additions, so the same row gives the same bits on every machine, thread and batch.
+//!
+//! It does not know models, tokenizers or samplers.
+
+use std::cmp::Ordering;
+
+use crate::generation::LOGPROB_FLOOR;
+
+/// Sums are kept in this many independent lanes, so that the compiler can use vector registers.
+const LANES: usize = 16;
+/// Logits per block of [`Peaks`]: small enough that few logits are read twice, large enough that the maxima are few.
+const BLOCK: usize = 128;
+/// How many tokens [`Distribution::top_confidence`] looks at (arXiv 2508.15260, code).
+const CONFIDENCE_TOKENS: usize = 20;
+
+/// What one row of logits says, in nats.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Distribution {
+    /// ln sum exp z, the logarithm of the normaliser: `ln p(i) = z(i) - log_sum_exp`.
+    pub log_sum_exp: f64,
+    /// The largest logit.
+    pub max_logit: f32,
+    /// Its token id, the lowest one among equals.
+    pub argmax: u32,
+    /// Shannon entropy H = -sum p ln p in nats, 0 to ln V; higher = less sure.
+    pub entropy: f64,
+    /// Variance of ln p under p in nats squared, 0 or more.
+    pub varentropy: f64,
+    /// p1 - p2, the lead of the most probable token, 0 to 1; 1 if no other token is possible.
+    pub margin: f64,
+    /// p1, the probability of the most probable token, above 0 to 1.
+    pub max_prob: f64,
+    /// KL(uniform || p) = LSE(z) - mean(z) - ln V in nats, 0 or more, higher = surer (arXiv 2502.18581). V and the mean run over the
+    /// tokens with a finite logit, so that impossible tokens leave it finite.
+    pub self_certainty: f64,
+    /// `DeepConf`'s token confidence: -mean ln p over the 20 most probable possible tokens, or over all if there are fewer
+    /// (arXiv 2508.15260); always exactly that set, whichever token is drawn. ln V for a uniform row; higher = surer.
+    pub top_confidence: f64,
+}
+
+impl Distribution {
+    /// ln p of a token with this logit, at most 0, floored at [`LOGPROB_FLOOR`] so that it is finite for impossible tokens too.
+    pub fn logprob(&self, logit: f32) -> f64 {
+        let logprob = f64::from(logit) - self.log_sum_exp;
+        // Not `clamp`: a NaN too gets the floor.
+        if logprob >= LOGPROB_FLOOR { logprob.min(0.0) } else { LOGPROB_FLOOR }
+    }
+}
+
+/// All statistics of a row (methods: H = LSE - E\[z\], varentropy = Var(z), both under p).
+///
+/// `None` if the row has a NaN or plus infinity, or no finite logit.
+pub fn distribution(logits: &[f32]) -> Option<Distribution> {
+    let mut peaks = Peaks::default();
+    let max_logit = peaks.scan(logits)?;
+    let Moments { finite, linear, mass, first, second } = Moments::new(logits, max_logit);
+    let log_mass = mass.ln();
+    let mean = first / mass;
+    let best = peaks.best(logits, CONFIDENCE_TOKENS);
+    let drop = |logit: f32| f64::from(logit) - f64::from(max_logit);
+    let top_mean = best.iter().map(|&(_, logit)| drop(logit)).sum::<f64>() / best.len() as f64;
+    Some(Distribution {
+        log_sum_exp: f64::from(max_logit) + log_mass,
+        max_logit,
+        argmax: best.first()?.0,
+        entropy: (log_mass - mean).max(0.0),
+        varentropy: (second / mass - mean * mean).max(0.0),
+        margin: best.get(1).map_or(1.0, |&(_, logit)| -drop(logit).exp_m1() / mass),
+        max_prob: mass.recip(),
+        self_certainty: (log_mass - linear / finite - finite.ln()).max(0.0),
+        top_confidence: log_mass - top_mean,
+    })
+}
+
+/// The `k` largest logits with their token ids, best first, the lower id first among equals. Impossible tokens (minus infinity) and
+/// NaN are left out, so there may be fewer than `k`. Found by a threshold, without sorting the vocabulary.
+pub fn top_k(logits: &[f32], k: usize) -> Vec<(u32, f32)> {
+    let mut peaks = Peaks::default();
+    peaks.scan(logits);
+    peaks.best(logits, k)
+}
+
+/// The id of the largest logit, the lowest id winning a tie; `None` as for [`distribution`].
+pub fn argmax(logits: &[f32]) -> Option<u32> {
+    let mut peaks = Peaks::default();
+    let max = peaks.scan(logits)?;
+    let mut first = None;
+    peaks.at_least(logits, f64::from(max), |id, _| first = first.or(Some(id)));
+    first
+}
+
+/// Larger logit first, lower id first among equals (0 and -0 are equal); the one order of tokens in this crate. No NaN may come in.
+fn best_first(a: (u32, f32), b: (u32, f32)) -> Ordering {
+    b.1.partial_cmp(&a.1).unwrap_or(Ordering::Equal).then(a.0.cmp(&b.0))
+}
+
+/// e^x for x <= 0 with relative error below 1e-10, and exactly 0 from -700 down (so also at minus infinity) and 1 at 0.
+///
+/// e^x = 2^k e^r with k = round(x / ln 2) and |r| <= ln 2 / 2, e^r by a polynomial of degree 7 (least maximum of the relative error,
+/// 4.7e-11). Branch-free, without calls: it runs in vector registers.
+#[inline]
+pub(crate) fn exp_nonpositive(x: f64) -> f64 {
+    /// Adding 1.5 * 2^52 rounds to an integer and leaves it in the low bits of the sum.
+    const ROUND: f64 = 6_755_399_441_055_744.0;
+    const C: [f64; 7] = [
+        1.0000000002094285,
+        0.5000000077376204,
+        0.16666665159300958,
+        0.04166627176707677,
+        0.00833356936742595,
+        0.0013945954572960402,
+        0.00019767599255421636,
+    ];
+    let shifted = x * std::f64::consts::LOG2_E + ROUND;
+    let r = x - (shifted - ROUND) * std::f64::consts::LN_2;
+    let series = 1.0 + r * (C[0] + r * (C[1] + r * (C[2] + r * (C[3] + r * (C[4] + r * (C[5] + r * C[6]))))));
+    let power = f64::from_bits(shifted.to_bits().wrapping_add(1023) << 52);
+    if x > -700.0 { series * power } else { 0.0 }
+}
+
+/// Sums `N` terms over a row. Lane l takes positions l, l + 16, ...; a last partial chunk is filled up with impossible tokens, and the
+/// lanes are added pairwise: the order depends on the length alone. `terms` gets x = z - max, 0 or less.
+#[inline]
+fn sum_lanes<const N: usize>(logits: &[f32], max: f32, terms: impl Fn(f64) -> [f64; N]) -> [f64; N] {
+    let (chunks, rest) = logits.as_chunks::<LANES>();
+    let mut last = [f32::NEG_INFINITY; LANES];
+    last[..rest.len()].copy_from_slice(rest);
+    let mut sums = [[0.0; LANES]; N];
+    // One loop for the whole chunks and the last, so that the compiler inlines and vectorises the only copy of its body.
+    for index in 0..=chunks.len() {
+        let chunk = chunks.get(index).unwrap_or(&last);
+        for lane in 0..LANES {
+            let terms = terms(f64::from(chunk[lane]) - f64::from(max));
+            for n in 0..N {
+                sums[n][lane] += terms[n];
+            }
+        }
+    }
+    sums.map(add_pairwise)
+}
+
+/// Adds lane i + 8 to lane i, then i + 4, i + 2, i + 1: the fixed order in which lanes meet.
+fn add_pairwise(mut lanes: [f64; LANES]) -> f64 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] += lanes[lane + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+/// Sums over a row, with x = z - max and weights e^x.
+struct Moments {
+    /// How many logits are finite.
+    finite: f64,
+    /// sum x over them.
+    linear: f64,
+    /// sum e^x.
+    mass: f64,
+    /// sum x e^x.
+    first: f64,
+    /// sum x^2 e^x.
+    second: f64,
+}
+
+impl Moments {
+    #[inline(never)]
+    fn new(logits: &[f32], max: f32) -> Self {
+        let [finite, linear, mass, first, second] = sum_lanes(logits, max, |x| {
+            let (one, finite) = if_finite(x);
+            let weight = exp_nonpositive(x);
+            [one, finite, weight, finite * weight, finite * (finite * weight)]
+        });
+        Self { finite, linear, mass, first, second }
+    }
+}
+
+/// (1, x) for a possible token, (0, 0) for an impossible one.
+#[inline]
+fn if_finite(x: f64) -> (f64, f64) {
+    let possible = x > f64::NEG_INFINITY;
+    (if possible { 1.0 } else { 0.0 }, if possible { x } else { 0.0 })
+}
+
+/// sum e^((z - max) * scale) over a row; `scale` is 1 / temperature.
+#[inline(never)]
+pub(crate) fn mass(logits: &[f32], max: f32, scale: f64) -> f64 {
+    let [mass] = sum_lanes(logits, max, |x| [exp_nonpositive(x * scale)]);
+    mass
+}
+
+/// Standard deviation of the finite logits (the population's, divisor V), 0 or more.
+#[inline(never)]
+pub(crate) fn standard_deviation(logits: &[f32], max: f32) -> f64 {
+    let [finite, linear, square] = sum_lanes(logits, max, |x| {
+        let (one, x) = if_finite(x);
+        [one, x, x * x]
+    });
+    let mean = linear / finite;
+    (square / finite - mean * mean).max(0.0).sqrt()
+}
+
+/// The largest logit of every block of [`BLOCK`], which finds all large logits of a row while reading few of them again.
+#[derive(Debug, Default)]
+pub(crate) struct Peaks {
+    blocks: Vec<f32>,
+    sorted: Vec<f32>,
+}
+
+impl Peaks {
+    /// Reads a row. Returns its largest logit, or `None` if it has a NaN or plus infinity, or no finite logit.
+    pub(crate) fn scan(&mut self, logits: &[f32]) -> Option<f32> {
+        self.blocks.clear();
+        let mut valid = true;
+        for block in logits.chunks(BLOCK) {
+            let (max, below_infinity) = block_max(block);
+            self.blocks.push(max);
+            valid &= below_infinity;
+        }
+        let max = self.blocks.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        (valid && max.is_finite()).then_some(max)
+    }
+
+    /// Calls `visit(id, logit)` for every possible token of the scanned row with a logit of at least `bound`, by rising id.
+    #[inline]
+    pub(crate) fn at_least(&self, logits: &[f32], bound: f64, mut visit: impl FnMut(u32, f32)) {
+        for (index, (block, &peak)) in logits.chunks(BLOCK).zip(&self.blocks).enumerate() {
+            if f64::from(peak) < bound {
+                continue;
+            }
+            for (id, &logit) in (index * BLOCK..).zip(block) {
+                if f64::from(logit) >= bound && logit > f32::NEG_INFINITY {
+                    visit(id as u32, logit);
+                }
+            }
+        }
+    }
+
+    /// A bound that at least `k` logits of the scanned row reach: the k-th largest block maximum; minus infinity if there are not
+    /// so many blocks.
+    pub(crate) fn bound(&mut self, k: usize) -> f32 {
+        if k == 0 || k > self.blocks.len() {
+            return f32::NEG_INFINITY;
+        }
+        self.sorted.clone_from(&self.blocks);
+        *self.sorted.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1
+    }
+
+    /// The `k` best tokens of the scanned row, best first.
+    fn best(&mut self, logits: &[f32], k: usize) -> Vec<(u32, f32)> {
+        let mut best = Vec::new();
+        if k == 0 {
+            return best;
+        }
+        let bound = self.bound(k);
+        self.at_least(logits, f64::from(bound), |id, logit| best.push((id, logit)));
+        if best.len() > k {
+            best.select_nth_unstable_by(k - 1, |a, b| best_first(*a, *b));
+            best.truncate(k);
+        }
+        best.sort_unstable_by(|a, b| best_first(*a, *b));
+        best
+    }
+}
+
+/// The largest logit of a block (NaN aside), and whether all logits are below plus infinity (which a NaN is not).
+fn block_max(block: &[f32]) -> (f32, bool) {
+    let mut max = [f32::NEG_INFINITY; LANES];
+    let mut below = [true; LANES];
+    let mut add = |chunk: &[f32; LANES]| {
+        for lane in 0..LANES {
+            max[lane] = if chunk[lane] > max[lane] { chunk[lane] } else { max[lane] };
+            below[lane] &= chunk[lane] < f32::INFINITY;
+        }
+    };
+    let (chunks, rest) = block.as_chunks::<LANES>();
+    for chunk in chunks {
+        add(chunk);
+    }
+    let mut last = [f32::NEG_INFINITY; LANES];
+    last[..rest.len()].copy_from_slice(rest);
+    add(&last);
+    (max.into_iter().fold(f32::NEG_INFINITY, f32::max), below.into_iter().all(|below| below))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_within_1e_10_of_the_library() {
+        let mut worst = 0.0_f64;
+        for i in 0..7_000_000 {
+            let x = -f64::from(i) * 1e-4;
+            worst = worst.max((exp_nonpositive(x) / x.exp() - 1.0).abs());
+        }
+        assert!(worst < 1e-10, "relative error {worst:e}");
+    }
+
+    #[test]
+    fn exp_is_exact_at_its_ends() {
+        assert_eq!(exp_nonpositive(0.0).to_bits(), 1.0_f64.to_bits());
+        assert_eq!(exp_nonpositive(-0.0).to_bits(), 1.0_f64.to_bits());
+        for x in [-700.0, -745.2, -1e9, -1e300, f64::MIN, f64::NEG_INFINITY] {
+            assert_eq!(exp_nonpositive(x).to_bits(), 0, "e^{x}");
+        }
+        assert!(exp_nonpositive(-699.9999) > 0.0);
+    }
+
+    #[test]
+    fn sums_do_not_depend_on_where_the_row_lies() {
+        let row: Vec<f32> = (0..1000_u16).map(|i| f32::from(i % 97) * 0.1).collect();
+        for len in [1, 7, 8, 9, 127, 128, 129, 1000] {
+            let expected = distribution(&row[..len]);
+            for offset in 1..LANES {
+                let moved: Vec<f32> = std::iter::repeat_n(9.0, offset).chain(row[..len].iter().copied()).collect();
+                assert_eq!(distribution(&moved[offset..]), expected, "length {len}, offset {offset}");
+            }
+        }
+    }
+}

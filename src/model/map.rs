@@ -1,0 +1,53 @@
+//! A model file's bytes, mapped read-only into memory.
+//!
+//! The one place of the file readers with `unsafe`. Knows nothing of what the bytes mean.
+
+use std::fs::File;
+use std::ops::Deref;
+use std::path::Path;
+
+use memmap2::Mmap;
+
+use crate::error::{Error, Result};
+
+/// A whole file as bytes: mapped from disk, or owned.
+#[derive(Debug)]
+pub(super) enum Map {
+    /// Pages come from the file as they are read.
+    Mapped(Mmap),
+    /// Bytes that were never a file, or an empty file, which cannot be mapped.
+    Owned(Vec<u8>),
+}
+
+impl Map {
+    /// Maps the regular file at `path`. A folder, pipe or device is refused before it is opened: opening a pipe could wait for ever.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let kind = std::fs::metadata(path).map_err(|source| Error::io(path, source))?;
+        if !kind.is_file() {
+            let what = if kind.is_dir() { "a folder" } else { "not a regular file" };
+            return Err(Error::invalid_file(path, format!("this is {what}, want a model file")));
+        }
+        if kind.len() == 0 {
+            return Ok(Self::Owned(Vec::new()));
+        }
+        let file = File::open(path).map_err(|source| Error::io(path, source))?;
+        // SAFETY: the map is read-only and private to this process, and every read goes through a bounds-checked slice of the
+        // length it had when mapped. What stays is that another process may truncate or rewrite the file while it is mapped, as with
+        // every memory map: truncation ends this process with SIGBUS, rewriting changes weights. Candor's own cache never does
+        // either (files are written beside and renamed), and memory safety never rests on an earlier check of these bytes: lengths
+        // and text are checked again at each access.
+        let map = unsafe { Mmap::map(&file) };
+        map.map(Self::Mapped).map_err(|source| Error::io(path, source))
+    }
+}
+
+impl Deref for Map {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Owned(bytes) => bytes,
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The model: weights from a file, one decoder described by data, key-value segments, and the operations under them.
+//!
+//! A [`Model`] is immutable and shared; the cache is an argument. It knows token ids and logits, and neither text nor sampling.
+
+mod config;
+mod decoder;
+pub mod dtype;
+pub mod gguf;
+pub mod kv;
+mod map;
+pub mod metadata;
+mod ops;
+pub mod safetensors;
+pub mod spec;
+mod weights;
+
+pub use config::Config;
+pub use decoder::{Logits, Model, Row};
+pub use weights::WeightSource;
+
+use candle_core::{DType, Device as CandleDevice};
+
+use crate::error::{Error, Result};
+
+/// Where the model computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Device {
+    /// CUDA or Metal where this build has it and the machine too, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The n-th NVIDIA GPU.
+    Cuda(usize),
+    /// The Apple GPU.
+    Metal,
+}
+
+impl std::str::FromStr for Device {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let ordinal = |n: &str| {
+            n.parse().map(Self::Cuda).map_err(|_| Error::usage(format!("device `cuda:{n}`: the number is a GPU's index, as in cuda:0")))
+        };
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            "metal" => Ok(Self::Metal),
+            other => match other.strip_prefix("cuda:") {
+                Some(n) => ordinal(n),
+                None => Err(Error::usage(format!("device `{other}` is unknown; use auto, cpu, cuda:N or metal"))),
+            },
+        }
+    }
+}
+
+impl std::fmt::Display for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(n) => write!(f, "cuda:{n}"),
+            Self::Metal => f.write_str("metal"),
+        }
+    }
+}
+
+impl Device {
+    fn open(self) -> Result<CandleDevice> {
+        let fail = |e: candle_core::Error| {
+            Error::usage(format!("device {self} cannot be used: {e}; build with `--features cuda` or `metal`, or use --device cpu"))
+        };
+        match self {
+            Self::Cuda(n) => CandleDevice::new_cuda(n).map_err(fail),
+            Self::Metal => CandleDevice::new_metal(0).map_err(fail),
+            Self::Auto if cfg!(feature = "cuda") => Ok(CandleDevice::new_cuda(0).unwrap_or(CandleDevice::Cpu)),
+            Self::Auto if cfg!(feature = "metal") => Ok(CandleDevice::new_metal(0).unwrap_or(CandleDevice::Cpu)),
+            Self::Auto | Self::Cpu => Ok(CandleDevice::Cpu),
+        }
+    }
+}
+
+/// Type of activations, dense weights and the cache. Quantised weights keep their own type and compute in f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ComputeType {
+    /// 32-bit floats on the CPU, bf16 elsewhere.
+    #[default]
+    Auto,
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats.
+    F16,
+    /// bfloat16.
+    BF16,
+}
+
+impl std::str::FromStr for ComputeType {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "f32" => Ok(Self::F32),
+            "f16" => Ok(Self::F16),
+            "bf16" => Ok(Self::BF16),
+            other => Err(Error::usage(format!("dtype `{other}` is unknown; use auto, f32, f16 or bf16"))),
+        }
+    }
+}
+
+impl ComputeType {
+    fn resolve(self, device: &CandleDevice) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::F16 => DType::F16,
+            Self::Auto if device.is_cpu() => DType::F32,
+            Self::Auto | Self::BF16 => DType::BF16,
+        }
+    }
+}
+
+/// How to load a model.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LoadOptions {
+    /// Where to compute.
+    pub device: Device,
+    /// In which type.
+    pub dtype: ComputeType,
+}
+
+/// Sets the number of threads of the tensor backend, whose pools are made once per process.
+///
+/// Call it first thing in `main`, before any other thread exists; later calls have no effect.
+pub fn set_threads(threads: usize) {
+    let count = threads.to_string();
+    for name in ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"] {
+        // SAFETY: called while the process has one thread, so nobody reads the environment at the same time.
+        unsafe { std::env::set_var(name, &count) };
+    }
+}

@@ -1,0 +1,205 @@
+//! One source of weights: GGUF and safetensors files give the same tensors under the same names in the same arrangement.
+//!
+//! Names are Hugging Face's. What the formats store differently is put right here, on the way out: GGUF's interleaved query and key
+//! rows, and norms that safetensors files store minus one.
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
+use super::config::Config;
+use super::dtype::{Dtype, RawTensor};
+use super::gguf::Gguf;
+use super::safetensors::SafeTensorFiles;
+use super::spec::{Family, Spec};
+use crate::error::{Error, Result};
+
+/// An open model file or folder.
+pub enum WeightSource {
+    /// One GGUF file.
+    Gguf(Gguf),
+    /// A folder with `config.json` and one or more safetensors files.
+    Safetensors {
+        /// The tensors.
+        files: SafeTensorFiles,
+        /// The folder.
+        folder: PathBuf,
+    },
+}
+
+impl WeightSource {
+    /// Opens a `.gguf` file, a `.safetensors` file beside its `config.json`, or a folder with both.
+    ///
+    /// # Errors
+    /// What is missing or unsupported, by path.
+    pub fn open(path: &Path) -> Result<Self> {
+        if path.is_file() && has_gguf_magic(path)? {
+            return Ok(Self::Gguf(Gguf::open(path)?));
+        }
+        let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new(".")) };
+        let known = path.is_dir() || path.extension().is_some_and(|e| e == "safetensors" || e == "json");
+        if !path.exists() {
+            return Err(Error::usage(format!(
+                "{}: no such file; give a path to a GGUF file or to a folder with safetensors files",
+                path.display()
+            )));
+        }
+        if !known && path.extension().is_some_and(|e| e == "gguf") {
+            return Ok(Self::Gguf(Gguf::open(path)?)); // its own error says what is wrong with the header
+        }
+        Ok(Self::Safetensors { files: SafeTensorFiles::open(path)?, folder: folder.to_path_buf() })
+    }
+
+    /// The file or folder, for messages.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Gguf(gguf) => gguf.path(),
+            Self::Safetensors { folder, .. } => folder,
+        }
+    }
+
+    /// The hyper-parameters.
+    ///
+    /// # Errors
+    /// An invalid file.
+    pub fn config(&self) -> Result<Config> {
+        match self {
+            Self::Gguf(gguf) => Config::from_gguf(gguf),
+            Self::Safetensors { folder, .. } => Config::from_file(&folder.join("config.json")),
+        }
+    }
+
+    /// Resolves and checks the model's shape against the tensors that are there.
+    ///
+    /// # Errors
+    /// An invalid file with all mismatches in one list.
+    pub fn spec(&self) -> Result<Spec> {
+        let config = self.config()?;
+        let mut spec = Spec::resolve(&config).map_err(|reason| Error::invalid_file(self.path(), reason))?;
+        spec.check(self.path(), |name| self.stored(spec.family, name).ok().map(|raw| raw.shape))?;
+        if let Self::Gguf(gguf) = self
+            && gguf.contains("rope_freqs.weight")
+        {
+            let raw = gguf.tensor("rope_freqs.weight")?;
+            let factors = dense_f32(&raw).map_err(|reason| Error::invalid_file(self.path(), format!("rope_freqs.weight: {reason}")))?;
+            spec.ropes[0].divide(&factors).map_err(|reason| Error::invalid_file(self.path(), reason))?;
+        }
+        Ok(spec)
+    }
+
+    /// The tensor `name`, arranged as Hugging Face's code expects it.
+    ///
+    /// # Errors
+    /// A tensor that is missing or of a type that cannot be rearranged.
+    pub fn get(&self, spec: &Spec, name: &str) -> Result<RawTensor<'_>> {
+        let raw = self.stored(spec.family, name)?;
+        let fault = |reason: String| Error::invalid_file(self.path(), format!("tensor {name}: {reason}"));
+        match self {
+            Self::Gguf(_) if spec.family.gguf_interleaved_qk && name.contains("self_attn.q_proj") => {
+                deinterleave(&raw, spec.num_attention_heads, spec.head_dim).map_err(fault)
+            }
+            Self::Gguf(_) if spec.family.gguf_interleaved_qk && name.contains("self_attn.k_proj") => {
+                deinterleave(&raw, spec.num_key_value_heads, spec.head_dim).map_err(fault)
+            }
+            Self::Safetensors { .. } if spec.family.norms_stored_minus_one && name.contains("norm.weight") => plus_one(&raw).map_err(fault),
+            _ => Ok(raw),
+        }
+    }
+
+    fn stored(&self, family: &Family, name: &str) -> Result<RawTensor<'_>> {
+        match self {
+            Self::Gguf(gguf) => {
+                let stored = family.gguf_name(name).ok_or_else(|| Error::invalid_file(self.path(), format!("no GGUF name for {name}")))?;
+                gguf.tensor(&stored)
+            }
+            Self::Safetensors { files, .. } => files.tensor(name),
+        }
+    }
+
+    /// The number of stored tensors, and one line for each that holds a weight which no trained model has. Reads every byte.
+    ///
+    /// # Errors
+    /// A tensor that cannot be read.
+    pub fn defects(&self) -> Result<(usize, Vec<String>)> {
+        let (mut tensors, mut defects) = (0, Vec::new());
+        self.each(&mut |name, raw| {
+            tensors += 1;
+            defects.extend(raw.defect().map(|defect| format!("tensor {name}: {defect}")));
+        })?;
+        Ok((tensors, defects))
+    }
+
+    fn each(&self, visit: &mut dyn FnMut(&str, RawTensor<'_>)) -> Result<()> {
+        match self {
+            Self::Gguf(gguf) => gguf.tensor_names().try_for_each(|name| gguf.tensor(name).map(|raw| visit(name, raw))),
+            Self::Safetensors { files, .. } => files.tensor_names().try_for_each(|name| files.tensor(name).map(|raw| visit(name, raw))),
+        }
+    }
+
+    /// The types of the stored tensors with their share of the bytes, largest first: the quantisation of a mixed file.
+    ///
+    /// # Errors
+    /// A tensor that cannot be read.
+    pub fn dtypes(&self) -> Result<Vec<(Dtype, usize)>> {
+        let mut bytes: Vec<(Dtype, usize)> = Vec::new();
+        self.each(&mut |_, raw| match bytes.iter_mut().find(|(dtype, _)| *dtype == raw.dtype) {
+            Some((_, total)) => *total += raw.bytes.len(),
+            None => bytes.push((raw.dtype, raw.bytes.len())),
+        })?;
+        bytes.sort_by_key(|&(_, total)| std::cmp::Reverse(total));
+        Ok(bytes)
+    }
+}
+
+fn has_gguf_magic(path: &Path) -> Result<bool> {
+    use std::io::Read;
+    let mut file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
+    let mut magic = [0; 4];
+    Ok(file.read_exact(&mut magic).is_ok() && &magic == b"GGUF")
+}
+
+/// The values of a dense tensor.
+fn dense_f32(raw: &RawTensor<'_>) -> std::result::Result<Vec<f32>, String> {
+    let pairs = || raw.bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
+    Ok(match raw.dtype {
+        Dtype::F32 => raw.bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+        Dtype::F16 => pairs().map(|bits| half::f16::from_bits(bits).to_f32()).collect(),
+        Dtype::BF16 => pairs().map(|bits| half::bf16::from_bits(bits).to_f32()).collect(),
+        other => return Err(format!("type {} where F32, F16 or BF16 is needed", other.name())),
+    })
+}
+
+fn plus_one(raw: &RawTensor<'_>) -> std::result::Result<RawTensor<'static>, String> {
+    let bytes: Vec<u8> = dense_f32(raw)?.into_iter().flat_map(|w| (w + 1.0).to_le_bytes()).collect();
+    Ok(RawTensor { dtype: Dtype::F32, shape: raw.shape.clone(), bytes: Cow::Owned(bytes) })
+}
+
+/// Undoes the row order of llama.cpp's converter, which pairs rotary dimension i with i + 1 where Hugging Face pairs it with
+/// i + d / 2 (d the head's size): row 2i + j of a head goes back to row j * d / 2 + i. Rows are whole blocks, so bytes can move.
+fn deinterleave(raw: &RawTensor<'_>, heads: usize, head_dim: usize) -> std::result::Result<RawTensor<'static>, String> {
+    let rows = heads * head_dim;
+    if raw.shape.first() != Some(&rows) || !raw.bytes.len().is_multiple_of(rows) {
+        return Err(format!("shape {:?} does not split into {heads} heads of {head_dim}", raw.shape));
+    }
+    let row_bytes = raw.bytes.len() / rows;
+    let mut bytes = Vec::with_capacity(raw.bytes.len());
+    for row in 0..rows {
+        let (head, within) = (row / head_dim, row % head_dim);
+        let (j, i) = (within / (head_dim / 2), within % (head_dim / 2));
+        let from = (head * head_dim + 2 * i + j) * row_bytes;
+        bytes.extend_from_slice(&raw.bytes[from..from + row_bytes]);
+    }
+    Ok(RawTensor { dtype: raw.dtype, shape: raw.shape.clone(), bytes: Cow::Owned(bytes) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deinterleaving_undoes_the_converter() {
+        // Two heads of four rows of one byte; the converter stores rows 0, 2, 1, 3 of each head.
+        let stored = RawTensor { dtype: Dtype::F32, shape: vec![8], bytes: Cow::Owned(vec![0, 2, 1, 3, 4, 6, 5, 7]) };
+        assert_eq!(deinterleave(&stored, 2, 4).unwrap().bytes.as_ref(), [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert!(deinterleave(&stored, 3, 4).unwrap_err().contains("does not split into 3 heads of 4"));
+    }
+}

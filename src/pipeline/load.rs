@@ -1,0 +1,169 @@
+//! From a file to a model that is ready: weights and tokenizer side by side, and the identity that every output carries.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::hub::ResolvedModel;
+use crate::machine;
+use crate::manifest::Manifest;
+use crate::model::dtype::Dtype;
+use crate::model::{LoadOptions, Model, WeightSource};
+use crate::tokenizer::Tokenizer;
+
+/// What a model is: the part of the configuration that results depend on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Identity {
+    /// A known name, a reference or a path.
+    pub model: String,
+    /// The Hub's commit, where it came from there.
+    pub revision: Option<String>,
+    /// SHA-256 of the weight file, lower-case hexadecimal; `None` for a folder of several files.
+    pub model_sha256: Option<String>,
+    /// The quantisation, as in `Q4_K_M`.
+    pub quantization: String,
+    /// The family in [`crate::model::spec::FAMILIES`].
+    pub family: &'static str,
+}
+
+/// A model in memory.
+pub struct LoadedModel {
+    /// The weights.
+    pub model: Arc<Model>,
+    /// Its tokenizer.
+    pub tokenizer: Arc<Tokenizer>,
+    /// What it is.
+    pub identity: Identity,
+    /// What is known about it.
+    pub manifest: Option<Arc<Manifest>>,
+    /// Ids of the manifest's stop tokens.
+    pub stop_tokens: Vec<u32>,
+}
+
+impl LoadedModel {
+    /// Loads the weights and, beside them, the tokenizer. `sha256` is the weight file's digest where the caller knows it.
+    ///
+    /// # Errors
+    /// An invalid file; memory that would not suffice, with the numbers; a device that cannot be used.
+    pub fn load(resolved: &ResolvedModel, sha256: Option<String>, options: LoadOptions) -> Result<Self> {
+        let source = WeightSource::open(&resolved.path)?;
+        check_memory(&source, machine::available_memory())?;
+        let (model, tokenizer) = std::thread::scope(|scope| {
+            let tokenizer = scope.spawn(|| load_tokenizer(&source));
+            let model = Model::load(&source, options);
+            (model, tokenizer.join().unwrap_or_else(|_| Err(Error::Backend("the tokenizer's thread panicked".into()))))
+        });
+        let (model, tokenizer) = (model?, tokenizer?);
+        let stop_tokens = match &resolved.manifest {
+            Some(manifest) => stop_tokens(manifest, &tokenizer)?,
+            None => Vec::new(),
+        };
+        let identity = Identity {
+            model: resolved.name.clone(),
+            revision: resolved.revision.clone(),
+            model_sha256: sha256,
+            quantization: quantization(&source)?,
+            family: model.spec().family.name,
+        };
+        Ok(Self { model: Arc::new(model), tokenizer: Arc::new(tokenizer), identity, manifest: resolved.manifest.clone(), stop_tokens })
+    }
+}
+
+/// The tokenizer that comes with the weights.
+///
+/// # Errors
+/// An invalid file.
+pub fn load_tokenizer(source: &WeightSource) -> Result<Tokenizer> {
+    match source {
+        WeightSource::Gguf(gguf) => Tokenizer::from_gguf(gguf.metadata()),
+        WeightSource::Safetensors { folder, .. } => Tokenizer::from_file(&folder.join("tokenizer.json")),
+    }
+}
+
+fn stop_tokens(manifest: &Manifest, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+    let id = |text: &String| {
+        tokenizer
+            .id(text)
+            .ok_or_else(|| Error::usage(format!("the manifest of {} names the stop token `{text}`, which the file lacks", manifest.name)))
+    };
+    manifest.stop.iter().map(id).collect()
+}
+
+/// The file's own name for its mix of types, else the type that most of its bytes have.
+///
+/// # Errors
+/// A tensor that cannot be read.
+pub fn quantization(source: &WeightSource) -> Result<String> {
+    let declared = match source {
+        WeightSource::Gguf(gguf) => gguf.metadata().u32("general.file_type").ok().flatten().and_then(file_type_name),
+        WeightSource::Safetensors { .. } => None,
+    };
+    Ok(match declared {
+        Some(name) => name.to_owned(),
+        None => source.dtypes()?.first().map_or("unknown", |(dtype, _)| Dtype::name(*dtype)).to_owned(),
+    })
+}
+
+/// llama.cpp's names of `general.file_type`.
+fn file_type_name(number: u32) -> Option<&'static str> {
+    Some(match number {
+        0 => "F32",
+        1 => "F16",
+        2 => "Q4_0",
+        3 => "Q4_1",
+        7 => "Q8_0",
+        8 => "Q5_0",
+        9 => "Q5_1",
+        10 => "Q2_K",
+        11 => "Q3_K_S",
+        12 => "Q3_K_M",
+        13 => "Q3_K_L",
+        14 => "Q4_K_S",
+        15 => "Q4_K_M",
+        16 => "Q5_K_S",
+        17 => "Q5_K_M",
+        18 => "Q6_K",
+        32 => "BF16",
+        _ => return None,
+    })
+}
+
+/// Refuses a model whose weights alone would not fit, before anything is loaded.
+fn check_memory(source: &WeightSource, available: Option<u64>) -> Result<()> {
+    let dense = |dtype: Dtype, bytes: usize| match (source, dtype) {
+        // Dense half-precision weights are widened to f32 on the CPU.
+        (WeightSource::Safetensors { .. }, Dtype::F16 | Dtype::BF16) => 2 * bytes as u64,
+        _ => bytes as u64,
+    };
+    let needed: u64 = source.dtypes()?.into_iter().map(|(dtype, bytes)| dense(dtype, bytes)).sum();
+    match available {
+        Some(available) if needed > available => Err(Error::Resources(format!(
+            "{} needs about {} MB for its weights and {} MB are available; close other programs or take a smaller quantisation",
+            source.path().display(),
+            needed >> 20,
+            available >> 20
+        ))),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_refused_with_the_numbers() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.safetensors");
+        let header = br#"{"w":{"dtype":"F32","shape":[1048576],"data_offsets":[0,4194304]}}"#;
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend_from_slice(header);
+        bytes.resize(bytes.len() + 4_194_304, 0);
+        std::fs::write(&path, bytes).unwrap();
+        let source = WeightSource::open(&path).unwrap();
+        let error = check_memory(&source, Some(1 << 20)).unwrap_err();
+        assert!(error.is_resources() && error.to_string().contains("about 4 MB for its weights and 1 MB are available"), "{error}");
+        assert!(check_memory(&source, Some(8 << 20)).is_ok() && check_memory(&source, None).is_ok());
+    }
+}

@@ -1,0 +1,238 @@
+//! The outcome of one question, in the shape of its JSON.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{Identity, Settings};
+use crate::consensus::{Extractor, Vote};
+use crate::decision::{Decision, Policy};
+use crate::generation::{Completion, FinishReason, Generation, SamplingParams, Token};
+use crate::prompt::{KvKeep, PromptFormat, Repetition};
+use crate::strategy::Strategy;
+use crate::tokenizer::Tokenizer;
+use crate::uncertainty::{Confidence, Estimator};
+
+/// The verdict on one question with everything it rests on.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    /// Answer, or abstain with a reason.
+    #[serde(flatten)]
+    pub decision: Decision,
+    /// The leading answer; `None` when abstaining.
+    pub answer: Option<String>,
+    /// The text of the first sample that words the answer so; `None` when abstaining.
+    pub text: Option<String>,
+    /// Calibrated probability of being right; `None` without a calibrator.
+    pub confidence: Option<Confidence>,
+    /// What the confidence rests on.
+    pub calibration: Calibration,
+    /// The chosen estimator's score.
+    pub uncertainty: Option<ScoredUncertainty>,
+    /// Every estimator's natural score.
+    pub scores: BTreeMap<&'static str, f64>,
+    /// The vote.
+    pub vote: Vote,
+    /// Every sample with its tokens.
+    pub samples: Vec<Sample>,
+    /// What it cost.
+    pub cost: Cost,
+    /// Deviations from what was asked, one sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// Everything the result depends on.
+    pub config: ResolvedConfig,
+}
+
+/// What a confidence rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Calibration {
+    /// Nothing: there is no confidence.
+    Uncalibrated,
+}
+
+/// The uncertainty of an outcome, by the estimator that made it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ScoredUncertainty {
+    /// The estimator's name.
+    pub estimator: &'static str,
+    /// Its natural score.
+    pub value: f64,
+    /// The score's unit.
+    pub unit: &'static str,
+}
+
+/// One sample of an outcome.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Sample {
+    /// Its index, which names its random stream.
+    pub index: usize,
+    /// Its text.
+    pub text: String,
+    /// Its answer; `None` if it did not vote.
+    pub answer: Option<String>,
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+    /// Its tokens.
+    pub tokens: Vec<SampleToken>,
+}
+
+/// One token of a sample.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the fields are those of `TokenStats`")]
+pub struct SampleToken {
+    pub id: u32,
+    pub text: String,
+    pub logprob: f64,
+    pub entropy: f64,
+    pub varentropy: f64,
+    pub margin: f64,
+    pub max_prob: f64,
+    pub self_certainty: f64,
+    pub top_confidence: f64,
+    pub sampling_logprob: f64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub top_logprobs: Vec<(u32, f64)>,
+}
+
+/// What an outcome cost. Times differ from run to run, so they are there only when asked for: the rest is identical to the byte.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Cost {
+    /// Tokens of the rendered prompt.
+    pub prompt_tokens: usize,
+    /// How many of them came from the prefix cache.
+    pub cached_tokens: usize,
+    /// Tokens drawn over all samples.
+    pub completion_tokens: usize,
+    /// Rows really computed after the prompt.
+    pub forward_tokens: usize,
+    /// Time to the first token in milliseconds.
+    pub prefill_ms: Option<f64>,
+    /// Time from the first token to the last in milliseconds.
+    pub decode_ms: Option<f64>,
+}
+
+/// Everything a result depends on.
+#[derive(Clone, Debug, Serialize)]
+pub struct ResolvedConfig {
+    /// What the model is.
+    #[serde(flatten)]
+    pub identity: Identity,
+    /// SHA-256 of the chat template; `None` for raw prompts.
+    pub template_sha256: Option<String>,
+    /// What is sampled.
+    pub strategy: Strategy,
+    /// How tokens are drawn, the seed among it.
+    #[serde(flatten)]
+    pub params: SamplingParams,
+    /// How the prompt is repeated.
+    pub repeat: Repetition,
+    /// Which copies stay in the cache.
+    pub kv_keep: KvKeep,
+    /// How answers are read.
+    pub extractor: Extractor,
+    /// When to answer.
+    #[serde(flatten)]
+    pub policy: Policy,
+    /// Largest number of tokens of prompt and output together.
+    pub context: usize,
+    /// candor's version.
+    pub version: &'static str,
+}
+
+impl ResolvedConfig {
+    /// The configuration that `settings` come to with this model.
+    pub fn new(identity: &Identity, settings: &Settings, format: &PromptFormat, context: usize) -> Self {
+        Self {
+            identity: identity.clone(),
+            template_sha256: format.template_sha256(),
+            strategy: settings.strategy,
+            params: settings.strategy.params(&settings.params),
+            repeat: settings.prompt.repetition.clone(),
+            kv_keep: settings.prompt.kv_keep,
+            extractor: settings.extractor,
+            policy: settings.policy,
+            context,
+            version: env!("CARGO_PKG_VERSION"),
+        }
+    }
+}
+
+impl Outcome {
+    /// Puts an outcome together.
+    #[expect(clippy::too_many_arguments, reason = "the one place where everything about an answer meets")]
+    pub(super) fn new(
+        decision: Decision,
+        estimator: &'static dyn Estimator,
+        scores: BTreeMap<&'static str, f64>,
+        vote: Vote,
+        generation: Generation,
+        tokenizer: &Tokenizer,
+        config: ResolvedConfig,
+        notes: Vec<String>,
+    ) -> Self {
+        let answer = vote.leader().filter(|_| decision.is_answer()).map(|leader| leader.answer.clone());
+        let speaker = vote.leader().and_then(|leader| {
+            let words_it_so = |&&i: &&usize| vote.answers.get(i).is_some_and(|a| a.as_ref() == Some(&leader.answer));
+            leader.samples.iter().find(words_it_so).copied()
+        });
+        let text = answer.as_ref().and_then(|_| generation.completions.get(speaker?).map(|c| c.text.clone()));
+        let value = scores.get(estimator.name()).copied();
+        let cost = generation.cost;
+        let samples =
+            generation.completions.into_iter().zip(&vote.answers).map(|(c, answer)| sample(c, answer.clone(), tokenizer)).collect();
+        Self {
+            decision,
+            answer,
+            text,
+            confidence: None,
+            calibration: Calibration::Uncalibrated,
+            uncertainty: value.map(|value| ScoredUncertainty { estimator: estimator.name(), value, unit: estimator.unit() }),
+            scores,
+            samples,
+            vote,
+            cost: Cost {
+                prompt_tokens: cost.prompt_tokens,
+                cached_tokens: cost.cached_tokens,
+                completion_tokens: cost.completion_tokens,
+                forward_tokens: cost.forward_tokens,
+                prefill_ms: Some(cost.prefill_ms),
+                decode_ms: Some(cost.decode_ms),
+            },
+            notes,
+            config,
+        }
+    }
+
+    /// The outcome without what differs from run to run.
+    #[must_use]
+    pub fn without_times(mut self) -> Self {
+        (self.cost.prefill_ms, self.cost.decode_ms) = (None, None);
+        self
+    }
+}
+
+fn sample(completion: Completion, answer: Option<String>, tokenizer: &Tokenizer) -> Sample {
+    let Completion { index, tokens, text, finish_reason } = completion;
+    Sample { index, text, answer, finish_reason, tokens: tokens.into_iter().map(|t| sample_token(t, tokenizer)).collect() }
+}
+
+fn sample_token(Token { id, stats, top_logprobs }: Token, tokenizer: &Tokenizer) -> SampleToken {
+    let bytes = tokenizer.token_bytes(id);
+    let text =
+        if bytes.is_empty() { tokenizer.token(id).unwrap_or_default().to_owned() } else { String::from_utf8_lossy(&bytes).into_owned() };
+    SampleToken {
+        id,
+        text,
+        logprob: stats.logprob,
+        entropy: stats.entropy,
+        varentropy: stats.varentropy,
+        margin: stats.margin,
+        max_prob: stats.max_prob,
+        self_certainty: stats.self_certainty,
+        top_confidence: stats.top_confidence,
+        sampling_logprob: stats.sampling_logprob,
+        top_logprobs,
+    }
+}

@@ -1,0 +1,174 @@
+//! Byte-level BPE as GPT-2 has it: bytes are spelled as printable characters, words are merged pair by pair in the order of a list.
+//!
+//! The merging is the `tokenizers` crate's, the cutting into words is [`Split`]'s. Contract: emits only normal and user-defined tokens,
+//! whatever the file's merges say. A byte that has no token is left out, as the reference does (`SmolLM` has none for U+0004). Knows
+//! nothing of files.
+
+use tokenizers::Model as _;
+use tokenizers::models::bpe::{BPE, BpeBuilder, Merges, Vocab};
+use unicode_normalization::{IsNormalized, UnicodeNormalization as _, is_nfc_quick};
+
+use super::split::Split;
+use super::vocab::{Kind, Vocabulary};
+use crate::error::{Error, Result};
+
+/// The character that spells each byte: printable Latin-1 spells itself, the other 68 bytes follow from U+0100 (Radford et al. 2019).
+const CHARS: [char; 256] = {
+    let (mut chars, mut byte, mut extra) = (['\0'; 256], 0, 0);
+    while byte < 256 {
+        let own = matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
+        let code = if own { byte as u32 } else { 0x100 + extra };
+        extra += !own as u32;
+        if let Some(c) = char::from_u32(code) {
+            chars[byte] = c;
+        }
+        byte += 1;
+    }
+    chars
+};
+
+/// The byte that each character below U+0144 spells, or 256.
+const BYTES: [u16; 0x144] = {
+    let (mut bytes, mut byte) = ([256; 0x144], 0);
+    while byte < 256 {
+        bytes[CHARS[byte] as usize] = byte as u16;
+        byte += 1;
+    }
+    bytes
+};
+
+/// The bytes that a token of a byte-level vocabulary stands for. A character that spells no byte stands for itself.
+pub(super) fn bytes_of(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    for c in text.chars() {
+        match BYTES.get(c as usize).and_then(|&byte| u8::try_from(byte).ok()) {
+            Some(byte) => bytes.push(byte),
+            None => bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    bytes
+}
+
+/// What a byte-level vocabulary does before and beside its merges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Options {
+    /// Where words are cut.
+    pub split: Split,
+    /// Whether text is brought to Unicode's composed form first.
+    pub compose: bool,
+    /// Whether a word that is a token as a whole is taken without merging.
+    pub whole_words: bool,
+}
+
+/// A byte-level BPE model with its pre-tokenizer.
+#[derive(Clone, Debug)]
+pub(super) struct ByteLevelBpe {
+    model: BPE,
+    options: Options,
+}
+
+/// The two tokens of a merge written as one text with one space between.
+pub(super) fn pair(merge: &str) -> Option<(&str, &str)> {
+    merge.split_once(' ').filter(|(left, right)| !left.is_empty() && !right.is_empty() && !right.contains(' '))
+}
+
+/// A builder with the tokens that text may become, by kind, and with `merges`, best first. `Err` says which merge cannot be, and why. A
+/// merge that would make a control token out of text is left out.
+pub(super) fn builder<'a>(
+    vocabulary: &Vocabulary,
+    merges: impl ExactSizeIterator<Item = Result<(&'a str, &'a str), String>>,
+    kinds: &[Kind],
+) -> Result<BpeBuilder, String> {
+    let texts: Vocab = vocabulary.iter().filter(|(_, _, kind)| kinds.contains(kind)).map(|(id, text, _)| (text.to_owned(), id)).collect();
+    let mut pairs = Merges::with_capacity(merges.len());
+    let mut merged = String::new();
+    for (rank, merge) in merges.enumerate() {
+        let (left, right) = merge.map_err(|text| format!("merge {rank} is {text:?}, want two tokens with one space between"))?;
+        merged.clear();
+        merged.extend([left, right]);
+        let mut usable = true;
+        for text in [left, right, &merged] {
+            let id = vocabulary.id(text).ok_or_else(|| format!("merge {rank} is {left:?} and {right:?}, but {text:?} is no token"))?;
+            usable &= matches!(vocabulary.kind(id), Kind::Normal | Kind::UserDefined);
+        }
+        if usable {
+            pairs.push((left.to_owned(), right.to_owned()));
+        }
+    }
+    Ok(BPE::builder().vocab_and_merges(texts, pairs))
+}
+
+impl ByteLevelBpe {
+    /// Builds the model; merges and errors as in [`builder`].
+    pub(super) fn new<'a>(
+        vocabulary: &Vocabulary,
+        merges: impl ExactSizeIterator<Item = Result<(&'a str, &'a str), String>>,
+        options: Options,
+    ) -> Result<Self, String> {
+        let builder = builder(vocabulary, merges, &[Kind::Normal, Kind::UserDefined])?.ignore_merges(options.whole_words);
+        let model = builder.build().map_err(|error| format!("merges do not fit the vocabulary: {error}"))?;
+        Ok(Self { model, options })
+    }
+
+    /// Appends the tokens of `text`.
+    pub(super) fn encode(&self, text: &str, out: &mut Vec<u32>) -> Result<()> {
+        if self.options.compose && is_nfc_quick(text.chars()) != IsNormalized::Yes {
+            return self.encode_composed(&text.nfc().collect::<String>(), out);
+        }
+        self.encode_composed(text, out)
+    }
+
+    fn encode_composed(&self, text: &str, out: &mut Vec<u32>) -> Result<()> {
+        let mut spelled = String::new();
+        let mut failure = None;
+        self.options.split.each(text, &mut |word| {
+            spelled.clear();
+            spelled.extend(word.bytes().map(|byte| CHARS[usize::from(byte)]));
+            match self.model.tokenize(&spelled) {
+                Ok(tokens) => out.extend(tokens.iter().map(|token| token.id)),
+                Err(error) => failure = Some(error),
+            }
+        });
+        failure.map_or(Ok(()), |error| Err(Error::Usage(format!("the text cannot be tokenized: {error}"))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_has_its_own_character() {
+        for byte in 0..=u8::MAX {
+            let c = CHARS[usize::from(byte)];
+            assert!(!c.is_whitespace() && !c.is_control(), "{byte}");
+            assert_eq!(bytes_of(&c.to_string()), [byte]);
+        }
+        let check = |text: &str, bytes: &[u8]| assert_eq!(bytes_of(text), bytes, "{text}");
+        check("Ġa", b" a");
+        check("Ċ", b"\n");
+        check("Ń", &[0xad]);
+        check("日", "日".as_bytes());
+    }
+
+    #[test]
+    fn merges_are_checked_and_control_tokens_are_never_made() {
+        let tokens = [("a", Kind::Normal), ("b", Kind::Normal), ("ab", Kind::Control), ("c", Kind::Normal), ("bc", Kind::Normal)];
+        let vocabulary = Vocabulary::new(tokens.into_iter()).unwrap();
+        let encode = |merges: &[&str], text: &str| {
+            let mut ids = Vec::new();
+            let merges = merges.iter().map(|merge| pair(merge).ok_or_else(|| (*merge).to_owned()));
+            let options = Options { split: Split::Gpt2, compose: false, whole_words: false };
+            ByteLevelBpe::new(&vocabulary, merges, options)?.encode(text, &mut ids).map_err(|error| error.to_string())?;
+            Ok::<_, String>(ids)
+        };
+        assert_eq!(encode(&["a b", "b c"], "abc"), Ok(vec![0, 4]));
+        assert_eq!(encode(&["a b"], "ab"), Ok(vec![0, 1]));
+        let check = |merge: &str, reason: &str| assert_eq!(encode(&[merge], "ab"), Err(reason.into()));
+        check("ab", "merge 0 is \"ab\", want two tokens with one space between");
+        check("a b c", "merge 0 is \"a b c\", want two tokens with one space between");
+        check(" a", "merge 0 is \" a\", want two tokens with one space between");
+        check("a c", "merge 0 is \"a\" and \"c\", but \"ac\" is no token");
+        check("x a", "merge 0 is \"x\" and \"a\", but \"x\" is no token");
+    }
+}

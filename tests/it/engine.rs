@@ -1,0 +1,271 @@
+//! The engine's promise, bit for bit: sample i depends only on (model, prompt, parameters, seed, i).
+
+use std::sync::Arc;
+
+use candor::engine::{Control, Engine, EngineOptions, Output};
+use candor::generation::FinishReason::{self, Cancelled, Length, Stop};
+use candor::generation::{Completion, Draw, SamplingParams, Token};
+use candor::model::dtype::Dtype;
+use candor::model::gguf::Gguf;
+use candor::model::{LoadOptions, Model, Row, WeightSource};
+use candor::prompt::Prompt;
+use candor::tokenizer::Tokenizer;
+
+use crate::support::models;
+use crate::support::tiny::Recipe;
+
+/// A model that tests run on, and prompts for it.
+struct Subject {
+    name: String,
+    model: Arc<Model>,
+    tokenizer: Arc<Tokenizer>,
+    prompts: Vec<Vec<u32>>,
+}
+
+impl Subject {
+    fn tiny(family: &str, dtype: Dtype) -> Self {
+        let source = WeightSource::Gguf(Gguf::from_bytes("tiny", Recipe::load(family).gguf(dtype)).unwrap());
+        let prompts = ["The quick brown fox", "The quick red fox jumps over", "x"].map(|text| text.bytes().map(u32::from).collect());
+        Self::new(format!("{family} {}", dtype.name()), &source, prompts.to_vec())
+    }
+
+    fn new(name: String, source: &WeightSource, prompts: Vec<Vec<u32>>) -> Self {
+        let WeightSource::Gguf(gguf) = source else { panic!("tests use GGUF") };
+        let tokenizer = Tokenizer::from_gguf(gguf.metadata()).unwrap();
+        Self { name, model: Arc::new(Model::load(source, LoadOptions::default()).unwrap()), tokenizer: Arc::new(tokenizer), prompts }
+    }
+
+    /// The default model, where it is at hand.
+    fn real() -> Option<Self> {
+        let source = WeightSource::open(&models()?.join("smollm2-135m-instruct.Q4_1.gguf")).unwrap();
+        let WeightSource::Gguf(gguf) = &source else { panic!("a GGUF file") };
+        let tokenizer = Tokenizer::from_gguf(gguf.metadata()).unwrap();
+        let chat =
+            |text: &str| tokenizer.encode_with_specials(&format!("<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n")).unwrap();
+        let prompts = vec![chat("What is the capital of France?"), chat("What is the capital of Peru? One word."), chat("Hi")];
+        Some(Self::new("smollm2".into(), &source, prompts))
+    }
+
+    /// All families small, in float and in two quantisations, and the default model where it is at hand.
+    fn all() -> impl Iterator<Item = Self> {
+        let tiny = Recipe::ALL.into_iter().flat_map(|family| [Dtype::F32, Dtype::Q8_0, Dtype::Q4_0].map(|dtype| (family, dtype)));
+        tiny.map(|(family, dtype)| Self::tiny(family, dtype)).chain(std::iter::once_with(Self::real).flatten())
+    }
+
+    fn engine(&self, options: EngineOptions) -> Engine {
+        Engine::new(self.model.clone(), self.tokenizer.clone(), options).unwrap()
+    }
+}
+
+fn params(n: usize) -> SamplingParams {
+    SamplingParams { n, temperature: 0.7, top_p: 0.9, seed: 7, max_tokens: 12, ..SamplingParams::default() }
+}
+
+fn generate(engine: &mut Engine, prompt: &[u32], params: SamplingParams) -> Vec<Completion> {
+    engine.generate(Prompt::from_tokens(prompt.to_vec()), params).unwrap().completions
+}
+
+#[test]
+fn a_sample_is_the_same_in_any_company() {
+    for subject in Subject::all() {
+        for draw in [Draw::Independent, Draw::Stratified] {
+            let params = |n| SamplingParams { draw, ..params(n) };
+            let prompt = &subject.prompts[0];
+            let reference = generate(&mut subject.engine(EngineOptions::default()), prompt, params(16));
+            let check = |what: &str, got: &[Completion]| {
+                assert_eq!(got, &reference[..got.len()], "{} {draw:?}: {what}", subject.name);
+            };
+            for n in [1, 4] {
+                check(&format!("n = {n}"), &generate(&mut subject.engine(EngineOptions::default()), prompt, params(n)));
+            }
+            let eager = EngineOptions { eager_forking: true, ..EngineOptions::default() };
+            check("every sample on its own row", &generate(&mut subject.engine(eager), prompt, params(16)));
+            for chunk in [1, 3] {
+                let chunked = EngineOptions { prefill_chunk: chunk, ..EngineOptions::default() };
+                check(&format!("prefill in chunks of {chunk}"), &generate(&mut subject.engine(chunked), prompt, params(4)));
+            }
+            let mut warm = subject.engine(EngineOptions::default());
+            generate(&mut warm, &subject.prompts[1], params(2));
+            let hit = warm.generate(Prompt::from_tokens(prompt.clone()), params(4)).unwrap();
+            assert!(hit.cost.cached_tokens > 0, "{}: the prompts share a prefix", subject.name);
+            check("with a prefix from the cache", &hit.completions);
+            let again = warm.generate(Prompt::from_tokens(prompt.clone()), params(4)).unwrap();
+            assert_eq!(again.cost.cached_tokens, prompt.len() - 1);
+            check("with the whole prompt from the cache", &again.completions);
+            check("beside other jobs", &beside_others(&subject, &params(4)));
+        }
+    }
+}
+
+/// The first prompt's samples, drawn while other prompts are prefilled and sampled in the same steps.
+fn beside_others(subject: &Subject, params: &SamplingParams) -> Vec<Completion> {
+    let options = EngineOptions { prefill_chunk: 5, prefix_cache_bytes: 0, ..EngineOptions::default() };
+    let mut engine = subject.engine(options);
+    let mut submit = |i: usize, n: usize, seed: u64| {
+        engine.submit(Prompt::from_tokens(subject.prompts[i].clone()), SamplingParams { n, seed, ..params.clone() }).unwrap()
+    };
+    submit(1, 3, 1);
+    let mine = submit(0, params.n, params.seed);
+    submit(2, 5, 2);
+    let mut result = None;
+    while !engine.is_idle() {
+        for (id, output) in engine.step(&mut |_| Control::Continue).unwrap() {
+            if let (true, Output::Generation(generation)) = (id == mine, output) {
+                result = Some(generation.completions);
+            }
+        }
+    }
+    result.unwrap()
+}
+
+/// Everything about a scored token that sampling does not decide.
+fn raw(token: &Token) -> (u32, [f64; 7]) {
+    let s = token.stats;
+    (token.id, [s.logprob, s.entropy, s.varentropy, s.margin, s.max_prob, s.self_certainty, s.top_confidence])
+}
+
+#[test]
+fn scores_are_the_statistics_that_generation_recorded() {
+    for subject in Subject::all() {
+        let prompt = &subject.prompts[0];
+        for completion in generate(&mut subject.engine(EngineOptions::default()), prompt, params(3)) {
+            let ids: Vec<u32> = completion.tokens.iter().map(|t| t.id).collect();
+            let recorded: Vec<_> = completion.tokens.iter().map(raw).collect();
+            let mut engine = subject.engine(EngineOptions::default());
+            for pass in ["fresh", "with a cached prefix"] {
+                let scored: Vec<_> = engine.score(prompt, &ids).unwrap().iter().map(raw).collect();
+                assert_eq!(scored, recorded, "{}: {pass}", subject.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn fork_equals_replay_and_truncate_equals_recompute() {
+    for subject in Subject::all() {
+        let model = &subject.model;
+        let forward = |tokens: &[u32], kv: &mut _| {
+            let logits = model.forward(&mut [Row { tokens, kv, logits: 1 }]).unwrap();
+            logits.rows().next().unwrap().to_vec()
+        };
+        let prompt = &subject.prompts[0];
+        let mut trunk = model.new_kv();
+        forward(prompt, &mut trunk);
+        let mut branches: Vec<_> = (0..3).map(|_| trunk.fork()).collect();
+        for (i, branch) in branches.iter_mut().enumerate() {
+            let own = [60 + i as u32, 70, 80 + i as u32];
+            let got: Vec<_> = own.iter().map(|&t| forward(&[t], branch)).collect();
+            let replayed = forward(&[&prompt[..], &own].concat(), &mut model.new_kv());
+            assert_eq!(got[2], replayed, "{}: branch {i}", subject.name);
+            branch.truncate(prompt.len() + 1).unwrap();
+            assert_eq!(forward(&own[1..], branch), replayed, "{}: branch {i} truncated", subject.name);
+        }
+    }
+}
+
+#[test]
+fn dropped_rows_are_gone_and_positions_stay() {
+    let subject = Subject::tiny("llama", Dtype::F32);
+    let prompt = subject.prompts[0].clone();
+    let kept = subject.engine(EngineOptions::default()).generate(Prompt::from_tokens(prompt.clone()), params(2)).unwrap();
+    let dropped = |range| {
+        let prompt = Prompt { drop_after_prefill: Some(range), ..Prompt::from_tokens(prompt.clone()) };
+        subject.engine(EngineOptions::default()).generate(prompt, params(2)).unwrap()
+    };
+    assert_eq!(dropped(4..4).completions, kept.completions);
+    let shorter = dropped(4..12);
+    // The first token comes from the whole prompt's logits; later ones see fewer keys.
+    assert_eq!(shorter.completions[0].tokens[0], kept.completions[0].tokens[0]);
+    assert_ne!(shorter.completions[0].tokens[1].stats, kept.completions[0].tokens[1].stats);
+}
+
+#[test]
+fn samples_that_agree_share_their_rows() {
+    let subject = Subject::tiny("llama", Dtype::F32);
+    let run = |temperature, eager_forking| {
+        let options = EngineOptions { eager_forking, ..EngineOptions::default() };
+        let params = SamplingParams { temperature, ignore_eos: true, ..params(8) };
+        subject.engine(options).generate(Prompt::from_tokens(subject.prompts[0].clone()), params).unwrap().cost
+    };
+    // The last token of a sample is drawn and not computed.
+    assert_eq!((run(0.0, false).completion_tokens, run(0.0, false).forward_tokens), (8 * 12, 11));
+    assert_eq!(run(0.0, true).forward_tokens, 8 * 11);
+    assert!(run(1.0, false).forward_tokens > 11 && run(1.0, false).forward_tokens <= 8 * 11);
+}
+
+#[test]
+fn callbacks_stop_samples() {
+    let subject = Subject::tiny("qwen2", Dtype::F32);
+    let run = |control: &dyn Fn(usize, usize) -> Control| {
+        let prompt = Prompt::from_tokens(subject.prompts[0].clone());
+        let params = SamplingParams { ignore_eos: true, ..params(4) };
+        let generation =
+            subject.engine(EngineOptions::default()).generate_with(prompt, params, &mut |d| control(d.sample, d.step)).unwrap();
+        generation.completions.iter().map(|c| (c.tokens.len(), c.finish_reason)).collect::<Vec<_>>()
+    };
+    let one = run(&|sample, step| if (sample, step) == (1, 3) { Control::StopSample } else { Control::Continue });
+    assert_eq!(one, [(12, Length), (4, Cancelled), (12, Length), (12, Length)]);
+    let end = run(&|sample, step| if (sample, step) == (2, 0) { Control::EndSample } else { Control::Continue });
+    assert_eq!(end, [(12, Length), (12, Length), (1, Stop), (12, Length)]);
+    let all = run(&|sample, step| if (sample, step) == (0, 5) { Control::StopAll } else { Control::Continue });
+    assert!(all.iter().all(|(tokens, reason)| (5..=6).contains(tokens) && *reason == Cancelled), "{all:?}");
+}
+
+#[test]
+fn a_stop_string_ends_the_text_before_it() {
+    let subject = Subject::tiny("llama", Dtype::F32);
+    let prompt = &subject.prompts[0];
+    let params = SamplingParams { ignore_eos: true, ..params(1) };
+    let free = generate(&mut subject.engine(EngineOptions::default()), prompt, params.clone()).remove(0);
+    let (at, _) = free.text.char_indices().filter(|(_, c)| c.is_ascii_graphic()).nth(2).expect("printable output");
+    let stop = free.text[at..].chars().next().unwrap().to_string();
+    let first = free.text.find(&stop).unwrap();
+    let stopped = generate(&mut subject.engine(EngineOptions::default()), prompt, SamplingParams { stop: vec![stop], ..params }).remove(0);
+    assert_eq!((stopped.text.as_str(), stopped.finish_reason), (&free.text[..first], FinishReason::Stop));
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_numbers() {
+    let subject = Subject::tiny("llama", Dtype::F32);
+    let check = |options: EngineOptions, params: SamplingParams, prompt: Vec<u32>, expected: &str| {
+        let error = subject.engine(options).generate(Prompt::from_tokens(prompt), params).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    };
+    let some = subject.prompts[0].clone();
+    let small = EngineOptions { context: Some(24), ..EngineOptions::default() };
+    check(small, params(1), some.clone(), "the context holds 24");
+    let poor = EngineOptions { kv_budget_bytes: 1 << 20, ..EngineOptions::default() };
+    check(poor, SamplingParams { n: 4096, ..params(1) }, some.clone(), "the budget is 1 MB");
+    check(EngineOptions::default(), params(0), some.clone(), "n is 0");
+    check(EngineOptions::default(), params(1), vec![], "the prompt is empty");
+    check(EngineOptions::default(), params(1), vec![9999], "token id 9999 is outside the model's vocabulary");
+}
+
+#[test]
+fn jobs_wait_for_the_budget_and_all_come_back() {
+    let subject = Subject::tiny("llama", Dtype::F32);
+    let prompt = &subject.prompts[0];
+    let bytes = (prompt.len() + 2 * 12) * subject.model.kv_bytes_per_token();
+    let mut engine = subject.engine(EngineOptions { kv_budget_bytes: bytes + 1, prefix_cache_bytes: 0, ..EngineOptions::default() });
+    let ids: Vec<_> = (0..5).map(|_| engine.submit(Prompt::from_tokens(prompt.clone()), params(2)).unwrap()).collect();
+    engine.cancel(ids[3]);
+    let mut back = Vec::new();
+    while !engine.is_idle() {
+        back.extend(engine.step(&mut |_| Control::Continue).unwrap().into_iter().map(|(id, _)| id));
+    }
+    assert_eq!(back, [ids[0], ids[1], ids[2], ids[4]]);
+}
+
+#[test]
+fn logits_that_are_no_numbers_end_the_sample() {
+    let recipe = Recipe::load("llama");
+    let mut writer = recipe.writer(Dtype::F32);
+    let norm = writer.tensors.iter_mut().find(|t| t.name == b"output_norm.weight").unwrap();
+    norm.bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    let source = WeightSource::Gguf(Gguf::from_bytes("nan", writer.bytes()).unwrap());
+    let subject = Subject::new("nan".into(), &source, vec![vec![65, 66]]);
+    let completions = generate(&mut subject.engine(EngineOptions::default()), &subject.prompts[0], params(2));
+    assert!(completions.iter().all(|c| c.finish_reason == FinishReason::NumericalError && c.tokens.is_empty()));
+    let error = subject.engine(EngineOptions::default()).score(&[65], &[66]).unwrap_err();
+    assert!(error.to_string().contains("no numbers"), "{error}");
+}

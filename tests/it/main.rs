@@ -1,0 +1,13 @@
+//! All integration tests in one binary.
+
+mod engine; // the invariants, bit for bit
+mod gguf; // hostile and valid GGUF files
+mod hub; // downloads against a local server that speaks the Hub's protocol
+mod model; // logits against outside implementations
+mod prompt; // chat templates against transformers
+mod safetensors; // safetensors files, shards, folders
+mod sampling; // statistics and sampler chain
+mod support;
+mod tidy; // the architecture
+mod tokenizer; // token for token against the reference libraries
+mod uncertainty; // estimators and decisions

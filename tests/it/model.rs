@@ -1,0 +1,201 @@
+//! Logits against outside implementations: mlx-lm on tiny random models of every family in both formats, llama.cpp on real files.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+use candor::model::dtype::Dtype;
+use candor::model::{LoadOptions, Model, Row, WeightSource};
+use serde_json::Value;
+
+use crate::support::tiny::Recipe;
+use crate::support::{folder, models};
+
+/// Logits at every position, the tokens being fed in chunks.
+fn logits(model: &Model, tokens: &[u32], chunk: usize) -> Vec<Vec<f32>> {
+    let mut kv = model.new_kv();
+    let mut out = Vec::new();
+    for tokens in tokens.chunks(chunk) {
+        let logits = model.forward(&mut [Row { tokens, kv: &mut kv, logits: tokens.len() }]).unwrap();
+        out.extend(logits.rows().map(<[f32]>::to_vec));
+    }
+    out
+}
+
+fn load(path: &Path) -> Model {
+    Model::load(&WeightSource::open(path).unwrap(), LoadOptions::default()).unwrap()
+}
+
+fn golden(name: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/logits").join(name);
+    serde_json::from_str(&fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))).unwrap()
+}
+
+fn numbers<T>(value: &Value, number: impl Fn(&Value) -> T) -> Vec<T> {
+    value.as_array().unwrap().iter().map(number).collect()
+}
+
+fn tokens(value: &Value) -> Vec<u32> {
+    numbers(value, |v| u32::try_from(v.as_u64().unwrap()).unwrap())
+}
+
+fn max_abs_difference(a: &[Vec<f32>], b: &[Vec<f32>]) -> f32 {
+    assert_eq!((a.len(), a[0].len()), (b.len(), b[0].len()));
+    a.iter().flatten().zip(b.iter().flatten()).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max)
+}
+
+/// A tiny model in one format against mlx-lm's logits, which `tests/golden/tiny_logits.py` wrote.
+fn check_tiny(family: &str, format: &str, tolerance: f32) {
+    let recipe = Recipe::load(family);
+    let folder = tempfile::tempdir().unwrap();
+    let path = match format {
+        "gguf" => {
+            let path = folder.path().join("tiny.gguf");
+            fs::write(&path, recipe.gguf(Dtype::F32)).unwrap();
+            path
+        }
+        shards => {
+            recipe.write_hf(folder.path(), Dtype::F32, if shards == "sharded" { 2 } else { 1 });
+            folder.path().to_path_buf()
+        }
+    };
+    let golden = golden(&format!("tiny-{family}.json"));
+    let expected = numbers(&golden["logits"], |row| numbers(row, |v| v.as_f64().unwrap() as f32));
+    let got = logits(&load(&path), &tokens(&golden["tokens"]), usize::MAX);
+    let difference = max_abs_difference(&got, &expected);
+    eprintln!("{family} {format}: max abs difference {difference:.2e}");
+    assert!(difference <= tolerance, "{family} {format}: {difference}");
+}
+
+#[test]
+fn tiny_models_give_the_reference_logits() {
+    for family in Recipe::ALL {
+        for format in ["gguf", "safetensors", "sharded"] {
+            // Two f32 implementations that sum in different orders; seen: 4e-6. A wrong rotation or mask is off by more than 0.1.
+            check_tiny(family, format, 1e-4);
+        }
+    }
+}
+
+#[test]
+fn half_precision_weights_mean_the_same_in_both_formats() {
+    for family in Recipe::ALL {
+        // Linear weights are equal; norms, biases and rope factors are f32 in GGUF and of the folder's type in safetensors, a relative
+        // error of 2^-11 (f16) or 2^-8 (bf16) in each of a dozen norms on logits of magnitude 5.
+        for (dtype, tolerance) in [(Dtype::F16, 0.02), (Dtype::BF16, 0.15)] {
+            let (gguf, folder) = (tempfile::NamedTempFile::new().unwrap(), tempfile::tempdir().unwrap());
+            let recipe = Recipe::load(family);
+            fs::write(gguf.path(), recipe.gguf(dtype)).unwrap();
+            recipe.write_hf(folder.path(), dtype, 1);
+            let tokens = tokens(&golden(&format!("tiny-{family}.json"))["tokens"]);
+            let [a, b] = [gguf.path(), folder.path()].map(|path| logits(&load(path), &tokens, usize::MAX));
+            let difference = max_abs_difference(&a, &b);
+            eprintln!("{family} {}: {difference:.2e}", dtype.name());
+            assert!(difference <= tolerance, "{family} {}: {difference}", dtype.name());
+        }
+    }
+}
+
+#[test]
+fn chunked_prefill_gives_the_same_bits() {
+    for family in Recipe::ALL {
+        for dtype in [Dtype::F32, Dtype::Q8_0, Dtype::Q4_0] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("tiny.gguf");
+            fs::write(&path, Recipe::load(family).gguf(dtype)).unwrap();
+            let model = load(&path);
+            let tokens = tokens(&golden(&format!("tiny-{family}.json"))["tokens"]);
+            let whole = logits(&model, &tokens, usize::MAX);
+            for chunk in [1, 2, 5, 7, 23] {
+                assert_eq!(logits(&model, &tokens, chunk), whole, "{family} {} in chunks of {chunk}", dtype.name());
+            }
+        }
+    }
+}
+
+const REAL: [(&str, &str); 3] = [
+    ("smollm2", "smollm2-135m-instruct.Q4_1.gguf"),
+    ("gemma3", "gemma-3-270m.Q4_K_M.gguf"),
+    ("qwen2", "qwen2.5-coder-0.5b-instruct.Q4_K_M.gguf"),
+];
+
+/// Where llama.cpp's best token leads by more than this, quantised arithmetic may not change it.
+const DECIDED_MARGIN: f64 = 0.5;
+
+#[test]
+fn real_models_agree_with_llama_cpp_on_the_next_token() {
+    let Some(models) = models() else { return };
+    for (name, file) in REAL {
+        let model = load(&models.join(file));
+        let golden = golden(&format!("real-{name}.json"));
+        let (mut decided, mut last_decided) = (0, 0);
+        for prompt in golden["prompts"].as_array().unwrap() {
+            let got = logits(&model, &tokens(&prompt["tokens"]), usize::MAX);
+            let (argmax, margin) = (tokens(&prompt["argmax"]), numbers(&prompt["margin"], |v| v.as_f64().unwrap()));
+            for (position, row) in got.iter().enumerate() {
+                if margin[position] > DECIDED_MARGIN {
+                    decided += 1;
+                    last_decided += usize::from(position + 1 == got.len());
+                    let best = candor::logits::argmax(row).unwrap();
+                    assert_eq!(best, argmax[position], "{name}: {} at {position}", prompt["text"]);
+                }
+            }
+        }
+        eprintln!("{name}: {decided} decided positions agree, {last_decided} of them a prompt's last");
+        assert!(last_decided >= 10, "{name}: the prompts hardly decide anything");
+    }
+}
+
+/// A file of full logits as `tests/golden/real_logits.py` writes it: one line of JSON, then f32 rows of all prompts.
+fn full_logits(path: &Path) -> (Value, Vec<Vec<f32>>) {
+    let mut reader = BufReader::new(fs::File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())));
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    let header: Value = serde_json::from_str(&line).unwrap();
+    let mut bytes = Vec::new();
+    reader.read_to_end(&mut bytes).unwrap();
+    let vocab = usize::try_from(header["vocab"].as_u64().unwrap()).unwrap();
+    let values: Vec<f32> = bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+    (header, values.chunks_exact(vocab).map(<[f32]>::to_vec).collect())
+}
+
+/// KL(reference || got) in nats, in f64.
+fn kl_divergence(reference: &[f32], got: &[f32]) -> f64 {
+    let lse = |z: &[f32]| {
+        let max = z.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        f64::from(max) + z.iter().map(|&v| f64::from(v - max).exp()).sum::<f64>().ln()
+    };
+    let (a, b) = (lse(reference), lse(got));
+    reference.iter().zip(got).map(|(&x, &y)| (f64::from(x) - a).exp() * ((f64::from(x) - a) - (f64::from(y) - b))).sum()
+}
+
+#[test]
+fn real_models_agree_with_llama_cpp_on_the_distribution() {
+    let (Some(models), Some(reference)) = (models(), folder("CANDOR_LOGITS", "full logits of tests/golden/real_logits.py")) else { return };
+    for (name, file) in REAL {
+        let model = load(&models.join(file));
+        for reference_name in [name.to_owned(), format!("{name}-f32")] {
+            let (header, expected) = full_logits(&reference.join(format!("{reference_name}.logits")));
+            let prompts = numbers(&header["tokens"], tokens);
+            let mut first = 0;
+            let (mut all, mut last) = (Vec::new(), Vec::new());
+            for prompt in &prompts {
+                let got = logits(&model, prompt, usize::MAX);
+                let kl: Vec<f64> = expected[first..first + prompt.len()].iter().zip(&got).map(|(e, g)| kl_divergence(e, g)).collect();
+                first += prompt.len();
+                last.push(kl[kl.len() - 1]);
+                all.extend(kl);
+            }
+            let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+            eprintln!(
+                "{reference_name}: mean KL {:.5} nats over {} positions, {:.5} over the last ones",
+                mean(&all),
+                all.len(),
+                mean(&last)
+            );
+            if reference_name == name {
+                assert!(mean(&all) <= 0.02 && mean(&last) <= 0.02);
+            }
+        }
+    }
+}
