@@ -13,7 +13,8 @@ use crate::uncertainty::{Confidence, Uncertainty};
 
 /// The verdict on one prompt.
 ///
-/// In JSON: `{"decision": "answer", "reason": null}` or `{"decision": "abstain", "reason": {"code": "no_consensus", ..., "detail": "..."}}`.
+/// In JSON: `{"decision": "answer", "reason": null}` or
+/// `{"decision": "abstain", "reason": {"code": "no_consensus", "samples": 8, ..., "detail": "only 3 of 8 ..."}}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(into = "Verdict", try_from = "Verdict")]
 pub enum Decision {

@@ -1,4 +1,51 @@
-//! candor
+//! candor: a local inference engine that knows when it does not know.
+//!
+//! It loads open-weight models, draws many samples from one prompt, measures its own uncertainty token by token, lets the samples
+//! vote, and answers only when the policy says that it should. Otherwise it abstains and says why.
+//!
+//! # Codemap
+//!
+//! From the ground up; a module uses those above it in this list and none below.
+//!
+//! - [`error`]: the one error type. [`generation`]: the nouns that everybody shares. [`machine`]: what is known of the machine.
+//! - Pure, without input, output or tensors: [`logits`] (statistics of one distribution), [`consensus`] (texts to answers to a vote),
+//!   [`uncertainty`] (raw scores), [`decision`] (answer or abstain).
+//! - [`manifest`] and [`hub`]: references to verified local files.
+//! - [`model`]: weights, one decoder described by data, key-value segments, operations. [`tokenizer`]: text to ids and back.
+//! - [`prompt`]: messages to ids.
+//! - [`engine`]: jobs, rows, the step loop, sampling, scoring, the prefix cache.
+//! - [`strategy`]: what to sample. [`pipeline`]: one question to one [`Outcome`].
+//! - [`cli`]: the command line.
+//!
+//! # Invariants
+//!
+//! 1. Sample i depends only on (model, prompt, parameters, seed, i): not on the number of samples, other jobs, threads, cache hits,
+//!    chunking or forking. Bit for bit.
+//! 2. Statistics are those of the raw distribution, before penalties, temperature and filters, over the real vocabulary.
+//! 3. A frozen segment of keys and values is never written again; a forward pass changes nothing but the caches it is given.
+//! 4. Message content never becomes a control token.
+//! 5. [`Uncertainty`] is no [`Confidence`]: only a fitted calibrator makes the latter. Abstaining is a value, never an error.
+//! 6. Nothing from a file, a user or a model panics, allocates without bound, or reaches a terminal as a control sequence.
+//! 7. No network outside [`hub`], no printing outside [`cli`], no tensors outside [`model`].
+//!
+//! # Example
+//!
+//! ```no_run
+//! use candor::hub::{self, Options};
+//! use candor::{LoadOptions, LoadedModel, Message, Pipeline, Settings};
+//!
+//! # fn main() -> candor::Result<()> {
+//! let resolved = hub::resolve("smollm2-135m-instruct", &Options::from_env(), &mut ())?;
+//! let loaded = LoadedModel::load(&resolved, resolved.sha256.clone(), LoadOptions::default())?;
+//! let mut pipeline = Pipeline::new(&loaded, Settings::for_model(&loaded), Default::default())?;
+//! let outcome = pipeline.answer(&[Message::user("What is the capital of France?")])?;
+//! match outcome.answer {
+//!     Some(answer) => println!("{answer}, by {:.2} of the samples", outcome.vote.share()),
+//!     None => println!("abstained"),
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod cli;
 pub mod consensus;
@@ -16,3 +63,14 @@ pub mod prompt;
 pub mod strategy;
 pub mod tokenizer;
 pub mod uncertainty;
+
+pub use consensus::{Extractor, Vote};
+pub use decision::{AbstainReason, Decision, Policy};
+pub use engine::{Control, Engine, EngineOptions};
+pub use error::{Error, Result};
+pub use generation::{Completion, FinishReason, Generation, Message, Role, SamplingParams, Token, TokenStats};
+pub use model::{LoadOptions, Model};
+pub use pipeline::{LoadedModel, Outcome, Pipeline, Settings};
+pub use prompt::Prompt;
+pub use tokenizer::Tokenizer;
+pub use uncertainty::{Confidence, Uncertainty};

@@ -73,7 +73,7 @@ impl ModelArgs {
         let resolved = self.resolve(output)?;
         let sha256 = match &resolved.sha256 {
             Some(known) => Some(known.clone()),
-            None if resolved.path.is_file() => Some(hub::fingerprint(&resolved.path, &self.source.hub(), &mut Bars::new(output))?),
+            None if resolved.path.is_file() => Some(hub::fingerprint(&resolved.path, &self.source.hub(), &mut ())?),
             None => None,
         };
         LoadedModel::load(&resolved, sha256, LoadOptions { device: self.compute.device, dtype: self.compute.dtype })
@@ -137,7 +137,7 @@ pub struct SamplingArgs {
 impl SamplingArgs {
     /// The parameters for a loaded model: flags over the model card over the defaults.
     pub fn params(&self, loaded: &LoadedModel) -> SamplingParams {
-        let card = loaded.manifest.as_ref().map(|m| m.sampling.apply(SamplingParams::default())).unwrap_or_default();
+        let card = loaded.sampling();
         SamplingParams {
             n: self.samples,
             temperature: self.temperature.unwrap_or(card.temperature),
@@ -216,7 +216,7 @@ pub struct DecisionArgs {
     #[arg(long, default_value = "auto")]
     pub extractor: Extractor,
     /// The estimator whose score is reported as the uncertainty
-    #[arg(long, default_value = "discrete_semantic_entropy")]
+    #[arg(long, default_value = uncertainty::DEFAULT_ESTIMATOR.name())]
     pub estimator: String,
     /// Answer only if this share of all samples agrees: an uncalibrated threshold
     #[arg(long, default_value_t = 0.5, value_name = "SHARE")]

@@ -192,8 +192,7 @@ impl Bench {
             return Ok(None);
         }
         let format = PromptFormat::new(Arc::clone(&loaded.tokenizer), PromptOptions::default())?;
-        let card = loaded.manifest.as_ref().map(|m| m.sampling.apply(SamplingParams::default())).unwrap_or_default();
-        let params = SamplingParams { n, max_tokens: self.sample_tokens, ..card };
+        let params = SamplingParams { n, max_tokens: self.sample_tokens, ..loaded.sampling() };
         let run = || Self::engine(loaded, false)?.generate(format.render(&[Message::user(&self.question)])?, params.clone());
         let cost = self.median(run, |g| g.cost.prefill_ms + g.cost.decode_ms)?.cost;
         Ok(Some(Forking {

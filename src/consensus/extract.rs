@@ -39,7 +39,7 @@ pub enum Extractor {
     /// The content of the last closed `\boxed{...}`.
     Boxed,
     /// A few words: what follows an answer phrase, else the first sentence, reduced to the name at its end where it has the form
-    /// "The <description> is <Name>."
+    /// `The <description> is <Name>.`
     ShortAnswer,
     /// The last line that is not empty.
     LastLine,
@@ -48,7 +48,7 @@ pub enum Extractor {
 /// An extracted answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
-    /// Equal exactly where the answers are the same, see [`normalize`](super::normalize).
+    /// Equal exactly where the answers are the same, see [`normalize`].
     pub canonical: String,
     /// As the text has it.
     pub display: String,
@@ -189,10 +189,11 @@ fn phrase_spans<'a>(lower: &'a str, phrase: &'a str) -> impl Iterator<Item = (us
     lower.match_indices(phrase).map(|(at, found)| (at, at + found.len()))
 }
 
-/// Lines that begin with `A:`, as GSM8K's model solutions end.
+/// Lines that begin with `A:`, as GSM8K's model solutions end; with a line `B:` they are options.
 fn label_spans(lower: &str) -> impl Iterator<Item = (usize, usize)> + '_ {
     let starts = std::iter::once(0).chain(lower.match_indices('\n').map(|(at, _)| at + 1));
-    starts.filter(|at| lower.get(*at..).is_some_and(|rest| rest.starts_with("a:"))).map(|at| (at, at + 2))
+    let options = lower.starts_with("b:") || lower.contains("\nb:");
+    starts.filter(move |at| !options && lower.get(*at..).is_some_and(|rest| rest.starts_with("a:"))).map(|at| (at, at + 2))
 }
 
 fn first_full_line(rest: &str) -> &str {

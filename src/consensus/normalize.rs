@@ -91,7 +91,8 @@ fn number_form(folded: &str) -> Option<String> {
 }
 
 fn text_form(folded: &str) -> Option<String> {
-    let spaced = separate(folded);
+    // Where a mark between a letter and its accent went, the two compose now.
+    let spaced: String = separate(folded).nfkc().collect();
     let words: Vec<Cow<'_, str>> = spaced.split_whitespace().map(word_form).collect();
     let front = words.iter().take_while(|word| *word == "a" || is_article(word)).count();
     let kept: Vec<&str> = words.iter().skip(front).map(AsRef::as_ref).filter(|word| !is_article(word)).collect();
@@ -114,17 +115,22 @@ fn word_form(word: &str) -> Cow<'_, str> {
     }
 }
 
+fn is_quote(c: char) -> bool {
+    matches!(c, '\'' | '"' | '`' | '´' | '~' | '‘' | '’' | '“' | '”' | '„' | '‹' | '›' | '«' | '»' | '′' | '″')
+}
+
 /// Lower case, with punctuation turned into spaces, dropped, or kept between digits.
 fn separate(folded: &str) -> String {
     let mut out = String::with_capacity(folded.len());
     let mut before = ' ';
-    let mut chars = folded.chars().peekable();
+    let mut chars = folded.chars().filter(|c| !is_quote(*c)).peekable();
     while let Some(c) = chars.next() {
         let after = chars.peek().copied().unwrap_or(' ');
         let between_digits = before.is_ascii_digit() && after.is_ascii_digit();
         match c {
-            '\'' | '"' | '`' | '´' | '~' | '‘' | '’' | '“' | '”' | '„' | '‹' | '›' | '«' | '»' | '′' | '″' => {}
-            '.' if !between_digits && !after.is_ascii_digit() => {}
+            '.' if before == '.' || after == '.' => out.push(' '),
+            // Gone as if it had never been there: the next mark sees the character before it.
+            '.' if !after.is_ascii_digit() => continue,
             '.' | ',' | ':' | '/' | '*' | GROUP if between_digits => out.push(if c == GROUP { ',' } else { c }),
             '.' if !before.is_alphanumeric() => out.push('.'),
             '-' if after.is_ascii_digit() && !before.is_alphabetic() => out.push('-'),
@@ -182,7 +188,6 @@ pub(super) fn fold(text: &str) -> String {
                 mapped.push(c);
             }
             '\u{2080}'..='\u{2089}' => mapped.extend(['_', c]),
-            '\u{2010}'..='\u{2013}' | '\u{2212}' => mapped.push('-'),
             '\u{66a}' => mapped.push('%'),
             '\u{66b}' => mapped.push('.'),
             '\u{66c}' => mapped.push(','),
@@ -192,7 +197,16 @@ pub(super) fn fold(text: &str) -> String {
         }
         before = c;
     }
-    mapped.nfkc().map(|c| if c == '\u{2044}' { '/' } else { c }).collect()
+    mapped.nfkc().map(plain_mark).collect()
+}
+
+/// After NFKC, which turns other characters into these.
+fn plain_mark(c: char) -> char {
+    match c {
+        '\u{2044}' => '/',
+        '\u{2010}'..='\u{2013}' | '\u{2212}' => '-',
+        c => ascii_digit(c),
+    }
 }
 
 fn is_superscript(c: char) -> bool {

@@ -4,7 +4,8 @@
 //! merge different answers yields an alternative only, which counts where another sample gives the same answer outright.
 //!
 //! What is read: the text after the last answer phrase (`answer is`, `Answer:`), else the first sentence that is no mere courtesy
-//! ("Sure!"). Then, unless it denies or hedges ("not", "never", "but", "or"):
+//! ("Sure!"). Then, unless it denies or hedges ("not", "never", "but", "or") or has
+//! a parenthesis:
 //!
 //! | sentence | answer | alternative |
 //! |---|---|---|
@@ -25,12 +26,15 @@ pub(super) fn read(text: &str) -> Option<Reading> {
     stated(text).and_then(read_phrase).or_else(|| first_statement(text).and_then(read_phrase))
 }
 
+/// A sentence of so many words states no short answer.
+const LONGEST: usize = 80;
+
 /// The reading of one phrase or sentence at the start of `text`.
 pub(super) fn read_phrase(text: &str) -> Option<Reading> {
     let sentence = trim(first_sentence(text));
     let whole = answer(sentence)?;
-    let words: Vec<&str> = sentence.split_whitespace().take(80).collect();
-    if words.iter().any(|word| denies(word)) {
+    let words: Vec<&str> = sentence.split_whitespace().take(LONGEST).collect();
+    if words.len() == LONGEST || sentence.contains('(') || words.iter().any(|word| denies(word)) {
         return Some(whole.into());
     }
     let main = main_clause(&words);
@@ -85,7 +89,7 @@ fn first_statement(text: &str) -> Option<&str> {
             return Some(sentence);
         }
         first = first.or(Some(sentence));
-        rest = rest.get(sentence.len()..)?.trim_start_matches(['.', '!', '?', '。', '！', '？', '।']);
+        rest = rest.get(sentence.len()..)?.trim_start_matches(['.', '!', '。', '！', '।']);
     }
     first
 }
@@ -101,15 +105,16 @@ const ABBREVIATIONS: &[&str] = &[
     "e.g", "i.e", "approx", "ca",
 ];
 
-/// The text up to the end of its first sentence or line, its full stop excluded where a space follows.
+/// The text up to the end of its first sentence or line, its full stop excluded where a space follows. A question mark ends none:
+/// "Lyon? Paris?" is no answer Lyon.
 pub(super) fn first_sentence(text: &str) -> &str {
     let mut word = 0;
     let mut chars = text.char_indices().peekable();
     while let Some((at, c)) = chars.next() {
         let next = chars.peek().map_or(' ', |(_, next)| *next);
         let ends = match c {
-            '\n' | '\r' | '。' | '！' | '？' | '।' => !text.get(..at).unwrap_or("").trim().is_empty(),
-            '!' | '?' => next.is_whitespace(),
+            '\n' | '\r' | '。' | '！' | '।' => !text.get(..at).unwrap_or("").trim().is_empty(),
+            '!' => next.is_whitespace(),
             '.' => next.is_whitespace() && !is_abbreviation(text.get(word..at).unwrap_or("")),
             _ => false,
         };
@@ -171,7 +176,15 @@ fn denies(word: &str) -> bool {
 fn main_clause<'a>(words: &'a [&'a str]) -> &'a [&'a str] {
     const OPENERS: &[&str] =
         &["which", "who", "where", "whose", "a", "an", "the", "located", "situated", "also", "known", "with", "reaching", "home", "making"];
-    let cut = words.windows(2).position(|pair| matches!(pair, [left, right] if left.ends_with(',') && OPENERS.contains(right)));
+    // "William Pitt, the Elder" is another man: after an article a word in lower case must follow.
+    let apposition = |opener: &str, at: usize| {
+        !matches!(opener, "a" | "an" | "the") || words.get(at).is_some_and(|next| next.starts_with(char::is_lowercase))
+    };
+    let opens = |pair: &[&str], at: usize| match pair {
+        [left, opener] => left.ends_with(',') && OPENERS.contains(opener) && apposition(opener, at + 2),
+        _ => false,
+    };
+    let cut = words.windows(2).enumerate().position(|(at, pair)| opens(pair, at));
     cut.and_then(|at| words.get(..=at)).unwrap_or(words)
 }
 
@@ -179,7 +192,7 @@ fn is_copula(word: &str) -> bool {
     matches!(word, "is" | "are" | "was" | "were")
 }
 
-/// The right side of "<description> is <X>": the words, and whether they are a name and so the answer itself.
+/// The right side of `<description> is <X>`: the words, and whether they are a name and so the answer itself.
 fn predicate(words: &[&str]) -> Option<(String, bool)> {
     if let [first, rest @ ..] = words
         && matches!(first.to_lowercase().replace('’', "'").as_str(), "it's" | "that's")
@@ -199,7 +212,7 @@ fn predicate(words: &[&str]) -> Option<(String, bool)> {
     plain.then(|| (right.join(" "), false))
 }
 
-/// The left side of "<Name> is the ...".
+/// The left side of `<Name> is the ...`.
 fn subject(words: &[&str]) -> Option<String> {
     let copula = words.iter().position(|word| is_copula(word))?;
     let (left, right) = (words.get(..copula)?, words.get(copula + 1..)?);

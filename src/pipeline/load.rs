@@ -5,9 +5,10 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::generation::SamplingParams;
 use crate::hub::ResolvedModel;
 use crate::machine;
-use crate::manifest::Manifest;
+use crate::manifest::{self, Manifest};
 use crate::model::dtype::Dtype;
 use crate::model::{LoadOptions, Model, WeightSource};
 use crate::tokenizer::Tokenizer;
@@ -42,11 +43,20 @@ pub struct LoadedModel {
 }
 
 impl LoadedModel {
+    /// The model card's sampling over the defaults.
+    pub fn sampling(&self) -> SamplingParams {
+        let defaults = SamplingParams::default();
+        self.manifest.as_ref().map_or_else(|| defaults.clone(), |manifest| manifest.sampling.apply(defaults.clone()))
+    }
+
     /// Loads the weights and, beside them, the tokenizer. `sha256` is the weight file's digest where the caller knows it.
     ///
     /// # Errors
     /// An invalid file; memory that would not suffice, with the numbers; a device that cannot be used.
     pub fn load(resolved: &ResolvedModel, sha256: Option<String>, options: LoadOptions) -> Result<Self> {
+        // A file is what its digest says, wherever it lies.
+        let known = || manifest::known().iter().find(|m| Some(&m.sha256) == sha256.as_ref()).cloned();
+        let manifest = resolved.manifest.clone().or_else(known);
         let source = WeightSource::open(&resolved.path)?;
         check_memory(&source, machine::available_memory())?;
         let (model, tokenizer) = std::thread::scope(|scope| {
@@ -55,7 +65,7 @@ impl LoadedModel {
             (model, tokenizer.join().unwrap_or_else(|_| Err(Error::Backend("the tokenizer's thread panicked".into()))))
         });
         let (model, tokenizer) = (model?, tokenizer?);
-        let stop_tokens = match &resolved.manifest {
+        let stop_tokens = match &manifest {
             Some(manifest) => stop_tokens(manifest, &tokenizer)?,
             None => Vec::new(),
         };
@@ -66,7 +76,7 @@ impl LoadedModel {
             quantization: quantization(&source)?,
             family: model.spec().family.name,
         };
-        Ok(Self { model: Arc::new(model), tokenizer: Arc::new(tokenizer), identity, manifest: resolved.manifest.clone(), stop_tokens })
+        Ok(Self { model: Arc::new(model), tokenizer: Arc::new(tokenizer), identity, manifest, stop_tokens })
     }
 }
 

@@ -35,6 +35,20 @@ pub struct Settings {
     pub policy: Policy,
 }
 
+impl Settings {
+    /// Eight samples under the model card's sampling, an answer read by what the text looks like, half of the samples to agree.
+    pub fn for_model(loaded: &LoadedModel) -> Self {
+        Self {
+            params: SamplingParams { n: 8, ..loaded.sampling() },
+            strategy: Strategy::default(),
+            prompt: PromptOptions::default(),
+            extractor: Extractor::default(),
+            estimator: uncertainty::DEFAULT_ESTIMATOR,
+            policy: Policy::default(),
+        }
+    }
+}
+
 /// Answers questions with one model under one set of settings.
 pub struct Pipeline {
     engine: Engine,

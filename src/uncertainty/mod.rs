@@ -165,6 +165,9 @@ pub static ESTIMATORS: &[&dyn Estimator] = &[
     &tail_confidence::TailConfidence,
 ];
 
+/// The estimator whose score is reported where none is chosen: it needs only the vote, and is about meanings, not wordings.
+pub const DEFAULT_ESTIMATOR: &dyn Estimator = &discrete_semantic_entropy::DiscreteSemanticEntropy;
+
 /// The estimator of that name.
 ///
 /// # Errors

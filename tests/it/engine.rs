@@ -1,5 +1,6 @@
 //! The engine's promise, bit for bit: sample i depends only on (model, prompt, parameters, seed, i).
 
+use std::path::Path;
 use std::sync::Arc;
 
 use candor::engine::{Control, Engine, EngineOptions, Output};
@@ -35,21 +36,28 @@ impl Subject {
         Self { name, model: Arc::new(Model::load(source, LoadOptions::default()).unwrap()), tokenizer: Arc::new(tokenizer), prompts }
     }
 
-    /// The default model, where it is at hand.
-    fn real() -> Option<Self> {
-        let source = WeightSource::open(&models()?.join("smollm2-135m-instruct.Q4_1.gguf")).unwrap();
-        let WeightSource::Gguf(gguf) = &source else { panic!("a GGUF file") };
-        let tokenizer = Tokenizer::from_gguf(gguf.metadata()).unwrap();
-        let chat =
-            |text: &str| tokenizer.encode_with_specials(&format!("<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n")).unwrap();
-        let prompts = vec![chat("What is the capital of France?"), chat("What is the capital of Peru? One word."), chat("Hi")];
-        Some(Self::new("smollm2".into(), &source, prompts))
+    /// The three real models, where they are at hand: between them every block type that candle multiplies in a way of its own.
+    fn real() -> impl Iterator<Item = Self> {
+        let files = ["smollm2-135m-instruct.Q4_1.gguf", "qwen2.5-coder-0.5b-instruct.Q4_K_M.gguf", "gemma-3-270m.Q4_K_M.gguf"];
+        models().into_iter().flat_map(move |folder| files.map(|file| Self::open(file, &folder.join(file))))
     }
 
-    /// All families small, in float and in two quantisations, and the default model where it is at hand.
+    fn open(name: &str, path: &Path) -> Self {
+        let source = WeightSource::open(path).unwrap();
+        let WeightSource::Gguf(gguf) = &source else { panic!("a GGUF file") };
+        let tokenizer = Tokenizer::from_gguf(gguf.metadata()).unwrap();
+        let chat = |text: &str| match tokenizer.chat_template() {
+            Some(_) => tokenizer.encode_with_specials(&format!("<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n")).unwrap(),
+            None => tokenizer.encode(&format!("A question and its answer.\n{text}\n")).unwrap(),
+        };
+        let prompts = ["What is the capital of France?", "What is the capital of Peru? One word.", "Hi"].map(chat);
+        Self::new(name.into(), &source, prompts.to_vec())
+    }
+
+    /// All families small, in float and in two quantisations, and the real models where they are at hand.
     fn all() -> impl Iterator<Item = Self> {
         let tiny = Recipe::ALL.into_iter().flat_map(|family| [Dtype::F32, Dtype::Q8_0, Dtype::Q4_0].map(|dtype| (family, dtype)));
-        tiny.map(|(family, dtype)| Self::tiny(family, dtype)).chain(std::iter::once_with(Self::real).flatten())
+        tiny.map(|(family, dtype)| Self::tiny(family, dtype)).chain(Self::real())
     }
 
     fn engine(&self, options: EngineOptions) -> Engine {

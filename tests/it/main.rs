@@ -1,5 +1,6 @@
 //! All integration tests in one binary.
 
+mod consensus; // extraction, normalisation, votes
 mod engine; // the invariants, bit for bit
 mod gguf; // hostile and valid GGUF files
 mod hub; // downloads against a local server that speaks the Hub's protocol
