@@ -40,7 +40,7 @@ pub struct SourceArgs {
 /// Where to compute.
 #[derive(Debug, Args)]
 pub struct ComputeArgs {
-    /// auto, cpu, cuda:N or metal
+    /// auto, cpu, portable, cuda:N or metal
     #[arg(long, env = "CANDOR_DEVICE", default_value = "auto")]
     pub device: Device,
     /// Type of activations and dense weights: auto, f32, f16 or bf16
@@ -76,7 +76,12 @@ impl ModelArgs {
             None if resolved.path.is_file() => Some(hub::fingerprint(&resolved.path, &self.source.hub(), &mut ())?),
             None => None,
         };
-        LoadedModel::load(&resolved, sha256, LoadOptions { device: self.compute.device, dtype: self.compute.dtype })
+        let options =
+            LoadOptions { device: self.compute.device, dtype: self.compute.dtype, threads: self.compute.threads.map(usize::from) };
+        let loaded = LoadedModel::load(&resolved, sha256, options)?;
+        // This thread runs the steps; the loading threads are done.
+        loaded.model.pool().inspect(|pool| pool.pin_caller());
+        Ok(loaded)
     }
 }
 

@@ -1,10 +1,9 @@
-//! The one decoder: embedding, attention and gated MLP with the norms that the [`Spec`] names, and the head.
+//! The one decoder, over any [`Ops`]: embedding, attention and gated MLP with the norms that the [`Spec`] names, and the head.
 
-use candle_core::{DType, Tensor};
-
-use super::LoadOptions;
-use super::kv::{KvSeq, LayerKv};
-use super::ops::{Angles, Linear, Norm, Ops};
+use super::cpu::Buffer;
+use super::dtype::RawTensor;
+use super::kv::KvSeq;
+use super::ops::{GatedMlp, Ops};
 use super::spec::Spec;
 use super::weights::WeightSource;
 use crate::error::{Error, Result};
@@ -23,184 +22,151 @@ pub struct Row<'a> {
 #[derive(Debug)]
 pub struct Logits {
     vocab_size: usize,
-    values: Vec<f32>,
+    values: Buffer,
 }
 
 impl Logits {
+    fn none(vocab_size: usize) -> Self {
+        Self { vocab_size, values: Vec::new().into() }
+    }
+
     /// The raw logits of each wanted token, `[vocab_size]`.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = &[f32]> {
         self.values.chunks_exact(self.vocab_size)
     }
 }
 
-struct Layer {
-    input_norm: Norm,
-    q: Linear,
-    k: Linear,
-    v: Linear,
-    o: Linear,
-    qk_norms: Option<(Norm, Norm)>,
-    post_attention_norm: Norm,
-    feedforward_norms: Option<(Norm, Norm)>,
-    gate: Linear,
-    up: Linear,
-    down: Linear,
+struct Layer<O: Ops> {
+    input_norm: O::Norm,
+    q: O::Linear,
+    k: O::Linear,
+    v: O::Linear,
+    o: O::Linear,
+    qk_norms: Option<(O::Norm, O::Norm)>,
+    /// Normed is each sub-layer's output before it joins the residual: of attention and of the MLP.
+    output_norms: Option<(O::Norm, O::Norm)>,
+    mlp_norm: O::Norm,
+    mlp: GatedMlp<O::Linear>,
 }
 
-/// A loaded model. Immutable: any number of threads may run it, each with its own caches.
-pub struct Model {
-    spec: Spec,
-    ops: Ops,
-    embedding: Linear,
-    layers: Vec<Layer>,
-    norm: Norm,
-    head: Option<Linear>,
+/// The weights on a device, and the forward pass.
+pub struct Decoder<O: Ops> {
+    ops: O,
+    embedding: O::Linear,
+    layers: Vec<Layer<O>>,
+    norm: O::Norm,
+    head: Option<O::Linear>,
 }
 
-impl Model {
-    /// Loads every weight of `source` onto the device.
+impl<O: Ops> Decoder<O> {
+    /// Loads every weight of `source`.
     ///
     /// # Errors
-    /// An invalid file, or a device that cannot be used.
-    pub fn load(source: &WeightSource, options: LoadOptions) -> Result<Self> {
-        let spec = source.spec()?;
-        let device = options.device.open()?;
-        let quantized = matches!(source, WeightSource::Gguf(_)) && source.dtypes()?.iter().any(|(dtype, _)| dtype.block_len() > 1);
-        let dtype = if quantized { DType::F32 } else { options.dtype.resolve(&device) };
-        let ops = Ops::new(device, dtype);
-        let loader = Loader { source, spec: &spec, ops: &ops };
+    /// An invalid file, or the tensor backend's error.
+    pub fn load(source: &WeightSource, spec: &Spec, ops: O) -> Result<Self> {
+        let loader = Loader { source, spec, ops: &ops };
         let embedding = loader.linear("model.embed_tokens", false)?;
         let layers = (0..spec.layers.len()).map(|i| loader.layer(i)).collect::<Result<_>>()?;
         let norm = loader.norm("model.norm")?;
         let head = if spec.tied { None } else { Some(loader.linear("lm_head", false)?) };
-        Ok(Self { spec, ops, embedding, layers, norm, head })
+        Ok(Self { ops, embedding, layers, norm, head })
     }
 
-    /// The model's shape.
-    pub fn spec(&self) -> &Spec {
-        &self.spec
+    /// The device.
+    pub fn ops(&self) -> &O {
+        &self.ops
     }
 
-    /// An empty cache of this model's shape.
-    pub fn new_kv(&self) -> KvSeq {
-        KvSeq::new(self.spec.layers.len())
-    }
-
-    /// Bytes that one token takes in the cache, over all layers.
-    pub fn kv_bytes_per_token(&self) -> usize {
-        2 * self.spec.layers.len() * self.spec.key_value_size() * self.ops.cache_number_bytes()
-    }
-
-    /// Runs the new tokens of all rows through the model, appends them to their caches and returns the wanted logits.
-    ///
-    /// What a row gets is the same to the bit whatever other rows are there and however its past was chunked.
+    /// As [`Model::forward`](super::Model::forward).
     ///
     /// # Errors
-    /// A token id outside the vocabulary, or the tensor backend's error; the caches are then unusable.
-    pub fn forward(&self, rows: &mut [Row<'_>]) -> Result<Logits> {
+    /// The same.
+    pub fn forward(&self, spec: &Spec, rows: &mut [Row<'_>]) -> Result<Logits> {
         let tokens: Vec<u32> = rows.iter().flat_map(|row| row.tokens).copied().collect();
-        if let Some(bad) = tokens.iter().find(|&&id| id as usize >= self.spec.vocab_size) {
-            return Err(Error::usage(format!("token id {bad} is outside the model's vocabulary of {}", self.spec.vocab_size)));
+        if let Some(bad) = tokens.iter().find(|&&id| id as usize >= spec.vocab_size) {
+            return Err(Error::usage(format!("token id {bad} is outside the model's vocabulary of {}", spec.vocab_size)));
         }
         if tokens.is_empty() {
-            return Ok(Logits { vocab_size: self.spec.vocab_size, values: Vec::new() });
+            return Ok(Logits::none(spec.vocab_size));
         }
+        let ops = &self.ops;
         let positions: Vec<usize> = rows.iter().flat_map(|row| (0..row.tokens.len()).map(|t| row.kv.next_position() + t)).collect();
-        let angles: Vec<Angles> = self.spec.ropes.iter().map(|rope| self.ops.angles(rope, &positions)).collect::<Result<_>>()?;
-        let mut x = self.ops.embed(&self.embedding, &tokens, self.spec.embedding_scale)?; // [T, hidden]
+        let angles: Vec<O::Angles> = spec.ropes.iter().map(|rope| ops.angles(rope, &positions)).collect::<Result<_>>()?;
+        let wanted = wanted(rows);
+        let mut x = ops.embed(&self.embedding, &tokens, spec.embedding_scale)?; // [T, hidden]
         for (i, layer) in self.layers.iter().enumerate() {
-            let attended = self.attention(i, layer, &x, &angles[self.spec.layers[i].rope], rows)?;
-            x = self.mlp(layer, &x, &attended)?;
+            let angles = &angles[spec.layers[i].rope];
+            let (q_norm, k_norm) = layer.qk_norms.as_ref().map(|(q, k)| (q, k)).unzip();
+            let (attention_norm, mlp_norm) = layer.output_norms.as_ref().map(|(attention, mlp)| (attention, mlp)).unzip();
+            let [q, k, v] = ops.project(&layer.input_norm, &x, [&layer.q, &layer.k, &layer.v])?; // [T, heads * head_dim]
+            let q = ops.rotate(angles, q, q_norm, spec.head_dim)?;
+            let k = ops.rotate(angles, k, k_norm, spec.head_dim)?;
+            let mut attended = ops.attend(spec, i, [q, k, v], rows)?;
+            if i + 1 == self.layers.len() {
+                // Beyond the last keys and values only tokens whose logits are wanted matter.
+                if wanted.is_empty() {
+                    break;
+                }
+                x = ops.select_rows(x, &wanted)?;
+                attended = ops.select_rows(attended, &wanted)?;
+            }
+            x = ops.add(x, &ops.linear(&layer.o, &attended)?, attention_norm)?;
+            let fed = ops.feed_forward(&layer.mlp_norm, &x, &layer.mlp)?;
+            x = ops.add(x, &fed, mlp_norm)?;
         }
         for row in rows.iter_mut() {
             row.kv.advance(row.tokens.len());
         }
-        self.logits(&x, rows)
-    }
-
-    fn attention(&self, i: usize, layer: &Layer, x: &Tensor, angles: &Angles, rows: &mut [Row<'_>]) -> Result<Tensor> {
-        let (ops, head_dim) = (&self.ops, self.spec.head_dim);
-        let normed = ops.norm(&layer.input_norm, x)?;
-        let [mut q, mut k, v] = ops.linear_n([&layer.q, &layer.k, &layer.v], &normed)?; // [T, heads * head_dim]
-        if let Some((q_norm, k_norm)) = &layer.qk_norms {
-            q = ops.norm_heads(q_norm, &q, head_dim)?;
-            k = ops.norm_heads(k_norm, &k, head_dim)?;
-        }
-        q = ops.rope(angles, &q, head_dim)?;
-        k = ops.rope(angles, &k, head_dim)?;
-        let mut outputs = Vec::with_capacity(rows.len());
-        let mut first = 0;
-        for row in rows.iter_mut() {
-            let new = row.tokens.len();
-            row.kv.append(i, LayerKv { k: k.narrow(0, first, new)?, v: v.narrow(0, first, new)? })?;
-            outputs.push(ops.attend(&self.spec, i, &q.narrow(0, first, new)?, row.kv)?);
-            first += new;
-        }
-        ops.linear(&layer.o, &Tensor::cat(&outputs, 0)?)
-    }
-
-    /// The residual after attention and the MLP: `[T, hidden]`.
-    fn mlp(&self, layer: &Layer, x: &Tensor, attended: &Tensor) -> Result<Tensor> {
-        let ops = &self.ops;
-        let (x, normed) = if let Some((pre, _)) = &layer.feedforward_norms {
-            // Sandwich: each sub-layer's output is normed before it joins the residual.
-            let x = ops.add(x, &ops.norm(&layer.post_attention_norm, attended)?)?;
-            let normed = ops.norm(pre, &x)?;
-            (x, normed)
-        } else {
-            let x = ops.add(x, attended)?;
-            let normed = ops.norm(&layer.post_attention_norm, &x)?;
-            (x, normed)
-        };
-        let [gate, up] = ops.linear_n([&layer.gate, &layer.up], &normed)?; // [T, intermediate]
-        let mut down = ops.linear(&layer.down, &ops.glu(self.spec.family.activation, &gate, &up)?)?;
-        if let Some((_, post)) = &layer.feedforward_norms {
-            down = ops.norm(post, &down)?;
-        }
-        ops.add(&x, &down)
-    }
-
-    fn logits(&self, x: &Tensor, rows: &[Row<'_>]) -> Result<Logits> {
-        let mut wanted = Vec::new();
-        let mut first = 0;
-        for row in rows {
-            let end = first + row.tokens.len();
-            wanted.extend((end - row.logits.min(row.tokens.len())..end).map(|t| t as u32));
-            first = end;
-        }
-        let vocab_size = self.spec.vocab_size;
         if wanted.is_empty() {
-            return Ok(Logits { vocab_size, values: Vec::new() });
+            return Ok(Logits::none(spec.vocab_size));
         }
-        let x = self.ops.norm(&self.norm, &self.ops.select_rows(x, &wanted)?)?;
-        let z = self.ops.linear(self.head.as_ref().unwrap_or(&self.embedding), &x)?; // [wanted, vocab]
-        Ok(Logits { vocab_size, values: self.ops.to_host(&z, self.spec.final_logit_softcapping)? })
+        let head = self.head.as_ref().unwrap_or(&self.embedding);
+        Ok(Logits { vocab_size: spec.vocab_size, values: ops.logits(&self.norm, &x, head, spec.final_logit_softcapping)? })
     }
 }
 
-struct Loader<'a> {
+/// The step's tokens whose logits are wanted.
+fn wanted(rows: &[Row<'_>]) -> Vec<u32> {
+    let mut wanted = Vec::new();
+    let mut first = 0;
+    for row in rows {
+        let end = first + row.tokens.len();
+        wanted.extend((end - row.logits.min(row.tokens.len())..end).map(|t| t as u32));
+        first = end;
+    }
+    wanted
+}
+
+struct Loader<'a, O> {
     source: &'a WeightSource,
     spec: &'a Spec,
-    ops: &'a Ops,
+    ops: &'a O,
 }
 
-impl Loader<'_> {
-    fn linear(&self, name: &str, bias: bool) -> Result<Linear> {
+impl<O: Ops> Loader<'_, O> {
+    fn linear(&self, name: &str, bias: bool) -> Result<O::Linear> {
         let weight = self.source.get(self.spec, &format!("{name}.weight"))?;
-        let bias = bias.then(|| self.source.get(self.spec, &format!("{name}.bias"))).transpose()?;
-        self.ops.load_linear(weight, bias)
+        let bias: Option<RawTensor<'_>> = bias.then(|| self.source.get(self.spec, &format!("{name}.bias"))).transpose()?;
+        self.ops.load_linear(&weight, bias.as_ref())
     }
 
-    fn norm(&self, name: &str) -> Result<Norm> {
-        self.ops.load_norm(self.source.get(self.spec, &format!("{name}.weight"))?, self.spec.rms_norm_eps)
+    fn norm(&self, name: &str) -> Result<O::Norm> {
+        self.ops.load_norm(&self.source.get(self.spec, &format!("{name}.weight"))?, self.spec.rms_norm_eps)
     }
 
-    fn layer(&self, i: usize) -> Result<Layer> {
+    fn layer(&self, i: usize) -> Result<Layer<O>> {
         let family = self.spec.family;
         let at = |part: &str| format!("model.layers.{i}.{part}");
         let norm = |part: &str| self.norm(&at(part));
         let projection = |part: &str| self.linear(&at(&format!("self_attn.{part}_proj")), family.qkv_bias);
         let mlp = |part: &str| self.linear(&at(&format!("mlp.{part}_proj")), false);
+        // Without sandwich norms, the one after attention is the MLP's.
+        let (mlp_norm, output_norms) = if family.sandwich_norms {
+            let output_norms = (norm("post_attention_layernorm")?, norm("post_feedforward_layernorm")?);
+            (norm("pre_feedforward_layernorm")?, Some(output_norms))
+        } else {
+            (norm("post_attention_layernorm")?, None)
+        };
         Ok(Layer {
             input_norm: norm("input_layernorm")?,
             q: projection("q")?,
@@ -208,20 +174,9 @@ impl Loader<'_> {
             v: projection("v")?,
             o: self.linear(&at("self_attn.o_proj"), false)?,
             qk_norms: family.qk_norm.then(|| Ok::<_, Error>((norm("self_attn.q_norm")?, norm("self_attn.k_norm")?))).transpose()?,
-            post_attention_norm: norm("post_attention_layernorm")?,
-            feedforward_norms: family
-                .sandwich_norms
-                .then(|| Ok::<_, Error>((norm("pre_feedforward_layernorm")?, norm("post_feedforward_layernorm")?)))
-                .transpose()?,
-            gate: mlp("gate")?,
-            up: mlp("up")?,
-            down: mlp("down")?,
+            output_norms,
+            mlp_norm,
+            mlp: GatedMlp { gate: mlp("gate")?, up: mlp("up")?, down: mlp("down")?, activation: family.activation },
         })
-    }
-}
-
-impl std::fmt::Debug for Model {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Model({}, {} layers, {} wide)", self.spec.family.name, self.layers.len(), self.spec.hidden_size)
     }
 }

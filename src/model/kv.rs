@@ -8,18 +8,20 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
+use super::cpu::Isa;
+use super::cpu::attention::{HostKv, Shape};
 use crate::error::{Error, Result};
 
-/// Keys and values of one layer, each `[tokens, key-value heads * head_dim]`. Keys carry their rotation already.
+/// Keys and values as tensors of the device, each `[tokens, key-value heads * head_dim]`.
 #[derive(Clone, Debug)]
-pub struct LayerKv {
+pub struct TensorKv {
     /// Rotated keys.
     pub k: Tensor,
     /// Values.
     pub v: Tensor,
 }
 
-impl LayerKv {
+impl TensorKv {
     fn narrow(&self, start: usize, len: usize) -> Result<Self> {
         Ok(Self { k: self.k.narrow(0, start, len)?, v: self.v.narrow(0, start, len)? })
     }
@@ -31,6 +33,15 @@ impl LayerKv {
         let (k, v): (Vec<_>, Vec<_>) = parts.iter().map(|p| (&p.k, &p.v)).unzip();
         Ok(Self { k: Tensor::cat(&k, 0)?, v: Tensor::cat(&v, 0)? })
     }
+}
+
+/// Keys and values of one layer. Keys carry their rotation already.
+#[derive(Debug)]
+enum LayerKv {
+    /// On a device.
+    Tensors(TensorKv),
+    /// In half precision, in the order that the CPU's attention reads.
+    Host(HostKv),
 }
 
 /// Consecutive tokens' keys and values, frozen.
@@ -114,13 +125,24 @@ impl KvSeq {
     ///
     /// # Errors
     /// The tensor backend's.
-    pub fn append(&mut self, layer: usize, new: LayerKv) -> Result<()> {
+    pub fn append(&mut self, layer: usize, new: TensorKv) -> Result<()> {
         let slot = &mut self.tail.layers[layer];
-        *slot = Some(match slot.take() {
-            None => new,
-            Some(old) => LayerKv::cat(&[old, new])?,
-        });
+        *slot = Some(LayerKv::Tensors(match slot.take() {
+            Some(LayerKv::Tensors(old)) => TensorKv::cat(&[old, new])?,
+            _ => new,
+        }));
         Ok(())
+    }
+
+    /// The same for the CPU's own attention: `k` and `v` are `[new, key-value heads * head_dim]`.
+    pub fn append_host(&mut self, layer: usize, isa: Isa, shape: Shape, k: &[f32], v: &[f32]) {
+        let slot = &mut self.tail.layers[layer];
+        if !matches!(slot, Some(LayerKv::Host(_))) {
+            *slot = Some(LayerKv::Host(HostKv::default()));
+        }
+        if let Some(LayerKv::Host(kv)) = slot {
+            kv.append(isa, shape, k, v);
+        }
     }
 
     /// Counts `tokens` that every layer has appended.
@@ -132,13 +154,29 @@ impl KvSeq {
     ///
     /// # Errors
     /// The tensor backend's.
-    pub fn gather(&self, layer: usize) -> Result<LayerKv> {
+    pub fn gather(&self, layer: usize) -> Result<TensorKv> {
         let mut parts = Vec::with_capacity(self.chain.len() + 1);
         for view in &self.chain {
-            parts.push(view.segment.layers[layer].narrow(view.visible.start, view.len())?);
+            if let LayerKv::Tensors(kv) = &view.segment.layers[layer] {
+                parts.push(kv.narrow(view.visible.start, view.len())?);
+            }
         }
-        parts.extend(self.tail.layers[layer].clone());
-        LayerKv::cat(&parts)
+        if let Some(LayerKv::Tensors(kv)) = &self.tail.layers[layer] {
+            parts.push(kv.clone());
+        }
+        TensorKv::cat(&parts)
+    }
+
+    /// Visits what [`Self::append_host`] stored for a layer with its visible tokens, in cache order; appended but uncounted ones included.
+    pub fn each_part<'a>(&'a self, layer: usize, mut visit: impl FnMut(&'a HostKv, Range<usize>)) {
+        for view in &self.chain {
+            if let LayerKv::Host(kv) = &view.segment.layers[layer] {
+                visit(kv, view.visible.clone());
+            }
+        }
+        if let Some(LayerKv::Host(kv)) = &self.tail.layers[layer] {
+            visit(kv, 0..kv.len());
+        }
     }
 
     /// The first cache index whose position is at least `position`.
@@ -233,7 +271,7 @@ mod tests {
     /// One layer whose key and value at each token are the token's number.
     fn push(kv: &mut KvSeq, numbers: &[f32]) {
         let t = Tensor::new(numbers, &Device::Cpu).unwrap().reshape(((), 1)).unwrap();
-        kv.append(0, LayerKv { k: t.clone(), v: t }).unwrap();
+        kv.append(0, TensorKv { k: t.clone(), v: t }).unwrap();
         kv.advance(numbers.len());
     }
 

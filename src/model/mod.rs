@@ -3,6 +3,7 @@
 //! A [`Model`] is immutable and shared; the cache is an argument. It knows token ids and logits, and neither text nor sampling.
 
 mod config;
+pub mod cpu;
 mod decoder;
 pub mod dtype;
 pub mod gguf;
@@ -10,17 +11,107 @@ pub mod kv;
 mod map;
 pub mod metadata;
 mod ops;
+mod portable;
 pub mod safetensors;
 pub mod spec;
 mod weights;
 
 pub use config::Config;
-pub use decoder::{Logits, Model, Row};
+pub use decoder::{Logits, Row};
 pub use weights::WeightSource;
+
+use std::sync::Arc;
 
 use candle_core::{DType, Device as CandleDevice};
 
 use crate::error::{Error, Result};
+use cpu::Pool;
+use decoder::Decoder;
+use ops::Ops;
+use spec::Spec;
+
+/// A loaded model. Immutable: any number of threads may run it, each with its own caches.
+pub struct Model {
+    spec: Spec,
+    backend: Backend,
+}
+
+/// The device switch.
+enum Backend {
+    /// The CPU's own kernels.
+    Cpu(Decoder<cpu::ops::Cpu>),
+    /// candle's tensors, anywhere.
+    Portable(Decoder<portable::Portable>),
+}
+
+impl Model {
+    /// Loads every weight of `source` onto the device.
+    ///
+    /// # Errors
+    /// An invalid file, or a device that cannot be used.
+    pub fn load(source: &WeightSource, options: LoadOptions) -> Result<Self> {
+        let spec = source.spec()?;
+        let device = options.device.open()?;
+        let quantized = matches!(source, WeightSource::Gguf(_)) && source.dtypes()?.iter().any(|(dtype, _)| dtype.block_len() > 1);
+        let dtype = if quantized { DType::F32 } else { options.dtype.resolve(&device) };
+        let backend = if device.is_cpu() && dtype == DType::F32 && options.device != Device::Portable {
+            Backend::Cpu(Decoder::load(source, &spec, cpu::ops::Cpu::new(options.threads))?)
+        } else {
+            Backend::Portable(Decoder::load(source, &spec, portable::Portable::new(device, dtype))?)
+        };
+        Ok(Self { spec, backend })
+    }
+
+    /// The model's shape.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// An empty cache of this model's shape.
+    pub fn new_kv(&self) -> kv::KvSeq {
+        kv::KvSeq::new(self.spec.layers.len())
+    }
+
+    /// Bytes that one token takes in the cache, over all layers.
+    pub fn kv_bytes_per_token(&self) -> usize {
+        let number = match &self.backend {
+            Backend::Cpu(decoder) => decoder.ops().cache_number_bytes(),
+            Backend::Portable(decoder) => decoder.ops().cache_number_bytes(),
+        };
+        2 * self.spec.layers.len() * self.spec.key_value_size() * number
+    }
+
+    /// The threads that the model computes with, for work on what it gives; `None` where it computes elsewhere.
+    pub fn pool(&self) -> Option<&Arc<Pool>> {
+        match &self.backend {
+            Backend::Cpu(decoder) => Some(decoder.ops().pool()),
+            Backend::Portable(_) => None,
+        }
+    }
+
+    /// Runs the new tokens of all rows through the model, appends them to their caches and returns the wanted logits.
+    ///
+    /// What a row gets is the same to the bit whatever other rows are there and however its past was chunked.
+    ///
+    /// # Errors
+    /// A token id outside the vocabulary, or the tensor backend's error; the caches are then unusable.
+    pub fn forward(&self, rows: &mut [Row<'_>]) -> Result<Logits> {
+        match &self.backend {
+            Backend::Cpu(decoder) => decoder.forward(&self.spec, rows),
+            Backend::Portable(decoder) => decoder.forward(&self.spec, rows),
+        }
+    }
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let device = match &self.backend {
+            Backend::Cpu(_) => "cpu",
+            Backend::Portable(_) => "portable",
+        };
+        write!(f, "Model({}, {} layers, {} wide, {device})", self.spec.family.name, self.spec.layers.len(), self.spec.hidden_size)
+    }
+}
 
 /// Where the model computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,8 +119,10 @@ pub enum Device {
     /// CUDA or Metal where this build has it and the machine too, else the CPU.
     #[default]
     Auto,
-    /// The CPU.
+    /// The CPU, through its own kernels.
     Cpu,
+    /// The CPU, through the tensor backend alone: the path that GPUs take, and the oracle of the kernels.
+    Portable,
     /// The n-th NVIDIA GPU.
     Cuda(usize),
     /// The Apple GPU.
@@ -46,11 +139,12 @@ impl std::str::FromStr for Device {
         match text {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
+            "portable" => Ok(Self::Portable),
             "cuda" => Ok(Self::Cuda(0)),
             "metal" => Ok(Self::Metal),
             other => match other.strip_prefix("cuda:") {
                 Some(n) => ordinal(n),
-                None => Err(Error::usage(format!("device `{other}` is unknown; use auto, cpu, cuda:N or metal"))),
+                None => Err(Error::usage(format!("device `{other}` is unknown; use auto, cpu, portable, cuda:N or metal"))),
             },
         }
     }
@@ -61,6 +155,7 @@ impl std::fmt::Display for Device {
         match self {
             Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str("cpu"),
+            Self::Portable => f.write_str("portable"),
             Self::Cuda(n) => write!(f, "cuda:{n}"),
             Self::Metal => f.write_str("metal"),
         }
@@ -77,7 +172,7 @@ impl Device {
             Self::Metal => CandleDevice::new_metal(0).map_err(fail),
             Self::Auto if cfg!(feature = "cuda") => Ok(CandleDevice::new_cuda(0).unwrap_or(CandleDevice::Cpu)),
             Self::Auto if cfg!(feature = "metal") => Ok(CandleDevice::new_metal(0).unwrap_or(CandleDevice::Cpu)),
-            Self::Auto | Self::Cpu => Ok(CandleDevice::Cpu),
+            Self::Auto | Self::Cpu | Self::Portable => Ok(CandleDevice::Cpu),
         }
     }
 }
@@ -128,6 +223,8 @@ pub struct LoadOptions {
     pub device: Device,
     /// In which type.
     pub dtype: ComputeType,
+    /// Threads of the CPU's own kernels; `None` is one per physical core, shared by all models of the process.
+    pub threads: Option<usize>,
 }
 
 /// Sets the number of threads of the tensor backend, whose pools are made once per process.

@@ -1,6 +1,8 @@
 //! All integration tests in one binary.
 
 mod consensus; // extraction, normalisation, votes
+mod cpu_attention; // attention against f64, and its invariance
+mod cpu_linear; // packed weights and kernels against their definitions
 mod engine; // the invariants, bit for bit
 mod gguf; // hostile and valid GGUF files
 mod hub; // downloads against a local server that speaks the Hub's protocol

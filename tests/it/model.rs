@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use candor::model::dtype::Dtype;
-use candor::model::{LoadOptions, Model, Row, WeightSource};
+use candor::model::{Device, LoadOptions, Model, Row, WeightSource};
 use serde_json::Value;
 
 use crate::support::tiny::Recipe;
@@ -22,8 +22,12 @@ fn logits(model: &Model, tokens: &[u32], chunk: usize) -> Vec<Vec<f32>> {
     out
 }
 
+fn load_on(device: Device, path: &Path) -> Model {
+    Model::load(&WeightSource::open(path).unwrap(), LoadOptions { device, ..LoadOptions::default() }).unwrap()
+}
+
 fn load(path: &Path) -> Model {
-    Model::load(&WeightSource::open(path).unwrap(), LoadOptions::default()).unwrap()
+    load_on(Device::Cpu, path)
 }
 
 fn golden(name: &str) -> Value {
@@ -45,7 +49,7 @@ fn max_abs_difference(a: &[Vec<f32>], b: &[Vec<f32>]) -> f32 {
 }
 
 /// A tiny model in one format against mlx-lm's logits, which `tests/golden/tiny_logits.py` wrote.
-fn check_tiny(family: &str, format: &str, tolerance: f32) {
+fn check_tiny(device: Device, family: &str, format: &str, tolerance: f32) {
     let recipe = Recipe::load(family);
     let folder = tempfile::tempdir().unwrap();
     let path = match format {
@@ -61,9 +65,9 @@ fn check_tiny(family: &str, format: &str, tolerance: f32) {
     };
     let golden = golden(&format!("tiny-{family}.json"));
     let expected = numbers(&golden["logits"], |row| numbers(row, |v| v.as_f64().unwrap() as f32));
-    let got = logits(&load(&path), &tokens(&golden["tokens"]), usize::MAX);
+    let got = logits(&load_on(device, &path), &tokens(&golden["tokens"]), usize::MAX);
     let difference = max_abs_difference(&got, &expected);
-    eprintln!("{family} {format}: max abs difference {difference:.2e}");
+    eprintln!("{family} {format} on {device}: max abs difference {difference:.2e}");
     assert!(difference <= tolerance, "{family} {format}: {difference}");
 }
 
@@ -72,7 +76,9 @@ fn tiny_models_give_the_reference_logits() {
     for family in Recipe::ALL {
         for format in ["gguf", "safetensors", "sharded"] {
             // Two f32 implementations that sum in different orders; seen: 4e-6. A wrong rotation or mask is off by more than 0.1.
-            check_tiny(family, format, 1e-4);
+            check_tiny(Device::Portable, family, format, 1e-4);
+            // The kernels keep keys and values in half precision: a relative 2^-11 in each, on logits of magnitude 5.
+            check_tiny(Device::Cpu, family, format, 2e-2);
         }
     }
 }
@@ -103,11 +109,13 @@ fn chunked_prefill_gives_the_same_bits() {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("tiny.gguf");
             fs::write(&path, Recipe::load(family).gguf(dtype)).unwrap();
-            let model = load(&path);
             let tokens = tokens(&golden(&format!("tiny-{family}.json"))["tokens"]);
-            let whole = logits(&model, &tokens, usize::MAX);
-            for chunk in [1, 2, 5, 7, 23] {
-                assert_eq!(logits(&model, &tokens, chunk), whole, "{family} {} in chunks of {chunk}", dtype.name());
+            for device in [Device::Cpu, Device::Portable] {
+                let model = load_on(device, &path);
+                let whole = logits(&model, &tokens, usize::MAX);
+                for chunk in [1, 2, 5, 7, 23] {
+                    assert_eq!(logits(&model, &tokens, chunk), whole, "{family} {} on {device} in chunks of {chunk}", dtype.name());
+                }
             }
         }
     }
@@ -119,30 +127,37 @@ const REAL: [(&str, &str); 3] = [
     ("qwen2", "qwen2.5-coder-0.5b-instruct.Q4_K_M.gguf"),
 ];
 
-/// Where llama.cpp's best token leads by more than this, quantised arithmetic may not change it.
+/// Where a reference's best token leads by more than this, quantised arithmetic may not change it.
 const DECIDED_MARGIN: f64 = 0.5;
+
+/// The best token of every position, `None` where it does not lead by [`DECIDED_MARGIN`].
+fn decided(prompt: &Value) -> Vec<Option<u32>> {
+    let (argmax, margin) = (tokens(&prompt["argmax"]), numbers(&prompt["margin"], |v| v.as_f64().unwrap()));
+    argmax.into_iter().zip(margin).map(|(id, margin)| (margin > DECIDED_MARGIN).then_some(id)).collect()
+}
 
 #[test]
 fn real_models_agree_with_llama_cpp_on_the_next_token() {
     let Some(models) = models() else { return };
     for (name, file) in REAL {
         let model = load(&models.join(file));
-        let golden = golden(&format!("real-{name}.json"));
-        let (mut decided, mut last_decided) = (0, 0);
-        for prompt in golden["prompts"].as_array().unwrap() {
-            let got = logits(&model, &tokens(&prompt["tokens"]), usize::MAX);
-            let (argmax, margin) = (tokens(&prompt["argmax"]), numbers(&prompt["margin"], |v| v.as_f64().unwrap()));
-            for (position, row) in got.iter().enumerate() {
-                if margin[position] > DECIDED_MARGIN {
-                    decided += 1;
-                    last_decided += usize::from(position + 1 == got.len());
-                    let best = candor::logits::argmax(row).unwrap();
-                    assert_eq!(best, argmax[position], "{name}: {} at {position}", prompt["text"]);
+        // As anyone runs it, with activations of 8 bits; and on the same weights in f32, which says where its rounding decided.
+        let (rounded, exact) = (golden(&format!("real-{name}.json")), golden(&format!("real-{name}-f32.json")));
+        let (mut agreed, mut last) = (0, 0);
+        for (rounded, exact) in rounded["prompts"].as_array().unwrap().iter().zip(exact["prompts"].as_array().unwrap()) {
+            let got = logits(&model, &tokens(&rounded["tokens"]), usize::MAX);
+            let unrounded = tokens(&exact["argmax"]);
+            for (position, reference) in decided(rounded).into_iter().enumerate() {
+                // A lead over the unrounded best token is llama.cpp's own rounding: four of 1,095 positions.
+                if let Some(reference) = reference.filter(|&id| id == unrounded[position]) {
+                    agreed += 1;
+                    last += usize::from(position + 1 == got.len());
+                    assert_eq!(candor::logits::argmax(&got[position]), Some(reference), "{name}, position {position} of {}", got.len());
                 }
             }
         }
-        eprintln!("{name}: {decided} decided positions agree, {last_decided} of them a prompt's last");
-        assert!(last_decided >= 10, "{name}: the prompts hardly decide anything");
+        eprintln!("{name}: agrees at {agreed} decided positions, {last} of them a prompt's last");
+        assert!(last >= 10, "{name}: the prompts hardly decide anything");
     }
 }
 

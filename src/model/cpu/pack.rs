@@ -1,0 +1,301 @@
+//! Packed matrices: made once at load from the file's blocks, in parallel, the only copy in memory.
+//!
+//! Packing moves bits and changes no number: [`PackedMatrix::row`] gives what the format's definition gives (`ggml-quants.c`, the
+//! `dequantize_row` functions), to the bit.
+
+use super::layout::{self, BLOCK, Element, Format, LINE, Panel, ROWS, SUPER, Scales, Visit, half, visit};
+use super::memory::Region;
+use super::pool::Pool;
+use super::scalar::{self, Factors};
+use crate::error::{Error, Result};
+use crate::model::dtype::{Dtype, RawTensor};
+
+/// An `[out, in]` matrix in the kernels' layout.
+pub struct PackedMatrix {
+    dtype: Dtype,
+    rows: usize,
+    width: usize,
+    group_bytes: usize,
+    /// The groups.
+    region: Region,
+}
+
+impl std::fmt::Debug for PackedMatrix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PackedMatrix({} [{}, {}], {} bytes)", self.dtype, self.rows, self.width, self.bytes())
+    }
+}
+
+impl PackedMatrix {
+    /// Repacks `raw`, which must be `[out, in]`. Rows of 2-D tensors of any supported type will do; `in` is a multiple of the type's block.
+    ///
+    /// # Errors
+    /// `Backend`: the shape is not two-dimensional, its width is not whole blocks, or the bytes are not as many as the shape needs.
+    pub fn pack(raw: &RawTensor<'_>, pool: &Pool) -> Result<Self> {
+        let &[rows, width] = raw.shape.as_slice() else {
+            return Err(Error::Backend(format!("a matrix has two dimensions, this tensor has the shape {:?}", raw.shape)));
+        };
+        let wanted = raw.dtype.bytes_for(width).and_then(|row| row.checked_mul(rows));
+        if wanted != Some(raw.bytes.len()) {
+            let (dtype, bytes) = (raw.dtype, raw.bytes.len());
+            return Err(Error::Backend(format!("{bytes} bytes are no {dtype} matrix of {rows} rows of {width}: rows are whole blocks")));
+        }
+        let group_bytes = visit(raw.dtype, GroupBytes(width));
+        let region = group_bytes.checked_mul(rows.div_ceil(ROWS)).and_then(Region::new);
+        let refused = || Error::Resources(format!("no memory for a matrix of {rows} rows of {width}; use a smaller model"));
+        let mut region = region.ok_or_else(refused)?;
+        if rows > 0 && width > 0 {
+            let row_bytes = raw.bytes.len() / rows;
+            let groups = region.bytes_mut();
+            pool.for_each_chunk(groups, group_bytes, |group, panel| {
+                for (slot, bytes) in raw.bytes.chunks_exact(row_bytes).skip(group * ROWS).take(ROWS).enumerate() {
+                    visit(raw.dtype, PackRow { dtype: raw.dtype, bytes, slot, panel, width });
+                }
+            });
+        }
+        Ok(Self { dtype: raw.dtype, rows, width, group_bytes, region })
+    }
+
+    /// Output features.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Input features.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Bytes in memory: what one pass over the matrix reads.
+    pub fn bytes(&self) -> usize {
+        self.groups() * self.group_bytes
+    }
+
+    /// The type that the file stores it in.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Row `i` as f32, into `out`, which is `width` long.
+    ///
+    /// # Panics
+    /// If there is no row `i`, or `out` has another length.
+    pub fn row(&self, i: usize, out: &mut [f32]) {
+        assert!(i < self.rows && out.len() == self.width, "row {i} of {self:?} into {} numbers", out.len());
+        visit(self.dtype, ReadRow { panel: self.panel(i / ROWS), slot: i % ROWS, out });
+    }
+
+    pub(super) fn groups(&self) -> usize {
+        self.rows.div_ceil(ROWS)
+    }
+
+    pub(super) fn panel(&self, group: usize) -> Panel<'_> {
+        Panel::new(&self.region.bytes()[group * self.group_bytes..][..self.group_bytes], self.width)
+    }
+}
+
+struct GroupBytes(usize);
+
+impl Visit for GroupBytes {
+    type Out = usize;
+    fn coded<F: Format>(self) -> usize {
+        F::group_bytes(self.0)
+    }
+    fn dense<E: Element>(self) -> usize {
+        (self.0 * ROWS * E::BYTES).next_multiple_of(LINE)
+    }
+}
+
+struct PackRow<'a> {
+    dtype: Dtype,
+    bytes: &'a [u8],
+    slot: usize,
+    panel: &'a mut [u8],
+    width: usize,
+}
+
+impl Visit for PackRow<'_> {
+    type Out = ();
+
+    fn coded<F: Format>(self) {
+        let blocks = self.width / BLOCK;
+        let per_block = self.dtype.block_len() / BLOCK;
+        for b in 0..blocks {
+            let raw = &self.bytes[b / per_block * self.dtype.block_bytes()..][..self.dtype.block_bytes()];
+            let block = Block::read(self.dtype, raw, b % per_block);
+            let (codes, scales, supers) = layout::offsets::<F>(blocks, b);
+            place::<F>(&block.codes, &mut self.panel[codes..][..F::CODE_BYTES], self.slot);
+            match F::SCALES {
+                Scales::Plain | Scales::Min => scatter::<2>(&block.scales, &mut self.panel[scales..][..F::SCALE_BYTES], self.slot),
+                _ => scatter::<1>(&block.scales, &mut self.panel[scales..][..F::SCALE_BYTES], self.slot),
+            }
+            scatter::<2>(&block.supers, &mut self.panel[supers..][..F::SUPER_BYTES], self.slot);
+        }
+    }
+
+    fn dense<E: Element>(self) {
+        for (element, slots) in self.bytes.chunks_exact(E::BYTES).zip(self.panel.chunks_exact_mut(ROWS * E::BYTES)) {
+            slots[self.slot * E::BYTES..][..E::BYTES].copy_from_slice(element);
+        }
+    }
+}
+
+/// Writes a row's numbers of `N` bytes into its slot of the arrays that `to` holds.
+fn scatter<const N: usize>(numbers: &[u8], to: &mut [u8], slot: usize) {
+    for (number, array) in numbers.chunks_exact(N).zip(to.chunks_exact_mut(N * ROWS)) {
+        array[slot * N..][..N].copy_from_slice(number);
+    }
+}
+
+/// Writes a row's codes of one block into its slot of the lines.
+fn place<F: Format>(codes: &[u8; BLOCK], to: &mut [u8], slot: usize) {
+    let run = |k: usize| u32::from_le_bytes([codes[4 * k], codes[4 * k + 1], codes[4 * k + 2], codes[4 * k + 3]]);
+    let upper = |k: usize| run(k) >> 4 & 0x0303_0303;
+    let mut put = |line: usize, word: u32| to[line * LINE + 4 * slot..][..4].copy_from_slice(&word.to_le_bytes());
+    if F::BITS == 8 {
+        (0..8).for_each(|k| put(k, run(k)));
+        return;
+    }
+    (0..4).for_each(|j| put(j, run(j) & 0x0f0f_0f0f | (run(j + 4) & 0x0f0f_0f0f) << 4));
+    match F::BITS {
+        5 => put(4, (0..8).fold(0, |word, k| word | upper(k) << k)),
+        6 => (0..2).for_each(|half| put(4 + half, (0..4).fold(0, |word, k| word | upper(4 * half + k) << (2 * k)))),
+        _ => {}
+    }
+}
+
+/// One row's block as the file stores it, taken apart.
+#[derive(Default)]
+struct Block {
+    /// Codes as [`Format`] wants them.
+    codes: [u8; BLOCK],
+    /// Scales of the row in the order of [`Scales`]; f16 as two bytes. What is not used is zero.
+    scales: [u8; 4],
+    supers: [u8; 4],
+}
+
+impl Block {
+    /// Takes block `part` (of 32) out of the file's block `raw`. Layouts: `ggml-common.h`, `block_q*`.
+    fn read(dtype: Dtype, raw: &[u8], part: usize) -> Self {
+        let mut block = Self::default();
+        match dtype {
+            Dtype::Q4_0 => block.legacy(raw, 2, None),
+            Dtype::Q4_1 => block.legacy(raw, 4, None),
+            Dtype::Q5_0 => block.legacy(raw, 2, Some(2)),
+            Dtype::Q5_1 => block.legacy(raw, 4, Some(4)),
+            Dtype::Q8_0 => {
+                block.scales[..2].copy_from_slice(&raw[..2]);
+                block.codes.copy_from_slice(&raw[2..34]);
+            }
+            Dtype::Q2K => block.q2_k(raw, part),
+            Dtype::Q3K => block.q3_k(raw, part),
+            Dtype::Q4K => block.q45_k(raw, part, None, &raw[16..144]),
+            Dtype::Q5K => block.q45_k(raw, part, Some(&raw[16..48]), &raw[48..176]),
+            Dtype::Q6K => block.q6_k(raw, part),
+            Dtype::F32 | Dtype::F16 | Dtype::BF16 => {}
+        }
+        block
+    }
+
+    /// `Q4_0`, `Q4_1`, `Q5_0`, `Q5_1`: f16 numbers, a word of upper bits at `high` if there is one, 16 bytes of nibbles.
+    fn legacy(&mut self, raw: &[u8], scales: usize, high: Option<usize>) {
+        self.scales[..scales].copy_from_slice(&raw[..scales]);
+        let nibbles = &raw[raw.len() - BLOCK / 2..];
+        let bits = high.map_or(0, |at| u32::from_le_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]]));
+        for (l, &byte) in nibbles.iter().enumerate() {
+            self.codes[l] = byte & 15 | ((bits >> l & 1) as u8) << 4;
+            self.codes[l + 16] = byte >> 4 | ((bits >> (l + 16) & 1) as u8) << 4;
+        }
+    }
+
+    fn q2_k(&mut self, raw: &[u8], part: usize) {
+        let (scales, quants) = (&raw[..16], &raw[16 + part / 4 * 32..]);
+        for (code, byte) in self.codes.iter_mut().zip(quants) {
+            *code = byte >> (part % 4 * 2) & 3;
+        }
+        let [a, b] = [scales[2 * part], scales[2 * part + 1]];
+        self.scales = [a & 15, b & 15, a >> 4, b >> 4];
+        self.supers.copy_from_slice(&raw[80..84]);
+    }
+
+    fn q3_k(&mut self, raw: &[u8], part: usize) {
+        let (high, quants, scales) = (&raw[..32], &raw[32 + part / 4 * 32..], &raw[96..108]);
+        for ((code, byte), high) in self.codes.iter_mut().zip(quants).zip(high) {
+            *code = byte >> (part % 4 * 2) & 3 | (high >> part & 1) << 2;
+        }
+        let scale = |i: usize| {
+            let low = if i < 8 { scales[i] & 15 } else { scales[i - 8] >> 4 };
+            (low | (scales[8 + i % 4] >> (i / 4 * 2) & 3) << 4).wrapping_sub(32)
+        };
+        self.scales[..2].copy_from_slice(&[scale(2 * part), scale(2 * part + 1)]);
+        self.supers[..2].copy_from_slice(&raw[108..110]);
+    }
+
+    fn q45_k(&mut self, raw: &[u8], part: usize, high: Option<&[u8]>, quants: &[u8]) {
+        for (code, byte) in self.codes.iter_mut().zip(&quants[part / 2 * 32..]) {
+            *code = byte >> (part % 2 * 4) & 15;
+        }
+        for (code, high) in self.codes.iter_mut().zip(high.into_iter().flatten()) {
+            *code |= (high >> part & 1) << 4;
+        }
+        let s = &raw[4..16];
+        let (scale, min) = if part < 4 {
+            (s[part] & 63, s[part + 4] & 63)
+        } else {
+            (s[part + 4] & 15 | s[part - 4] >> 6 << 4, s[part + 4] >> 4 | s[part] >> 6 << 4)
+        };
+        self.scales[..2].copy_from_slice(&[scale, min]);
+        self.supers.copy_from_slice(&raw[..4]);
+    }
+
+    fn q6_k(&mut self, raw: &[u8], part: usize) {
+        let (half, quarter) = (part / 4, part % 4);
+        let low = &raw[half * 64 + quarter % 2 * 32..];
+        let high = &raw[128 + half * 32..];
+        for ((code, low), high) in self.codes.iter_mut().zip(low).zip(high) {
+            *code = low >> (quarter / 2 * 4) & 15 | (high >> (2 * quarter) & 3) << 4;
+        }
+        self.scales[..2].copy_from_slice(&raw[192 + 2 * part..][..2]);
+        self.supers[..2].copy_from_slice(&raw[208..210]);
+    }
+}
+
+struct ReadRow<'a> {
+    panel: Panel<'a>,
+    slot: usize,
+    out: &'a mut [f32],
+}
+
+impl Visit for ReadRow<'_> {
+    type Out = ();
+
+    fn coded<F: Format>(self) {
+        for (b, out) in self.out.chunks_exact_mut(BLOCK).enumerate() {
+            let codes = scalar::codes::<F>(self.panel.codes::<F>(b), self.slot);
+            let factors = Factors::read::<F>(&self.panel, b, self.slot);
+            for (l, (out, code)) in out.iter_mut().zip(codes).enumerate() {
+                let [scale, min] = [factors.scale[l / (BLOCK / 2)] as f32, factors.min[l / (BLOCK / 2)] as f32];
+                let code = f32::from(code);
+                *out = match F::SCALES {
+                    Scales::Plain => factors.d * (code - f32::from(F::ZERO)),
+                    Scales::Super16 => factors.d * scale * (code - f32::from(F::ZERO)),
+                    Scales::Min | Scales::SuperMin => factors.d * code + factors.m,
+                    Scales::Super16Min => factors.d * scale * code + factors.m * min,
+                };
+            }
+        }
+    }
+
+    fn dense<E: Element>(self) {
+        for (i, out) in self.out.iter_mut().enumerate() {
+            *out = E::widen(&self.panel.dense::<E>(i)[self.slot * E::BYTES..]);
+        }
+    }
+}
+
+const _: () = assert!(SUPER.is_multiple_of(BLOCK));
+
+/// The f16 of row `slot` in the `array`-th array of f16.
+pub(super) fn half_of(arrays: &[u8], array: usize, slot: usize) -> f32 {
+    half(arrays, array * ROWS + slot)
+}
