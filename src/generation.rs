@@ -135,6 +135,12 @@ impl SamplingParams {
     /// Largest number of samples of one prompt.
     pub const MAX_SAMPLES: usize = 4096;
 
+    /// Whether what was drawn before changes the logits.
+    pub fn penalises(&self) -> bool {
+        let off = |value: f32, neutral: f32| (value - neutral).abs() <= 0.0;
+        !(off(self.repetition_penalty, 1.0) && off(self.presence_penalty, 0.0) && off(self.frequency_penalty, 0.0))
+    }
+
     /// Checks every range.
     ///
     /// # Errors

@@ -77,16 +77,25 @@ pub(super) struct Job {
     started: Instant,
 }
 
+/// A row of logits made ready: everything about it that does not depend on who draws. Rows are prepared in parallel.
+pub(super) enum Prepared {
+    /// What its samples draw from.
+    Row { distribution: Distribution, candidates: Candidates, top_logprobs: Vec<(u32, f64)> },
+    /// The logits are no distribution.
+    NoNumbers,
+    /// The statistics of a scored token.
+    Scored(Token),
+}
+
 /// What a job needs from the engine to take its logits in.
 pub(super) struct Surroundings<'a> {
     pub tokenizer: &'a Tokenizer,
     pub end_tokens: &'a [u32],
-    /// The real vocabulary: logits of padded rows beyond it do not exist.
-    pub vocab_size: usize,
     /// Every sample on a row of its own, for comparison.
     pub eager_forking: bool,
     pub prefixes: &'a mut PrefixCache,
-    pub scratch: &'a mut Scratch,
+    /// Takes back candidates that were drawn from.
+    pub spare: &'a mut Vec<Candidates>,
     pub on_token: &'a mut dyn FnMut(Drawn<'_>) -> Control,
 }
 
@@ -102,25 +111,32 @@ impl Sampling {
         self.rows.iter_mut().map(|row| Row { tokens: std::slice::from_ref(&row.next), kv: &mut row.kv, logits: 1 }).collect()
     }
 
+    /// What the samples on a row (the row's first sample is `first`) draw from.
+    fn prepare(&self, prompt: &[u32], first: usize, z: &[f32], scratch: &mut Scratch) -> Result<Prepared> {
+        let Some(distribution) = logits::distribution(z) else { return Ok(Prepared::NoNumbers) };
+        let penalised = self.params.penalises();
+        let output: Vec<u32> = self.samples[first].tokens.iter().filter(|_| penalised).map(|t| t.id).collect();
+        let candidates = Candidates::new(&self.params, z, History { prompt, output: &output }, scratch)?;
+        Ok(Prepared::Row { distribution, candidates, top_logprobs: top_logprobs(&distribution, z, self.params.top_logprobs) })
+    }
+
     /// Every sample on `row` draws from its logits; those still going on take the row's cache along, forked where they part.
-    fn draw(&mut self, id: JobId, prompt: &[u32], row: SampleRow, z: &[f32], around: &mut Surroundings<'_>) -> Result<()> {
-        let Some(distribution) = logits::distribution(z) else {
+    fn draw(&mut self, id: JobId, row: SampleRow, z: &[f32], prepared: Prepared, around: &mut Surroundings<'_>) {
+        let Prepared::Row { distribution, candidates, top_logprobs } = prepared else {
             for &i in &row.samples {
                 self.samples[i].finished = Some(FinishReason::NumericalError);
             }
-            return Ok(());
+            return;
         };
-        let output: Vec<u32> = self.samples[row.samples[0]].tokens.iter().map(|t| t.id).collect();
-        let candidates = Candidates::new(&self.params, z, History { prompt, output: &output }, around.scratch)?;
-        let top_logprobs = top_logprobs(&distribution, z, self.params.top_logprobs);
+        let step = self.samples[row.samples[0]].tokens.len();
         let mut groups: Vec<(u32, Vec<usize>)> = Vec::new();
         for &i in &row.samples {
-            let picked = self.samples[i].stream.draw(output.len(), &candidates);
+            let picked = self.samples[i].stream.draw(step, &candidates);
             let stats = TokenStats { sampling_logprob: picked.logprob, ..stats(&distribution, z[picked.token as usize]) };
             self.take(i, Token { id: picked.token, stats, top_logprobs: top_logprobs.clone() }, around);
             let sample = &self.samples[i];
             if let Some(token) = sample.tokens.last() {
-                match (around.on_token)(Drawn { job: id, sample: i, step: output.len(), token, finished: sample.finished }) {
+                match (around.on_token)(Drawn { job: id, sample: i, step, token, finished: sample.finished }) {
                     Control::Continue => {}
                     Control::StopSample => self.finish(i, FinishReason::Cancelled),
                     Control::EndSample => self.finish(i, FinishReason::Stop),
@@ -134,7 +150,7 @@ impl Sampling {
                 }
             }
         }
-        around.scratch.recycle(candidates);
+        around.spare.push(candidates);
         // A callback may have stopped samples that had drawn before it.
         for (_, samples) in &mut groups {
             samples.retain(|&i| self.samples[i].finished.is_none());
@@ -146,7 +162,6 @@ impl Sampling {
             self.rows.push(SampleRow { kv: kv.fork(), next, samples });
         }
         self.rows.extend(last.map(|(next, samples)| SampleRow { kv, next, samples }));
-        Ok(())
     }
 
     /// Appends a drawn token to sample `i` and ends it where it has to end.
@@ -225,37 +240,52 @@ impl Job {
         vec![Row { tokens: &self.tokens[start..end], kv: &mut self.kv, logits }]
     }
 
-    /// Takes in the logits of the step's rows.
+    /// Makes the `index`-th row of the step's logits ready. Changes nothing: rows may be prepared at once.
     ///
     /// # Errors
     /// Scored logits that are no numbers, or a parameter that does not fit the vocabulary.
-    pub fn record(&mut self, logits: &mut dyn Iterator<Item = &[f32]>, wanted: usize, around: &mut Surroundings<'_>) -> Result<()> {
-        let vocab_size = around.vocab_size;
-        let mut logits = logits.take(wanted).map(|row| &row[..vocab_size]);
+    pub fn prepare(&self, index: usize, z: &[f32], scratch: &mut Scratch) -> Result<Prepared> {
+        match &self.task {
+            Task::Score(scoring) => {
+                let token = self.tokens[scoring.from + scoring.scored.len() + index];
+                score_token(z, token, scoring.top_logprobs).map(Prepared::Scored)
+            }
+            Task::Generate(sampling) => {
+                let first = sampling.rows.get(index).map_or(0, |row| row.samples[0]);
+                sampling.prepare(&self.tokens, first, z, scratch)
+            }
+        }
+    }
+
+    /// Takes in the step's rows: each one's logits, and what [`prepare`](Self::prepare) made of them.
+    ///
+    /// # Errors
+    /// The tensor backend's.
+    pub fn record(&mut self, rows: &mut dyn Iterator<Item = (&[f32], Prepared)>, around: &mut Surroundings<'_>) -> Result<()> {
         match &mut self.task {
             Task::Score(scoring) => {
-                for z in logits {
-                    let token = self.tokens[scoring.from + scoring.scored.len()];
-                    scoring.scored.push(score_token(z, token, scoring.top_logprobs)?);
-                }
+                scoring.scored.extend(rows.filter_map(|(_, prepared)| match prepared {
+                    Prepared::Scored(token) => Some(token),
+                    Prepared::Row { .. } | Prepared::NoNumbers => None,
+                }));
                 if self.kv.len() >= scoring.from {
                     around.prefixes.insert(&self.tokens[..scoring.from], &self.kv.prefix(scoring.from));
                 }
             }
             Task::Generate(sampling) if sampling.first_token.is_some() => {
-                for (row, z) in std::mem::take(&mut sampling.rows).into_iter().zip(logits) {
-                    sampling.draw(self.id, &self.tokens, row, z, around)?;
+                for (row, (z, prepared)) in std::mem::take(&mut sampling.rows).into_iter().zip(rows) {
+                    sampling.draw(self.id, row, z, prepared, around);
                 }
             }
             Task::Generate(sampling) => {
-                let Some(z) = logits.next() else { return Ok(()) };
+                let Some((z, prepared)) = rows.next() else { return Ok(()) };
                 sampling.first_token = Some(Instant::now());
                 around.prefixes.insert(&self.tokens, &self.kv.prefix(self.tokens.len()));
                 if let Some(range) = self.drop.take() {
                     self.kv.drop_range(range)?;
                 }
                 let row = SampleRow { kv: self.kv.fork(), next: 0, samples: (0..sampling.samples.len()).collect() };
-                sampling.draw(self.id, &self.tokens, row, z, around)?;
+                sampling.draw(self.id, row, z, prepared, around);
             }
         }
         Ok(())

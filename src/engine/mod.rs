@@ -10,16 +10,16 @@ mod random;
 pub mod sampler;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::generation::{FinishReason, Generation, SamplingParams, Token};
 use crate::model::{Logits, Model, Row};
 use crate::prompt::Prompt;
 use crate::tokenizer::Tokenizer;
-use job::{Job, Sampling, Scoring, Surroundings, Task};
+use job::{Job, Prepared, Sampling, Scoring, Surroundings, Task};
 use prefix::PrefixCache;
-use sampler::Scratch;
+use sampler::{Candidates, Scratch};
 
 /// Names a submitted job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -104,7 +104,10 @@ pub struct Engine {
     /// Finished while somebody waited for another job; the next step returns them.
     finished: Vec<(JobId, Output)>,
     prefixes: PrefixCache,
-    scratch: Scratch,
+    /// One for each thread that prepares rows.
+    scratch: Vec<Mutex<Scratch>>,
+    /// Candidates whose memory is used again.
+    spare: Vec<Candidates>,
     next_id: u64,
 }
 
@@ -131,6 +134,8 @@ impl Engine {
             )));
         }
         options.end_tokens.extend_from_slice(tokenizer.end_tokens());
+        let threads = model.pool().map_or(1, |pool| pool.threads());
+        let scratch = (0..threads).map(|_| Mutex::default()).collect();
         let prefixes = PrefixCache::new(options.prefix_cache_bytes, model.kv_bytes_per_token());
         Ok(Self {
             model,
@@ -141,7 +146,8 @@ impl Engine {
             running: Vec::new(),
             finished: Vec::new(),
             prefixes,
-            scratch: Scratch::default(),
+            scratch,
+            spare: Vec::new(),
             next_id: 0,
         })
     }
@@ -252,22 +258,46 @@ impl Engine {
         }
         let logits: Logits = self.model.forward(&mut rows)?;
         drop(rows);
+        let prepared = self.prepare(&logits, &wanted)?;
         let mut around = Surroundings {
             tokenizer: &self.tokenizer,
             end_tokens: &self.options.end_tokens,
-            vocab_size: self.vocab_size,
             eager_forking: self.options.eager_forking,
             prefixes: &mut self.prefixes,
-            scratch: &mut self.scratch,
+            spare: &mut self.spare,
             on_token,
         };
-        let mut each = logits.rows();
+        let mut each = logits.rows().map(|z| &z[..self.vocab_size]).zip(prepared);
         for ((job, _), wanted) in self.running.iter_mut().zip(wanted) {
-            job.record(&mut each, wanted, &mut around)?;
+            job.record(&mut each.by_ref().take(wanted), &mut around)?;
         }
         let (finished, running) = std::mem::take(&mut self.running).into_iter().partition(|(job, _)| job.is_finished());
         self.running = running;
         Ok(finished.into_iter().map(|(job, _): (Job, usize)| (job.id, job.output(&around))).collect())
+    }
+
+    /// Makes every row of logits ready for its job, on all threads: what a row becomes depends on that row alone.
+    fn prepare(&mut self, logits: &Logits, wanted: &[usize]) -> Result<Vec<Prepared>> {
+        let owners = self.running.iter().zip(wanted).flat_map(|((job, _), &wanted)| (0..wanted).map(move |index| (job, index)));
+        // The real vocabulary: logits of padded rows beyond it do not exist.
+        let rows: Vec<_> = owners.zip(logits.rows()).map(|((job, index), z)| (job, index, &z[..self.vocab_size])).collect();
+        let threads = self.scratch.len();
+        for (i, candidates) in self.spare.drain(..).enumerate() {
+            self.scratch[i % threads].get_mut().unwrap_or_else(PoisonError::into_inner).recycle(candidates);
+        }
+        let mut prepared: Vec<Option<Result<Prepared>>> = rows.iter().map(|_| None).collect();
+        let share = rows.len().div_ceil(threads).max(1);
+        let work = |at: usize, out: &mut [Option<Result<Prepared>>]| {
+            let mut scratch = self.scratch[at].lock().unwrap_or_else(PoisonError::into_inner);
+            for (out, (job, index, z)) in out.iter_mut().zip(&rows[at * share..]) {
+                *out = Some(job.prepare(*index, z, &mut scratch));
+            }
+        };
+        match self.model.pool() {
+            Some(pool) => pool.for_each_chunk(&mut prepared, share, work),
+            None => work(0, &mut prepared),
+        }
+        prepared.into_iter().flatten().collect()
     }
 
     /// Starts waiting jobs, in order, while the budget holds what all running ones may come to need.

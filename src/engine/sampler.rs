@@ -16,7 +16,7 @@ use super::random::BELOW_ONE;
 pub use super::random::Stream;
 use crate::error::{Error, Result};
 use crate::generation::SamplingParams;
-use crate::logits::{self, Peaks, exp_nonpositive};
+use crate::logits::{self, Peaks};
 
 /// The steps in the order in which they apply. Bias and penalties change logits, temperature divides them, the rest filter.
 pub const ORDER: [&str; 11] = [
@@ -33,8 +33,8 @@ pub const ORDER: [&str; 11] = [
     "draw",
 ];
 
-/// Tokens less probable than e^-690 (1e-300) times the most probable one are dropped: their weight could not be held.
-const FAINTEST: f64 = -690.0;
+/// Tokens less probable than e^-87 (1e-38) times the most probable one are dropped: their weight could not be held.
+const FAINTEST: f64 = logits::FAINTEST as f64;
 /// Weights per block of the cumulative sums.
 const BLOCK: usize = 128;
 
@@ -71,7 +71,7 @@ pub struct Candidates {
     /// Kept ids, rising; empty if nothing was filtered, when a position is an id.
     ids: Vec<u32>,
     /// e^((z - max) / temperature) per position; 0 for a token that cannot be drawn.
-    weights: Vec<f64>,
+    weights: Vec<f32>,
     /// The sum of all weights up to the end of each block.
     ends: Vec<f64>,
     kept: usize,
@@ -159,19 +159,36 @@ impl Candidates {
         self.kept = 0;
         let mut end = 0.0;
         for block in self.weights.chunks(BLOCK) {
-            end += block.iter().sum::<f64>();
-            self.kept += block.iter().filter(|&&weight| weight > 0.0).count();
+            let (mass, kept) = total(block);
+            end += mass;
+            self.kept += kept;
             self.ends.push(end);
         }
     }
 }
 
+/// The sum of some weights, in eight lanes by position, and how many are above zero.
+fn total(weights: &[f32]) -> (f64, usize) {
+    let (mut sums, mut counts) = ([0.0_f64; 8], [0_u32; 8]);
+    let (chunks, rest) = weights.as_chunks::<8>();
+    let mut last = [0.0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    for chunk in chunks.iter().chain([&last]) {
+        for lane in 0..8 {
+            sums[lane] += f64::from(chunk[lane]);
+            counts[lane] += u32::from(chunk[lane] > 0.0);
+        }
+    }
+    (sums.iter().sum(), counts.iter().sum::<u32>() as usize)
+}
+
 /// In the first block of `weights`: the position whose cumulative interval holds `target`, the mass before it and its own; the last
 /// position with mass if rounding leaves `target` beyond all.
-fn find(weights: &[f64], target: f64) -> (usize, f64, f64) {
+fn find(weights: &[f32], target: f64) -> (usize, f64, f64) {
     let (mut found, mut sum) = ((0, 0.0, 1.0), 0.0);
     for (position, &weight) in weights.iter().take(BLOCK).enumerate() {
         if weight > 0.0 {
+            let weight = f64::from(weight);
             found = (position, sum, weight);
             sum += weight;
             if sum > target {
@@ -278,11 +295,11 @@ impl<'a> Chain<'a> {
     /// Fills the pool with the survivors of logit at least `bound`, by rising id, the most probable first in rank.
     fn gather(&mut self, bound: f64) {
         self.pool.clear();
-        let (max, scale, cut) = (f64::from(self.max), self.scale, self.cut);
+        let (max, scale, cut) = (self.max, self.scale as f32, self.cut);
         self.peaks.at_least(self.logits, bound.max(cut.logit), |id, logit| {
             if cut.keeps(id, logit) {
-                let logit = f64::from(logit);
-                self.pool.push(Entry { rank: -logit, weight: exp_nonpositive((logit - max) * scale), id });
+                let weight = f64::from(logits::weight(logit, max, scale));
+                self.pool.push(Entry { rank: -f64::from(logit), weight, id });
             }
         });
     }
@@ -303,7 +320,7 @@ impl<'a> Chain<'a> {
             self.gather(f64::NEG_INFINITY);
             pool_mass(self.pool)
         } else {
-            logits::mass(self.logits, self.max, self.scale)
+            logits::mass(self.logits, self.max, self.scale as f32)
         };
         // Tokens below this weight sum to less than (1 - p) / 2 of the mass, so the token that reaches p is above it.
         let faint = 0.5 * (1.0 - p) * total / self.logits.len() as f64;
@@ -343,15 +360,14 @@ impl<'a> Chain<'a> {
     /// Writes the survivors and their weights, by rising id.
     fn collect(&mut self, out: &mut Candidates) {
         if !self.filtered && !self.listed {
-            let (max, scale) = (f64::from(self.max), self.scale);
-            out.weights.extend(self.logits.iter().map(|&logit| exp_nonpositive((f64::from(logit) - max) * scale)));
+            logits::weights(self.logits, self.max, self.scale as f32, &mut out.weights);
             return;
         }
         if !self.listed {
             self.gather(f64::NEG_INFINITY);
         }
         out.ids.extend(self.pool.iter().map(|entry| entry.id));
-        out.weights.extend(self.pool.iter().map(|entry| entry.weight));
+        out.weights.extend(self.pool.iter().map(|entry| entry.weight as f32));
     }
 }
 

@@ -16,7 +16,7 @@ use serde_json::Value;
 /// The accuracy asked for, relative above 1 and absolute below.
 const CONTRACT: f64 = 1e-6;
 /// What is really reached, held so that a loss shows.
-const REACHED: f64 = 1e-9;
+const REACHED: f64 = 3e-7;
 
 fn assert_close(name: &str, found: f64, expected: f64, tolerance: f64) {
     let limit = tolerance * expected.abs().max(1.0);
@@ -345,11 +345,12 @@ fn check_filters(params: &SamplingParams, logits: &[f32]) {
     let found = candidates(params, logits);
     let seen: BTreeMap<u32, f64> = support(&found).into_iter().filter(|&(_, p)| p > SEEN).collect();
     assert!(found.kept() >= seen.len());
-    let allowed: Vec<_> = [0.0, -1e-9, 1e-9].into_iter().map(|nudge| plain_support(params, logits, nudge)).collect();
+    // A weight is within 2e-7, so a mass that is this near a threshold may fall on either side.
+    let allowed: Vec<_> = [0.0, -4e-7, 4e-7].into_iter().map(|nudge| plain_support(params, logits, nudge)).collect();
     let expected = allowed.iter().find(|set| set.keys().eq(seen.keys()));
     let expected = expected.unwrap_or_else(|| panic!("kept {seen:?}, expected {:?}\nof {logits:?}\nby {params:?}", allowed[0]));
     for (id, p) in expected {
-        assert!((seen[id] - p).abs() < 1e-9, "token {id}: {} instead of {p}", seen[id]);
+        assert!((seen[id] - p).abs() < 2e-7, "token {id}: {} instead of {p}", seen[id]);
     }
 }
 
