@@ -109,7 +109,7 @@ impl Bench {
             identity: loaded.identity.clone(),
             version: env!("CARGO_PKG_VERSION"),
             cpu: machine::cpu_name(),
-            threads: self.model.compute.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from),
+            threads: loaded.model.threads(),
             repeat: self.repeat,
             load_ms,
             prefill,

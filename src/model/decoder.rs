@@ -69,6 +69,7 @@ impl<O: Ops> Decoder<O> {
         let layers = (0..spec.layers.len()).map(|i| loader.layer(i)).collect::<Result<_>>()?;
         let norm = loader.norm("model.norm")?;
         let head = if spec.tied { None } else { Some(loader.linear("lm_head", false)?) };
+        source.release_all();
         Ok(Self { ops, embedding, layers, norm, head })
     }
 
@@ -147,7 +148,7 @@ impl<O: Ops> Loader<'_, O> {
     fn linear(&self, name: &str, bias: bool) -> Result<O::Linear> {
         let weight = self.source.get(self.spec, &format!("{name}.weight"))?;
         let bias: Option<RawTensor<'_>> = bias.then(|| self.source.get(self.spec, &format!("{name}.bias"))).transpose()?;
-        self.ops.load_linear(&weight, bias.as_ref())
+        self.ops.load_linear(&weight, bias.as_ref(), &|bytes| self.source.release(bytes))
     }
 
     fn norm(&self, name: &str) -> Result<O::Norm> {

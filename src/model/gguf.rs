@@ -69,6 +69,10 @@ pub struct Gguf {
 }
 
 impl Gguf {
+    pub(super) fn map(&self) -> &Map {
+        &self.map
+    }
+
     /// Maps and checks the file at `path`. Tensor data is not read. Errors: [`Error::Io`], [`Error::InvalidFile`].
     pub fn open(path: &Path) -> Result<Self> {
         Self::parse(path, Map::open(path)?)

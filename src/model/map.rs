@@ -41,6 +41,29 @@ impl Map {
     }
 }
 
+impl Map {
+    /// Lets go of the pages of `bytes`, which the process then no longer holds in memory; read again, they come from the file again.
+    /// Does nothing where `bytes` are not of this map, or were never a file.
+    #[cfg(unix)]
+    pub(super) fn release(&self, bytes: &[u8]) {
+        let Self::Mapped(map) = self else { return };
+        let (start, end) = (bytes.as_ptr().addr(), bytes.as_ptr().addr() + bytes.len());
+        let first = map.as_ptr().addr();
+        if start < first || end > first + map.len() {
+            return;
+        }
+        // Half a page at an end belongs to a neighbour too, who may have to read it once more.
+        // SAFETY: the map is read-only and of a file, so dropped pages come back with the file's bytes; the range is inside the map.
+        let advised = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start - first, bytes.len()) };
+        // A refusal costs memory only.
+        let _ = advised;
+    }
+
+    /// Pages cannot be let go here.
+    #[cfg(not(unix))]
+    pub(super) fn release(&self, _bytes: &[u8]) {}
+}
+
 impl Deref for Map {
     type Target = [u8];
 

@@ -89,6 +89,11 @@ impl Model {
         }
     }
 
+    /// How many threads it computes with, the caller's among them.
+    pub fn threads(&self) -> usize {
+        self.pool().map_or_else(candle_core::utils::get_num_threads, |pool| pool.threads())
+    }
+
     /// Runs the new tokens of all rows through the model, appends them to their caches and returns the wanted logits.
     ///
     /// What a row gets is the same to the bit whatever other rows are there and however its past was chunked.

@@ -41,8 +41,8 @@ pub trait Ops: Sized {
     /// Bytes of one cached number.
     fn cache_number_bytes(&self) -> usize;
 
-    /// Builds a linear layer from `[out, in]` and an optional `[out]`.
-    fn load_linear(&self, weight: &RawTensor<'_>, bias: Option<&RawTensor<'_>>) -> Result<Self::Linear>;
+    /// Builds a linear layer from `[out, in]` and an optional `[out]`. `read` is told of bytes of `weight` that are not needed again.
+    fn load_linear(&self, weight: &RawTensor<'_>, bias: Option<&RawTensor<'_>>, read: &dyn Fn(&[u8])) -> Result<Self::Linear>;
 
     /// Builds a norm from `[features]`.
     fn load_norm(&self, weight: &RawTensor<'_>, eps: f64) -> Result<Self::Norm>;

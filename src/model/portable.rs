@@ -106,7 +106,7 @@ impl Ops for Portable {
         self.dtype.size_in_bytes()
     }
 
-    fn load_linear(&self, weight: &RawTensor<'_>, bias: Option<&RawTensor<'_>>) -> Result<Linear> {
+    fn load_linear(&self, weight: &RawTensor<'_>, bias: Option<&RawTensor<'_>>, read: &dyn Fn(&[u8])) -> Result<Linear> {
         let quantized = weight.dtype.is_quantized();
         let matrix = if quantized || (self.device.is_cpu() && self.dtype == DType::F32) {
             let (dtype, bytes) = if quantized {
@@ -123,6 +123,7 @@ impl Ops for Portable {
                 Matrix::Quantized(q) => kernel_depends_on_rows(q.dtype()),
                 Matrix::Dense(_) => true,
             };
+        read(&weight.bytes);
         Ok(Linear { matrix, bias: bias.map(|b| self.load_dense(b)).transpose()?, row_by_row })
     }
 

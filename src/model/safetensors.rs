@@ -116,6 +116,10 @@ impl SafeTensorFiles {
         Ok(all)
     }
 
+    pub(super) fn maps(&self) -> impl Iterator<Item = &Map> {
+        self.files.iter().map(|file| &file.map)
+    }
+
     /// Maps one more file and returns its tensors.
     fn add(&mut self, path: &Path) -> Result<BTreeMap<String, Info>> {
         let map = Map::open(path)?;

@@ -105,6 +105,23 @@ impl WeightSource {
         }
     }
 
+    /// Lets go of the file's pages under `bytes`, a part of a tensor that this source gave: a hint, for when they have been read for the
+    /// last time.
+    pub fn release(&self, bytes: &[u8]) {
+        match self {
+            Self::Gguf(gguf) => gguf.map().release(bytes),
+            Self::Safetensors { files, .. } => files.maps().for_each(|map| map.release(bytes)),
+        }
+    }
+
+    /// Lets go of all of the file's pages.
+    pub fn release_all(&self) {
+        match self {
+            Self::Gguf(gguf) => gguf.map().release(gguf.map()),
+            Self::Safetensors { files, .. } => files.maps().for_each(|map| map.release(map)),
+        }
+    }
+
     fn stored(&self, family: &Family, name: &str) -> Result<RawTensor<'_>> {
         match self {
             Self::Gguf(gguf) => {

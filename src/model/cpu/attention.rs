@@ -25,7 +25,7 @@ const TILE: usize = LANES;
 /// Cache indices whose softmax is taken together. Small enough that a block's scores stay in the first-level cache.
 const SPAN: usize = 256;
 /// Query vectors of a block: enough to make the widening of f16 cheap.
-const VECTORS: usize = 32;
+const VECTORS: usize = 48;
 /// Items per thread below which the spans of a block are shared out too.
 const ITEMS_PER_THREAD: usize = 4;
 
@@ -508,6 +508,7 @@ unsafe fn score_tile<'q, V: F32x16>(
         // SAFETY: the caller's promise.
         at += unsafe {
             match vectors.end - at {
+                16.. if V::SCORES >= 16 => score_some::<V, 16>(keys, at, vector, scores, place),
                 8.. if V::SCORES >= 8 => score_some::<V, 8>(keys, at, vector, scores, place),
                 4.. => score_some::<V, 4>(keys, at, vector, scores, place),
                 3 => score_some::<V, 3>(keys, at, vector, scores, place),

@@ -123,8 +123,8 @@ impl Ops for Cpu {
         size_of::<half::f16>()
     }
 
-    fn load_linear(&self, weight: &RawTensor<'_>, bias: Option<&RawTensor<'_>>) -> Result<Linear> {
-        let matrix = PackedMatrix::pack(weight, &self.pool)?;
+    fn load_linear(&self, weight: &RawTensor<'_>, bias: Option<&RawTensor<'_>>, read: &dyn Fn(&[u8])) -> Result<Linear> {
+        let matrix = PackedMatrix::pack_reading(weight, &self.pool, read)?;
         Ok(Linear { matrix, bias: bias.map(|bias| self.vector(bias)).transpose()? })
     }
 

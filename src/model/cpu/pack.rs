@@ -10,6 +10,9 @@ use super::scalar::{self, Factors};
 use crate::error::{Error, Result};
 use crate::model::dtype::{Dtype, RawTensor};
 
+/// Bytes that are packed before what they were made from is let go.
+const STRETCH: usize = 8 << 20;
+
 /// An `[out, in]` matrix in the kernels' layout.
 pub struct PackedMatrix {
     dtype: Dtype,
@@ -32,6 +35,15 @@ impl PackedMatrix {
     /// # Errors
     /// `Backend`: the shape is not two-dimensional, its width is not whole blocks, or the bytes are not as many as the shape needs.
     pub fn pack(raw: &RawTensor<'_>, pool: &Pool) -> Result<Self> {
+        Self::pack_reading(raw, pool, &|_| ())
+    }
+
+    /// As [`pack`](Self::pack), telling `read` of each stretch of `raw`'s bytes once it is not needed any more, so that a mapped file
+    /// and its packed copy are never in memory as wholes.
+    ///
+    /// # Errors
+    /// As [`pack`](Self::pack).
+    pub fn pack_reading(raw: &RawTensor<'_>, pool: &Pool, read: &dyn Fn(&[u8])) -> Result<Self> {
         let &[rows, width] = raw.shape.as_slice() else {
             return Err(Error::Backend(format!("a matrix has two dimensions, this tensor has the shape {:?}", raw.shape)));
         };
@@ -45,13 +57,18 @@ impl PackedMatrix {
         let refused = || Error::Resources(format!("no memory for a matrix of {rows} rows of {width}; use a smaller model"));
         let mut region = region.ok_or_else(refused)?;
         if rows > 0 && width > 0 {
-            let row_bytes = raw.bytes.len() / rows;
-            let groups = region.bytes_mut();
-            pool.for_each_chunk(groups, group_bytes, |group, panel| {
-                for (slot, bytes) in raw.bytes.chunks_exact(row_bytes).skip(group * ROWS).take(ROWS).enumerate() {
-                    visit(raw.dtype, PackRow { dtype: raw.dtype, bytes, slot, panel, width });
-                }
-            });
+            let source_bytes = raw.bytes.len() / rows * ROWS;
+            let stretch = (STRETCH / group_bytes).max(1);
+            let stretches = region.bytes_mut().chunks_mut(stretch * group_bytes).zip(raw.bytes.chunks(stretch * source_bytes));
+            for (groups, source) in stretches {
+                pool.for_each_chunk(groups, group_bytes, |group, panel| {
+                    let rows = source[group * source_bytes..].chunks_exact(source_bytes / ROWS).take(ROWS);
+                    for (slot, bytes) in rows.enumerate() {
+                        visit(raw.dtype, PackRow { dtype: raw.dtype, bytes, slot, panel, width });
+                    }
+                });
+                read(source);
+            }
         }
         Ok(Self { dtype: raw.dtype, rows, width, group_bytes, region })
     }

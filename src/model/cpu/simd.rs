@@ -350,7 +350,7 @@ mod x86 {
     }
 
     impl F32x16 for __m512 {
-        const SCORES: usize = 8;
+        const SCORES: usize = 16;
         const WIDTH: usize = 4;
 
         #[inline(always)]
