@@ -9,7 +9,8 @@
 //!
 //! - [`error`]: the one error type. [`generation`]: the nouns that everybody shares. [`machine`]: what is known of the machine.
 //! - Pure, without input, output or tensors: [`logits`] (statistics of one distribution), [`consensus`] (texts to answers to a vote),
-//!   [`uncertainty`] (raw scores), [`decision`] (answer or abstain).
+//!   [`uncertainty`] (raw scores), [`decision`] (answer or abstain), [`metrics`] (figures over graded questions), [`calibration`]
+//!   (confidence and thresholds with a guarantee).
 //! - [`manifest`] and [`hub`]: references to verified local files.
 //! - [`model`]: weights, one decoder described by data, key-value segments, operations. [`tokenizer`]: text to ids and back.
 //! - [`prompt`]: messages to ids.
@@ -47,6 +48,7 @@
 //! # }
 //! ```
 
+pub mod calibration;
 pub mod cli;
 pub mod consensus;
 pub mod decision;
@@ -57,6 +59,7 @@ pub mod hub;
 pub mod logits;
 pub mod machine;
 pub mod manifest;
+pub mod metrics;
 pub mod model;
 pub mod pipeline;
 pub mod prompt;

@@ -3,11 +3,13 @@
     CMAKE_ARGS="-DGGML_NATIVE=ON" pip install llama-cpp-python
     python benches/peers/llama_cpp.py MODEL.gguf [--threads 2] [--repeat 5] [--samples 8 32] [--only prefill decode samples process]
 
-Every figure is a list of runs with its median; one warm-up run is dropped. Times are wall clock. What is timed:
+Every figure is a list of runs with its median; --warmup (1) runs are dropped. Times are wall clock. What is timed:
   prefill   --prefill (512) tokens at once into an empty cache, logits of the last position only
-  decode    --decode (128) greedy tokens, one at a time, after a prompt of 16 and after one of --shared (256)
+  decode    --decode (128) greedy tokens, one at a time, after a prompt of 16 (and, beyond one run, after one of --shared)
   samples   --shared (256) prompt tokens once, shared by n sequences of one cache, then --length (64) tokens of each, n a step;
             the prompt is outside the time. `decode_tokens_per_s` leaves the sampling out (top-k 40, temperature 0.7, one seed each)
+  questions every --question in ChatML, one after another: prefill and --samples samples in one batch until each has ended, at
+            temperature 0.7 and top-p 0.9, at most --length tokens; only where asked for
   process   a new process: import, load, prefill of one short prompt, one token; wall clock of the whole, peak resident memory
 
 llama.cpp is measured at its best setting: threads pinned to cores (OMP_PROC_BIND, OMP_PLACES, set here unless set outside), flash
@@ -30,7 +32,7 @@ sys.path = [p for p in sys.path if pathlib.Path(p or ".").resolve() != pathlib.P
 PINNED = {"OMP_PROC_BIND": "true", "OMP_PLACES": "cores"}
 SHORT_PROMPT = "The capital of France is"
 SHORT_CONTEXT = 16
-PARTS = ["process", "prefill", "decode", "samples"]
+PARTS = ["process", "prefill", "decode", "samples", "questions"]
 
 
 class Peer:
@@ -62,10 +64,10 @@ class Peer:
     def clear(self):
         self.api.llama_memory_clear(self.memory, True)
 
-    def tokenize(self, text):
+    def tokenize(self, text, special=False):
         data = text.encode()
         buffer = (self.api.llama_token * (len(data) + 8))()
-        count = self.api.llama_tokenize(self.vocab, data, len(data), buffer, len(buffer), True, False)
+        count = self.api.llama_tokenize(self.vocab, data, len(data), buffer, len(buffer), not special, special)
         return list(buffer[:count])
 
     def prompt(self, count):
@@ -100,6 +102,13 @@ class Peer:
             made.append(chain)
         return made
 
+    def question_sampler(self, seed):
+        api = self.api
+        chain = api.llama_sampler_chain_init(api.llama_sampler_chain_default_params())
+        for step in [api.llama_sampler_init_top_p(0.9, 1), api.llama_sampler_init_temp(0.7), api.llama_sampler_init_dist(seed)]:
+            api.llama_sampler_chain_add(chain, step)
+        return chain
+
     def sample(self, sampler, row):
         return self.api.llama_sampler_sample(sampler, self.context, row)
 
@@ -131,8 +140,34 @@ def time_generation(peer, prompt, samples, length, greedy):
     return {"tokens_per_s": samples * length / total, "decode_tokens_per_s": samples * length / decoding}
 
 
-def runs(repeat, measure):
-    measured = [measure() for _ in range(repeat + 1)][1:]
+def time_questions(peer, questions, samples, length):
+    """Each question's samples in one batch until all have ended: (milliseconds, tokens drawn) over all questions."""
+    milliseconds, drawn, prompts = 0.0, 0, 0
+    for question in questions:
+        prompt = peer.tokenize(question, special=True)
+        samplers = [peer.question_sampler(seed) for seed in range(samples)]
+        started = time.perf_counter()
+        peer.clear()
+        peer.prefill(prompt)
+        for sequence in range(1, samples):
+            peer.api.llama_memory_seq_cp(peer.memory, 0, sequence, -1, -1)
+        live = {sequence: peer.sample(sampler, -1) for sequence, sampler in enumerate(samplers)}
+        for step in range(length):
+            drawn += len(live)
+            live = {s: t for s, t in live.items() if not peer.api.llama_vocab_is_eog(peer.vocab, t)}
+            if not live or step + 1 == length:
+                break
+            peer.decode([(t, len(prompt) + step, s, True) for s, t in live.items()])
+            live = {s: peer.sample(samplers[s], row) for row, s in enumerate(live)}
+        milliseconds += (time.perf_counter() - started) * 1e3
+        prompts += len(prompt)
+        for sampler in samplers:
+            peer.api.llama_sampler_free(sampler)
+    return {"milliseconds_per_question": milliseconds / len(questions), "tokens_drawn": drawn, "prompt_tokens": prompts}
+
+
+def runs(arguments, measure):
+    measured = [measure() for _ in range(arguments.repeat + arguments.warmup)][arguments.warmup:]
     values = {key: [round(m[key], 2) for m in measured] for key in measured[0]}
     return {key: {"median": round(statistics.median(all_runs), 2), "runs": all_runs} for key, all_runs in values.items()}
 
@@ -141,20 +176,25 @@ def child_bench(arguments):
     most = max([1, *arguments.samples])
     context = max(arguments.prefill, arguments.shared + arguments.decode, arguments.shared + most * (arguments.length + 1)) + 256
     peer = Peer(arguments.model, arguments.threads, context, most)
+    peer.prefill(peer.prompt(SHORT_CONTEXT))  # first touch
     result = {"llama_cpp_python": peer.api.__version__, "system_info": peer.api.llama_print_system_info().decode().strip(),
               "load_s": round(peer.load_s, 3)}
     if "prefill" in arguments.only:
         tokens = peer.prompt(arguments.prefill)
-        result["prefill"] = {"tokens": len(tokens)} | runs(arguments.repeat, lambda: time_prefill(peer, tokens))
+        result["prefill"] = {"tokens": len(tokens)} | runs(arguments, lambda: time_prefill(peer, tokens))
     if "decode" in arguments.only:
         result["decode"] = [
             {"prompt": size, "tokens": arguments.decode}
-            | runs(arguments.repeat, lambda: time_generation(peer, peer.prompt(size), 1, arguments.decode, True))
-            for size in (SHORT_CONTEXT, arguments.shared)]
+            | runs(arguments, lambda: time_generation(peer, peer.prompt(size), 1, arguments.decode, True))
+            for size in (SHORT_CONTEXT, arguments.shared)[:1 + (arguments.repeat > 1)]]
     if "samples" in arguments.only:
         result["samples"] = [
             {"samples": n, "prompt": arguments.shared, "tokens_each": arguments.length}
-            | runs(arguments.repeat, lambda: time_generation(peer, peer.prompt(arguments.shared), n, arguments.length, False))
+            | runs(arguments, lambda: time_generation(peer, peer.prompt(arguments.shared), n, arguments.length, False))
+            for n in arguments.samples]
+    if "questions" in arguments.only and arguments.question:
+        result["questions"] = [
+            {"samples": n} | runs(arguments, lambda: time_questions(peer, arguments.question, n, arguments.length))
             for n in arguments.samples]
     return result
 
@@ -183,7 +223,7 @@ def one_token_processes(repeat):
     measured = []
     for _ in range(repeat + 1):
         inner, wall, memory = spawn("process")
-        measured.append({"wall_s": wall, "import_s": inner["import_s"], "load_s": inner["load_s"], "first_token_s": inner["first_token_s"],
+        measured.append({"wall_s": wall, "wall_without_import_s": wall - inner["import_s"], "import_s": inner["import_s"], "load_s": inner["load_s"], "first_token_s": inner["first_token_s"],
                          "peak_memory_mb": memory})
     return {key: round(statistics.median(m[key] for m in measured[1:]), 3) for key in measured[0]}
 
@@ -198,6 +238,8 @@ def main():
     parser.add_argument("model", type=pathlib.Path)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--warmup", type=int, default=1)
+    parser.add_argument("--question", action="append", default=[], help="a rendered ChatML prompt; repeat it for more")
     parser.add_argument("--prefill", type=int, default=512)
     parser.add_argument("--decode", type=int, default=128)
     parser.add_argument("--shared", type=int, default=256)

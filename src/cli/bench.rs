@@ -10,7 +10,7 @@ use super::args::ModelArgs;
 use super::output::Output;
 use crate::engine::{Engine, EngineOptions};
 use crate::error::{Error, Result};
-use crate::generation::{Generation, SamplingParams};
+use crate::generation::{Cost, Generation, SamplingParams};
 use crate::machine;
 use crate::pipeline::{Identity, LoadedModel};
 use crate::prompt::{Prompt, PromptFormat, PromptOptions};
@@ -40,9 +40,15 @@ pub struct Bench {
     /// Tokens of each sample
     #[arg(long, default_value_t = 64)]
     sample_tokens: usize,
-    /// The question of the lazy-forking measurement
-    #[arg(long, default_value = "What is the capital of France? Answer with one word.")]
-    question: String,
+    /// A question of the lazy-forking measurement; repeat it for more
+    #[arg(long = "question", value_name = "QUESTION", default_value = "What is the capital of France? Answer with one word.")]
+    questions: Vec<String>,
+    /// Temperature of the questions' samples; without it, the model card's sampling
+    #[arg(long)]
+    temperature: Option<f32>,
+    /// Top-p of the questions' samples, with --temperature
+    #[arg(long, requires = "temperature", default_value_t = 1.0)]
+    top_p: f32,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -79,14 +85,19 @@ struct SampleRate {
     tokens_per_second: f64,
 }
 
-/// One question with rows shared where samples agree.
+/// Questions asked one after another, with rows shared where samples agree. Tokens are sums over the questions.
 #[derive(Debug, Serialize)]
 struct Forking {
     n: usize,
+    questions: usize,
+    prompt_tokens: usize,
     completion_tokens: usize,
     forward_tokens: usize,
     rows_per_token: f64,
-    milliseconds: f64,
+    /// A question's mean time, prefill included.
+    milliseconds_per_question: f64,
+    /// The same with every sample on a row of its own.
+    own_rows_milliseconds_per_question: f64,
 }
 
 impl Bench {
@@ -94,6 +105,8 @@ impl Bench {
         let start = Instant::now();
         let loaded = self.model.load(output)?;
         let load_ms = start.elapsed().as_secs_f64() * 1e3;
+        // First touch of weights and buffers.
+        Self::run_tokens(&loaded, 16, 1, 1)?;
         output.detail("measuring prefill");
         let prefill = self.prefill(&loaded)?;
         output.detail("measuring a single stream");
@@ -128,7 +141,10 @@ impl Bench {
     fn print(&self, report: &Report, output: &Output) -> Result<()> {
         let line = |name: String, value: String| output.answer(&format!("{name:<44}{value}"));
         let rate = |rate: f64| format!("{rate:>8.1} tokens/s");
-        line(format!("{} {}", report.identity.model, report.identity.quantization), format!("{}, {} threads", report.cpu, report.threads))?;
+        line(
+            format!("{} {} ", report.identity.model, report.identity.quantization),
+            format!("{}, {} threads", report.cpu, report.threads),
+        )?;
         line("load".into(), format!("{:>8.0} ms", report.load_ms))?;
         line(format!("prefill of {} tokens", report.prefill.tokens), rate(report.prefill.tokens_per_second))?;
         line("time to first token".into(), format!("{:>8.0} ms", report.prefill.time_to_first_token_ms))?;
@@ -138,8 +154,11 @@ impl Bench {
             line(what, rate(s.tokens_per_second))?;
         }
         for f in &report.lazy_forking {
-            let what = format!("{} samples of the question, rows shared", f.n);
-            line(what, format!("{:>8.2} rows per token drawn, {:.0} ms", f.rows_per_token, f.milliseconds))?;
+            let value = format!(
+                "{:>8.2} rows a token, {:.0} ms; on rows of their own {:.0} ms",
+                f.rows_per_token, f.milliseconds_per_question, f.own_rows_milliseconds_per_question
+            );
+            line(format!("{} samples of a question, rows shared", f.n), value)?;
         }
         line("peak memory".into(), report.peak_memory_bytes.map_or_else(|| "unknown".into(), |b| format!("{:>11}", human_bytes(b))))
     }
@@ -186,21 +205,40 @@ impl Bench {
         Ok(SampleRate { n, tokens, tokens_per_second: tokens as f64 / generation.cost.decode_ms * 1e3 })
     }
 
-    /// The question under the model card's sampling; `None` for a base model, which takes no questions.
+    /// The questions, asked one after another; `None` for a base model, which takes no questions.
     fn forking(&self, loaded: &LoadedModel, n: usize) -> Result<Option<Forking>> {
         if loaded.tokenizer.chat_template().is_none() {
             return Ok(None);
         }
         let format = PromptFormat::new(Arc::clone(&loaded.tokenizer), PromptOptions::default())?;
-        let params = SamplingParams { n, max_tokens: self.sample_tokens, ..loaded.sampling() };
-        let run = || Self::engine(loaded, false)?.generate(format.render(&[Message::user(&self.question)])?, params.clone());
-        let cost = self.median(run, |g| g.cost.prefill_ms + g.cost.decode_ms)?.cost;
+        let sampling = match self.temperature {
+            Some(temperature) => SamplingParams { temperature, top_p: self.top_p, ..SamplingParams::default() },
+            None => loaded.sampling(),
+        };
+        let params = SamplingParams { n, max_tokens: self.sample_tokens, ..sampling };
+        let (mut total, mut milliseconds) = (Cost::default(), [0.0; 2]);
+        for question in &self.questions {
+            for (milliseconds, own_rows) in milliseconds.iter_mut().zip([false, true]) {
+                let run = || Self::engine(loaded, own_rows)?.generate(format.render(&[Message::user(question)])?, params.clone());
+                let cost = self.median(run, |g| g.cost.prefill_ms + g.cost.decode_ms)?.cost;
+                *milliseconds += cost.prefill_ms + cost.decode_ms;
+                if !own_rows {
+                    total.prompt_tokens += cost.prompt_tokens;
+                    total.completion_tokens += cost.completion_tokens;
+                    total.forward_tokens += cost.forward_tokens;
+                }
+            }
+        }
+        let [shared, own] = milliseconds.map(|sum| sum / self.questions.len() as f64);
         Ok(Some(Forking {
             n,
-            completion_tokens: cost.completion_tokens,
-            forward_tokens: cost.forward_tokens,
-            rows_per_token: cost.forward_tokens as f64 / cost.completion_tokens as f64,
-            milliseconds: cost.prefill_ms + cost.decode_ms,
+            questions: self.questions.len(),
+            prompt_tokens: total.prompt_tokens,
+            completion_tokens: total.completion_tokens,
+            forward_tokens: total.forward_tokens,
+            rows_per_token: total.forward_tokens as f64 / total.completion_tokens as f64,
+            milliseconds_per_question: shared,
+            own_rows_milliseconds_per_question: own,
         }))
     }
 }

@@ -1,11 +1,13 @@
 //! All integration tests in one binary.
 
+mod calibration; // maps, thresholds and the proof of their guarantee
 mod consensus; // extraction, normalisation, votes
 mod cpu_attention; // attention against f64, and its invariance
 mod cpu_linear; // packed weights and kernels against their definitions
 mod engine; // the invariants, bit for bit
 mod gguf; // hostile and valid GGUF files
 mod hub; // downloads against a local server that speaks the Hub's protocol
+mod metrics; // figures against scikit-learn, MAPIE and relplot
 mod model; // logits against outside implementations
 mod prompt; // chat templates against transformers
 mod safetensors; // safetensors files, shards, folders

@@ -10,6 +10,8 @@ const LAYERS: &[&[&str]] = &[
     &["logits", "consensus"],
     &["uncertainty"],
     &["decision"],
+    &["metrics"],
+    &["calibration"],
     &["manifest"],
     &["hub"],
     // Weights and tokenizers read the same files.
@@ -22,7 +24,7 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Modules that do no input or output and know no tensors.
-const PURE: &[&str] = &["generation", "logits", "consensus", "uncertainty", "decision"];
+const PURE: &[&str] = &["generation", "logits", "consensus", "uncertainty", "decision", "metrics", "calibration"];
 
 fn source_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();

@@ -1,0 +1,87 @@
+//! What a calibration is bound to: everything that moves a score. One field differs, and it is void.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What produced the scores. Texts are compared as they are; each names one configuration and nothing else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fingerprint {
+    /// SHA-256 of the weights, in hexadecimal.
+    pub weights_sha256: String,
+    /// The quantisation, as the file names it.
+    pub quantisation: String,
+    /// SHA-256 of the chat template, in hexadecimal.
+    pub template_sha256: String,
+    /// How the prompt is repeated.
+    pub repetition: String,
+    /// The sampler chain with its parameters.
+    pub sampler: String,
+    /// The strategy with its parameters: how many samples, when to stop.
+    pub strategy: String,
+    /// How answers are read.
+    pub extractor: String,
+    /// The estimators, in the order of their scores.
+    pub estimator: String,
+}
+
+impl Fingerprint {
+    /// The fields by name.
+    pub fn fields(&self) -> [(&'static str, &str); 8] {
+        [
+            ("weights_sha256", &self.weights_sha256),
+            ("quantisation", &self.quantisation),
+            ("template_sha256", &self.template_sha256),
+            ("repetition", &self.repetition),
+            ("sampler", &self.sampler),
+            ("strategy", &self.strategy),
+            ("extractor", &self.extractor),
+            ("estimator", &self.estimator),
+        ]
+    }
+
+    /// Compares what was calibrated with what is running.
+    ///
+    /// # Errors
+    /// Every field that differs, with both values.
+    pub fn check(&self, running: &Self) -> Result<(), Mismatch> {
+        let pairs = self.fields().into_iter().zip(running.fields());
+        let differs = pairs.filter(|((_, calibrated), (_, running))| calibrated != running);
+        let differences: Vec<Difference> = differs
+            .map(|((field, calibrated), (_, running))| Difference { field, calibrated: calibrated.to_owned(), running: running.to_owned() })
+            .collect();
+        if differences.is_empty() { Ok(()) } else { Err(Mismatch { differences }) }
+    }
+}
+
+/// One field that differs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// The field.
+    pub field: &'static str,
+    /// Its value in the calibration.
+    pub calibrated: String,
+    /// Its value in this run.
+    pub running: String,
+}
+
+/// Why a calibration does not apply: at least one field.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Mismatch {
+    /// The fields, in the order of [`Fingerprint`].
+    pub differences: Vec<Difference>,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the calibration was made for another configuration: ")?;
+        for (i, Difference { field, calibrated, running }) in self.differences.iter().enumerate() {
+            let comma = if i > 0 { ", " } else { "" };
+            write!(f, "{comma}{field} is `{}` here and was `{}` there", running.escape_debug(), calibrated.escape_debug())?;
+        }
+        f.write_str("; calibrate again for this one")
+    }
+}
+
+impl std::error::Error for Mismatch {}

@@ -1,0 +1,76 @@
+//! Inductive Venn-Abers: two isotonic fits, one with the new question as right and one as wrong, and so a band that holds a calibrated
+//! probability.
+//!
+//! One of the two numbers is perfectly calibrated under exchangeability alone, whatever the number of labels; the width of the band says
+//! how little is known. Each look costs two linear fits over the stored groups of labels.
+
+use serde::{Deserialize, Serialize};
+
+use crate::metrics::pool::non_decreasing;
+use crate::metrics::ties::{Group, groups};
+
+/// Labels by score, as Venn-Abers needs them (Vovk, Petej and Fedorova, arXiv 1511.00213: inductive Venn-Abers predictors).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VennAbers {
+    /// (uncertainty, right, wrong): counts by score, ascending.
+    pub counts: Vec<(f64, u32, u32)>,
+}
+
+/// What is known about one probability.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Band {
+    /// The probability of being right if the question is counted as wrong, 0 to `high`.
+    pub low: f64,
+    /// The same if it is counted as right, `low` to 1.
+    pub high: f64,
+}
+
+impl Band {
+    /// The one number that loses least in log loss, whatever the truth: high / (1 - low + high), 0 to 1 (ibid.).
+    pub fn merged(self) -> f64 {
+        self.high / (1.0 - self.low + self.high)
+    }
+}
+
+impl VennAbers {
+    /// Keeps the labels of (uncertainty, right) points.
+    pub fn fit(points: &[(f64, bool)]) -> Self {
+        let groups = groups(points.iter().copied());
+        Self { counts: groups.iter().map(|group| (group.value, group.right as u32, group.wrong as u32)).collect() }
+    }
+
+    /// The band at one score; `None` if it is not finite.
+    pub fn band(&self, uncertainty: f64) -> Option<Band> {
+        if !uncertainty.is_finite() {
+            return None;
+        }
+        Some(Band { low: self.fitted(uncertainty, false), high: self.fitted(uncertainty, true) })
+    }
+
+    /// The isotonic fit at `uncertainty` once a question with that score and label is added.
+    fn fitted(&self, uncertainty: f64, right: bool) -> f64 {
+        let new = if right { (uncertainty, 1, 0) } else { (uncertainty, 0, 1) };
+        let at = self.counts.partition_point(|(u, ..)| *u < uncertainty);
+        let (below, above) = self.counts.split_at(at);
+        // On -u, from the least sure on, so that the fit rises.
+        let mut groups: Vec<Group> = Vec::with_capacity(self.counts.len() + 1);
+        for (u, right, wrong) in above.iter().rev().chain([&new]).chain(below.iter().rev()) {
+            let (right, wrong) = (f64::from(*right), f64::from(*wrong));
+            match groups.last_mut() {
+                Some(last) if last.value == -u => {
+                    last.right += right;
+                    last.wrong += wrong;
+                }
+                _ => groups.push(Group { value: -u, right, wrong }),
+            }
+        }
+        let blocks = non_decreasing(&groups);
+        blocks.iter().find(|block| -uncertainty <= block.high).map_or(0.0, crate::metrics::pool::Block::share)
+    }
+
+    /// Whether the scores are finite and ascend, and every score has a label.
+    pub(super) fn is_sound(&self) -> bool {
+        let is_counted = |(u, right, wrong): &(f64, u32, u32)| u.is_finite() && u64::from(*right) + u64::from(*wrong) > 0;
+        !self.counts.is_empty() && self.counts.iter().all(is_counted) && self.counts.windows(2).all(|pair| pair[0].0 < pair[1].0)
+    }
+}

@@ -1,0 +1,149 @@
+//! Intervals by resampling questions: of one metric, or of its difference between two runs on the same questions.
+//!
+//! Contract: pure and deterministic: draw i of resample r depends on (seed, r, i) alone, so more resamples extend fewer. Questions are the
+//! unit: their samples stay together. Percentile intervals, ends interpolated linearly (numpy's default).
+
+use std::collections::HashMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Item, Metric};
+
+/// How to resample.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bootstrap {
+    /// How many resamples.
+    pub resamples: u32,
+    /// The interval's level, above 0 to below 1.
+    pub level: f64,
+    /// What the draws depend on.
+    pub seed: u64,
+}
+
+impl Default for Bootstrap {
+    /// 1,000 resamples, 95 %, seed 0.
+    fn default() -> Self {
+        Self { resamples: 1000, level: 0.95, seed: 0 }
+    }
+}
+
+/// An interval by resampling.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Interval {
+    /// The figure over the questions as they are.
+    pub estimate: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// The level, above 0 to below 1.
+    pub level: f64,
+    /// Resamples in which the figure could be said.
+    pub resamples: usize,
+    /// Resamples in which it could not, and which the interval leaves out; at most a tenth of all.
+    pub undefined: usize,
+}
+
+/// The interval of a metric. `None` where the metric cannot be said, or not in more than a tenth of the resamples.
+pub fn interval(metric: &Metric, items: &[&Item], bootstrap: &Bootstrap) -> Option<Interval> {
+    let mut items = items.to_vec();
+    // Draws are by position: ids make them independent of the order that the questions come in.
+    items.sort_by(|a, b| a.id.cmp(&b.id));
+    resample(&items, bootstrap, |items| metric.value(items))
+}
+
+/// The interval of `after` - `before`, both resampled together, question by question; `None` as for [`interval`].
+///
+/// # Errors
+/// If the two runs do not have the same questions.
+pub fn paired_difference(
+    metric: &Metric,
+    before: &[&Item],
+    after: &[&Item],
+    bootstrap: &Bootstrap,
+) -> Result<Option<Interval>, PairingError> {
+    let pairs = paired(before, after)?;
+    Ok(resample(&pairs, bootstrap, |pairs| {
+        let (before, after): (Vec<&Item>, Vec<&Item>) = pairs.iter().copied().unzip();
+        Some(metric.value(&after)? - metric.value(&before)?)
+    }))
+}
+
+fn resample<T: Copy>(items: &[T], bootstrap: &Bootstrap, figure: impl Fn(&[T]) -> Option<f64>) -> Option<Interval> {
+    let Bootstrap { resamples, level, seed } = *bootstrap;
+    let estimate = figure(items)?;
+    let mut figures: Vec<f64> = (0..resamples).filter_map(|r| figure(&draw(items, seed, r))).filter(|f| f.is_finite()).collect();
+    figures.sort_by(f64::total_cmp);
+    let undefined = resamples as usize - figures.len();
+    if !(level > 0.0 && level < 1.0) || undefined > resamples as usize / 10 {
+        return None;
+    }
+    let (low, high) = (quantile(&figures, 0.5 * (1.0 - level))?, quantile(&figures, 0.5 * (1.0 + level))?);
+    Some(Interval { estimate, low, high, level, resamples: figures.len(), undefined })
+}
+
+/// As many items as there are, drawn with replacement.
+fn draw<T: Copy>(items: &[T], seed: u64, resample: u32) -> Vec<T> {
+    let stream = mix(seed ^ mix(u64::from(resample)));
+    // The high half of a 128-bit product is a uniform index, its bias below n / 2^64.
+    let index = |i: u64| ((u128::from(mix(stream.wrapping_add(i.wrapping_mul(GOLDEN)))) * items.len() as u128) >> 64) as usize;
+    (0..items.len() as u64).filter_map(|i| items.get(index(i)).copied()).collect()
+}
+
+/// 2^64 over the golden ratio: the step of splitmix64.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The output function of splitmix64 (Steele, Lea and Flood 2014): a counter in, 64 well-mixed bits out.
+pub fn mix(counter: u64) -> u64 {
+    let z = counter.wrapping_add(GOLDEN);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// The q-quantile of ascending values, interpolated linearly between neighbours; `None` of nothing.
+fn quantile(ascending: &[f64], q: f64) -> Option<f64> {
+    let at = q.clamp(0.0, 1.0) * ascending.len().checked_sub(1)? as f64;
+    let low = ascending.get(at as usize)?;
+    let high = ascending.get(at.ceil() as usize)?;
+    Some(low + (high - low) * at.fract())
+}
+
+/// Why two runs cannot be paired.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PairingError {
+    /// An id occurs twice in one run.
+    Duplicate(String),
+    /// A question is in one run only.
+    Unpaired(String),
+}
+
+impl fmt::Display for PairingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Duplicate(id) => write!(f, "question `{id}` occurs twice in one run; ids must be unique"),
+            Self::Unpaired(id) => write!(f, "question `{id}` is in one run only; compare runs on the same questions"),
+        }
+    }
+}
+
+impl std::error::Error for PairingError {}
+
+/// The two gradings of every question, by id.
+pub(super) fn paired<'a>(before: &[&'a Item], after: &[&'a Item]) -> Result<Vec<(&'a Item, &'a Item)>, PairingError> {
+    let mut by_id: HashMap<&str, &Item> = HashMap::with_capacity(after.len());
+    for item in after {
+        if by_id.insert(&item.id, item).is_some() {
+            return Err(PairingError::Duplicate(item.id.clone()));
+        }
+    }
+    let pair = |item: &&'a Item| by_id.remove(item.id.as_str()).map(|other| (*item, other)).ok_or(*item);
+    let pairs: Result<Vec<_>, &Item> = before.iter().map(pair).collect();
+    let mut pairs = pairs.map_err(|item| {
+        let twice = before.iter().filter(|other| other.id == item.id).count() > 1;
+        if twice { PairingError::Duplicate(item.id.clone()) } else { PairingError::Unpaired(item.id.clone()) }
+    })?;
+    pairs.sort_by(|a, b| a.0.id.cmp(&b.0.id));
+    by_id.keys().min().map_or(Ok(pairs), |id| Err(PairingError::Unpaired((*id).to_owned())))
+}

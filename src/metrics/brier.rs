@@ -1,0 +1,86 @@
+//! Mean squared error of the confidence, and its three parts: reliability - resolution + uncertainty.
+//!
+//! The parts come from the best monotone recalibration of the same confidences (pool adjacent violators), not from bins: reliability is
+//! what recalibrating would save, resolution what the recalibrated confidence saves over always saying the base rate, uncertainty the
+//! score of the base rate. All three are 0 or more, ties are pooled, and the sum is exact.
+
+use super::pool::{Block, non_decreasing};
+use super::ties::{Group, groups};
+use super::{Basis, Better, Item, Metric};
+
+const ROW: Metric = Metric {
+    name: "brier",
+    unit: "squared probability",
+    better: Better::Lower,
+    basis: Basis::Confident,
+    source: "Brier 1950; scikit-learn brier_score_loss",
+    summary: "mean squared difference of confidence and being right, 0 to 1",
+    compute: |items| Some(Parts::of(items)?.brier),
+};
+
+const PARTS: &str = "Dimitriadis, Gneiting and Jordan, PNAS 118 (2021): MCB, DSC and UNC of the CORP decomposition";
+
+/// The score.
+pub(super) static BRIER: Metric = ROW;
+
+/// Miscalibration.
+pub(super) static BRIER_RELIABILITY: Metric = Metric {
+    name: "brier_reliability",
+    source: PARTS,
+    summary: "what monotone recalibration would take off the brier score, 0 to 1; 0 is calibrated",
+    compute: |items| Parts::of(items).map(|parts| parts.brier - parts.recalibrated),
+    ..ROW
+};
+
+/// Discrimination.
+pub(super) static BRIER_RESOLUTION: Metric = Metric {
+    name: "brier_resolution",
+    better: Better::Higher,
+    source: PARTS,
+    summary: "what the recalibrated confidence takes off the brier score of the base rate, 0 to 1/4",
+    compute: |items| Parts::of(items).map(|parts| parts.base_rate - parts.recalibrated),
+    ..ROW
+};
+
+/// The base rate's score.
+pub(super) static BRIER_UNCERTAINTY: Metric = Metric {
+    name: "brier_uncertainty",
+    better: Better::Neither,
+    source: PARTS,
+    summary: "brier score of always saying the base rate, 0 to 1/4",
+    compute: |items| Some(Parts::of(items)?.base_rate),
+    ..ROW
+};
+
+/// Brier scores of the confidence, of its recalibration, and of the base rate.
+struct Parts {
+    brier: f64,
+    recalibrated: f64,
+    base_rate: f64,
+}
+
+impl Parts {
+    fn of(items: &[&Item]) -> Option<Self> {
+        let groups = by_confidence(items);
+        let n: f64 = groups.iter().map(Group::count).sum();
+        let right: f64 = groups.iter().map(|group| group.right).sum();
+        let brier: f64 = groups.iter().map(|group| loss(group.value, group.right, group.wrong)).sum();
+        let recalibrated: f64 = non_decreasing(&groups).iter().map(recalibrated_loss).sum();
+        let base_rate = loss(right / n, right, n - right);
+        (n > 0.0).then(|| Self { brier: brier / n, recalibrated: recalibrated / n, base_rate: base_rate / n })
+    }
+}
+
+fn recalibrated_loss(block: &Block) -> f64 {
+    loss(block.share(), block.right, block.count - block.right)
+}
+
+/// Summed squared error of saying `p` to so many right and wrong answers.
+fn loss(p: f64, right: f64, wrong: f64) -> f64 {
+    right * (1.0 - p).powi(2) + wrong * p.powi(2)
+}
+
+/// Questions with a confidence, lowest first, equal ones together.
+pub(super) fn by_confidence(items: &[&Item]) -> Vec<Group> {
+    groups(items.iter().filter_map(|item| Some((item.probability()?, item.is_right()))))
+}
