@@ -6,7 +6,7 @@
 
 A round runs every engine once on every part, one after the other; the table shows medians over the rounds and candor's ratio to
 llama.cpp. Parts: prefill of 512 tokens; one stream of 128 tokens after a prompt of 16; 8 and 32 samples of 64 tokens after a shared
-prompt of 256, every sample on a row of its own; 20 questions with short answers, 32 samples each, at temperature 0.7 and top-p 0.9
+prompt of 256, every sample on a row of its own; 5 questions with short answers, 32 samples each, at temperature 0.7 and top-p 0.9
 (candor shares rows there, the peer draws the samples in one batch); a new process up to its first token; peak memory. `--ik` is the
 folder with ik_llama.cpp's llama-bench and llama-batched-bench. Run nothing else beside it.
 """
@@ -18,6 +18,7 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -33,19 +34,19 @@ ROWS = [("prefill", "prefill of 512 tokens", "tokens/s"), ("single", "single str
         ("memory", "peak memory", "MB")]
 
 
-def questions():
-    return [f"What is the capital of {country}? Answer with one word." for country in COUNTRIES]
+def questions(count=None):
+    return [f"What is the capital of {country}? Answer with one word." for country in COUNTRIES[:count]]
 
 
 def run(command, **options):
-    done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT if "ik" in str(command[0]) else subprocess.PIPE, text=True, **options)
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)
     if done.returncode != 0:
         sys.exit(f"{command[0]} failed:\n{done.stderr[-2000:]}")
-    return done.stdout
+    return done.stdout if done.stdout.strip() else done.stderr
 
 
 def candor(arguments, model):
-    asked = [part for question in questions() for part in ("--question", question)]
+    asked = [part for question in questions(arguments.questions) for part in ("--question", question)]
     sampling = ["--temperature", "0.7", "--top-p", "0.9"]
     report = json.loads(run([arguments.candor, "bench", "--json", "--repeat", "1", "-m", model, "-t", arguments.threads, *asked, *sampling]))
     figures = {"prefill": report["prefill"]["tokens_per_second"], "single": report["decode"]["tokens_per_second"],
@@ -62,7 +63,7 @@ def candor(arguments, model):
 
 def llama_cpp(arguments, model, family):
     rendered = [f"<|im_start|>system\n{SYSTEM[family]}<|im_end|>\n<|im_start|>user\n{q}<|im_end|>\n<|im_start|>assistant\n"
-                for q in questions()] if family in SYSTEM else []
+                for q in questions(arguments.questions)] if family in SYSTEM else []
     asked = [part for prompt in rendered for part in ("--question", prompt)]
     base = [sys.executable, HERE / "llama_cpp.py", model, "--threads", arguments.threads, "--repeat", "1", "--warmup", "0"]
     environment = PINNED | os.environ
@@ -77,12 +78,14 @@ def llama_cpp(arguments, model, family):
 
 
 def ik(arguments, model):
-    environment = PINNED | os.environ
-    bench = run([arguments.ik / "llama-bench", "-m", model, "-t", arguments.threads, "-p", "512", "-n", "128", "-r", "1", "-rtr", "1"], env=environment)
+    # Its tools leave a log in the folder that they run in.
+    environment, model = PINNED | os.environ, model.resolve()
+    folder = tempfile.gettempdir()
+    bench = run([arguments.ik.resolve() / "llama-bench", "-m", model, "-t", arguments.threads, "-p", "512", "-n", "128", "-r", "1", "-rtr", "1"], env=environment, cwd=folder)
     rate = lambda test: float(re.search(rf"{test} \|\s*([\d.]+)", bench).group(1))
     figures = {"prefill": rate("pp512"), "single": rate("tg128")}
-    batched = run([arguments.ik / "llama-batched-bench", "-m", model, "-t", arguments.threads, "-c", "4096", "-b", "512", "-ub", "512",
-                   "-npp", "256", "-ntg", "64", "-npl", "8,32", "-pps", "-rtr"], env=environment)
+    batched = run([arguments.ik.resolve() / "llama-batched-bench", "-m", model, "-t", arguments.threads, "-c", "4096", "-b", "512", "-ub", "512",
+                   "-npp", "256", "-ntg", "64", "-npl", "8,32", "-pps", "-rtr"], env=environment, cwd=folder)
     for line in batched.splitlines():
         cells = [cell.strip() for cell in line.strip("| ").split("|")]
         if len(cells) == 10 and cells[0] == "256":
@@ -97,6 +100,7 @@ def main():
     parser.add_argument("--ik", type=pathlib.Path)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--questions", type=int, default=5, help="how many questions, at most 20")
     parser.add_argument("--json", type=pathlib.Path)
     arguments = parser.parse_args()
     everything = {}

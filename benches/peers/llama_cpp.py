@@ -223,8 +223,8 @@ def one_token_processes(repeat):
     measured = []
     for _ in range(repeat + 1):
         inner, wall, memory = spawn("process")
-        measured.append({"wall_s": wall, "wall_without_import_s": wall - inner["import_s"], "import_s": inner["import_s"], "load_s": inner["load_s"], "first_token_s": inner["first_token_s"],
-                         "peak_memory_mb": memory})
+        measured.append({"wall_s": wall, "wall_without_import_s": wall - inner["import_s"], "import_s": inner["import_s"],
+                         "load_s": inner["load_s"], "first_token_s": inner["first_token_s"], "peak_memory_mb": memory})
     return {key: round(statistics.median(m[key] for m in measured[1:]), 3) for key in measured[0]}
 
 

@@ -142,7 +142,11 @@ pub struct SamplingArgs {
 impl SamplingArgs {
     /// The parameters for a loaded model: flags over the model card over the defaults.
     pub fn params(&self, loaded: &LoadedModel) -> SamplingParams {
-        let card = loaded.sampling();
+        self.over(&loaded.sampling())
+    }
+
+    /// What is given, over the model card's choice.
+    fn over(&self, card: &SamplingParams) -> SamplingParams {
         SamplingParams {
             n: self.samples,
             temperature: self.temperature.unwrap_or(card.temperature),
@@ -226,6 +230,13 @@ pub struct DecisionArgs {
     /// Answer only if this share of all samples agrees: an uncalibrated threshold
     #[arg(long, default_value_t = 0.5, value_name = "SHARE")]
     pub min_vote_share: f64,
+}
+
+/// Refuses what no model could make right, before one is fetched or loaded.
+pub fn check(sampling: &SamplingArgs, decision: &DecisionArgs) -> Result<()> {
+    sampling.over(&SamplingParams::default()).validate()?;
+    uncertainty::estimator(&decision.estimator)?;
+    Policy::MinVoteShare { min_vote_share: decision.min_vote_share }.validate()
 }
 
 /// All settings of a pipeline.

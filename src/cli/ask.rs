@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::Value;
 
-use super::args::{DecisionArgs, EngineArgs, ModelArgs, PromptArgs, SamplingArgs, settings};
+use super::args::{DecisionArgs, EngineArgs, ModelArgs, PromptArgs, SamplingArgs, check, settings};
 use super::output::Output;
 use super::{Ended, explain};
 use crate::error::{Error, Result};
@@ -61,9 +61,11 @@ pub struct Ask {
 impl Ask {
     pub fn run(&self, output: &Output) -> Result<Ended> {
         let questions = self.questions()?;
+        check(&self.sampling, &self.decision)?;
+        let engine = self.engine.options(self.prompting.context)?;
         let loaded = self.model.load(output)?;
         let settings = settings(&self.sampling, &self.prompting, &self.decision, &loaded)?;
-        let mut pipeline = Pipeline::new(&loaded, settings, self.engine.options(self.prompting.context)?)?;
+        let mut pipeline = Pipeline::new(&loaded, settings, engine)?;
         drop(loaded);
         let mut abstained = false;
         let mut failure = None;
@@ -77,6 +79,10 @@ impl Ask {
                     }
                     // With many questions one that cannot be asked does not stop the others.
                     Err(error) => {
+                        if let Some(line) = line.filter(|_| self.jsonl) {
+                            let row = serde_json::json!({"line": line, "error": {"message": error.to_string()}});
+                            output.raw(format!("{row}\n").as_bytes())?;
+                        }
                         if let Some(line) = line.filter(|_| questions.len() > 1) {
                             output.warning(&format!("line {line}: {error}"));
                         }
@@ -133,6 +139,13 @@ impl Ask {
         let messages = match &value {
             Value::String(prompt) => vec![Message::user(prompt)],
             Value::Object(row) => match (row.get("prompt"), row.get("messages")) {
+                _ if row.keys().any(|key| !["prompt", "messages", "id"].contains(&key.as_str())) => {
+                    let unknown = row.keys().find(|key| !["prompt", "messages", "id"].contains(&key.as_str()));
+                    return Err(bad(format!(
+                        "the field {:?} is not supported; give `prompt` or `messages`",
+                        unknown.map_or("", |key| key)
+                    )));
+                }
                 (Some(Value::String(prompt)), None) => vec![Message::user(prompt)],
                 (None, Some(messages)) => serde_json::from_value(messages.clone()).map_err(|e| bad(format!("messages: {e}")))?,
                 _ => return Err(bad("neither a string `prompt` nor a list `messages`; give exactly one of them".into())),

@@ -18,12 +18,12 @@ pub struct Doctor {
 
 impl Doctor {
     pub fn run(&self, output: &Output) -> Result<()> {
-        let line = |name: &str, value: &str| output.answer(&format!("{name:<16}{value}"));
+        let line = |name: &str, value: &str| output.answer(&format!("{name:<30}{value}"));
         let size = |bytes: Option<u64>| bytes.map_or_else(|| "unknown".to_owned(), human_bytes);
         line("candor", env!("CARGO_PKG_VERSION"))?;
         line("cpu", &machine::cpu_name())?;
         line("features", &machine::cpu_features().join(" "))?;
-        line("threads", &std::thread::available_parallelism().map_or(1, usize::from).to_string())?;
+        line("threads", &crate::model::cpu::physical_cores().to_string())?;
         line("memory", &format!("{} available", size(machine::available_memory())))?;
         for (name, built) in [("cuda", cfg!(feature = "cuda")), ("metal", cfg!(feature = "metal"))] {
             line(name, if built { "built in" } else { "not in this build" })?;

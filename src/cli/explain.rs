@@ -7,6 +7,7 @@ use std::fmt::Write;
 use super::chart::{self, Bar};
 use super::output::Output;
 use super::terminal::{self, sanitize};
+use crate::generation::FinishReason;
 use crate::pipeline::{Outcome, Sample};
 
 /// Answers that get a bar of their own; the rest are counted together.
@@ -59,7 +60,13 @@ pub fn samples(outcome: &Outcome, output: &Output) -> String {
     for (sample, count) in distinct(&outcome.samples) {
         let times = if count > 1 { format!(" (and {} more like it)", count - 1) } else { String::new() };
         let answer = sample.answer.as_deref().map_or("no answer".to_owned(), one_line);
-        let _ = writeln!(text, "\n[{}]{times} {answer}, {:?}", sample.index, sample.finish_reason);
+        let ended = match sample.finish_reason {
+            FinishReason::Stop => "ended",
+            FinishReason::Length => "cut",
+            FinishReason::Cancelled => "stopped",
+            FinishReason::NumericalError => "numerical error",
+        };
+        let _ = writeln!(text, "\n[{}]{times} {answer}, {ended}", sample.index);
         let tokens: String = sample.tokens.iter().map(|t| terminal::shade(&t.text, t.entropy, output.colored())).collect();
         let _ = writeln!(text, "{}", tokens.trim_end());
         if let Some(at) = reference.and_then(|reference| parting(reference, sample)) {

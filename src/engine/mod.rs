@@ -179,6 +179,10 @@ impl Engine {
     /// Parameters out of range; an empty prompt; a prompt that does not fit the context or the cache budget, with the numbers.
     pub fn submit(&mut self, prompt: Prompt, params: SamplingParams) -> Result<JobId> {
         params.validate()?;
+        if let Some((id, _)) = params.logit_bias.iter().find(|(id, _)| *id as usize >= self.vocab_size) {
+            let last = self.vocab_size.saturating_sub(1);
+            return Err(Error::usage(format!("logit_bias names token {id}; the vocabulary ends at {last}")));
+        }
         if prompt.tokens.is_empty() {
             return Err(Error::usage("the prompt is empty; give it at least one token"));
         }

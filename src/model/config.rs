@@ -92,6 +92,12 @@ pub struct Config {
     /// GGUF's `attention.scale`, which replaces `query_pre_attn_scalar`.
     #[serde(skip)]
     pub attention_scale: Option<f64>,
+    /// GGUF's `rope.dimension_count`: how much of a head is rotated.
+    #[serde(skip)]
+    pub rope_dimension_count: Option<usize>,
+    /// GGUF's `vocab_size`, which the embedding must have rows for.
+    #[serde(skip)]
+    pub declared_vocab_size: Option<usize>,
 }
 
 impl Config {
@@ -144,11 +150,14 @@ impl Config {
             num_key_value_heads: count("attention.head_count_kv")?,
             head_dim: count("attention.key_length")?,
             max_position_embeddings: count("context_length")?,
-            rms_norm_eps: real("attention.layer_norm_rms_epsilon")?,
+            // Every converter writes it; a default would be a guess.
+            rms_norm_eps: Some(real("attention.layer_norm_rms_epsilon")?.unwrap_or(f64::NAN)),
             rope_theta: real("rope.freq_base")?,
             rope_scaling: scaling.map(|s| RopeScaling { factor, original_max_position_embeddings: original, ..s }),
             sliding_window: count("attention.sliding_window")?,
             attention_scale: real("attention.scale")?,
+            rope_dimension_count: count("rope.dimension_count")?,
+            declared_vocab_size: count("vocab_size")?,
             attn_logit_softcapping: real("attn_logit_softcapping")?,
             final_logit_softcapping: real("final_logit_softcapping")?,
             tie_word_embeddings: Some(!gguf.contains("output.weight")),

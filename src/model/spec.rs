@@ -306,6 +306,15 @@ impl Spec {
         {
             cap.map(|cap| positive(name, cap));
         }
+        if rms_norm_eps >= 1.0 {
+            faults.push(format!("rms_norm_eps is {rms_norm_eps}; it must be below 1"));
+        }
+        if let Some(rotated) = config.rope_dimension_count.filter(|&rotated| rotated != head_dim) {
+            faults.push(format!("rope.dimension_count is {rotated} and a head has {head_dim} dimensions; only whole heads are rotated"));
+        }
+        if let Some(declared) = config.declared_vocab_size.filter(|&declared| declared != vocab_size) {
+            faults.push(format!("vocab_size is {declared} and the embedding has {vocab_size} rows"));
+        }
         let ropes = ropes(family, config, head_dim).unwrap_or_else(|fault| {
             faults.push(fault);
             Vec::new()

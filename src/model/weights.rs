@@ -4,6 +4,7 @@
 //! rows, and norms that safetensors files store minus one.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::config::Config;
@@ -76,6 +77,7 @@ impl WeightSource {
         let config = self.config()?;
         let mut spec = Spec::resolve(&config).map_err(|reason| Error::invalid_file(self.path(), reason))?;
         spec.check(self.path(), |name| self.stored(spec.family, name).ok().map(|raw| raw.shape))?;
+        self.check_nothing_is_left(&spec)?;
         if let Self::Gguf(gguf) = self
             && gguf.contains("rope_freqs.weight")
         {
@@ -84,6 +86,24 @@ impl WeightSource {
             spec.ropes[0].divide(&factors).map_err(|reason| Error::invalid_file(self.path(), reason))?;
         }
         Ok(spec)
+    }
+
+    /// Refuses a GGUF file with weights that the family would not use: a bias that is left out gives wrong answers in silence.
+    /// (Folders of safetensors carry buffers that are no weights.)
+    fn check_nothing_is_left(&self, spec: &Spec) -> Result<()> {
+        let Self::Gguf(gguf) = self else { return Ok(()) };
+        let used: HashSet<String> = spec.tensors().iter().filter_map(|tensor| spec.family.gguf_name(&tensor.name)).collect();
+        let left: Vec<&str> = gguf.tensor_names().filter(|name| !used.contains(*name) && *name != "rope_freqs.weight").collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        let shown = left.iter().take(4).copied().collect::<Vec<_>>().join(", ");
+        let more = if left.len() > 4 { format!(" and {} more", left.len() - 4) } else { String::new() };
+        let (family, layers) = (spec.family.name, spec.layers.len());
+        Err(Error::invalid_file(
+            self.path(),
+            format!("a {family} model of {layers} layers has no use for {shown}{more}; the file is of another architecture, or damaged"),
+        ))
     }
 
     /// The tensor `name`, arranged as Hugging Face's code expects it.

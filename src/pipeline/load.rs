@@ -65,6 +65,10 @@ impl LoadedModel {
             (model, tokenizer.join().unwrap_or_else(|_| Err(Error::Backend("the tokenizer's thread panicked".into()))))
         });
         let (model, tokenizer) = (model?, tokenizer?);
+        let (tokens, rows) = (tokenizer.vocab_size(), model.spec().vocab_size);
+        if tokens > rows {
+            return Err(Error::invalid_file(source.path(), format!("the tokenizer has {tokens} tokens and the embedding {rows} rows")));
+        }
         let stop_tokens = match &manifest {
             Some(manifest) => stop_tokens(manifest, &tokenizer)?,
             None => Vec::new(),

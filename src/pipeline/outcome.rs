@@ -84,6 +84,9 @@ pub struct Sample {
 pub struct SampleToken {
     pub id: u32,
     pub text: String,
+    /// The token's bytes where they are no whole characters, which `text` cannot hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<Vec<u8>>,
     pub logprob: f64,
     pub entropy: f64,
     pub varentropy: f64,
@@ -225,6 +228,7 @@ fn sample_token(Token { id, stats, top_logprobs }: Token, tokenizer: &Tokenizer)
     SampleToken {
         id,
         text,
+        bytes: std::str::from_utf8(&bytes).is_err().then(|| bytes.to_vec()),
         logprob: stats.logprob,
         entropy: stats.entropy,
         varentropy: stats.varentropy,

@@ -170,8 +170,7 @@ impl PromptFormat {
             (Mode::Chat, Some(source)) => Some(ChatTemplate::new(source)?),
             (Mode::Chat, None) => {
                 return Err(Error::usage(
-                    "this model has no chat template, as base models do not; choose the raw prompt format, which sends the text as it \
-                     is, or give a chat template",
+                    "this model has no chat template, as base models do not; use --raw, which sends the text as it is, or another model",
                 ));
             }
         };
@@ -212,6 +211,11 @@ impl PromptFormat {
             None => render_raw(&messages),
         };
         let Encoded { mut tokens, mut spans } = encode::encode(&self.tokenizer, &self.controls, &rendered)?;
+        if tokens.is_empty() {
+            let what =
+                if rendered.text.is_empty() { "the chat template makes no text" } else { "the vocabulary encodes nothing of the prompt" };
+            return Err(Error::invalid_file("tokenizer", format!("{what}; check the file with `candor show`")));
+        }
         if let (None, true, Some(bos)) = (&self.template, self.tokenizer.add_bos(), self.tokenizer.bos()) {
             tokens.insert(0, bos);
             spans.insert(0, 0..0);

@@ -3,14 +3,18 @@
 //! The dialect is Hugging Face's (`jinja2.ext.loopcontrols`, `trim_blocks`, `lstrip_blocks`, `raise_exception`, `strftime_now`, a
 //! `tojson` that is Python's `json.dumps`, Python's string methods, an undefined value that prints as nothing but fails when
 //! something is looked up in it). There is no loader, no file, no environment and no clock: a rendering depends on the template,
-//! the messages, the arguments and the date given. [`FUEL`] bounds time and memory, [`OUTPUT_LIMIT`] the text.
+//! the messages, the arguments and the date given. [`FUEL`] bounds work and memory, [`OUTPUT_LIMIT`] the text, and [`DEADLINE`] what the
+//! engine does not charge for, as comparing large values: a rendering runs on a thread of its own, which is left behind when it is late.
 //!
 //! A template that fails or refuses the messages is an error with the template's own words; nothing is guessed instead of it.
 //! This file does not know what a token is.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Enumerator, Kwargs, Object, ValueKind};
@@ -25,7 +29,11 @@ use crate::error::{Error, Result};
 use crate::generation::Message;
 
 /// What one rendering may spend: one unit is one instruction, or 64 bytes made or read.
-pub const FUEL: u64 = 1_000_000;
+pub const FUEL: u64 = 200_000;
+/// What it may spend besides for each byte of the messages: a template may copy them eight times.
+const FUEL_PER_BYTE: f64 = 8.0 / 64.0;
+/// How long one rendering may take. The longest published templates need a thousandth of it.
+pub const DEADLINE: Duration = Duration::from_secs(2);
 /// The longest text a template may make, in bytes.
 pub const OUTPUT_LIMIT: usize = 4 << 20;
 /// The longest template that is compiled, in bytes. The longest published ones have about 30 kB.
@@ -106,6 +114,8 @@ pub struct Variables<'a> {
 pub struct ChatTemplate {
     environment: Environment<'static>,
     source: String,
+    /// A rendering was late: its thread may still be at it, and no other is begun.
+    late: AtomicBool,
 }
 
 impl fmt::Debug for ChatTemplate {
@@ -125,8 +135,8 @@ impl ChatTemplate {
         }
         let mut environment = environment();
         let prepared = source::prepare(source).map_err(invalid)?;
-        environment.add_template_owned(NAME, prepared).map_err(|error| failure(&error))?;
-        Ok(Self { environment, source: source.to_owned() })
+        environment.add_template_owned(NAME, prepared).map_err(|error| failure(&error, FUEL))?;
+        Ok(Self { environment, source: source.to_owned(), late: AtomicBool::new(false) })
     }
 
     /// The template's text as given.
@@ -143,24 +153,49 @@ impl ChatTemplate {
         })
     }
 
-    /// Renders `messages`: deterministic, within [`FUEL`] and [`OUTPUT_LIMIT`].
+    /// Renders `messages`: deterministic, within [`FUEL`], [`OUTPUT_LIMIT`] and [`DEADLINE`].
     ///
     /// # Errors
-    /// A usage error with the template's words if it refuses the messages (`raise_exception`); a resources error if fuel or
-    /// output run out; an invalid-file error with the line if the template fails in any other way.
+    /// A usage error with the template's words if it refuses the messages (`raise_exception`); a resources error if fuel,
+    /// output or time run out; an invalid-file error with the line if the template fails in any other way.
     pub fn render(&self, messages: &[Message], variables: Variables<'_>) -> Result<String> {
-        let template = self.environment.get_template(NAME).map_err(|error| failure(&error))?;
-        let mut text = Capped(Vec::new());
-        match template.render_captured_to(context(messages, variables), &mut text) {
-            Ok(_) => String::from_utf8(text.0).map_err(|_| invalid("it made text that is not UTF-8")),
-            Err(error) => Err(failure(&error)),
+        let late = || Error::Resources(format!("the chat template was stopped: it did not end within {} s", DEADLINE.as_secs()));
+        if self.late.load(Ordering::Relaxed) {
+            return Err(late());
         }
+        let said: usize = messages.iter().map(|message| message.content.len()).sum();
+        let fuel = FUEL + (said as f64 * FUEL_PER_BYTE) as u64;
+        let mut environment = self.environment.clone();
+        environment.set_fuel(Some(fuel));
+        let context = context(messages, variables);
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let work = move || {
+            // Nobody listens any more where this was late.
+            let _ = sender.send(render(&environment, context, fuel));
+        };
+        let thread = thread::Builder::new().name("chat-template".into()).spawn(work);
+        thread.map_err(|error| Error::Resources(format!("no thread for the chat template: {error}")))?;
+        receiver.recv_timeout(DEADLINE).unwrap_or_else(|error| {
+            self.late.store(true, Ordering::Relaxed);
+            Err(match error {
+                mpsc::RecvTimeoutError::Timeout => late(),
+                mpsc::RecvTimeoutError::Disconnected => invalid("the template engine failed on it"),
+            })
+        })
+    }
+}
+
+fn render(environment: &Environment<'_>, context: Value, fuel: u64) -> Result<String> {
+    let template = environment.get_template(NAME).map_err(|error| failure(&error, fuel))?;
+    let mut text = Capped(Vec::new());
+    match template.render_captured_to(context, &mut text) {
+        Ok(_) => String::from_utf8(text.0).map_err(|_| invalid("it made text that is not UTF-8")),
+        Err(error) => Err(failure(&error, fuel)),
     }
 }
 
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
-    environment.set_fuel(Some(FUEL));
     environment.set_undefined_behavior(UndefinedBehavior::Lenient);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
@@ -291,8 +326,28 @@ fn format_value(out: &mut Output, state: &mut State, value: &Value) -> Result<()
     match value.kind() {
         ValueKind::Bool => Ok(out.write_str(if value.is_true() { "True" } else { "False" })?),
         ValueKind::None => Ok(out.write_str("None")?),
-        _ => escape_formatter(out, state, value),
+        _ => {
+            charge(state, value, 0)?;
+            escape_formatter(out, state, value)
+        }
     }
+}
+
+/// Charges for what printing a value makes: a list of lists of lists prints more than all its parts.
+fn charge(state: &State, value: &Value, depth: usize) -> Result<(), minijinja::Error> {
+    if !matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable | ValueKind::Map) || value.downcast_object_ref::<Turn>().is_some() {
+        return state.consume_fuel(value.as_str().map_or(1, |text| 1 + text.len() as u64 / 64));
+    }
+    if depth == MAX_DEPTH {
+        return Err(minijinja::Error::new(ErrorKind::InvalidOperation, "printing values nested so deeply"));
+    }
+    for item in value.try_iter()? {
+        charge(state, &item, depth + 1)?;
+        if value.kind() == ValueKind::Map {
+            charge(state, &value.get_item(&item)?, depth + 1)?;
+        }
+    }
+    Ok(())
 }
 
 /// `tojson` of Hugging Face's templates: Python's `json.dumps(value, ensure_ascii=False, indent=indent)`, not the escaped form that
@@ -396,23 +451,30 @@ fn invalid(reason: impl fmt::Display) -> Error {
     Error::invalid_file("tokenizer.chat_template", format!("the model's chat template cannot be used: {reason}"))
 }
 
+/// The longest text of a template that an error repeats, in characters.
+const QUOTED: usize = 300;
+
 /// Says which rule was broken: the template's own (`raise_exception`), ours (fuel, output), or Jinja's.
-fn failure(error: &minijinja::Error) -> Error {
+fn failure(error: &minijinja::Error, fuel: u64) -> Error {
+    let quote = |text: &str| match text.char_indices().nth(QUOTED) {
+        Some((end, _)) => format!("{} ...", &text[..end]),
+        None => text.to_owned(),
+    };
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
         let inside = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         let refusal = inner.downcast_ref::<Refusal>().or_else(|| inside.and_then(|inner| inner.downcast_ref()));
         match refusal {
-            Some(Refusal::Raised(rule)) => return Error::usage(format!("the chat template refuses these messages: {rule}")),
+            Some(Refusal::Raised(rule)) => return Error::usage(format!("the chat template refuses these messages: {}", quote(rule))),
             Some(Refusal::Output) => return Error::Resources(format!("the chat template was stopped: {}", Refusal::Output)),
             None => source = inner.source(),
         }
     }
     if error.kind() == ErrorKind::OutOfFuel {
-        return Error::Resources(format!("the chat template was stopped: it needs more than {FUEL} units of work"));
+        return Error::Resources(format!("the chat template was stopped: it needs more than {fuel} units of work"));
     }
     let line = error.line().map_or(String::new(), |line| format!("line {line}: "));
-    let detail = error.detail().map_or(String::new(), |detail| format!(": {detail}"));
+    let detail = error.detail().map_or(String::new(), |detail| format!(": {}", quote(detail)));
     invalid(format!("{line}{}{detail}", error.kind()))
 }
 
@@ -447,6 +509,24 @@ mod tests {
         check("{% set ns = namespace() %}{% set ns.a = ns %}{{ ns }}", &["cannot hold a namespace"]);
         check("{% set ns = namespace() %}{% set ns.a | default(ns, true) %}{% endset %}", &["cannot hold a namespace"]);
         check("{% set ns = namespace() %}{% set ns.a = [1, {'b': [ns]}] %}", &["cannot hold a namespace"]);
+    }
+
+    #[test]
+    fn work_that_the_engine_does_not_charge_for_ends_too() {
+        let check = |source: &str| {
+            let started = std::time::Instant::now();
+            let error = render(source).unwrap_err();
+            assert!(error.to_string().contains("chat template"), "{error}");
+            // Twice the deadline, for a busy machine.
+            assert!(started.elapsed() < 2 * DEADLINE, "{source} took {:?}", started.elapsed());
+        };
+        let doubled = "{% macro f(x, y, n) %}{% if n > 0 %}{{ f([x, x], [y, y], n - 1) }}{% else %}{{ WHAT }}{% endif %}{% endmacro %}";
+        for what in ["x", "x == y", "x < y", "x in [y]"] {
+            check(&format!("{}{{{{ f([1], [1], 40) }}}}", doubled.replace("WHAT", what)));
+        }
+        check("{% set a = 'a' * 9000000 %}{% set b = 'a' * 9000000 %}{% for i in range(90000) %}{% if a == b %}{% endif %}{% endfor %}");
+        let long = render(&format!("{{{{ raise_exception('{}') }}}}", "a".repeat(10_000))).unwrap_err().to_string();
+        assert!(long.len() < 500, "{}", long.len());
     }
 
     #[test]

@@ -199,6 +199,17 @@ impl<'a> Block<'a> {
         blocks
     }
 
+    /// Puts the vectors of one key-value head side by side: see [`Scratch::vectors`]. Free places hold what they held.
+    fn pack(&self, shape: Shape, head: usize, q: &[f32], out: &mut Vec<f32>) {
+        let (d, group) = (shape.head_dim, shape.group());
+        out.resize((self.queries.len() * group).next_multiple_of(LANES) * d, 0.0);
+        for index in 0..self.queries.len() * group {
+            let from = ((self.first + index / group) * shape.heads + head * group + index % group) * d;
+            let places = out[index / LANES * LANES * d + index % LANES..].iter_mut().step_by(LANES);
+            places.zip(&q[from..from + d]).for_each(|(place, &x)| *place = x);
+        }
+    }
+
     /// The spans that some query sees.
     fn spans(&self) -> Range<usize> {
         let start = self.queries.iter().map(|query| query.start).min().unwrap_or(0);
@@ -232,6 +243,8 @@ impl<'a> Block<'a> {
 /// Buffers that one thread reuses.
 #[derive(Default)]
 struct Scratch {
+    /// `[vectors / 16, head_dim, 16]`: a block's query vectors side by side, so that their numbers have one address.
+    vectors: Vec<f32>,
     /// `[vectors, SPAN]`: scores, then weights.
     scores: Vec<f32>,
     partial: Partial,
@@ -285,8 +298,9 @@ pub fn attend(pool: &Pool, isa: Isa, shape: Shape, queries: &[Query<'_>], q: &[f
     pool.for_each_chunk(&mut partials, 1, |piece, partial| {
         let (item, span) = pieces[piece];
         let (block, head) = each(item);
-        SCRATCH.with_borrow_mut(|scratch| {
-            run(isa, Piece { shape, block, head, q, span, scores: &mut scratch.scores, partial: &mut partial[0] });
+        SCRATCH.with_borrow_mut(|Scratch { vectors, scores, .. }| {
+            block.pack(shape, head, q, vectors);
+            run(isa, Piece { shape, block, head, q: vectors, span, scores, partial: &mut partial[0] });
         });
     });
     pool.for_each(items, |item| {
@@ -316,13 +330,14 @@ impl Kernel for Whole<'_> {
     #[inline(always)]
     unsafe fn run<V: F32x16>(self) {
         let Self { shape, block, head, q, out, scratch } = self;
-        let Scratch { scores, partial, total } = scratch;
+        let Scratch { vectors, scores, partial, total } = scratch;
         let stored = shape.stored_dim();
+        block.pack(shape, head, q, vectors);
         total.clear(block.queries.len() * shape.group(), stored);
         for span in block.spans() {
             // SAFETY: the instructions are the caller's promise.
             unsafe {
-                Piece { shape, block, head, q, span, scores, partial }.run::<V>();
+                Piece { shape, block, head, q: vectors, span, scores, partial }.run::<V>();
                 Merge { stored, from: partial, into: total }.run::<V>();
             }
         }
@@ -383,6 +398,7 @@ struct Piece<'a> {
     shape: Shape,
     block: &'a Block<'a>,
     head: usize,
+    /// The block's vectors as [`Block::pack`] puts them.
     q: &'a [f32],
     span: usize,
     scores: &'a mut Vec<f32>,
@@ -401,7 +417,6 @@ impl Kernel for Piece<'_> {
         scores.resize(vectors * SPAN, 0.0);
         let first = span * SPAN;
         let tile_of = |tile: usize| tile * shape.kv_heads + head;
-        let vector = |index: usize| &q[((block.first + index / group) * shape.heads + head * group + index % group) * d..][..d];
         block.each_part(|members, part, index| {
             each_tile(&block.queries[members.clone()], part, index, first, |tile, at| {
                 let keys = &part.kv.keys[tile_of(tile) * d * TILE..][..d * TILE];
@@ -411,7 +426,7 @@ impl Kernel for Piece<'_> {
                 let place = Place { at, from, to };
                 let all = members.start * group..members.end * group;
                 // SAFETY: `keys` is a whole tile; the instructions are the caller's promise.
-                unsafe { score_tile::<V>(keys, all, &vector, scores, &place) };
+                unsafe { score_tile::<V>(keys, all, q, scores, &place) };
             });
         });
         for (index, norm) in partial.norms.iter_mut().enumerate() {
@@ -490,30 +505,25 @@ impl Place {
     }
 }
 
-/// Dot products of a tile's keys with some vectors.
+/// Dot products of a tile's keys with some vectors of `q`, which lies as [`Block::pack`] puts it.
 ///
 /// # Safety
 /// V's instructions must be available.
 #[inline(always)]
-unsafe fn score_tile<'q, V: F32x16>(
-    keys: &[f16],
-    vectors: Range<usize>,
-    vector: &impl Fn(usize) -> &'q [f32],
-    scores: &mut [f32],
-    place: &Place,
-) {
+unsafe fn score_tile<V: F32x16>(keys: &[f16], vectors: Range<usize>, q: &[f32], scores: &mut [f32], place: &Place) {
     let mut at = vectors.start;
     while at < vectors.end {
+        let side_by_side = (vectors.end - at).min(LANES - at % LANES);
         // The order of a sum does not depend on how many vectors share a pass.
         // SAFETY: the caller's promise.
         at += unsafe {
-            match vectors.end - at {
-                16.. if V::SCORES >= 16 => score_some::<V, 16>(keys, at, vector, scores, place),
-                8.. if V::SCORES >= 8 => score_some::<V, 8>(keys, at, vector, scores, place),
-                4.. => score_some::<V, 4>(keys, at, vector, scores, place),
-                3 => score_some::<V, 3>(keys, at, vector, scores, place),
-                2 => score_some::<V, 2>(keys, at, vector, scores, place),
-                _ => score_some::<V, 1>(keys, at, vector, scores, place),
+            match side_by_side {
+                16.. if V::SCORES >= 16 => score_some::<V, 16>(keys, at, q, scores, place),
+                8.. if V::SCORES >= 8 => score_some::<V, 8>(keys, at, q, scores, place),
+                4.. => score_some::<V, 4>(keys, at, q, scores, place),
+                3 => score_some::<V, 3>(keys, at, q, scores, place),
+                2 => score_some::<V, 2>(keys, at, q, scores, place),
+                _ => score_some::<V, 1>(keys, at, q, scores, place),
             }
         };
     }
@@ -522,22 +532,15 @@ unsafe fn score_tile<'q, V: F32x16>(
 /// # Safety
 /// V's instructions must be available.
 #[inline(always)]
-unsafe fn score_some<'q, V: F32x16, const N: usize>(
-    keys: &[f16],
-    first: usize,
-    vector: &impl Fn(usize) -> &'q [f32],
-    scores: &mut [f32],
-    place: &Place,
-) -> usize {
-    let q: [&[f32]; N] = std::array::from_fn(|i| &vector(first + i)[..keys.len() / TILE]);
-    // SAFETY: the caller's promise; every chunk of the keys is 16 numbers.
+unsafe fn score_some<V: F32x16, const N: usize>(keys: &[f16], first: usize, q: &[f32], scores: &mut [f32], place: &Place) -> usize {
+    let q = &q[first / LANES * LANES * (keys.len() / TILE)..][..keys.len()];
+    // SAFETY: the caller's promise; every chunk is 16 numbers, of which these vectors' are N from `first % 16` on.
     unsafe {
         let mut sums = [V::splat(0.0); N];
-        for (j, key) in keys.chunks_exact(TILE).enumerate() {
-            let key = V::load_half(key.as_ptr());
-            for i in 0..N {
-                // SAFETY: every vector has as many numbers as the tile has dimensions.
-                sums[i] = V::splat(*q[i].get_unchecked(j)).fma(key, sums[i]);
+        for (key, q) in keys.chunks_exact(TILE).zip(q.chunks_exact(LANES)) {
+            let (key, q) = (V::load_half(key.as_ptr()), q.as_ptr().add(first % LANES));
+            for (i, sum) in sums.iter_mut().enumerate() {
+                *sum = V::splat(*q.add(i)).fma(key, *sum);
             }
         }
         for (i, sum) in sums.into_iter().enumerate() {

@@ -289,7 +289,7 @@ pub(super) fn quantize(x: &[f32; BLOCK], codes: &mut [i8; BLOCK]) -> BlockScale 
     let off = _mm256_add_ps(_mm256_add_ps(off(v[0]), off(v[1])), _mm256_add_ps(off(v[2]), off(v[3])));
     if _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_UNORD_Q>(off, off)) != 0 {
         codes.fill(0);
-        return BlockScale { d: f32::NAN, s: f32::NAN, sums: [0; 2] };
+        return BlockScale::NOT_FINITE;
     }
     let max = _mm_max_ps(_mm256_castps256_ps128(max), _mm256_extractf128_ps::<1>(max));
     let max = _mm_max_ps(max, _mm_movehl_ps(max, max));
@@ -304,7 +304,7 @@ pub(super) fn quantize(x: &[f32; BLOCK], codes: &mut [i8; BLOCK]) -> BlockScale 
     // SAFETY: the array has 32 bytes, and the store needs no alignment.
     unsafe { _mm256_storeu_si256(codes.as_mut_ptr().cast(), order(_mm256_packs_epi16(first, last))) };
     let sums = [horizontal(first), horizontal(last)];
-    BlockScale { d, s: d * f32::from(sums[0] + sums[1]), sums }
+    BlockScale::new(d, sums)
 }
 
 /// The sum of sixteen codes.

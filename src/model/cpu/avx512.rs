@@ -131,27 +131,51 @@ fn factors<F: Format>(panel: &Panel<'_>, b: usize) -> Factors {
     }
 }
 
-/// The integer sums of sixteen rows with one column; `sums` are the column's two sums in every lane.
+/// Columns that go through a block side by side: their chains of `vpdpbusd` (five cycles a link) hide each other's wait.
+const ABREAST: usize = 4;
+
+/// The integer sums of sixteen rows with some columns; `sums` are each column's two sums in every lane.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
-fn dot<F: Format>(w: &[__m512i; RUNS], x: &[i8; BLOCK], f: &Factors, sums: __m512i) -> __m512i {
-    let run =
-        |k: usize| _mm512_set1_epi32(i32::from_le_bytes([x[4 * k] as u8, x[4 * k + 1] as u8, x[4 * k + 2] as u8, x[4 * k + 3] as u8]));
-    let step = |sum, k: usize| _mm512_dpbusd_epi32(sum, w[k], run(k));
-    let none = _mm512_setzero_si512();
-    let four = |from: usize| step(step(step(step(none, from), from + 1), from + 2), from + 3);
-    let (first, last) = (four(0), four(4));
-    if matches!(F::SCALES, Scales::Super16 | Scales::Super16Min) {
-        let sum = _mm512_add_epi32(_mm512_mullo_epi32(first, f.first), _mm512_mullo_epi32(last, f.last));
-        if F::ZERO == 0 {
-            return sum;
+fn dot<F: Format, const N: usize>(
+    w: &[__m512i; RUNS],
+    x: &[[i8; BLOCK]; N],
+    f: &Factors,
+    scales: &[BlockScale; N],
+    sums: &[__m512i; N],
+) -> [__m512i; N] {
+    let run = |x: &[i8; BLOCK], k: usize| {
+        _mm512_set1_epi32(i32::from_le_bytes([x[4 * k] as u8, x[4 * k + 1] as u8, x[4 * k + 2] as u8, x[4 * k + 3] as u8]))
+    };
+    let four = |mut sums: [__m512i; N], from: usize| {
+        for k in from..from + 4 {
+            for (sum, x) in sums.iter_mut().zip(x) {
+                *sum = _mm512_dpbusd_epi32(*sum, w[k], run(x, k));
+            }
         }
-        let shift = _mm_cvtsi32_si128(F::ZERO.trailing_zeros().cast_signed());
-        return _mm512_sub_epi32(sum, _mm512_sll_epi32(_mm512_madd_epi16(sums, f.scales), shift));
+        sums
+    };
+    let none = [_mm512_setzero_si512(); N];
+    if matches!(F::SCALES, Scales::Super16 | Scales::Super16Min) {
+        let (first, last) = (four(none, 0), four(none, 4));
+        return std::array::from_fn(|i| {
+            let sum = _mm512_add_epi32(_mm512_mullo_epi32(first[i], f.first), _mm512_mullo_epi32(last[i], f.last));
+            if F::ZERO == 0 {
+                return sum;
+            }
+            let shift = _mm_cvtsi32_si128(F::ZERO.trailing_zeros().cast_signed());
+            _mm512_sub_epi32(sum, _mm512_sll_epi32(_mm512_madd_epi16(sums[i], f.scales), shift))
+        });
     }
-    let sum = _mm512_add_epi32(first, last);
-    let zero = if F::BITS == 8 { 128 } else { F::ZERO };
-    if zero == 0 { sum } else { _mm512_sub_epi32(sum, _mm512_madd_epi16(sums, _mm512_set1_epi16(zero))) }
+    // The chains begin where the codes' zero lies below them.
+    let zero: i16 = if F::BITS == 8 { 128 } else { F::ZERO };
+    let start = if zero == 0 {
+        none
+    } else {
+        let shift = _mm_cvtsi32_si128(zero.trailing_zeros().cast_signed());
+        std::array::from_fn(|i| _mm512_sll_epi32(_mm512_set1_epi32(scales[i].negative), shift))
+    };
+    four(four(start, 0), 4)
 }
 
 /// As `scalar::coded`.
@@ -164,31 +188,45 @@ pub(super) fn coded<F: Format>(panel: &Panel<'_>, x: &Activations, start: usize,
         panel.prefetch::<F>(b);
         let w = unpack::<F>(panel.codes::<F>(b));
         let f = factors::<F>(panel, b);
-        for ((x, scale), sums) in codes.iter().zip(scales).zip(&mut *sums) {
-            add_block::<F>(&w, &f, x, scale, sums);
+        let ((codes, more_codes), (scales, more_scales)) = (codes.as_chunks::<ABREAST>(), scales.as_chunks::<ABREAST>());
+        let (each, more) = sums.as_chunks_mut::<ABREAST>();
+        for ((x, scales), sums) in codes.iter().zip(scales).zip(each) {
+            add_block::<F, ABREAST>(&w, &f, x, scales, sums);
+        }
+        for ((x, scale), sums) in more_codes.iter().zip(more_scales).zip(more) {
+            add_block::<F, 1>(&w, &f, std::array::from_ref(x), std::array::from_ref(scale), std::array::from_mut(sums));
         }
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
-fn add_block<F: Format>(w: &[__m512i; RUNS], f: &Factors, x: &[i8; BLOCK], scale: &BlockScale, sums: &mut [f32; ROWS]) {
-    let pair = _mm512_set1_epi32(i32::from(scale.sums[0]) & 0xffff | i32::from(scale.sums[1]) << 16);
-    let d = _mm512_set1_ps(scale.d);
-    let product = _mm512_cvtepi32_ps(dot::<F>(w, x, f, pair));
-    // SAFETY: the array has sixteen numbers, and neither access needs alignment.
-    let sum = unsafe { _mm512_loadu_ps(sums.as_ptr()) };
-    let sum = _mm512_fmadd_ps(product, _mm512_mul_ps(f.d, d), sum);
-    let sum = match F::SCALES {
-        Scales::Plain | Scales::Super16 => sum,
-        Scales::Min | Scales::SuperMin => _mm512_fmadd_ps(f.m, _mm512_set1_ps(scale.s), sum),
-        Scales::Super16Min => {
-            let mins = _mm512_cvtepi32_ps(_mm512_madd_epi16(pair, f.mins));
-            _mm512_fmadd_ps(mins, _mm512_mul_ps(f.m, d), sum)
-        }
-    };
-    // SAFETY: as above.
-    unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), sum) }
+fn add_block<F: Format, const N: usize>(
+    w: &[__m512i; RUNS],
+    f: &Factors,
+    x: &[[i8; BLOCK]; N],
+    scales: &[BlockScale; N],
+    sums: &mut [[f32; ROWS]; N],
+) {
+    let pair = |scale: &BlockScale| _mm512_set1_epi32(i32::from(scale.sums[0]) & 0xffff | i32::from(scale.sums[1]) << 16);
+    let pairs: [__m512i; N] = std::array::from_fn(|i| pair(&scales[i]));
+    let products = dot::<F, N>(w, x, f, scales, &pairs);
+    for (i, (sums, scale)) in sums.iter_mut().zip(scales).enumerate() {
+        let d = _mm512_set1_ps(scale.d);
+        // SAFETY: the array has sixteen numbers, and neither access needs alignment.
+        let sum = unsafe { _mm512_loadu_ps(sums.as_ptr()) };
+        let sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products[i]), _mm512_mul_ps(f.d, d), sum);
+        let sum = match F::SCALES {
+            Scales::Plain | Scales::Super16 => sum,
+            Scales::Min | Scales::SuperMin => _mm512_fmadd_ps(f.m, _mm512_set1_ps(scale.s), sum),
+            Scales::Super16Min => {
+                let mins = _mm512_cvtepi32_ps(_mm512_madd_epi16(pairs[i], f.mins));
+                _mm512_fmadd_ps(mins, _mm512_mul_ps(f.m, d), sum)
+            }
+        };
+        // SAFETY: as above.
+        unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), sum) }
+    }
 }
 
 /// Sixteen rows' numbers of one input.

@@ -41,6 +41,17 @@ pub(super) struct BlockScale {
     pub(super) s: f32,
     /// The sums of the first and the last 16 codes.
     pub(super) sums: [i16; 2],
+    /// Minus the sum of all codes: where a kernel whose codes stand above zero begins.
+    pub(super) negative: i32,
+}
+
+impl BlockScale {
+    /// Of a block with a number that is not finite.
+    pub(super) const NOT_FINITE: Self = Self { d: f32::NAN, s: f32::NAN, sums: [0; 2], negative: 0 };
+
+    pub(super) fn new(d: f32, sums: [i16; 2]) -> Self {
+        Self { d, s: d * f32::from(sums[0] + sums[1]), sums, negative: -i32::from(sums[0] + sums[1]) }
+    }
 }
 
 /// One block, for the scalar kernel.
@@ -240,7 +251,7 @@ fn quantize_block(isa: Isa, x: &[f32; BLOCK], codes: &mut [i8; BLOCK]) -> BlockS
 fn scalar_block(x: &[f32; BLOCK], codes: &mut [i8; BLOCK]) -> BlockScale {
     if x.iter().any(|x| !x.is_finite()) {
         codes.fill(0);
-        return BlockScale { d: f32::NAN, s: f32::NAN, sums: [0; 2] };
+        return BlockScale::NOT_FINITE;
     }
     let max = x.iter().fold(0.0f32, |max, x| max.max(x.abs()));
     let (d, inverse) = if max < TINY { (0.0, 0.0) } else { (max / 127.0, 127.0 / max) };
@@ -249,5 +260,5 @@ fn scalar_block(x: &[f32; BLOCK], codes: &mut [i8; BLOCK]) -> BlockScale {
     }
     let sum = |codes: &[i8]| codes.iter().map(|&code| i16::from(code)).sum::<i16>();
     let sums = [sum(&codes[..BLOCK / 2]), sum(&codes[BLOCK / 2..])];
-    BlockScale { d, s: d * f32::from(sums[0] + sums[1]), sums }
+    BlockScale::new(d, sums)
 }
