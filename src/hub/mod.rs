@@ -202,7 +202,8 @@ fn not_cached(name: &str, options: &Options) -> Error {
     let mut names: Vec<_> = list(options).into_iter().map(|model| model.name).collect();
     names.dedup();
     let cached = if names.is_empty() { "nothing is".to_owned() } else { format!("cached: {}", names.join(", ")) };
-    Error::Network(format!("{name} is not cached ({cached}) and offline mode forbids fetching it; run `candor pull {name}` when online"))
+    let remedy = if options.offline { " and offline mode forbids fetching it; when online, run" } else { "; run" };
+    Error::Network(format!("{name} is not cached ({cached}){remedy} `candor pull {name}`"))
 }
 
 fn resolve_hub(reference: &HubReference, options: &Options, progress: &mut dyn Progress) -> Result<ResolvedModel> {

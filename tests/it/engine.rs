@@ -18,6 +18,7 @@ use crate::support::tiny::Recipe;
 /// A model that tests run on, and prompts for it.
 struct Subject {
     name: String,
+    source: WeightSource,
     model: Arc<Model>,
     tokenizer: Arc<Tokenizer>,
     prompts: Vec<Vec<u32>>,
@@ -27,13 +28,21 @@ impl Subject {
     fn tiny(family: &str, dtype: Dtype) -> Self {
         let source = WeightSource::Gguf(Gguf::from_bytes("tiny", Recipe::load(family).gguf(dtype)).unwrap());
         let prompts = ["The quick brown fox", "The quick red fox jumps over", "x"].map(|text| text.bytes().map(u32::from).collect());
-        Self::new(format!("{family} {}", dtype.name()), &source, prompts.to_vec())
+        Self::new(format!("{family} {}", dtype.name()), source, prompts.to_vec())
     }
 
-    fn new(name: String, source: &WeightSource, prompts: Vec<Vec<u32>>) -> Self {
-        let WeightSource::Gguf(gguf) = source else { panic!("tests use GGUF") };
-        let tokenizer = Tokenizer::from_gguf(gguf.metadata()).unwrap();
-        Self { name, model: Arc::new(Model::load(source, LoadOptions::default()).unwrap()), tokenizer: Arc::new(tokenizer), prompts }
+    fn new(name: String, source: WeightSource, prompts: Vec<Vec<u32>>) -> Self {
+        let WeightSource::Gguf(gguf) = &source else { panic!("tests use GGUF") };
+        let tokenizer = Arc::new(Tokenizer::from_gguf(gguf.metadata()).unwrap());
+        let model = Arc::new(Model::load(&source, LoadOptions::default()).unwrap());
+        Self { name, source, model, tokenizer, prompts }
+    }
+
+    /// The same on a number of threads of its own.
+    fn on_threads(&self, threads: usize) -> Engine {
+        let options = LoadOptions { threads: Some(threads), ..LoadOptions::default() };
+        let model = Arc::new(Model::load(&self.source, options).unwrap());
+        Engine::new(model, self.tokenizer.clone(), EngineOptions::default()).unwrap()
     }
 
     /// The three real models, where they are at hand: between them every block type that candle multiplies in a way of its own.
@@ -51,7 +60,7 @@ impl Subject {
             None => tokenizer.encode(&format!("A question and its answer.\n{text}\n")).unwrap(),
         };
         let prompts = ["What is the capital of France?", "What is the capital of Peru? One word.", "Hi"].map(chat);
-        Self::new(name.into(), &source, prompts.to_vec())
+        Self::new(name.into(), source, prompts.to_vec())
     }
 
     /// All families small, in float and in two quantisations, and the real models where they are at hand.
@@ -101,6 +110,17 @@ fn a_sample_is_the_same_in_any_company() {
             assert_eq!(again.cost.cached_tokens, prompt.len() - 1);
             check("with the whole prompt from the cache", &again.completions);
             check("beside other jobs", &beside_others(&subject, &params(4)));
+        }
+    }
+}
+
+#[test]
+fn threads_do_not_show() {
+    for subject in Subject::all() {
+        let reference = generate(&mut subject.engine(EngineOptions::default()), &subject.prompts[0], params(8));
+        for threads in [1, 2, 3] {
+            let got = generate(&mut subject.on_threads(threads), &subject.prompts[0], params(8));
+            assert_eq!(got, reference, "{} on {threads} threads", subject.name);
         }
     }
 }
@@ -271,7 +291,7 @@ fn logits_that_are_no_numbers_end_the_sample() {
     let norm = writer.tensors.iter_mut().find(|t| t.name == b"output_norm.weight").unwrap();
     norm.bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes());
     let source = WeightSource::Gguf(Gguf::from_bytes("nan", writer.bytes()).unwrap());
-    let subject = Subject::new("nan".into(), &source, vec![vec![65, 66]]);
+    let subject = Subject::new("nan".into(), source, vec![vec![65, 66]]);
     let completions = generate(&mut subject.engine(EngineOptions::default()), &subject.prompts[0], params(2));
     assert!(completions.iter().all(|c| c.finish_reason == FinishReason::NumericalError && c.tokens.is_empty()));
     let error = subject.engine(EngineOptions::default()).score(&[65], &[66]).unwrap_err();

@@ -24,6 +24,14 @@ use super::simd::{F32x16, Kernel, LANES, exp, run, tanh};
 const TILE: usize = LANES;
 /// Cache indices whose softmax is taken together. Small enough that a block's scores stay in the first-level cache.
 const SPAN: usize = 256;
+/// Numbers from one vector's scores to the next's: not a power of two, or a tile's scores of all vectors would fall into the same few
+/// sets of the cache.
+const STRIDE: usize = SPAN + LANES;
+/// How many tiles ahead keys are asked for.
+const AHEAD: usize = 2;
+/// f16 numbers of a cache line.
+#[cfg(target_arch = "x86_64")]
+const LINE: usize = 32;
 /// Query vectors of a block: enough to make the widening of f16 cheap.
 const VECTORS: usize = 48;
 /// Items per thread below which the spans of a block are shared out too.
@@ -245,7 +253,7 @@ impl<'a> Block<'a> {
 struct Scratch {
     /// `[vectors / 16, head_dim, 16]`: a block's query vectors side by side, so that their numbers have one address.
     vectors: Vec<f32>,
-    /// `[vectors, SPAN]`: scores, then weights.
+    /// `[vectors, STRIDE]`: scores, then weights.
     scores: Vec<f32>,
     partial: Partial,
     total: Partial,
@@ -414,12 +422,15 @@ impl Kernel for Piece<'_> {
         let (d, stored, group) = (shape.head_dim, shape.stored_dim(), shape.group());
         let vectors = block.queries.len() * group;
         partial.clear(vectors, stored);
-        scores.resize(vectors * SPAN, 0.0);
+        scores.resize(vectors * STRIDE, 0.0);
         let first = span * SPAN;
         let tile_of = |tile: usize| tile * shape.kv_heads + head;
         block.each_part(|members, part, index| {
             each_tile(&block.queries[members.clone()], part, index, first, |tile, at| {
                 let keys = &part.kv.keys[tile_of(tile) * d * TILE..][..d * TILE];
+                // A head's tiles lie apart, which the processor's own prefetching does not follow.
+                prefetch(&part.kv.keys, tile_of(tile + AHEAD) * d * TILE, d * TILE);
+                prefetch(&part.kv.values, tile_of(tile) * TILE * stored, TILE * stored);
                 // The tile's places that belong to the part and to the span.
                 let from = (part.start as isize - (tile * TILE) as isize).max(-at).max(0) as usize;
                 let to = (part.end - tile * TILE).min(TILE).min((SPAN as isize - at) as usize);
@@ -433,7 +444,7 @@ impl Kernel for Piece<'_> {
             let visible = block.queries[index / group].within(span);
             if !visible.is_empty() {
                 // SAFETY: the instructions are the caller's promise.
-                *norm = unsafe { softmax::<V>(&mut scores[index * SPAN..][..SPAN], visible, shape) };
+                *norm = unsafe { softmax::<V>(&mut scores[index * STRIDE..][..SPAN], visible, shape) };
             }
         }
         block.each_part(|members, part, index| {
@@ -455,7 +466,7 @@ impl Kernel for Piece<'_> {
                     start += count;
                     let weights = |vector: usize| {
                         // SAFETY: the visible keys of the tile lie inside the span, so these places are inside `scores`.
-                        unsafe { scores.as_ptr().offset((vector * SPAN) as isize + at) }
+                        unsafe { scores.as_ptr().offset((vector * STRIDE) as isize + at) }
                     };
                     // SAFETY: as said; `values` is a whole tile; the instructions are the caller's promise.
                     unsafe { value_tile::<V>(values, stored, keys, run, &weights, &mut partial.sums) };
@@ -463,6 +474,19 @@ impl Kernel for Piece<'_> {
             });
         });
     }
+}
+
+/// Asks for `len` numbers from `start` on, as far as there are any.
+#[inline(always)]
+fn prefetch(numbers: &[f16], start: usize, len: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in numbers.get(start..start + len).unwrap_or_default().chunks(LINE) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: the address is inside the slice, and a prefetch reads nothing that the program could see.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (numbers, start, len);
 }
 
 /// The tiles of a part that some query sees in the span that begins at `first`: the tile's number, and where its first place lies
@@ -544,7 +568,7 @@ unsafe fn score_some<V: F32x16, const N: usize>(keys: &[f16], first: usize, q: &
             }
         }
         for (i, sum) in sums.into_iter().enumerate() {
-            place.store(sum, &mut scores[(first + i) * SPAN..][..SPAN]);
+            place.store(sum, &mut scores[(first + i) * STRIDE..][..SPAN]);
         }
     }
     N

@@ -148,9 +148,9 @@ fn dot<F: Format, const N: usize>(
         _mm512_set1_epi32(i32::from_le_bytes([x[4 * k] as u8, x[4 * k + 1] as u8, x[4 * k + 2] as u8, x[4 * k + 3] as u8]))
     };
     let four = |mut sums: [__m512i; N], from: usize| {
-        for k in from..from + 4 {
+        for (k, w) in w.iter().enumerate().skip(from).take(4) {
             for (sum, x) in sums.iter_mut().zip(x) {
-                *sum = _mm512_dpbusd_epi32(*sum, w[k], run(x, k));
+                *sum = _mm512_dpbusd_epi32(*sum, *w, run(x, k));
             }
         }
         sums
