@@ -202,8 +202,8 @@ fn not_cached(name: &str, options: &Options) -> Error {
     let mut names: Vec<_> = list(options).into_iter().map(|model| model.name).collect();
     names.dedup();
     let cached = if names.is_empty() { "nothing is".to_owned() } else { format!("cached: {}", names.join(", ")) };
-    let remedy = if options.offline { " and offline mode forbids fetching it; when online, run" } else { "; run" };
-    Error::Network(format!("{name} is not cached ({cached}){remedy} `candor pull {name}`"))
+    let (reason, when) = if options.offline { (" and offline mode forbids fetching it", " when online") } else { ("", "") };
+    Error::Network(format!("{name} is not cached ({cached}){reason}; run `candor pull {name}`{when}"))
 }
 
 fn resolve_hub(reference: &HubReference, options: &Options, progress: &mut dyn Progress) -> Result<ResolvedModel> {
