@@ -46,7 +46,7 @@ pub struct ComputeArgs {
     /// Type of activations and dense weights: auto, f32, f16 or bf16
     #[arg(long, default_value = "auto")]
     pub dtype: ComputeType,
-    /// Threads to compute with; the physical cores where not given
+    /// Threads to compute with, at most one per processor; the physical cores where not given
     #[arg(short, long, env = "CANDOR_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
 }

@@ -67,9 +67,11 @@ impl Value {
 }
 
 impl Cpu {
-    /// On `threads` threads, or the process's pool of one per physical core.
+    /// On `threads` threads, or the process's pool of one per physical core. Spinning threads beyond the processors would only keep each
+    /// other from running, so there are no more than those.
     pub fn new(threads: Option<usize>) -> Self {
-        let pool = threads.map_or_else(Pool::global, |threads| Arc::new(Pool::new(threads)));
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let pool = threads.map_or_else(Pool::global, |threads| Arc::new(Pool::new(threads.min(processors))));
         Self { pool, isa: Isa::best(), arena: Arc::default(), inputs: Mutex::default() }
     }
 
