@@ -2,6 +2,7 @@
 //!
 //! Contract: pure and total; abstaining is a value, never an error. A policy that needs a score abstains without one: nothing unknown
 //! counts as sure. [`Policy::MinVoteShare`] is uncalibrated: it says how many samples must agree, and promises nothing about being right.
+//! The others come from a policy file, see `calibration`.
 
 use std::fmt;
 
@@ -86,6 +87,15 @@ pub enum AbstainReason {
     },
     /// The policy needs a score, and there is none.
     NoScore,
+    /// The score is above the calibrated threshold.
+    HighUncertainty {
+        /// The score.
+        uncertainty: f64,
+        /// The threshold.
+        max_uncertainty: f64,
+    },
+    /// The labels carried no promise for the policy's goal, so it answers nothing.
+    Uncertified,
     /// The calibrated probability of being right is too small.
     LowConfidence {
         /// The probability.
@@ -105,6 +115,8 @@ impl AbstainReason {
             Self::Tie { .. } => "tie",
             Self::NoConsensus { .. } => "no_consensus",
             Self::NoScore => "no_score",
+            Self::HighUncertainty { .. } => "high_uncertainty",
+            Self::Uncertified => "uncertified",
             Self::LowConfidence { .. } => "low_confidence",
         }
     }
@@ -134,8 +146,12 @@ impl fmt::Display for AbstainReason {
                 )
             }
             Self::NoScore => f.write_str("there is no uncertainty score to decide by"),
+            Self::HighUncertainty { uncertainty, max_uncertainty } => {
+                write!(f, "the uncertainty is {uncertainty:.4}; at most {max_uncertainty:.4} is answered")
+            }
+            Self::Uncertified => f.write_str("the policy could not be certified, so it answers nothing"),
             Self::LowConfidence { confidence, min_confidence } => {
-                write!(f, "the answer is right with probability {confidence:.2}; {min_confidence:.2} is required")
+                write!(f, "the answer is right with probability {confidence:.2}; more than {min_confidence:.2} is required")
             }
         }
     }
@@ -154,6 +170,18 @@ pub enum Policy {
         /// The share, 0 to 1.
         min_vote_share: f64,
     },
+    /// Calibrated: answer where the uncertainty is at most a threshold.
+    MaxUncertainty {
+        /// The threshold, in the units of the score.
+        max_uncertainty: f64,
+    },
+    /// Calibrated: answer where the confidence exceeds a probability.
+    MinConfidence {
+        /// The probability, 0 to below 1.
+        min_confidence: f64,
+    },
+    /// Calibrated in vain: no threshold could be certified, and nothing is answered.
+    Uncertified,
 }
 
 impl Default for Policy {
@@ -170,19 +198,28 @@ impl Policy {
     /// A usage error that names the parameter, its value and its range.
     pub fn validate(&self) -> Result<()> {
         match self {
-            Self::MinVoteShare { min_vote_share } if (0.0..=1.0).contains(min_vote_share) => Ok(()),
-            Self::MinVoteShare { min_vote_share } => Err(Error::usage(format!("min_vote_share is {min_vote_share}; it must be 0 to 1"))),
+            Self::MinVoteShare { min_vote_share: x } => check("min_vote_share", *x, (0.0..=1.0).contains(x), "0 to 1"),
+            Self::MaxUncertainty { max_uncertainty: x } => check("max_uncertainty", *x, x.is_finite(), "finite"),
+            Self::MinConfidence { min_confidence: x } => check("min_confidence", *x, (0.0..1.0).contains(x), "0 to below 1"),
+            Self::Uncertified => Ok(()),
         }
     }
 
     /// Decides. Without a vote, or with several answers in first place, no policy answers; the first of these reasons that holds is
     /// given: all samples failed, all cut, none readable, a tie, then the policy's own.
-    pub fn decide(&self, vote: &Vote, _uncertainty: Option<Uncertainty>, _confidence: Option<Confidence>) -> Decision {
+    pub fn decide(&self, vote: &Vote, uncertainty: Option<Uncertainty>, confidence: Option<Confidence>) -> Decision {
         let reason = no_winner(vote).or_else(|| match self {
             Self::MinVoteShare { min_vote_share } => short_of(vote, *min_vote_share),
+            Self::MaxUncertainty { max_uncertainty } => too_unsure(uncertainty, *max_uncertainty),
+            Self::MinConfidence { min_confidence } => not_confident(confidence, *min_confidence),
+            Self::Uncertified => Some(AbstainReason::Uncertified),
         });
         reason.map_or(Decision::Answer, Decision::Abstain)
     }
+}
+
+fn check(name: &str, value: f64, holds: bool, range: &str) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::usage(format!("{name} is {value}; it must be {range}"))) }
 }
 
 /// Why no answer leads.
@@ -204,6 +241,20 @@ fn short_of(vote: &Vote, min_vote_share: f64) -> Option<AbstainReason> {
     let (vote_share, weight) = (vote.share(), vote.leader().map_or(0.0, |leader| leader.weight));
     let enough = vote_share >= min_vote_share;
     (!enough).then(|| AbstainReason::NoConsensus { samples: vote.samples(), weight, vote_share, min_vote_share })
+}
+
+/// Why the score is too high.
+fn too_unsure(uncertainty: Option<Uncertainty>, max_uncertainty: f64) -> Option<AbstainReason> {
+    let Some(uncertainty) = uncertainty.map(Uncertainty::value) else { return Some(AbstainReason::NoScore) };
+    let enough = uncertainty <= max_uncertainty;
+    (!enough).then_some(AbstainReason::HighUncertainty { uncertainty, max_uncertainty })
+}
+
+/// Why the confidence does not suffice.
+fn not_confident(confidence: Option<Confidence>, min_confidence: f64) -> Option<AbstainReason> {
+    let Some(confidence) = confidence.map(Confidence::value) else { return Some(AbstainReason::NoScore) };
+    let enough = confidence > min_confidence;
+    (!enough).then_some(AbstainReason::LowConfidence { confidence, min_confidence })
 }
 
 /// The JSON shape of a [`Decision`].

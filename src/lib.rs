@@ -16,6 +16,7 @@
 //! - [`prompt`]: messages to ids.
 //! - [`engine`]: jobs, rows, the step loop, sampling, scoring, the prefix cache.
 //! - [`strategy`]: what to sample. [`pipeline`]: one question to one [`Outcome`].
+//! - [`eval`]: many questions to records in a run folder, and from records to figures.
 //! - [`cli`]: the command line.
 //!
 //! # Invariants
@@ -54,6 +55,7 @@ pub mod consensus;
 pub mod decision;
 pub mod engine;
 pub mod error;
+pub mod eval;
 pub mod generation;
 pub mod hub;
 pub mod logits;

@@ -14,6 +14,8 @@ pub struct Fingerprint {
     pub quantisation: String,
     /// SHA-256 of the chat template, in hexadecimal.
     pub template_sha256: String,
+    /// What stands around a question: the system message and the text with `{question}` in it.
+    pub frame: String,
     /// How the prompt is repeated.
     pub repetition: String,
     /// The sampler chain with its parameters.
@@ -28,11 +30,12 @@ pub struct Fingerprint {
 
 impl Fingerprint {
     /// The fields by name.
-    pub fn fields(&self) -> [(&'static str, &str); 8] {
+    pub fn fields(&self) -> [(&'static str, &str); 9] {
         [
             ("weights_sha256", &self.weights_sha256),
             ("quantisation", &self.quantisation),
             ("template_sha256", &self.template_sha256),
+            ("frame", &self.frame),
             ("repetition", &self.repetition),
             ("sampler", &self.sampler),
             ("strategy", &self.strategy),

@@ -13,8 +13,10 @@ use super::{
     Calibrator, Certificate, Example, Fingerprint, Fusion, Method, Mismatch, Refusal, Scored, Split, Threshold, check_open, grid,
     learn_then_test, risk_control, target_coverage,
 };
+use crate::decision::Policy;
 use crate::metrics::binomial::{ShareInterval, clopper_pearson};
 use crate::metrics::{Grade, Item, metric};
+use crate::uncertainty::Confidence;
 
 /// The only version there is.
 const VERSION: u32 = 1;
@@ -252,6 +254,23 @@ impl PolicyFile {
         }
     }
 
+    /// Whether the rule comes with a promise.
+    pub fn is_certified(&self) -> bool {
+        match &self.rule {
+            Rule::SelectiveRisk { outcome, .. } | Rule::JointRisk { outcome, .. } => outcome.threshold().is_some(),
+            Rule::TargetCoverage { .. } | Rule::TargetConfidence { .. } => false,
+        }
+    }
+
+    /// The rule as a decision's policy: it answers where [`Bound::answers`] does, and never where nothing could be certified.
+    pub fn policy(&self) -> Policy {
+        match (&self.rule, self.threshold()) {
+            (Rule::TargetConfidence { t }, _) => Policy::MinConfidence { min_confidence: *t },
+            (_, Some(threshold)) => Policy::MaxUncertainty { max_uncertainty: threshold.max_uncertainty },
+            (_, None) => Policy::Uncertified,
+        }
+    }
+
     /// The promise, in one exact sentence; or that there is none, and why.
     pub fn guarantee(&self) -> String {
         match &self.rule {
@@ -300,7 +319,7 @@ impl PolicyFile {
             grade: example.grade,
             answered: bound.answers(&example.scores),
             uncertainty: bound.uncertainty(&example.scores),
-            confidence: bound.confidence(&example.scores),
+            confidence: bound.confidence(&example.scores).map(Confidence::value),
             answerable: None,
             samples: Vec::new(),
         };
@@ -333,14 +352,14 @@ impl Bound<'_> {
     }
 
     /// The calibrated probability of being right, 0 to 1. `None` if a score is missing.
-    pub fn confidence(self, scores: &[Option<f64>]) -> Option<f64> {
-        self.policy.calibrator.confidence(self.uncertainty(scores)?)
+    pub fn confidence(self, scores: &[Option<f64>]) -> Option<Confidence> {
+        self.policy.calibrator.confidence(self.uncertainty(scores)?).and_then(Confidence::calibrated)
     }
 
     /// Whether a question with these scores may be answered. Not without a score, and not where nothing could be certified.
     pub fn answers(self, scores: &[Option<f64>]) -> bool {
         match self.policy.rule {
-            Rule::TargetConfidence { t } => self.confidence(scores).is_some_and(|confidence| confidence > t),
+            Rule::TargetConfidence { t } => self.confidence(scores).is_some_and(|confidence| confidence.value() > t),
             _ => self.policy.threshold().is_some_and(|threshold| threshold.answers(self.uncertainty(scores))),
         }
     }

@@ -1,9 +1,12 @@
 //! Flags that several commands share, and what they come to.
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
 
 use super::output::Output;
 use super::progress::Bars;
+use crate::calibration::PolicyFile;
 use crate::consensus::Extractor;
 use crate::decision::Policy;
 use crate::engine::EngineOptions;
@@ -12,7 +15,7 @@ use crate::generation::{Draw, SamplingParams};
 use crate::hub::{self, ResolvedModel};
 use crate::manifest::DEFAULT_MODEL;
 use crate::model::{ComputeType, Device, LoadOptions};
-use crate::pipeline::{LoadedModel, Settings};
+use crate::pipeline::{Frame, LoadedModel, Pipeline, QUESTION, Settings};
 use crate::prompt::{KvKeep, Mode, PromptOptions, Repetition};
 use crate::strategy::Strategy;
 use crate::uncertainty;
@@ -189,6 +192,9 @@ pub struct PromptArgs {
     /// Instructions that come before the question
     #[arg(short, long)]
     pub system: Option<String>,
+    /// Put the question into this text, where it says {question}; without it, the question alone or the task's own frame
+    #[arg(long, value_name = "TEXT")]
+    pub frame: Option<String>,
     /// Say the question several times: off, x2, verbose, x3, pad, or a text with {query}
     #[arg(long, default_value = "off")]
     pub repeat: Repetition,
@@ -221,34 +227,86 @@ pub struct DecisionArgs {
     /// What to sample: self-consistency (all samples vote) or greedy (one, the most probable)
     #[arg(long, default_value = "self-consistency")]
     pub strategy: Strategy,
-    /// How an answer is read from a text: auto, number, choice, boxed, short-answer or last-line
-    #[arg(long, default_value = "auto")]
-    pub extractor: Extractor,
+    /// How an answer is read from a text: auto, number, choice, boxed, short-answer or last-line; without it auto, or the task's own
+    #[arg(long)]
+    pub extractor: Option<Extractor>,
     /// The estimator whose score is reported as the uncertainty
-    #[arg(long, default_value = uncertainty::DEFAULT_ESTIMATOR.name())]
+    #[arg(long, default_value = uncertainty::DEFAULT_ESTIMATOR.name(), conflicts_with = "policy")]
     pub estimator: String,
     /// Answer only if this share of all samples agrees: an uncalibrated threshold
-    #[arg(long, default_value_t = 0.5, value_name = "SHARE")]
+    #[arg(long, default_value_t = 0.5, value_name = "SHARE", conflicts_with = "policy")]
     pub min_vote_share: f64,
+    /// Decide by a policy file that `candor calibrate` made for this configuration, and report its confidence
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
 }
 
-/// Refuses what no model could make right, before one is fetched or loaded.
-pub fn check(sampling: &SamplingArgs, decision: &DecisionArgs) -> Result<()> {
-    sampling.over(&SamplingParams::default()).validate()?;
-    uncertainty::estimator(&decision.estimator)?;
-    Policy::MinVoteShare { min_vote_share: decision.min_vote_share }.validate()
+impl DecisionArgs {
+    /// The policy file, if one is given: read before a model is loaded for it.
+    pub fn policy_file(&self) -> Result<Option<(&Path, PolicyFile)>> {
+        let Some(path) = self.policy.as_deref() else { return Ok(None) };
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+        let file = PolicyFile::parse(&text).map_err(|refusal| Error::invalid_file(path, refusal))?;
+        Ok(Some((path, file)))
+    }
 }
 
-/// All settings of a pipeline.
-pub fn settings(sampling: &SamplingArgs, prompt: &PromptArgs, decision: &DecisionArgs, loaded: &LoadedModel) -> Result<Settings> {
-    Ok(Settings {
-        params: sampling.params(loaded),
-        strategy: decision.strategy,
-        prompt: prompt.options(),
-        extractor: decision.extractor,
-        estimator: uncertainty::estimator(&decision.estimator)?,
-        policy: Policy::MinVoteShare { min_vote_share: decision.min_vote_share },
-    })
+/// What a task says where no flag does.
+pub struct TaskDefaults<'a> {
+    pub frame: &'a str,
+    pub extractor: Extractor,
+}
+
+impl Default for TaskDefaults<'_> {
+    fn default() -> Self {
+        Self { frame: QUESTION, extractor: Extractor::default() }
+    }
+}
+
+/// The flags that make a pipeline.
+#[derive(Debug, Args)]
+pub struct PipelineArgs {
+    #[command(flatten)]
+    pub prompt: PromptArgs,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    #[command(flatten)]
+    pub decision: DecisionArgs,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+impl PipelineArgs {
+    /// Refuses what no model could make right, before one is fetched or loaded.
+    pub fn check(&self) -> Result<()> {
+        self.sampling.over(&SamplingParams::default()).validate()?;
+        uncertainty::estimator(&self.decision.estimator)?;
+        self.engine.options(self.prompt.context)?;
+        Policy::MinVoteShare { min_vote_share: self.decision.min_vote_share }.validate()
+    }
+
+    /// A pipeline over a loaded model, deciding by the policy file where there is one.
+    pub fn pipeline(&self, defaults: &TaskDefaults<'_>, policy: Option<(&Path, PolicyFile)>, loaded: &LoadedModel) -> Result<Pipeline> {
+        let settings = Settings {
+            params: self.sampling.params(loaded),
+            strategy: self.decision.strategy,
+            frame: self.frame(defaults),
+            prompt: self.prompt.options(),
+            extractor: self.decision.extractor.unwrap_or(defaults.extractor),
+            estimator: uncertainty::estimator(&self.decision.estimator)?,
+            policy: Policy::MinVoteShare { min_vote_share: self.decision.min_vote_share },
+        };
+        let mut pipeline = Pipeline::new(loaded, settings, self.engine.options(self.prompt.context)?)?;
+        if let Some((path, file)) = policy {
+            pipeline.adopt(file, path)?;
+        }
+        Ok(pipeline)
+    }
+
+    /// What stands around a question.
+    pub fn frame(&self, defaults: &TaskDefaults<'_>) -> Frame {
+        Frame { system: self.prompt.system.clone(), user: self.prompt.frame.as_deref().unwrap_or(defaults.frame).to_owned() }
+    }
 }
 
 /// How the engine runs.

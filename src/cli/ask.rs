@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::Value;
 
-use super::args::{DecisionArgs, EngineArgs, ModelArgs, PromptArgs, SamplingArgs, check, settings};
+use super::args::{ModelArgs, PipelineArgs, TaskDefaults};
 use super::output::Output;
 use super::{Ended, explain};
 use crate::error::{Error, Result};
 use crate::generation::{Message, Role};
-use crate::pipeline::{Outcome, Pipeline};
+use crate::pipeline::Outcome;
 
 /// Longest prompt read from stdin, and longest line of an input file.
 const MAX_PROMPT_BYTES: u64 = 16 << 20;
@@ -49,23 +49,16 @@ pub struct Ask {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
-    prompting: PromptArgs,
-    #[command(flatten)]
-    sampling: SamplingArgs,
-    #[command(flatten)]
-    decision: DecisionArgs,
-    #[command(flatten)]
-    engine: EngineArgs,
+    pipeline: PipelineArgs,
 }
 
 impl Ask {
     pub fn run(&self, output: &Output) -> Result<Ended> {
         let questions = self.questions()?;
-        check(&self.sampling, &self.decision)?;
-        let engine = self.engine.options(self.prompting.context)?;
+        self.pipeline.check()?;
+        let policy = self.pipeline.decision.policy_file()?;
         let loaded = self.model.load(output)?;
-        let settings = settings(&self.sampling, &self.prompting, &self.decision, &loaded)?;
-        let mut pipeline = Pipeline::new(&loaded, settings, engine)?;
+        let mut pipeline = self.pipeline.pipeline(&TaskDefaults::default(), policy, &loaded)?;
         drop(loaded);
         let mut abstained = false;
         let mut failure = None;
@@ -123,11 +116,16 @@ impl Ask {
         if text.trim().is_empty() {
             return Err(Error::usage("the question is empty; give it at least one word"));
         }
-        Ok(vec![(None, self.with_system(vec![Message::user(text)]))])
+        Ok(vec![(None, self.framed(text))])
+    }
+
+    /// A question in its frame.
+    fn framed(&self, question: &str) -> Vec<Message> {
+        self.pipeline.frame(&TaskDefaults::default()).messages(question)
     }
 
     fn with_system(&self, mut messages: Vec<Message>) -> Vec<Message> {
-        if let Some(system) = self.prompting.system.as_ref().filter(|_| messages.first().is_none_or(|m| m.role != Role::System)) {
+        if let Some(system) = self.pipeline.prompt.system.as_ref().filter(|_| messages.first().is_none_or(|m| m.role != Role::System)) {
             messages.insert(0, Message::new(Role::System, system));
         }
         messages
@@ -137,7 +135,7 @@ impl Ask {
         let bad = |reason: String| Error::invalid_file(path, format!("line {number}: {reason}"));
         let value: Value = serde_json::from_str(line.trim_start_matches('\u{feff}')).map_err(|e| bad(format!("not JSON: {e}")))?;
         let messages = match &value {
-            Value::String(prompt) => vec![Message::user(prompt)],
+            Value::String(prompt) => self.framed(prompt),
             Value::Object(row) => match (row.get("prompt"), row.get("messages")) {
                 _ if row.keys().any(|key| !["prompt", "messages", "id"].contains(&key.as_str())) => {
                     let unknown = row.keys().find(|key| !["prompt", "messages", "id"].contains(&key.as_str()));
@@ -146,7 +144,11 @@ impl Ask {
                         unknown.map_or("", |key| key)
                     )));
                 }
-                (Some(Value::String(prompt)), None) => vec![Message::user(prompt)],
+                (Some(Value::String(prompt)), None) => self.framed(prompt),
+                // A chat of one's own stands outside any frame that a calibration could be bound to.
+                (None, Some(_)) if self.pipeline.decision.policy.is_some() => {
+                    return Err(bad("messages are not in the policy's frame; give a string `prompt`, or leave --policy out".into()));
+                }
                 (None, Some(messages)) => serde_json::from_value(messages.clone()).map_err(|e| bad(format!("messages: {e}")))?,
                 _ => return Err(bad("neither a string `prompt` nor a list `messages`; give exactly one of them".into())),
             },

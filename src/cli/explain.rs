@@ -8,7 +8,7 @@ use super::chart::{self, Bar};
 use super::output::Output;
 use super::terminal::{self, sanitize};
 use crate::generation::FinishReason;
-use crate::pipeline::{Outcome, Sample};
+use crate::pipeline::{Calibration, Outcome, Sample};
 
 /// Answers that get a bar of their own; the rest are counted together.
 const BARS: usize = 8;
@@ -46,11 +46,24 @@ pub fn verdict(outcome: &Outcome, output: &Output) -> String {
     if let Some(u) = &outcome.uncertainty {
         let _ = write!(text, "; {} {:.3} {}", u.estimator.replace('_', " "), u.value, u.unit);
     }
-    text.push_str("\nuncalibrated: agreement is not a probability of being right");
+    let _ = write!(text, "\n{}", worth(outcome));
     for note in &outcome.notes {
         let _ = write!(text, "\nnote: {}", sanitize(note));
     }
     text
+}
+
+/// What the verdict is worth: the confidence and the promise behind it, or that there is none.
+fn worth(outcome: &Outcome) -> String {
+    match (&outcome.calibration, outcome.confidence) {
+        (Calibration::Uncalibrated, _) => "uncalibrated: agreement is not a probability of being right".to_owned(),
+        (Calibration::Calibrated { n, guarantee, .. }, None) => {
+            format!("no confidence, since no answer leads; the policy was made on {n} labelled questions\n{}", sanitize(guarantee))
+        }
+        (Calibration::Calibrated { n, guarantee, .. }, Some(confidence)) => {
+            format!("right with probability {:.2}, calibrated on {n} labelled questions\n{}", confidence.value(), sanitize(guarantee))
+        }
+    }
 }
 
 /// Every distinct sample, coloured by entropy, with where it parted from the first of the leading answer; scores; cost.

@@ -6,15 +6,19 @@
 mod args;
 mod ask;
 mod bench;
+mod calibrate;
 pub mod chart;
 mod completions;
 mod doctor;
+mod eval;
 mod explain;
+mod figures;
 mod ls;
 mod output;
 mod progress;
 mod pull;
 mod rm;
+mod score;
 mod show;
 pub mod terminal;
 mod verify;
@@ -48,6 +52,12 @@ struct Cli {
 enum Command {
     /// Ask a model many times and get one honest verdict: an answer with its support, or an abstention with its reason
     Ask(Box<ask::Ask>),
+    /// Run a task, or a file of questions, into a run folder; the same command goes on where it stopped
+    Eval(Box<eval::Eval>),
+    /// Fit a confidence and a threshold with a guarantee from a run, into a policy file for `ask --policy`
+    Calibrate(calibrate::Calibrate),
+    /// Make votes, scores and figures of runs again from their stored samples, without the model
+    Score(score::Score),
     /// Fetch a model and check it
     Pull(pull::Pull),
     /// List cached models
@@ -99,6 +109,9 @@ pub fn main() -> ExitCode {
 fn run(command: Command, output: &Output) -> Result<Ended> {
     match command {
         Command::Ask(ask) => return ask.run(output),
+        Command::Eval(eval) => eval.run(output),
+        Command::Calibrate(calibrate) => calibrate.run(output),
+        Command::Score(score) => score.run(output),
         Command::Pull(pull) => pull.run(output),
         Command::Ls(ls) => ls.run(output),
         Command::Show(show) => show.run(output),

@@ -3,20 +3,30 @@
 //! Only rendering and sampling can fail. From [`Evidence`] on everything is pure and total, so stored records can be scored,
 //! calibrated and decided again without the model.
 
+mod frame;
+mod judge;
 mod load;
 mod outcome;
 
-use crate::consensus::{self, Extractor};
+use std::fmt::Write as _;
+use std::path::Path;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::calibration::{Fingerprint, PolicyFile};
+use crate::consensus::Extractor;
 use crate::decision::Policy;
-use crate::engine::{Engine, EngineOptions, JobId, Output};
+use crate::engine::{Control, Engine, EngineOptions, JobId, Output};
 use crate::error::{Error, Result};
 use crate::generation::{Generation, Message, SamplingParams};
 use crate::prompt::{Prompt, PromptFormat, PromptOptions};
 use crate::strategy::Strategy;
-use crate::uncertainty::{self, Estimator, Evidence};
+use crate::uncertainty::{self, Estimator};
 
+pub use frame::{Frame, QUESTION};
+pub use judge::{Calibration, Judge, Judgement, deciding_scores, names};
 pub use load::{Identity, LoadedModel, load_tokenizer, quantization};
-pub use outcome::{Calibration, Outcome, ResolvedConfig, Sample, SampleToken, ScoredUncertainty};
+pub use outcome::{Cost, Outcome, ResolvedConfig, Sample, SampleToken, ScoredUncertainty};
 
 /// Everything about answering that is not the model.
 #[derive(Clone)]
@@ -25,6 +35,8 @@ pub struct Settings {
     pub params: SamplingParams,
     /// What to sample.
     pub strategy: Strategy,
+    /// What stands around a question.
+    pub frame: Frame,
     /// How messages become a prompt.
     pub prompt: PromptOptions,
     /// How an answer is read from a text.
@@ -41,6 +53,7 @@ impl Settings {
         Self {
             params: SamplingParams { n: 8, ..loaded.sampling() },
             strategy: Strategy::default(),
+            frame: Frame::default(),
             prompt: PromptOptions::default(),
             extractor: Extractor::default(),
             estimator: uncertainty::DEFAULT_ESTIMATOR,
@@ -54,7 +67,10 @@ pub struct Pipeline {
     engine: Engine,
     format: PromptFormat,
     settings: Settings,
+    judge: Judge,
     config: ResolvedConfig,
+    /// Submitted prompts that have no outcome yet, with their notes.
+    asked: Vec<(JobId, Vec<String>)>,
 }
 
 impl Pipeline {
@@ -65,11 +81,24 @@ impl Pipeline {
     pub fn new(loaded: &LoadedModel, settings: Settings, mut options: EngineOptions) -> Result<Self> {
         settings.params.validate()?;
         settings.policy.validate()?;
+        settings.frame.validate()?;
         options.end_tokens.extend_from_slice(&loaded.stop_tokens);
         let engine = Engine::new(loaded.model.clone(), loaded.tokenizer.clone(), options)?;
         let format = PromptFormat::new(loaded.tokenizer.clone(), settings.prompt.clone())?;
         let config = ResolvedConfig::new(&loaded.identity, &settings, &format, engine.context());
-        Ok(Self { engine, format, settings, config })
+        let judge = Judge::new(settings.extractor, settings.estimator, settings.policy);
+        Ok(Self { engine, format, settings, judge, config, asked: Vec::new() })
+    }
+
+    /// Decides by a policy file from now on, and has confidences. `path` is where the file came from.
+    ///
+    /// # Errors
+    /// If the file was made for another configuration: every field that differs, with both values. Nothing has changed then.
+    pub fn adopt(&mut self, file: PolicyFile, path: &Path) -> Result<()> {
+        let running = self.config.fingerprint(&names(&[self.judge.estimator]))?;
+        self.judge.adopt(file, running).map_err(|mismatch| Error::invalid_file(path, mismatch))?;
+        self.config.policy = self.judge.policy;
+        Ok(())
     }
 
     /// The resolved configuration that every outcome embeds.
@@ -77,9 +106,27 @@ impl Pipeline {
         &self.config
     }
 
+    /// What turns samples into verdicts.
+    pub fn judge(&self) -> &Judge {
+        &self.judge
+    }
+
+    /// What a calibration of this run is bound to.
+    ///
+    /// # Errors
+    /// A model without a digest.
+    pub fn fingerprint(&self) -> Result<Fingerprint> {
+        self.config.fingerprint(&names(&[self.judge.estimator]))
+    }
+
     /// The engine.
     pub fn engine(&mut self) -> &mut Engine {
         &mut self.engine
+    }
+
+    /// The messages that ask a question.
+    pub fn frame(&self, question: &str) -> Vec<Message> {
+        self.settings.frame.messages(question)
     }
 
     /// Renders messages into a prompt.
@@ -101,30 +148,55 @@ impl Pipeline {
         Ok(self.conclude(generation, notes))
     }
 
+    /// Queues a prompt; [`Self::step`] comes to its outcome.
+    ///
+    /// # Errors
+    /// A prompt that does not fit.
+    pub fn submit(&mut self, prompt: Prompt) -> Result<JobId> {
+        let notes = prompt.notes.clone();
+        let id = self.engine.submit(prompt, self.settings.strategy.params(&self.settings.params))?;
+        self.asked.push((id, notes));
+        Ok(id)
+    }
+
+    /// One forward pass for everything submitted; the outcomes of those that are finished.
+    ///
+    /// # Errors
+    /// The tensor backend's; everything submitted is lost then.
+    pub fn step(&mut self) -> Result<Vec<(JobId, Outcome)>> {
+        let finished = match self.engine.step(&mut |_| Control::Continue) {
+            Ok(finished) => finished,
+            Err(error) => {
+                self.asked.drain(..).for_each(|(id, _)| self.engine.cancel(id));
+                return Err(error);
+            }
+        };
+        let mut outcomes = Vec::new();
+        for (id, output) in finished {
+            if let (Some(at), Output::Generation(generation)) = (self.asked.iter().position(|(asked, _)| *asked == id), output) {
+                let (_, notes) = self.asked.swap_remove(at);
+                outcomes.push((id, self.conclude(generation, notes)));
+            }
+        }
+        Ok(outcomes)
+    }
+
     /// Answers many questions in one batch, in order. A question that cannot be asked has its error; the others go on.
     pub fn answer_all(&mut self, questions: &[Vec<Message>]) -> Vec<Result<Outcome>> {
-        let mut outcomes: Vec<Option<Result<Outcome>>> = Vec::new();
-        let mut jobs: Vec<(JobId, usize, Vec<String>)> = Vec::new();
+        let mut outcomes: Vec<Option<Result<Outcome>>> = questions.iter().map(|_| None).collect();
+        let mut jobs: Vec<(JobId, usize)> = Vec::new();
         for (i, messages) in questions.iter().enumerate() {
-            let params = self.settings.strategy.params(&self.settings.params);
-            let submitted = self.format.render(messages).and_then(|prompt| {
-                let notes = prompt.notes.clone();
-                Ok((self.engine.submit(prompt, params)?, i, notes))
-            });
-            outcomes.push(submitted.map_or_else(
-                |error| Some(Err(error)),
-                |job| {
-                    jobs.push(job);
-                    None
-                },
-            ));
+            match self.render(messages).and_then(|prompt| self.submit(prompt)) {
+                Ok(id) => jobs.push((id, i)),
+                Err(error) => outcomes[i] = Some(Err(error)),
+            }
         }
         while !self.engine.is_idle() {
-            match self.engine.step(&mut |_| crate::engine::Control::Continue) {
+            match self.step() {
                 Ok(finished) => {
-                    for (id, output) in finished {
-                        if let (Some((_, i, notes)), Output::Generation(generation)) = (jobs.iter().find(|(job, ..)| *job == id), output) {
-                            outcomes[*i] = Some(Ok(self.conclude(generation, notes.clone())));
+                    for (id, outcome) in finished {
+                        if let Some((_, i)) = jobs.iter().find(|(job, _)| *job == id) {
+                            outcomes[*i] = Some(Ok(outcome));
                         }
                     }
                 }
@@ -140,12 +212,15 @@ impl Pipeline {
 
     /// From samples to an outcome: pure and total.
     fn conclude(&self, generation: Generation, notes: Vec<String>) -> Outcome {
-        let vote = consensus::vote(&generation, self.settings.extractor);
-        let evidence = Evidence { generation: &generation, vote: &vote };
-        let scores = uncertainty::scores(&evidence);
-        let uncertainty = self.settings.estimator.uncertainty(&evidence);
-        // No calibrator is fitted: the outcome says so, and the policy has the vote to go by.
-        let decision = self.settings.policy.decide(&vote, uncertainty, None);
-        Outcome::new(decision, self.settings.estimator, scores, vote, generation, self.engine.tokenizer(), self.config.clone(), notes)
+        let judgement = self.judge.judge(&generation);
+        Outcome::new(judgement, &self.judge, generation, self.engine.tokenizer(), self.config.clone(), notes)
     }
+}
+
+/// SHA-256 in lower-case hexadecimal digits.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }

@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::{Identity, Settings};
+use super::{Calibration, Frame, Identity, Judge, Judgement, Settings};
+use crate::calibration::Fingerprint;
 use crate::consensus::{Extractor, Vote};
 use crate::decision::{Decision, Policy};
-use crate::generation::{Completion, FinishReason, Generation, SamplingParams, Token};
+use crate::error::{Error, Result};
+use crate::generation::{Completion, FinishReason, Generation, SamplingParams, Token, TokenStats};
 use crate::prompt::{KvKeep, PromptFormat, Repetition};
 use crate::strategy::Strategy;
 use crate::tokenizer::Tokenizer;
-use crate::uncertainty::{Confidence, Estimator};
+use crate::uncertainty::Confidence;
 
 /// The verdict on one question with everything it rests on.
 #[derive(Clone, Debug, Serialize)]
@@ -44,14 +47,6 @@ pub struct Outcome {
     pub config: ResolvedConfig,
 }
 
-/// What a confidence rests on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Calibration {
-    /// Nothing: there is no confidence.
-    Uncalibrated,
-}
-
 /// The uncertainty of an outcome, by the estimator that made it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ScoredUncertainty {
@@ -64,7 +59,7 @@ pub struct ScoredUncertainty {
 }
 
 /// One sample of an outcome.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// Its index, which names its random stream.
     pub index: usize,
@@ -79,7 +74,7 @@ pub struct Sample {
 }
 
 /// One token of a sample.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the fields are those of `TokenStats`")]
 pub struct SampleToken {
     pub id: u32,
@@ -95,7 +90,7 @@ pub struct SampleToken {
     pub self_certainty: f64,
     pub top_confidence: f64,
     pub sampling_logprob: f64,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub top_logprobs: Vec<(u32, f64)>,
 }
 
@@ -129,6 +124,8 @@ pub struct ResolvedConfig {
     /// How tokens are drawn, the seed among it.
     #[serde(flatten)]
     pub params: SamplingParams,
+    /// What stands around a question.
+    pub frame: Frame,
     /// How the prompt is repeated.
     pub repeat: Repetition,
     /// Which copies stay in the cache.
@@ -152,6 +149,7 @@ impl ResolvedConfig {
             template_sha256: format.template_sha256(),
             strategy: settings.strategy,
             params: settings.strategy.params(&settings.params),
+            frame: settings.frame.clone(),
             repeat: settings.prompt.repetition.clone(),
             kv_keep: settings.prompt.kv_keep,
             extractor: settings.extractor,
@@ -160,21 +158,55 @@ impl ResolvedConfig {
             version: env!("CARGO_PKG_VERSION"),
         }
     }
+
+    /// What a calibration of such a run is bound to. The seed is no part of it: other draws from the same distribution are as good.
+    ///
+    /// # Errors
+    /// A model without a digest.
+    pub fn fingerprint(&self, estimator: &str) -> Result<Fingerprint> {
+        let Some(weights_sha256) = self.identity.model_sha256.clone() else {
+            return Err(Error::usage(format!(
+                "{} is a folder of several files without one digest that a calibration could be bound to; use a single file",
+                self.identity.model
+            )));
+        };
+        Ok(Fingerprint {
+            weights_sha256,
+            quantisation: self.identity.quantization.clone(),
+            template_sha256: self.template_sha256.clone().unwrap_or_else(|| "raw".to_owned()),
+            frame: self.frame.name(),
+            repetition: format!("{}, keep {}", self.repeat, self.kv_keep),
+            sampler: sampler(&self.params)?,
+            strategy: format!("{}, n = {}", self.strategy.name(), self.params.n),
+            extractor: self.extractor.name().to_owned(),
+            estimator: estimator.to_owned(),
+        })
+    }
+}
+
+/// Everything that shapes a sample's distribution, as `name=value`. Not how many samples there are, nor which.
+fn sampler(params: &SamplingParams) -> Result<String> {
+    // Through text, since a value would widen f32: 0.7 has to stay 0.7.
+    let fields = serde_json::to_string(params).and_then(|text| serde_json::from_str::<serde_json::Map<String, Value>>(&text));
+    let fields = fields.map_err(|e| Error::Backend(format!("the sampler is no JSON: {e}")))?;
+    let shaping = fields.iter().filter(|(name, _)| !matches!(name.as_str(), "n" | "seed" | "top_logprobs" | "ignore_eos"));
+    let texts: Vec<String> =
+        shaping.map(|(name, value)| format!("{name}={}", value.as_str().map_or(value.to_string(), str::to_owned))).collect();
+    Ok(texts.join(", "))
 }
 
 impl Outcome {
     /// Puts an outcome together.
-    #[expect(clippy::too_many_arguments, reason = "the one place where everything about an answer meets")]
     pub(super) fn new(
-        decision: Decision,
-        estimator: &'static dyn Estimator,
-        scores: BTreeMap<&'static str, f64>,
-        vote: Vote,
+        judgement: Judgement,
+        judge: &Judge,
         generation: Generation,
         tokenizer: &Tokenizer,
         config: ResolvedConfig,
         notes: Vec<String>,
     ) -> Self {
+        let Judgement { vote, scores, confidence, decision, .. } = judgement;
+        let estimator = judge.estimator;
         let answer = vote.leader().filter(|_| decision.is_answer()).map(|leader| leader.answer.clone());
         let speaker = vote.leader().and_then(|leader| {
             let words_it_so = |&&i: &&usize| vote.answers.get(i).is_some_and(|a| a.as_ref() == Some(&leader.answer));
@@ -189,8 +221,8 @@ impl Outcome {
             decision,
             answer,
             text,
-            confidence: None,
-            calibration: Calibration::Uncalibrated,
+            confidence,
+            calibration: judge.calibration(),
             uncertainty: value.map(|value| ScoredUncertainty { estimator: estimator.name(), value, unit: estimator.unit() }),
             scores,
             samples,
@@ -213,6 +245,30 @@ impl Outcome {
     pub fn without_times(mut self) -> Self {
         (self.cost.prefill_ms, self.cost.decode_ms) = (None, None);
         self
+    }
+}
+
+impl Sample {
+    /// The completion that it was: what votes and scores are made from.
+    pub fn completion(&self) -> Completion {
+        let tokens = self.tokens.iter().map(SampleToken::token).collect();
+        Completion { index: self.index, tokens, text: self.text.clone(), finish_reason: self.finish_reason }
+    }
+}
+
+impl SampleToken {
+    fn token(&self) -> Token {
+        let stats = TokenStats {
+            logprob: self.logprob,
+            entropy: self.entropy,
+            varentropy: self.varentropy,
+            margin: self.margin,
+            max_prob: self.max_prob,
+            self_certainty: self.self_certainty,
+            top_confidence: self.top_confidence,
+            sampling_logprob: self.sampling_logprob,
+        };
+        Token { id: self.id, stats, top_logprobs: self.top_logprobs.clone() }
     }
 }
 

@@ -68,6 +68,11 @@ impl From<Uncertainty> for f64 {
 pub struct Confidence(f64);
 
 impl Confidence {
+    /// For `calibration` alone, which a test holds. `None` outside 0 to 1.
+    pub(crate) fn calibrated(probability: f64) -> Option<Self> {
+        (0.0..=1.0).contains(&probability).then_some(Self(probability))
+    }
+
     /// The probability.
     pub fn value(self) -> f64 {
         self.0

@@ -573,6 +573,7 @@ fn fingerprint() -> Fingerprint {
         weights_sha256: "ab".repeat(32),
         quantisation: "Q4_K_M".into(),
         template_sha256: "cd".repeat(32),
+        frame: "{question}".into(),
         repetition: "off".into(),
         sampler: "temperature=0.7,top_p=0.95".into(),
         strategy: "self_consistency,n=8".into(),
@@ -639,7 +640,11 @@ fn policies_promise_in_one_exact_sentence() {
         1000,
         "no guarantee: questions are answered where the calibrated confidence exceeds 0.75",
     );
-    assert!(examples(100, 3).iter().all(|e| bound(&target).answers(&e.scores) == (bound(&target).confidence(&e.scores).unwrap() > 0.75)));
+    assert!(
+        examples(100, 3)
+            .iter()
+            .all(|e| bound(&target).answers(&e.scores) == (bound(&target).confidence(&e.scores).unwrap().value() > 0.75))
+    );
     let refused = check(
         Goal::SelectiveRisk { alpha: 0.001, delta: 0.05 },
         1000,

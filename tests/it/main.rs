@@ -5,6 +5,8 @@ mod consensus; // extraction, normalisation, votes
 mod cpu_attention; // attention against f64, and its invariance
 mod cpu_linear; // packed weights and kernels against their definitions
 mod engine; // the invariants, bit for bit
+mod eval; // tasks, run folders that survive anything, the same figures again
+mod eval_cli; // eval, score, calibrate and ask --policy as a user has them
 mod gguf; // hostile and valid GGUF files
 mod hub; // downloads against a local server that speaks the Hub's protocol
 mod metrics; // figures against scikit-learn, MAPIE and relplot

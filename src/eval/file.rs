@@ -1,0 +1,187 @@
+//! Questions of a user's own file, with a map from what a question has to the file's columns.
+//!
+//! Contract: every row is a question or an error that names file and line. A question's id is the column that the map names, else the hash
+//! of the question, so that the same question in two files is known to be the same.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde_json::Value;
+
+use super::table::{self, Format, Row};
+use super::{Doc, Questions, Scorer};
+use crate::consensus::Extractor;
+use crate::error::{Error, Result};
+use crate::pipeline::{QUESTION, sha256};
+
+/// Which column holds what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Map {
+    /// The question: a text.
+    pub question: String,
+    /// Gold answers: a text, a number, or a list of equally right ones. With choices the right one's text, letter, or index from 0.
+    pub answer: String,
+    /// The options: a list, or a text with `|` between them.
+    pub choices: Option<String>,
+    /// The question's name.
+    pub id: Option<String>,
+    /// Whether the question has an answer: true or false.
+    pub answerable: Option<String>,
+}
+
+impl Default for Map {
+    fn default() -> Self {
+        Self { question: "question".into(), answer: "answer".into(), choices: None, id: None, answerable: None }
+    }
+}
+
+impl FromStr for Map {
+    type Err = Error;
+
+    /// `question=COLUMN,answer=COLUMN,choices=COLUMN,id=COLUMN,answerable=COLUMN`, each where it differs from the default.
+    fn from_str(text: &str) -> Result<Self> {
+        let mut map = Self::default();
+        let mut seen = Vec::new();
+        for part in text.split(',') {
+            let Some((key, column)) = part.split_once('=').filter(|(_, column)| !column.is_empty()) else {
+                return Err(Error::usage(format!("map has {part:?}; it must be KEY=COLUMN, as in question=problem,answer=solution")));
+            };
+            if seen.contains(&key) {
+                return Err(Error::usage(format!("map names {key} twice; once is enough")));
+            }
+            seen.push(key);
+            let column = column.to_owned();
+            match key {
+                "question" => map.question = column,
+                "answer" => map.answer = column,
+                "choices" => map.choices = Some(column),
+                "id" => map.id = Some(column),
+                "answerable" => map.answerable = Some(column),
+                _ => return Err(Error::usage(format!("map has `{key}`; it must be question, answer, choices, id or answerable"))),
+            }
+        }
+        Ok(map)
+    }
+}
+
+/// A file of questions.
+#[derive(Clone, Debug)]
+pub struct FileTask {
+    /// The file: JSONL, CSV or TSV by its extension.
+    pub path: PathBuf,
+    /// Which column holds what.
+    pub map: Map,
+    /// How answers are graded; letters where there are choices, else equal texts, if not given.
+    pub scorer: Option<Scorer>,
+}
+
+impl FileTask {
+    /// Reads the questions.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or a bad row with its line.
+    pub fn open(&self) -> Result<Questions> {
+        let format = Format::of(&self.path)?;
+        let text = table::read(&self.path)?;
+        let scorer = self.scorer.unwrap_or(if self.map.choices.is_some() { Scorer::Choice } else { Scorer::Exact });
+        let rows = table::rows(&self.path, &text, format)?;
+        let docs = rows.iter().map(|row| self.doc(row)).collect::<Result<Vec<_>>>()?;
+        let questions = Questions {
+            name: self.path.file_name().map_or_else(|| "file".to_owned(), |name| name.to_string_lossy().into_owned()),
+            file_sha256: Some(sha256(text.as_bytes())),
+            frame: QUESTION.to_owned(),
+            scorer,
+            extractor: match scorer {
+                Scorer::Exact => Extractor::Auto,
+                Scorer::Number => Extractor::Number,
+                Scorer::Choice => Extractor::Choice,
+            },
+            docs,
+        };
+        // A row's fault is found above, where its line is known; what is left concerns the whole.
+        check_rows(&questions, &rows, &self.path)?;
+        questions.check(&self.path)?;
+        Ok(questions)
+    }
+
+    fn doc(&self, row: &Row) -> Result<Doc> {
+        let path = &self.path;
+        let question = row.text(&self.map.question, path)?;
+        let id = match &self.map.id {
+            Some(column) => row.text(column, path)?,
+            None => sha256(question.as_bytes()).chars().take(16).collect(),
+        };
+        let answerable = self.map.answerable.as_ref().map(|column| flag(row, column, path)).transpose()?;
+        if answerable == Some(false) {
+            return Ok(Doc { answerable, ..Doc::new(id, question, Vec::new()) });
+        }
+        let answer = row.get(&self.map.answer, path)?;
+        let doc = if let Some(column) = &self.map.choices {
+            let choices = list(row.get(column, path)?).ok_or_else(|| row.bad(path, format!("field `{column}` is no list of texts")))?;
+            let gold = gold(answer, &choices)
+                .ok_or_else(|| row.bad(path, format!("answer {answer} is no option's text, letter, or index from 0")))?;
+            Doc::choice(id, question, choices, gold).map_err(|reason| row.bad(path, reason))?
+        } else {
+            let (column, is) = (&self.map.answer, table::kind(answer));
+            let answers = answers(answer)
+                .ok_or_else(|| row.bad(path, format!("field `{column}` is {is}; it must be a text, a number or a list of them")))?;
+            Doc::new(id, question, answers)
+        };
+        Ok(Doc { answerable, ..doc })
+    }
+}
+
+/// As [`Questions::check`], with the line of the row.
+fn check_rows(questions: &Questions, rows: &[Row], path: &Path) -> Result<()> {
+    let mut seen = std::collections::HashMap::new();
+    for (doc, row) in questions.docs.iter().zip(rows) {
+        if doc.question.trim().is_empty() {
+            return Err(row.bad(path, "the question is empty; give it a text or take the row out"));
+        }
+        questions.scorer.check(doc).map_err(|reason| row.bad(path, reason))?;
+        if let Some(first) = seen.insert(&doc.id, row.line) {
+            return Err(row.bad(path, format!("the same question or id as line {first}; each must occur once")));
+        }
+    }
+    Ok(())
+}
+
+fn flag(row: &Row, column: &str, path: &Path) -> Result<bool> {
+    match row.get(column, path)? {
+        Value::Bool(flag) => Ok(*flag),
+        Value::String(text) if text.eq_ignore_ascii_case("true") => Ok(true),
+        Value::String(text) if text.eq_ignore_ascii_case("false") => Ok(false),
+        other => Err(row.bad(path, format!("field `{column}` is {other}; it must be true or false"))),
+    }
+}
+
+fn answers(value: &Value) -> Option<Vec<String>> {
+    match value {
+        Value::Array(values) if !values.is_empty() => values.iter().map(table::scalar).collect(),
+        other => table::scalar(other).map(|answer| vec![answer]),
+    }
+}
+
+fn list(value: &Value) -> Option<Vec<String>> {
+    match value {
+        Value::Array(values) => values.iter().map(table::scalar).collect(),
+        Value::String(text) => match serde_json::from_str(text) {
+            Ok(Value::Array(values)) => values.iter().map(table::scalar).collect(),
+            _ => Some(text.split('|').map(|choice| choice.trim().to_owned()).collect()),
+        },
+        _ => None,
+    }
+}
+
+/// The index of the right option: its text, else its letter, else its index.
+fn gold(answer: &Value, choices: &[String]) -> Option<usize> {
+    let text = table::scalar(answer)?;
+    let text = text.trim();
+    let letter = || {
+        let mut chars = text.chars();
+        let letter = chars.next().filter(|c| c.is_ascii_alphabetic() && chars.as_str().is_empty())?;
+        Some(letter.to_ascii_uppercase() as usize - 'A' as usize)
+    };
+    let by_text = choices.iter().position(|choice| choice.trim() == text);
+    by_text.or_else(letter).or_else(|| text.parse().ok()).filter(|index| *index < choices.len())
+}

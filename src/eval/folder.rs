@@ -1,0 +1,308 @@
+//! The run folder: `manifest.json` says what is run, `records.jsonl` has a line for each question that is done.
+//!
+//! Contract: one process writes at a time, which a lock on the records holds. The manifest is whole or absent, and a run goes on only under
+//! the same one. Records are in the order of questions and only ever appended; a torn last line, and nothing else, is cut away. What
+//! cannot be trusted is an error that names file and line. It does not know what makes a record.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{BufRead, BufReader, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Questions, Record, Scorer, Subset};
+use crate::calibration::{Fingerprint, PolicyFile};
+use crate::error::{Error, Result};
+use crate::machine;
+use crate::pipeline::{Pipeline, sha256};
+
+/// The only layout there is.
+const FORMAT: u32 = 1;
+/// Longest line of a record.
+const MAX_LINE_BYTES: usize = 1 << 30;
+
+/// What is run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of this layout, 1.
+    pub format: u32,
+    /// The questions.
+    pub task: TaskConfig,
+    /// The resolved configuration of the pipeline.
+    pub config: Value,
+    /// The estimator whose score is the uncertainty.
+    pub estimator: String,
+    /// What a calibration of this run is bound to; `None` for a model without one digest.
+    pub fingerprint: Option<Fingerprint>,
+    /// The policy file that decided, if there was one.
+    pub policy: Option<PolicyFile>,
+    /// The machine: `cpu` may change while a run goes on, its features may not, since they choose the kernels.
+    pub machine: Value,
+}
+
+/// The questions of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskConfig {
+    /// The task's or the file's name.
+    pub name: String,
+    /// SHA-256 of the file; `None` where the questions are made on the spot.
+    pub file_sha256: Option<String>,
+    /// SHA-256 over the hashes of the questions asked.
+    pub docs_sha256: String,
+    /// How many questions are asked.
+    pub questions: usize,
+    /// Which of all.
+    #[serde(flatten)]
+    pub subset: Subset,
+    /// How an answer is graded.
+    pub scorer: Scorer,
+}
+
+impl Manifest {
+    /// The manifest of asking some questions, by index, of a pipeline.
+    ///
+    /// # Errors
+    /// A configuration that is no JSON.
+    pub fn new(pipeline: &Pipeline, questions: &Questions, subset: Subset, asked: &[usize]) -> Result<Self> {
+        // Through text, since a value would widen f32: 0.7 has to stay 0.7.
+        let config = serde_json::to_string(pipeline.config()).and_then(|text| serde_json::from_str(&text));
+        let hashes: Vec<String> = asked.iter().filter_map(|i| questions.docs.get(*i)).map(super::Doc::hash).collect();
+        Ok(Self {
+            format: FORMAT,
+            task: TaskConfig {
+                name: questions.name.clone(),
+                file_sha256: questions.file_sha256.clone(),
+                docs_sha256: sha256(hashes.concat().as_bytes()),
+                questions: asked.len(),
+                subset,
+                scorer: questions.scorer,
+            },
+            config: config.map_err(|e| Error::Backend(format!("the configuration is no JSON: {e}")))?,
+            estimator: pipeline.judge().estimator.name().to_owned(),
+            fingerprint: pipeline.fingerprint().ok(),
+            policy: pipeline.judge().policy_file().cloned(),
+            machine: json!({"cpu": machine::cpu_name(), "cpu_features": machine::cpu_features()}),
+        })
+    }
+
+    /// Reads a run's manifest.
+    ///
+    /// # Errors
+    /// No such file, or it is no manifest.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join("manifest.json");
+        let text = fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
+        let manifest: Self = serde_json::from_str(&text).map_err(|e| Error::invalid_file(&path, format!("no manifest of a run: {e}")))?;
+        if manifest.format != FORMAT {
+            let reason = format!("format is {}; this program reads {FORMAT}; run again into another folder", manifest.format);
+            return Err(Error::invalid_file(&path, reason));
+        }
+        Ok(manifest)
+    }
+
+    /// The fields that must be the same for a run to go on, by path.
+    fn fields(&self) -> BTreeMap<String, String> {
+        let mut fields = BTreeMap::new();
+        // It was made of JSON, and is JSON again.
+        flatten("", &serde_json::to_value(self).unwrap_or_default(), &mut fields);
+        fields.remove("machine.cpu");
+        fields
+    }
+
+    /// What differs between what was begun and what is asked for, a phrase each.
+    fn differences(&self, other: &Self) -> Vec<String> {
+        let (was, is) = (self.fields(), other.fields());
+        let mut names: Vec<&String> = was.keys().chain(is.keys()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let value = |fields: &BTreeMap<String, String>, name: &str| fields.get(name).map_or("absent".to_owned(), |v| shortened(v));
+        names
+            .into_iter()
+            .filter(|name| was.get(*name) != is.get(*name))
+            .map(|name| format!("{name} is {} and was {}", value(&is, name), value(&was, name)))
+            .collect()
+    }
+}
+
+fn flatten(path: &str, value: &Value, fields: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Object(object) => {
+            for (key, value) in object {
+                flatten(&if path.is_empty() { key.clone() } else { format!("{path}.{key}") }, value, fields);
+            }
+        }
+        other => {
+            fields.insert(path.to_owned(), other.to_string());
+        }
+    }
+}
+
+fn shortened(text: &str) -> String {
+    const MOST: usize = 80;
+    if text.chars().count() <= MOST { text.to_owned() } else { text.chars().take(MOST).chain("...".chars()).collect() }
+}
+
+/// A run folder that this process writes to.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    /// Locked as long as it is open.
+    records: File,
+}
+
+impl RunFolder {
+    /// Takes a folder for a run: a new one, or one where the same run was begun.
+    ///
+    /// # Errors
+    /// Usage: another run writes there, or another run was begun there, with every field that differs. Io: it cannot be made.
+    pub fn open(folder: &Path, manifest: &Manifest) -> Result<Self> {
+        fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        let path = folder.join("records.jsonl");
+        let io = |e| Error::io(&path, e);
+        let records = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(io)?;
+        if !records.metadata().map_err(io)?.is_file() {
+            return Err(Error::invalid_file(&path, "not a regular file; take another folder"));
+        }
+        match records.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::usage(format!("another run writes to {}; wait for it or take another folder", folder.display())));
+            }
+            Err(TryLockError::Error(e)) => return Err(io(e)),
+        }
+        if folder.join("manifest.json").exists() {
+            let differences = Manifest::read(folder)?.differences(manifest);
+            if !differences.is_empty() {
+                let differences = differences.join("; ");
+                let reason = format!("{} holds another run: {differences}; take another folder or the same settings", folder.display());
+                return Err(Error::usage(reason));
+            }
+        } else if records.metadata().map_err(io)?.len() > 0 {
+            return Err(Error::invalid_file(&path, "records without a manifest; take another folder"));
+        } else {
+            let text = serde_json::to_string_pretty(manifest).map_err(|e| Error::Backend(format!("the manifest is no JSON: {e}")))?;
+            write_atomically(&folder.join("manifest.json"), format!("{text}\n").as_bytes())?;
+        }
+        Ok(Self { path, records })
+    }
+
+    /// How many questions are done already, of those whose (index, hash) are given in order. A torn last line is cut away; its length in
+    /// bytes is the second number.
+    ///
+    /// # Errors
+    /// A line that is no record of the question that is due.
+    pub fn resume(&mut self, expected: &[(usize, String)]) -> Result<(usize, u64)> {
+        let io = |e| Error::io(&self.path, e);
+        self.records.rewind().map_err(io)?;
+        let total = self.records.metadata().map_err(io)?.len();
+        let mut reader = BufReader::new(&self.records);
+        let (mut done, mut whole, mut line) = (0, 0, Vec::new());
+        loop {
+            line.clear();
+            let length = reader.read_until(b'\n', &mut line).map_err(io)? as u64;
+            if length == 0 {
+                break;
+            }
+            let at_end = whole + length == total;
+            match check_line(&line, expected.get(done)) {
+                Ok(()) => {}
+                // What a crash left of the last write, with or without its newline.
+                Err(_) if at_end && (line.last() != Some(&b'\n') || serde_json::from_slice::<Value>(&line).is_err()) => break,
+                Err(reason) => return Err(Error::invalid_file(&self.path, format!("line {}: {reason}", done + 1))),
+            }
+            (done, whole) = (done + 1, whole + length);
+        }
+        if whole < total {
+            self.records.set_len(whole).map_err(io)?;
+        }
+        Ok((done, total - whole))
+    }
+
+    /// Appends whole lines; when it returns they are on the disk.
+    ///
+    /// # Errors
+    /// No space, or any other refusal of the system.
+    pub fn append(&mut self, lines: &[u8]) -> Result<()> {
+        let written = self.records.write_all(lines).and_then(|()| self.records.sync_data());
+        written.map_err(|e| Error::io(&self.path, e))
+    }
+}
+
+fn check_line(line: &[u8], expected: Option<&(usize, String)>) -> Result<(), String> {
+    #[derive(Deserialize)]
+    struct Head {
+        doc_id: usize,
+        doc_hash: String,
+    }
+    if line.last() != Some(&b'\n') {
+        return Err("it has no end".into());
+    }
+    let head: Head = serde_json::from_slice(line).map_err(|e| format!("no record: {e}; take another folder"))?;
+    match expected {
+        Some((doc_id, hash)) if head.doc_id == *doc_id && head.doc_hash == *hash => Ok(()),
+        Some((doc_id, _)) => Err(format!("a record of question {}, where {doc_id} is due; take another folder", head.doc_id)),
+        None => Err("a record more than there are questions; take another folder".into()),
+    }
+}
+
+/// Writes a file that is whole or absent: beside its place, to the disk, then under its name.
+///
+/// # Errors
+/// The system's; what was there before is there still.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let io = |e| Error::io(path, e);
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}.new", std::process::id()));
+    let mut file = File::create(&beside).map_err(io)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&beside, path));
+    if written.is_err() {
+        // The error that counts is the first.
+        let _ = fs::remove_file(&beside);
+    }
+    written.map_err(io)?;
+    match path.parent().map(|folder| File::open(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })) {
+        Some(Ok(folder)) if cfg!(unix) => folder.sync_all().map_err(io),
+        _ => Ok(()),
+    }
+}
+
+/// The records of a run, one after the other; a torn last line is left out.
+pub struct Records {
+    path: PathBuf,
+    reader: BufReader<File>,
+    line: usize,
+}
+
+impl Records {
+    /// Opens a run's records.
+    ///
+    /// # Errors
+    /// No such file.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let path = folder.join("records.jsonl");
+        let file = File::open(&path).map_err(|e| Error::io(&path, e))?;
+        Ok(Self { path, reader: BufReader::new(file), line: 0 })
+    }
+}
+
+impl Iterator for Records {
+    type Item = Result<Record>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut line = Vec::new();
+        self.line += 1;
+        match self.reader.read_until(b'\n', &mut line) {
+            Err(error) => Some(Err(Error::io(&self.path, error))),
+            Ok(_) if line.last() != Some(&b'\n') => None,
+            Ok(length) if length > MAX_LINE_BYTES => {
+                Some(Err(Error::invalid_file(&self.path, format!("line {}: more than {} MB", self.line, MAX_LINE_BYTES >> 20))))
+            }
+            Ok(_) => {
+                let bad = |e| Error::invalid_file(&self.path, format!("line {}: no record: {e}", self.line));
+                Some(serde_json::from_slice(&line).map_err(bad))
+            }
+        }
+    }
+}

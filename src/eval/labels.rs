@@ -1,0 +1,55 @@
+//! What a calibration takes from a run: every question's deciding scores with its grade, and what they are bound to.
+
+use std::path::Path;
+
+use super::folder::Records;
+use super::{Grader, Manifest, Record, Scorer, score};
+use crate::calibration::{Example, Fingerprint};
+use crate::error::{Error, Result};
+use crate::metrics::Grade;
+use crate::pipeline::{Judge, deciding_scores, names};
+use crate::uncertainty::{self, Estimator, Evidence};
+
+/// The labelled questions of a run.
+pub struct Labels {
+    /// What was run.
+    pub manifest: Manifest,
+    /// A question each, in order.
+    pub examples: Vec<Example>,
+    /// What the calibration is bound to, with the estimators.
+    pub fingerprint: Fingerprint,
+}
+
+impl Labels {
+    /// Reads a run; `estimators` are names, the run's own where there are none.
+    ///
+    /// # Errors
+    /// An unknown estimator, a model without one digest, a folder that holds no run, or a line that is no record.
+    pub fn read(folder: &Path, estimators: &[String]) -> Result<Self> {
+        let manifest = Manifest::read(folder)?;
+        let own = [manifest.estimator.clone()];
+        let chosen = if estimators.is_empty() { &own[..] } else { estimators };
+        let estimators = chosen.iter().map(|name| uncertainty::estimator(name)).collect::<Result<Vec<_>>>()?;
+        let Some(fingerprint) = manifest.fingerprint.clone() else {
+            return Err(Error::usage(format!(
+                "the model of {} is a folder of several files without one digest to bind a calibration to; run with a single file",
+                folder.display()
+            )));
+        };
+        let judge = score::judge(&manifest)?;
+        let examples = Records::open(folder)?
+            .map(|record| Ok(example(&record?, manifest.task.scorer, &judge, &estimators)))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self { examples, fingerprint: Fingerprint { estimator: names(&estimators), ..fingerprint }, manifest })
+    }
+}
+
+/// A question with the scores that a calibrated decision goes by.
+fn example(record: &Record, scorer: Scorer, judge: &Judge, estimators: &[&'static dyn Estimator]) -> Example {
+    let id = record.doc.id.clone();
+    let Some(recorded) = &record.outcome else { return Example { id, scores: vec![None; estimators.len()], grade: Grade::Failed } };
+    let generation = recorded.generation();
+    let vote = judge.judge(&generation).vote;
+    let scores = deciding_scores(estimators, &Evidence { generation: &generation, vote: &vote });
+    Example { id, scores, grade: Grader::new(scorer, &record.doc).grade(&vote) }
+}

@@ -1,0 +1,29 @@
+//! Evaluation: many questions to records in a run folder, and from records to figures.
+//!
+//! - `task` and `tasks`: where questions come from, one file per built-in task; `file` and `table`: questions of a user's own file.
+//! - `grade`: whether an answer is right. `record`: one line per question, with everything that it takes to judge again.
+//! - `folder`: the run folder, its lock, and what is done already. `run`: many questions in flight, records in order.
+//! - `score`: the same verdicts and figures again from records, without the model. `labels`: what a calibration takes from a run.
+//!
+//! It prints nothing and reads no flags or environment.
+
+mod file;
+mod folder;
+mod grade;
+mod labels;
+mod record;
+mod run;
+mod score;
+mod table;
+mod task;
+mod tasks;
+
+pub use file::{FileTask, Map};
+pub use folder::{Manifest, Records, RunFolder, TaskConfig, write_atomically};
+pub use grade::{Grader, Scorer};
+pub use labels::Labels;
+pub use record::{Record, Recorded, RecordedCost, RecordedScore, Timing};
+pub use run::{Progress, Run, run};
+pub use score::{Scored, item, judge, rescore};
+pub use task::{Doc, Questions, Source, Subset, Task, task};
+pub use tasks::TASKS;

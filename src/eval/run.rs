@@ -1,0 +1,149 @@
+//! The run: many questions in flight in one batch, records in the order of questions.
+//!
+//! Contract: a record is written, and on the disk, as soon as all records before it are; so whatever ends the run, what is done stays done and
+//! the same call goes on after it. The records of a run that was interrupted are those of one that was not, to the byte, but for
+//! [`Record::timing`]: a sample depends neither on the batch nor on what came before. A question that cannot be asked is a record that
+//! says why; an error of the machine ends the run.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use super::{Doc, Manifest, Questions, Record, RunFolder, Subset};
+use crate::engine::JobId;
+use crate::error::{Error, Result};
+use crate::pipeline::{Pipeline, sha256};
+
+/// How far questions may run ahead of the oldest one that is not done, in batches: what bounds the records in memory.
+const AHEAD: usize = 4;
+
+/// What is asked, and where the records go.
+pub struct Run<'a> {
+    /// The questions of the task.
+    pub questions: &'a Questions,
+    /// Which of them.
+    pub subset: Subset,
+    /// The run folder.
+    pub folder: &'a Path,
+    /// Questions in one batch, at least 1. No record depends on it.
+    pub in_flight: usize,
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Questions whose record is written.
+    pub done: usize,
+    /// How many of them an earlier run wrote.
+    pub found: usize,
+    /// All questions.
+    pub total: usize,
+    /// Bytes of a torn record that were cut away.
+    pub torn_bytes: u64,
+}
+
+/// Runs, or goes on with what was begun. `heard` hears of the start and of every record.
+///
+/// # Errors
+/// A folder that cannot be taken, see [`RunFolder::open`]; the questions' overlap with the policy file's; the engine's; no space.
+pub fn run(pipeline: &mut Pipeline, run: &Run<'_>, heard: &mut dyn FnMut(Progress)) -> Result<Progress> {
+    let asked = run.questions.subset(run.subset)?;
+    check_overlap(pipeline, run.questions, &asked)?;
+    let manifest = Manifest::new(pipeline, run.questions, run.subset, &asked)?;
+    let mut folder = RunFolder::open(run.folder, &manifest)?;
+    let docs = asked.iter().filter_map(|i| Some((*i, run.questions.docs.get(*i)?)));
+    let expected: Vec<(usize, String)> = docs.map(|(i, doc)| (i, doc.hash())).collect();
+    let (found, torn_bytes) = folder.resume(&expected)?;
+    let mut progress = Progress { done: found, found, total: asked.len(), torn_bytes };
+    heard(progress);
+    let mut flight = Flight { pipeline, questions: run.questions, jobs: HashMap::new() };
+    let mut ready = InOrder { next: found, waiting: BTreeMap::new() };
+    let mut next = found;
+    while ready.next < asked.len() {
+        while next < asked.len() && flight.jobs.len() < run.in_flight.max(1) && next < ready.next + AHEAD * run.in_flight.max(1) {
+            if let Some(record) = flight.submit(next, asked[next])? {
+                ready.waiting.insert(next, record.to_line()?);
+            }
+            next += 1;
+        }
+        for (place, record) in flight.step()? {
+            ready.waiting.insert(place, record.to_line()?);
+        }
+        let lines = ready.take();
+        if !lines.is_empty() {
+            folder.append(&lines)?;
+            progress.done = ready.next;
+            heard(progress);
+        }
+    }
+    Ok(progress)
+}
+
+/// Refuses questions that the policy file was made on: figures over them would flatter.
+fn check_overlap(pipeline: &Pipeline, questions: &Questions, asked: &[usize]) -> Result<()> {
+    let ids = asked.iter().filter_map(|i| questions.docs.get(*i)).map(|doc: &Doc| doc.id.as_str());
+    match pipeline.judge().policy_file().and_then(|file| file.overlap(ids)) {
+        Some(id) => Err(Error::usage(format!("the policy was made on question {id}, which is asked again here; ask others"))),
+        None => Ok(()),
+    }
+}
+
+/// Questions that the engine works on.
+struct Flight<'a> {
+    pipeline: &'a mut Pipeline,
+    questions: &'a Questions,
+    /// Place among the questions asked, index in the task, hash of the prompt.
+    jobs: HashMap<JobId, (usize, usize, String)>,
+}
+
+impl Flight<'_> {
+    /// Asks a question; gives its record right away if it cannot be asked.
+    fn submit(&mut self, place: usize, doc_id: usize) -> Result<Option<Record>> {
+        let text = self.questions.docs.get(doc_id).map(Doc::text).unwrap_or_default();
+        let mut prompt_hash = None;
+        let submitted = self.pipeline.render(&self.pipeline.frame(&text)).and_then(|prompt| {
+            prompt_hash = Some(sha256(prompt.text.as_bytes()));
+            self.pipeline.submit(prompt)
+        });
+        match submitted {
+            Ok(id) => {
+                self.jobs.insert(id, (place, doc_id, prompt_hash.unwrap_or_default()));
+                Ok(None)
+            }
+            Err(error) if error.is_usage() || error.is_resources() => {
+                Ok(Some(Record::unasked(self.questions, doc_id, prompt_hash, &error)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// One step of the engine; the records of what is finished, with their places.
+    fn step(&mut self) -> Result<Vec<(usize, Record)>> {
+        if self.jobs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let finished = self.pipeline.step()?;
+        let records = finished.into_iter().filter_map(|(id, outcome)| {
+            let (place, doc_id, prompt_hash) = self.jobs.remove(&id)?;
+            Some((place, Record::new(self.questions, doc_id, prompt_hash, outcome)))
+        });
+        Ok(records.collect())
+    }
+}
+
+/// Lines that wait for those before them.
+struct InOrder {
+    next: usize,
+    waiting: BTreeMap<usize, Vec<u8>>,
+}
+
+impl InOrder {
+    /// All lines whose turn it is.
+    fn take(&mut self) -> Vec<u8> {
+        let mut lines = Vec::new();
+        while let Some(line) = self.waiting.remove(&self.next) {
+            lines.extend(line);
+            self.next += 1;
+        }
+        lines
+    }
+}

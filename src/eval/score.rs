@@ -1,0 +1,83 @@
+//! Votes, scores, decisions and grades again from stored samples, without the model.
+//!
+//! Contract: what comes out is what the run recorded, to the bit, as long as candor is the same; where it is not, [`Scored::differs`] says so.
+
+use std::path::Path;
+
+use super::folder::Records;
+use super::{Grader, Manifest, Record, Scorer};
+use crate::decision::Policy;
+use crate::error::{Error, Result};
+use crate::metrics::{Grade, Item};
+use crate::pipeline::{Judge, Judgement};
+use crate::uncertainty;
+
+/// A question judged again.
+#[derive(Clone, Debug)]
+pub struct Scored {
+    /// What figures are made from.
+    pub item: Item,
+    /// The verdict; `None` if the question could not be asked.
+    pub judgement: Option<Judgement>,
+    /// The first thing that differs from the record, in a word.
+    pub differs: Option<&'static str>,
+}
+
+/// The judge of a run.
+///
+/// # Errors
+/// A manifest without extractor, policy or estimator that this program knows.
+pub fn judge(manifest: &Manifest) -> Result<Judge> {
+    let bad = |reason: String| Error::usage(format!("the run's manifest: {reason}; run again with this version"));
+    let extractor = manifest.config.get("extractor").and_then(|name| name.as_str()).unwrap_or_default().parse()?;
+    let policy: Policy = serde_json::from_value(manifest.config.clone()).map_err(|e| bad(e.to_string()))?;
+    let mut judge = Judge::new(extractor, uncertainty::estimator(&manifest.estimator)?, policy);
+    if let Some(file) = manifest.policy.clone() {
+        let running = manifest.fingerprint.clone().ok_or_else(|| bad("a policy without a fingerprint".into()))?;
+        judge.adopt(file, running).map_err(|mismatch| bad(mismatch.to_string()))?;
+    }
+    Ok(judge)
+}
+
+/// All questions of a run, judged again.
+///
+/// # Errors
+/// A folder that holds no run, or a line that is no record.
+pub fn rescore(folder: &Path) -> Result<(Manifest, Vec<Scored>)> {
+    let manifest = Manifest::read(folder)?;
+    let judge = judge(&manifest)?;
+    let scored = Records::open(folder)?.map(|record| Ok(item(&record?, manifest.task.scorer, &judge))).collect::<Result<Vec<_>>>()?;
+    Ok((manifest, scored))
+}
+
+/// One question, judged again.
+pub fn item(record: &Record, scorer: Scorer, judge: &Judge) -> Scored {
+    let id = record.doc.id.clone();
+    let answerable = record.doc.answerable;
+    let Some(recorded) = &record.outcome else {
+        let item = Item { id, grade: Grade::Failed, answered: false, uncertainty: None, confidence: None, answerable, samples: Vec::new() };
+        return Scored { item, judgement: None, differs: None };
+    };
+    let judgement = judge.judge(&recorded.generation());
+    let grader = Grader::new(scorer, &record.doc);
+    let item = Item {
+        id,
+        grade: grader.grade(&judgement.vote),
+        answered: judgement.decision.is_answer(),
+        uncertainty: judgement.uncertainty.map(uncertainty::Uncertainty::value),
+        confidence: judgement.confidence.map(uncertainty::Confidence::value),
+        answerable,
+        samples: grader.samples(&judgement.vote),
+    };
+    let same_scores =
+        judgement.scores.iter().map(|(name, value)| (*name, *value)).eq(recorded.scores.iter().map(|(n, v)| (n.as_str(), *v)));
+    let checks = [
+        ("vote", judgement.vote == recorded.vote),
+        ("scores", same_scores),
+        ("confidence", item.confidence == recorded.confidence),
+        ("decision", judgement.decision == recorded.decision),
+        ("grade", item.grade == record.grade),
+    ];
+    let differs = checks.into_iter().find_map(|(what, same)| (!same).then_some(what));
+    Scored { item, judgement: Some(judgement), differs }
+}

@@ -1,0 +1,209 @@
+//! What a task is: questions with gold answers, how they are asked, and how an answer is graded.
+//!
+//! Contract: the same files and seed give the same questions in the same order, whatever subset is taken. A question's id names it among
+//! all tasks, since it is what keeps calibration and evaluation apart. A bad row is an error that names its place. It knows no model.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::Scorer;
+use super::tasks::TASKS;
+use crate::consensus::Extractor;
+use crate::error::{Error, Result};
+use crate::metrics::bootstrap::mix;
+use crate::pipeline::sha256;
+
+/// Where choices go in a task's frame; they are part of the question's text.
+const LETTERS: std::ops::RangeInclusive<char> = 'A'..='J';
+
+/// One question with its gold answer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Doc {
+    /// Names the question among all tasks, as in `svamp:chal-1`.
+    pub id: String,
+    /// The question, without frame and choices.
+    pub question: String,
+    /// The options, in the order of their letters; none where the question is open.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<String>,
+    /// Gold answers, any of which is right; none for a question that has no answer.
+    pub answers: Vec<String>,
+    /// Whether the question has an answer, where the task says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answerable: Option<bool>,
+}
+
+impl Doc {
+    /// A question that has an answer.
+    pub fn new(id: impl Into<String>, question: impl Into<String>, answers: Vec<String>) -> Self {
+        Self { id: id.into(), question: question.into(), answers, ..Self::default() }
+    }
+
+    /// A question with options; `gold` is the index of the right one.
+    ///
+    /// # Errors
+    /// Fewer than two options, more than there are letters, or a gold that is none of them; in words for a row.
+    pub fn choice(id: String, question: String, choices: Vec<String>, gold: usize) -> Result<Self, String> {
+        if !(2..=LETTERS.clone().count()).contains(&choices.len()) {
+            return Err(format!("{} choices; give 2 to {}", choices.len(), LETTERS.clone().count()));
+        }
+        let (Some(letter), Some(text)) = (LETTERS.clone().nth(gold), choices.get(gold)) else {
+            return Err(format!("gold is {gold}, counted from 0, of {} choices", choices.len()));
+        };
+        let answers = vec![letter.to_string(), text.clone()];
+        Ok(Self { id, question, choices, answers, answerable: None })
+    }
+
+    /// The question as it goes into the frame: with its options, a line each.
+    pub fn text(&self) -> String {
+        let options = self.choices.iter().zip(LETTERS).map(|(choice, letter)| format!("\n{letter}. {choice}"));
+        std::iter::once(self.question.clone()).chain(options).collect()
+    }
+
+    /// The gold answer as one text: the first alias, or nothing.
+    pub fn target(&self) -> &str {
+        self.answers.first().map_or("", String::as_str)
+    }
+
+    /// Lower-case hexadecimal SHA-256 of the question with everything that belongs to it.
+    pub fn hash(&self) -> String {
+        sha256(serde_json::to_string(self).unwrap_or_default().as_bytes())
+    }
+}
+
+/// A built-in task.
+#[derive(Debug)]
+pub struct Task {
+    /// The name on the command line and in ids.
+    pub name: &'static str,
+    /// One line: what is asked.
+    pub summary: &'static str,
+    /// The paper or site.
+    pub source: &'static str,
+    /// The licence of the data.
+    pub licence: &'static str,
+    /// The file below the data folder; `None` where the questions are made on the spot.
+    pub file: Option<&'static str>,
+    /// The text around a question.
+    pub frame: &'static str,
+    /// How an answer is graded.
+    pub scorer: Scorer,
+    /// How an answer is read.
+    pub extractor: Extractor,
+    /// The questions of the file at a path with this text, or those made on the spot from a seed.
+    pub load: fn(&Source<'_>) -> Result<Vec<Doc>>,
+}
+
+/// What a task's questions are made from.
+pub struct Source<'a> {
+    /// The file, for messages; empty where there is none.
+    pub path: &'a Path,
+    /// The file's text; empty where there is none.
+    pub text: &'a str,
+}
+
+/// The built-in task of that name.
+pub fn task(name: &str) -> Option<&'static Task> {
+    TASKS.iter().copied().find(|task| task.name == name)
+}
+
+/// Questions ready to be asked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Questions {
+    /// The task's or the file's name.
+    pub name: String,
+    /// SHA-256 of the file; `None` where the questions are made on the spot.
+    pub file_sha256: Option<String>,
+    /// The text around a question, if the user gives none.
+    pub frame: String,
+    /// How an answer is graded.
+    pub scorer: Scorer,
+    /// How an answer is read, if the user does not say.
+    pub extractor: Extractor,
+    /// All of them, in order.
+    pub docs: Vec<Doc>,
+}
+
+impl Task {
+    /// Reads the task's questions; `data` is the folder with all tasks' files.
+    ///
+    /// # Errors
+    /// No folder where one is needed, a file that cannot be read, or a bad row.
+    pub fn open(&self, data: Option<&Path>) -> Result<Questions> {
+        let mut questions = Questions {
+            name: self.name.to_owned(),
+            file_sha256: None,
+            frame: self.frame.to_owned(),
+            scorer: self.scorer,
+            extractor: self.extractor,
+            docs: Vec::new(),
+        };
+        if let Some(file) = self.file {
+            let Some(folder) = data else {
+                return Err(Error::usage(format!("task {} reads {file}; say with --data in which folder that is", self.name)));
+            };
+            let path = folder.join(file);
+            let text = super::table::read(&path)?;
+            questions.file_sha256 = Some(sha256(text.as_bytes()));
+            questions.docs = (self.load)(&Source { path: &path, text: &text })?;
+            questions.check(&path)?;
+        } else {
+            questions.docs = (self.load)(&Source { path: Path::new(""), text: "" })?;
+            questions.check(Path::new(self.name))?;
+        }
+        Ok(questions)
+    }
+}
+
+/// Which questions of a task are asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subset {
+    /// At most so many; all where `None`.
+    pub limit: Option<usize>,
+    /// Names the subset.
+    pub seed: u64,
+}
+
+impl Questions {
+    /// Refuses what cannot be asked or graded, and ids that occur twice.
+    pub(super) fn check(&self, path: &Path) -> Result<()> {
+        let mut seen: HashMap<&str, usize> = HashMap::new();
+        for (i, doc) in self.docs.iter().enumerate() {
+            let bad = |reason: String| Err(Error::invalid_file(path, format!("question {} ({}): {reason}", i + 1, doc.id)));
+            if doc.question.trim().is_empty() {
+                return bad("it is empty; give it a text or take the row out".into());
+            }
+            if doc.answers.is_empty() && doc.answerable != Some(false) {
+                return bad("it has no gold answer; give one, or say answerable=false".into());
+            }
+            if let Err(reason) = self.scorer.check(doc) {
+                return bad(reason);
+            }
+            if let Some(first) = seen.insert(&doc.id, i) {
+                return bad(format!("the same id as question {}; each must have its own", first + 1));
+            }
+        }
+        if self.docs.is_empty() { Err(Error::invalid_file(path, "no question in it; give at least one row")) } else { Ok(()) }
+    }
+
+    /// The indices of a subset, ascending. A smaller limit takes a part of what a larger one takes, under the same seed.
+    ///
+    /// # Errors
+    /// A limit of 0.
+    pub fn subset(&self, subset: Subset) -> Result<Vec<usize>> {
+        let limit = subset.limit.unwrap_or(self.docs.len());
+        if limit == 0 {
+            return Err(Error::usage("limit is 0; it must be at least 1"));
+        }
+        let mut order: Vec<usize> = (0..self.docs.len()).collect();
+        if limit < order.len() {
+            order.sort_by_key(|i| (mix(*i as u64 ^ mix(subset.seed)), *i));
+            order.truncate(limit);
+            order.sort_unstable();
+        }
+        Ok(order)
+    }
+}

@@ -1,0 +1,60 @@
+//! The built-in tasks, one file each. A new one is a file and a line here.
+
+mod arc_easy;
+mod arithmetic;
+mod gsm8k;
+mod mawps;
+mod openbookqa;
+mod selfaware;
+mod simpleqa;
+mod svamp;
+mod umwp;
+mod webquestions;
+
+use serde::de::DeserializeOwned;
+
+use super::task::Source;
+use super::{Doc, Task};
+use crate::error::{Error, Result};
+
+/// Every task: numbers, short answers, choices, questions without an answer.
+pub static TASKS: &[&Task] = &[
+    &arithmetic::ARITHMETIC,
+    &svamp::SVAMP,
+    &mawps::MAWPS,
+    &gsm8k::GSM8K,
+    &webquestions::WEBQUESTIONS,
+    &simpleqa::SIMPLEQA,
+    &arc_easy::ARC_EASY,
+    &openbookqa::OPENBOOKQA,
+    &selfaware::SELFAWARE,
+    &umwp::UMWP,
+];
+
+/// What number word problems are put into.
+const WORD_PROBLEM: &str = "{question}\nThink step by step, then end with a line \"#### \" and the number.";
+/// What questions with options are put into.
+const LETTER: &str = "{question}\nAnswer with the letter of the right option and nothing else.";
+/// What questions of fact are put into.
+const SHORT: &str = "{question}\nAnswer with a name or a few words and nothing else.";
+
+/// A document for each line of a JSONL file; `make` takes a row and its index from 0.
+fn lines<T: DeserializeOwned>(source: &Source<'_>, make: impl Fn(T, usize) -> Result<Doc, String>) -> Result<Vec<Doc>> {
+    let full = source.text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let doc = |(i, line): (usize, &str)| {
+        let row = serde_json::from_str(line).map_err(|e| e.to_string());
+        row.and_then(|row| make(row, i)).map_err(|reason| Error::invalid_file(source.path, format!("line {}: {reason}", i + 1)))
+    };
+    full.map(doc).collect()
+}
+
+/// A document for each row of one JSON list.
+fn rows<T>(source: &Source<'_>, rows: Vec<T>, make: impl Fn(T, usize) -> Result<Doc, String>) -> Result<Vec<Doc>> {
+    let doc = |(i, row)| make(row, i).map_err(|reason| Error::invalid_file(source.path, format!("row {}: {reason}", i + 1)));
+    rows.into_iter().enumerate().map(doc).collect()
+}
+
+/// The file as one JSON value.
+fn whole<T: DeserializeOwned>(source: &Source<'_>) -> Result<T> {
+    serde_json::from_str(source.text).map_err(|e| Error::invalid_file(source.path, format!("not what the task reads: {e}")))
+}

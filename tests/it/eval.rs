@@ -1,0 +1,523 @@
+//! Evaluation: tasks and files to questions, grades, run folders that survive anything, and the same figures again from records.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use candor::calibration::{Goal, Method, PolicyFile, Split, calibrate};
+use candor::consensus::{self, Extractor};
+use candor::eval::{self, Doc, FileTask, Grader, Labels, Map, Progress, Questions, Run, Scorer, Subset, TASKS, rescore};
+use candor::generation::{Completion, Cost, FinishReason, Generation, SamplingParams};
+use candor::hub::{Location, ResolvedModel};
+use candor::metrics::Grade;
+use candor::model::dtype::Dtype;
+use candor::pipeline::{Frame, LoadedModel, sha256};
+use candor::{LoadOptions, Pipeline, Settings};
+
+use crate::support::folder;
+use crate::support::tiny::Recipe;
+
+/// Questions whose answers are digits, which a random model hits now and then.
+fn digits(count: usize) -> Questions {
+    let doc = |i: usize| Doc::new(format!("digits:{i}"), format!("Question {}?", "x".repeat(i % 7)), vec![(i % 4).to_string()]);
+    Questions {
+        name: "digits".into(),
+        file_sha256: None,
+        frame: "{question} A digit.".into(),
+        scorer: Scorer::Number,
+        extractor: Extractor::Number,
+        docs: (0..count).map(doc).collect(),
+    }
+}
+
+/// A random model that says digits and ends soon.
+fn loaded(folder: &Path) -> LoadedModel {
+    let path = folder.join("tiny.gguf");
+    let bytes = Recipe::load("llama").gguf(Dtype::F32);
+    fs::write(&path, &bytes).unwrap();
+    let resolved = ResolvedModel { path, manifest: None, name: "tiny".into(), revision: None, location: Location::Local, sha256: None };
+    LoadedModel::load(&resolved, Some(sha256(&bytes)), LoadOptions::default()).unwrap()
+}
+
+fn settings(loaded: &LoadedModel, questions: &Questions) -> Settings {
+    let biased = (48..52).map(|digit| (digit, 20.0)).chain([(258, 21.5)]);
+    Settings {
+        params: SamplingParams { n: 4, max_tokens: 6, logit_bias: biased.collect(), ..SamplingParams::default() },
+        frame: Frame { system: None, user: questions.frame.clone() },
+        extractor: questions.extractor,
+        ..Settings::for_model(loaded)
+    }
+}
+
+fn pipeline(loaded: &LoadedModel, questions: &Questions) -> Pipeline {
+    Pipeline::new(loaded, settings(loaded, questions), candor::EngineOptions::default()).unwrap()
+}
+
+fn go(pipeline: &mut Pipeline, questions: &Questions, folder: &Path) -> candor::Result<Progress> {
+    let run = Run { questions, subset: Subset::default(), folder, in_flight: 5 };
+    eval::run(pipeline, &run, &mut |_| {})
+}
+
+/// The records without what differs from run to run.
+fn timeless(folder: &Path) -> Vec<String> {
+    let text = fs::read_to_string(folder.join("records.jsonl")).unwrap();
+    assert!(text.ends_with('\n'));
+    text.lines().map(|line| line.rsplit_once(",\"timing\":").unwrap().0.to_owned()).collect()
+}
+
+#[test]
+fn interrupted_runs_end_as_uninterrupted_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let questions = digits(13);
+    let loaded = loaded(folder.path());
+    let mut pipeline = pipeline(&loaded, &questions);
+    let whole = folder.path().join("whole");
+    let progress = go(&mut pipeline, &questions, &whole).unwrap();
+    assert_eq!((progress.done, progress.found, progress.total, progress.torn_bytes), (13, 0, 13, 0));
+    let (expected, bytes) = (timeless(&whole), fs::read(whole.join("records.jsonl")).unwrap());
+    let manifest = fs::read(whole.join("manifest.json")).unwrap();
+    // Killed after any byte: here 150 of them, by a fixed stream, and the ends of the file and of its first line.
+    let first = bytes.iter().position(|byte| *byte == b'\n').unwrap();
+    let random = (0..150).map(|i| (candor::metrics::bootstrap::mix(i) % bytes.len() as u64) as usize);
+    for (i, cut) in random.chain([0, first, first + 1, bytes.len() - 1, bytes.len()]).enumerate() {
+        let part = folder.path().join(format!("cut{i}"));
+        fs::create_dir(&part).unwrap();
+        fs::write(part.join("manifest.json"), &manifest).unwrap();
+        fs::write(part.join("records.jsonl"), &bytes[..cut]).unwrap();
+        let progress = go(&mut pipeline, &questions, &part).unwrap();
+        let lines = bytes[..cut].split(|byte| *byte == b'\n').count() - 1;
+        assert_eq!((progress.done, progress.found), (13, lines), "cut at {cut}");
+        let found = fs::read(part.join("records.jsonl")).unwrap();
+        let kept = cut - progress.torn_bytes as usize;
+        assert_eq!(found[..kept], bytes[..kept], "cut at {cut}: what was whole is untouched");
+        assert_eq!(timeless(&part), expected, "cut at {cut}");
+        fs::remove_dir_all(part).unwrap();
+    }
+    // What a power failure may leave: a tail of zeros, with or without an end.
+    for tail in [&b"\0\0\0\0"[..], b"\0\0\n", b"{\"doc_id\":5,\n"] {
+        fs::write(whole.join("records.jsonl"), [&bytes[..=first], tail].concat()).unwrap();
+        assert_eq!(go(&mut pipeline, &questions, &whole).unwrap().torn_bytes, tail.len() as u64);
+        assert_eq!(timeless(&whole), expected);
+    }
+}
+
+#[test]
+fn records_do_not_depend_on_the_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let questions = digits(9);
+    let loaded = loaded(folder.path());
+    let runs: Vec<Vec<String>> = [1, 3, 64]
+        .map(|in_flight| {
+            let out = folder.path().join(in_flight.to_string());
+            let run = Run { questions: &questions, subset: Subset::default(), folder: &out, in_flight };
+            let mut heard = Vec::new();
+            eval::run(&mut pipeline(&loaded, &questions), &run, &mut |progress| heard.push(progress.done)).unwrap();
+            assert!(heard.first() == Some(&0) && heard.last() == Some(&9) && heard.is_sorted(), "{heard:?}");
+            timeless(&out)
+        })
+        .into();
+    assert!(runs.iter().all(|run| *run == runs[0]));
+}
+
+#[test]
+fn scores_from_records_are_those_of_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut questions = digits(60);
+    // One that cannot be asked, and one that nobody can answer.
+    questions.docs[7].question = "x".repeat(100_000);
+    questions.docs[8] = Doc { answerable: Some(false), ..Doc::new("digits:8", "Which?", Vec::new()) };
+    let loaded = loaded(folder.path());
+    let out = folder.path().join("run");
+    go(&mut pipeline(&loaded, &questions), &questions, &out).unwrap();
+    let (manifest, scored) = rescore(&out).unwrap();
+    assert_eq!((manifest.task.questions, scored.len()), (60, 60));
+    assert!(scored.iter().all(|scored| scored.differs.is_none()));
+    let records: Vec<eval::Record> = eval::Records::open(&out).unwrap().map(Result::unwrap).collect();
+    for (i, (record, scored)) in records.iter().zip(&scored).enumerate() {
+        assert_eq!((record.doc_id, record.grade, &record.doc.id), (i, scored.item.grade, &scored.item.id));
+        assert_eq!(record.doc_hash, questions.docs[i].hash());
+        assert_eq!(record.outcome.is_none(), i == 7);
+    }
+    assert!(records[7].error.as_ref().unwrap().contains("the context holds"), "{:?}", records[7].error);
+    assert!(records[8].grade != Grade::Right && records[8].doc.answerable == Some(false));
+    let grades = |grade: Grade| records.iter().filter(|record| record.grade == grade).count();
+    assert!(grades(Grade::Right) > 0 && grades(Grade::Wrong) > 20 && grades(Grade::Failed) > 0, "a test of all three grades");
+    // A record that says something else is noticed.
+    let text = fs::read_to_string(out.join("records.jsonl")).unwrap();
+    fs::write(out.join("records.jsonl"), text.replacen("\"grade\":\"wrong\"", "\"grade\":\"right\"", 1)).unwrap();
+    let differing: Vec<_> = rescore(&out).unwrap().1.into_iter().filter_map(|scored| scored.differs).collect();
+    assert_eq!(differing, ["grade"]);
+}
+
+#[test]
+fn other_settings_do_not_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let questions = digits(5);
+    let loaded = loaded(folder.path());
+    let out = folder.path().join("run");
+    go(&mut pipeline(&loaded, &questions), &questions, &out).unwrap();
+    let before = fs::read(out.join("records.jsonl")).unwrap();
+    let check = |change: &dyn Fn(&mut Settings, &mut Questions), expected: &str| {
+        let mut questions = questions.clone();
+        let mut settings = settings(&loaded, &questions);
+        change(&mut settings, &mut questions);
+        let mut pipeline = Pipeline::new(&loaded, settings, candor::EngineOptions::default()).unwrap();
+        let error = go(&mut pipeline, &questions, &out).unwrap_err();
+        assert!(error.is_usage() && error.to_string().contains(expected), "{error}, expected {expected}");
+        assert_eq!(fs::read(out.join("records.jsonl")).unwrap(), before);
+    };
+    check(&|settings, _| settings.params.seed = 7, "holds another run: config.seed is 7 and was 0;");
+    check(&|settings, _| settings.params.n = 5, "config.n is 5 and was 4");
+    check(&|settings, _| settings.params.temperature = 0.5, "config.temperature is 0.5 and was 1.0");
+    check(&|settings, _| settings.extractor = Extractor::Auto, "config.extractor is \"auto\" and was \"number\"");
+    check(&|settings, _| settings.frame.user = "{question}".into(), "config.frame.user is \"{question}\" and was");
+    check(&|settings, _| settings.estimator = candor::uncertainty::ESTIMATORS[0], "estimator is \"vote_share\" and was");
+    check(&|_, questions| questions.scorer = Scorer::Exact, "task.scorer is \"exact\" and was \"number\"");
+    check(&|_, questions| questions.docs[3].answers = vec!["9".into()], "task.docs_sha256 is");
+    check(&|_, questions| drop(questions.docs.pop()), "task.questions is 4 and was 5");
+
+    let spoil = |text: &[u8], expected: &str| {
+        fs::write(out.join("records.jsonl"), text).unwrap();
+        let error = go(&mut pipeline(&loaded, &questions), &questions, &out).unwrap_err();
+        assert!(error.is_invalid_file() && error.to_string().contains(expected), "{error}, expected {expected}");
+    };
+    let lines: Vec<&[u8]> = before.split_inclusive(|byte| *byte == b'\n').collect();
+    spoil(&[lines[1], lines[0]].concat(), "line 1: a record of question 1, where 0 is due");
+    spoil(&[lines[0], b"nonsense\n", lines[1]].concat(), "line 2: no record");
+    spoil(&[&before[..], lines[0]].concat(), "line 6: a record more than there are questions");
+    fs::remove_file(out.join("manifest.json")).unwrap();
+    spoil(&before, "records without a manifest");
+}
+
+#[test]
+fn two_runs_do_not_share_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let questions = digits(5);
+    let loaded = loaded(folder.path());
+    let out = folder.path().join("run");
+    let (mut first, mut second) = (pipeline(&loaded, &questions), pipeline(&loaded, &questions));
+    let mut refused = 0;
+    let run = Run { questions: &questions, subset: Subset::default(), folder: &out, in_flight: 2 };
+    eval::run(&mut first, &run, &mut |_| {
+        let error = go(&mut second, &questions, &out).unwrap_err();
+        assert!(error.is_usage() && error.to_string().starts_with("another run writes to"), "{error}");
+        refused += 1;
+    })
+    .unwrap();
+    assert!(refused >= 2);
+    // Once it is done, the folder is free.
+    assert_eq!(go(&mut second, &questions, &out).unwrap().found, 5);
+}
+
+/// A policy over labelled questions that were made up: surer is righter.
+fn policy(labels: &Labels, goal: Goal) -> PolicyFile {
+    let example = |i: u64| candor::calibration::Example {
+        id: format!("made:{i}"),
+        scores: vec![Some(f64::from(i as u32 % 100) / 50.0)],
+        grade: if candor::metrics::bootstrap::mix(i) % 100 >= i % 100 { Grade::Right } else { Grade::Wrong },
+    };
+    let split = Split::deal((0..1000).map(example).collect(), 0.4, 0.4, 0).unwrap();
+    calibrate(&split, Method::Sigmoid, goal, labels.fingerprint.clone()).unwrap()
+}
+
+#[test]
+fn policies_decide_and_are_bound_to_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let questions = digits(40);
+    let loaded = loaded(folder.path());
+    let out = folder.path().join("run");
+    go(&mut pipeline(&loaded, &questions), &questions, &out).unwrap();
+    let labels = Labels::read(&out, &[]).unwrap();
+    assert_eq!((labels.examples.len(), labels.fingerprint.estimator.as_str()), (40, "discrete_semantic_entropy"));
+    let path = PathBuf::from("policy.json");
+
+    // Another configuration: refused, by field, and the pipeline is as it was.
+    let file = policy(&labels, Goal::JointRisk { alpha: 0.1 });
+    let mut other = pipeline(&loaded, &Questions { frame: "{question}".into(), ..questions.clone() });
+    let error = other.adopt(file.clone(), &path).unwrap_err();
+    assert!(error.is_invalid_file() && error.exit_code() == 4, "{error}");
+    assert!(error.to_string().contains("frame is `{question}` here and was `{question} A digit.` there"), "{error}");
+    assert!(other.judge().policy_file().is_none());
+
+    // The same: the outcome has a confidence, and the threshold decides, in ask and in a run.
+    let mut same = pipeline(&loaded, &questions);
+    same.adopt(file.clone(), &path).unwrap();
+    let threshold = file.threshold().unwrap().max_uncertainty;
+    let decided = folder.path().join("decided");
+    go(&mut same, &questions, &decided).unwrap();
+    let (_, scored) = rescore(&decided).unwrap();
+    assert!(scored.iter().all(|scored| scored.differs.is_none()));
+    let mut seen = [0, 0, 0];
+    for scored in &scored {
+        let judgement = scored.judgement.as_ref().unwrap();
+        match (judgement.uncertainty, judgement.vote.tied || judgement.vote.leader().is_none()) {
+            (Some(uncertainty), false) => {
+                assert_eq!(judgement.decision.is_answer(), uncertainty.value() <= threshold);
+                assert!((0.0..=1.0).contains(&judgement.confidence.unwrap().value()));
+                seen[usize::from(judgement.decision.is_answer())] += 1;
+            }
+            (score, silent) => {
+                assert!(silent && score.is_none() && judgement.confidence.is_none() && !judgement.decision.is_answer());
+                seen[2] += 1;
+            }
+        }
+    }
+    assert!(seen[2] > 0 && seen[0] + seen[1] > 0, "{seen:?}");
+    let outcome = same.answer(&same.frame("Question x?")).unwrap();
+    let json = serde_json::to_value(&outcome).unwrap();
+    assert_eq!(json["calibration"]["guarantee"], file.guarantee());
+    assert_eq!(json["calibration"]["n"], 800);
+    assert_eq!(json["calibration"]["certified"], true);
+    assert_eq!(json["calibration"]["id"].as_str().unwrap().len(), 16);
+    assert_eq!(json["policy"], serde_json::Value::Null);
+    assert_eq!(json["config"]["policy"], "max_uncertainty");
+
+    // Nothing certified: nothing is answered, and the outcome says so.
+    let vain = policy(&labels, Goal::SelectiveRisk { alpha: 1e-6, delta: 1e-6 });
+    assert!(!vain.is_certified());
+    let mut silent = pipeline(&loaded, &questions);
+    silent.adopt(vain, &path).unwrap();
+    let outcomes: Vec<_> = questions.docs.iter().map(|doc| silent.answer(&silent.frame(&doc.text())).unwrap()).collect();
+    assert!(outcomes.iter().all(|outcome| !outcome.decision.is_answer()));
+    assert!(outcomes.iter().any(|outcome| outcome.decision.reason().unwrap().code() == "uncertified"));
+
+    // A run on questions that the policy was made on would flatter.
+    let mut own = questions.clone();
+    own.docs[0].id.clone_from(&file.calibration_ids[0]);
+    let error = go(&mut same, &own, &folder.path().join("own")).unwrap_err();
+    assert!(error.is_usage() && error.to_string().contains("the policy was made on question"), "{error}");
+}
+
+#[test]
+fn tied_questions_have_no_score_to_certify_by() {
+    let folder = tempfile::tempdir().unwrap();
+    let questions = digits(60);
+    let loaded = loaded(folder.path());
+    let out = folder.path().join("run");
+    go(&mut pipeline(&loaded, &questions), &questions, &out).unwrap();
+    let labels = Labels::read(&out, &["vote_share".into(), "perplexity".into()]).unwrap();
+    assert_eq!(labels.fingerprint.estimator, "vote_share+perplexity");
+    let (_, scored) = rescore(&out).unwrap();
+    let mut tied = 0;
+    for (example, scored) in labels.examples.iter().zip(&scored) {
+        let vote = &scored.judgement.as_ref().unwrap().vote;
+        let silent = vote.tied || vote.leader().is_none();
+        assert_eq!((example.scores.len(), example.grade), (2, scored.item.grade));
+        assert!(example.scores.iter().all(|score| score.is_none() == silent));
+        tied += usize::from(vote.tied);
+    }
+    assert!(tied > 0);
+    assert!(Labels::read(&out, &["magic".into()]).err().unwrap().to_string().contains("estimator `magic` is unknown"));
+}
+
+fn voted(texts: &[&str], extractor: Extractor) -> consensus::Vote {
+    let completion = |(index, text): (usize, &&str)| Completion {
+        index,
+        tokens: Vec::new(),
+        text: (*text).to_owned(),
+        finish_reason: FinishReason::Stop,
+    };
+    let generation = Generation { completions: texts.iter().enumerate().map(completion).collect(), cost: Cost::default() };
+    consensus::vote(&generation, extractor)
+}
+
+#[test]
+fn answers_are_graded_as_they_were_counted() {
+    use Extractor::{Auto, Choice, Number, ShortAnswer};
+    use Grade::{Failed, Right, Wrong};
+    let check = |scorer: Scorer, extractor: Extractor, gold: &[&str], text: &str, expected: Grade| {
+        let doc = Doc::new("x", "x", gold.iter().map(|g| (*g).to_owned()).collect());
+        let vote = voted(&[text], extractor);
+        let grader = Grader::new(scorer, &doc);
+        assert_eq!(grader.grade(&vote), expected, "{scorer:?}, {gold:?}, {text:?}");
+        assert_eq!(grader.samples(&vote)[0].right, expected == Grade::Right);
+    };
+    check(Scorer::Number, Number, &["18"], "16 - 3 - 4 = 9, and 9 * 2 = 18.\n#### 18", Right);
+    check(Scorer::Number, Number, &["18"], "#### 18.0", Right);
+    check(Scorer::Number, Number, &["1450"], "That is $1,450 in all.", Right);
+    check(Scorer::Number, Number, &["-734"], "25 - 759 = -734", Right);
+    check(Scorer::Number, Number, &["734"], "25 - 759 = -734", Wrong);
+    check(Scorer::Number, Number, &["0.5"], "#### 1/2", Right);
+    check(Scorer::Number, Auto, &["5"], "The answer is 5 miles.", Right);
+    check(Scorer::Number, Number, &["5"], "I cannot say.", Failed);
+    check(Scorer::Exact, ShortAnswer, &["Jamaican English", "Patois"], "patois", Right);
+    check(Scorer::Exact, ShortAnswer, &["The U.S."], "US", Right);
+    check(Scorer::Exact, ShortAnswer, &["Paris"], "Lyon", Wrong);
+    check(Scorer::Exact, Auto, &["42"], "The answer is 42.", Right);
+    check(Scorer::Choice, Choice, &["B", "a tundra"], "(B)", Right);
+    check(Scorer::Choice, Choice, &["B", "a tundra"], "b) a tundra", Right);
+    check(Scorer::Choice, Choice, &["B", "a tundra"], "The answer is C.", Wrong);
+    check(Scorer::Choice, Auto, &["B", "a tundra"], "a tundra", Right);
+
+    // On a question without an answer every answer is wrong, whatever stands in the data.
+    let doc = Doc { answerable: Some(false), ..Doc::new("x", "x", vec!["7".into()]) };
+    let grader = Grader::new(Scorer::Number, &doc);
+    assert_eq!(["7", "8", "none"].map(|text| grader.grade(&voted(&[text], Number))), [Wrong, Wrong, Failed]);
+
+    // Samples carry the number of their answer; one that is none never votes.
+    let doc = Doc::new("x", "x", vec!["7".into()]);
+    let samples = Grader::new(Scorer::Number, &doc).samples(&voted(&["7", "8", "8", "no", "7.0"], Number));
+    let found: Vec<_> = samples.iter().map(|sample| (sample.answer, sample.right)).collect();
+    assert_eq!(found.len(), 5);
+    assert!(found[0] == found[4] && found[1] == found[2] && found[3] == (None, false) && found[0].1 && !found[1].1);
+}
+
+#[test]
+fn maps_are_read() {
+    let check = |text: &str, expected: Map| assert_eq!(text.parse::<Map>().unwrap(), expected, "{text}");
+    check("question=problem", Map { question: "problem".into(), ..Map::default() });
+    check("answer=a,question=q", Map { question: "q".into(), answer: "a".into(), ..Map::default() });
+    let all =
+        Map { question: "q".into(), answer: "a".into(), choices: Some("c".into()), id: Some("i".into()), answerable: Some("known".into()) };
+    check("question=q,answer=a,choices=c,id=i,answerable=known", all);
+    check("question=a=b", Map { question: "a=b".into(), ..Map::default() });
+    let refuse = |text: &str, expected: &str| {
+        let error = text.parse::<Map>().unwrap_err();
+        assert!(error.is_usage() && error.to_string().contains(expected), "{text}: {error}");
+    };
+    refuse("", "map has \"\"; it must be KEY=COLUMN");
+    refuse("question", "map has \"question\"");
+    refuse("question=", "map has \"question=\"");
+    refuse("gold=x", "map has `gold`; it must be question, answer, choices, id or answerable");
+    refuse("id=x,id=y", "map names id twice");
+}
+
+fn open(name: &str, bytes: &[u8], map: &str, scorer: Option<Scorer>) -> candor::Result<Questions> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    fs::write(&path, bytes).unwrap();
+    let map = if map.is_empty() { Map::default() } else { map.parse().unwrap() };
+    FileTask { path, map, scorer }.open()
+}
+
+#[test]
+fn files_become_questions() {
+    let check = |name: &str, text: &str, map: &str, expected: &[(&str, &[&str])]| {
+        let questions = open(name, text.as_bytes(), map, None).unwrap();
+        let found: Vec<(String, Vec<String>)> = questions.docs.iter().map(|doc| (doc.text(), doc.answers.clone())).collect();
+        let wanted: Vec<(String, Vec<String>)> =
+            expected.iter().map(|(q, a)| ((*q).to_owned(), a.iter().map(|a| (*a).to_owned()).collect())).collect();
+        assert_eq!(found, wanted, "{text}");
+    };
+    check(
+        "a.jsonl",
+        "{\"question\":\"1+1?\",\"answer\":2}\n\n{\"question\":\"x\",\"answer\":[\"a\",\"b\"]}",
+        "",
+        &[("1+1?", &["2"]), ("x", &["a", "b"])],
+    );
+    check(
+        "a.csv",
+        "\u{feff}q,a\r\n\"Who, \"\"exactly\"\"?\",Ada\r\nWhere?,Paris\r\n",
+        "question=q,answer=a",
+        &[("Who, \"exactly\"?", &["Ada"]), ("Where?", &["Paris"])],
+    );
+    check("a.TSV", "question\tanswer\nSay \"hi\"\thi\n", "", &[("Say \"hi\"", &["hi"])]);
+    let choices = "question=q,answer=a,choices=c";
+    check("a.jsonl", "{\"q\":\"x\",\"a\":1,\"c\":[\"no\",\"yes\"]}", choices, &[("x\nA. no\nB. yes", &["B", "yes"])]);
+    check("a.jsonl", "{\"q\":\"x\",\"a\":\"a\",\"c\":[\"no\",\"yes\"]}", choices, &[("x\nA. no\nB. yes", &["A", "no"])]);
+    check("a.csv", "q,c,a\nx,no|yes,yes\n", choices, &[("x\nA. no\nB. yes", &["B", "yes"])]);
+    // A text that is an option is that option, not an index.
+    check("a.csv", "q,c,a\nx,3|1|2,1\n", choices, &[("x\nA. 3\nB. 1\nC. 2", &["B", "1"])]);
+    check("a.jsonl", "{\"question\":\"x\",\"known\":false}", "answerable=known", &[("x", &[])]);
+    let named = open("a.csv", b"question,answer,n\nx,1,seven\n", "id=n", None).unwrap();
+    let unnamed = open("b.jsonl", b"{\"question\":\"x\",\"answer\":\"1\"}", "", None).unwrap();
+    assert_eq!((named.docs[0].id.as_str(), unnamed.docs[0].id.len()), ("seven", 16));
+    assert_eq!(unnamed.docs[0].id, open("c.tsv", b"question\tanswer\nx\t2\n", "", None).unwrap().docs[0].id);
+}
+
+#[test]
+fn bad_rows_are_named() {
+    let check = |name: &str, bytes: &[u8], map: &str, expected: &str| {
+        let error = open(name, bytes, map, (!map.contains("choices")).then_some(Scorer::Number)).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}, expected {expected}");
+        assert!(error.exit_code() == 4 || expected.contains("must end with"), "{error}");
+    };
+    let good = "{\"question\":\"x\",\"answer\":1}\n";
+    check("a.txt", b"x", "", "the name must end with .jsonl, .csv or .tsv");
+    check("a.jsonl", b"", "", "no question in it");
+    check("a.jsonl", format!("{good}\n{{\"question\":").as_bytes(), "", "a.jsonl: line 3: not JSON");
+    check("a.jsonl", format!("{good}[1]").as_bytes(), "", "line 2: a list; it must be an object");
+    check("a.jsonl", b"{\"query\":\"x\",\"answer\":1}", "", "line 1: no field `question`; it has query, answer; name the field with --map");
+    check("a.jsonl", b"{\"question\":[],\"answer\":1}", "", "line 1: field `question` is a list; it must be a text");
+    check("a.jsonl", b"{\"question\":\" \",\"answer\":1}", "", "line 1: the question is empty");
+    check("a.jsonl", b"{\"question\":\"x\",\"answer\":null}", "", "line 1: field `answer` is null");
+    check("a.jsonl", b"{\"question\":\"x\",\"answer\":[]}", "", "line 1: field `answer` is a list");
+    check("a.jsonl", format!("{good}{good}").as_bytes(), "", "line 2: the same question or id as line 1");
+    check("a.csv", b"question,answer\nx,1\ny,NaN\n", "", "line 3: the gold answer \"NaN\" is no number");
+    check("a.csv", b"question,answer\nx,\n", "", "line 2: the gold answer \"\" is no number");
+    check("a.csv", b"question,answer\nx,1\ny,2,3\n", "", "line 3: 3 fields; the header has 2");
+    check("a.csv", b"question,question\nx,1\n", "", "line 1: two columns are named `question`");
+    check("a.csv", b"question,answer\nx,1\n\xff,2\n", "", "line 3: not UTF-8 at byte 20");
+    check("a.csv", b"question,answer,k\nx,1,maybe\n", "answerable=k", "line 2: field `k` is \"maybe\"; it must be true or false");
+    check("a.csv", b"question,answer,c\nx,5,a|b\n", "choices=c", "line 2: answer \"5\" is no option's text, letter, or index from 0");
+    check("a.csv", b"question,answer,c\nx,a,a\n", "choices=c", "line 2: 1 choices; give 2 to 10");
+    let error = FileTask { path: "nowhere.csv".into(), map: Map::default(), scorer: None }.open().unwrap_err();
+    assert!(error.to_string().starts_with("nowhere.csv: "), "{error}");
+}
+
+#[test]
+fn made_arithmetic_is_right_and_the_same_for_everybody() {
+    let questions = eval::task("arithmetic").unwrap().open(None).unwrap();
+    assert_eq!(questions.docs.len(), 1000);
+    for doc in &questions.docs {
+        let [a, operation, b] = doc.question.split(' ').collect::<Vec<_>>().try_into().unwrap();
+        let (a, b): (i64, i64) = (a.parse().unwrap(), b.parse().unwrap());
+        let result = if operation == "+" {
+            a + b
+        } else if operation == "-" {
+            a - b
+        } else {
+            a * b
+        };
+        assert_eq!(doc.answers, [result.to_string()]);
+    }
+    let hashes: String = questions.docs.iter().map(Doc::hash).collect();
+    assert_eq!(sha256(hashes.as_bytes()), ARITHMETIC_SHA256);
+}
+
+/// What anybody's `arithmetic` hashes to; made apart, by the same rule in Python.
+const ARITHMETIC_SHA256: &str = "6547283dbe9379e2cd9d419d7389b3c1806c3b3e44a52877597a8cf24e4ed38f";
+
+#[test]
+fn subsets_grow_and_keep_the_order() {
+    let questions = digits(50);
+    let take = |limit, seed| questions.subset(Subset { limit: Some(limit), seed }).unwrap();
+    assert_eq!(questions.subset(Subset::default()).unwrap(), (0..50).collect::<Vec<_>>());
+    assert_eq!(take(99, 3), (0..50).collect::<Vec<_>>());
+    let (ten, twenty) = (take(10, 0), take(20, 0));
+    assert!(ten.len() == 10 && ten.is_sorted() && ten.iter().all(|i| twenty.contains(i)) && ten != take(10, 1));
+    assert!(questions.subset(Subset { limit: Some(0), seed: 0 }).unwrap_err().to_string().contains("limit is 0"));
+}
+
+#[test]
+fn tasks_say_what_they_are_and_read_their_files() {
+    let mut names: Vec<&str> = TASKS.iter().map(|task| task.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), TASKS.len());
+    for task in TASKS {
+        assert!(!task.summary.is_empty() && !task.source.is_empty() && !task.licence.is_empty() && task.frame.contains("{question}"));
+        if task.file.is_some() {
+            assert!(task.open(None).unwrap_err().to_string().contains("--data"));
+            let missing = task.open(Some(Path::new("nowhere"))).unwrap_err();
+            assert!(missing.to_string().starts_with("nowhere"), "{missing}");
+        }
+    }
+    let Some(data) = folder("CANDOR_DATA", "the public data sets") else { return };
+    let counts = [
+        ("svamp", 1000, "#### "),
+        ("mawps", 562, "#### "),
+        ("gsm8k", 1319, "#### "),
+        ("webquestions", 2032, "few words"),
+        ("simpleqa", 4326, "few words"),
+        ("arc_easy", 2376, "letter"),
+        ("openbookqa", 500, "letter"),
+        ("selfaware", 3369, "few words"),
+        ("umwp", 5200, "#### "),
+    ];
+    for (name, count, frame) in counts {
+        let questions = eval::task(name).unwrap().open(Some(&data)).unwrap();
+        assert_eq!(questions.docs.len(), count, "{name}");
+        assert!(questions.frame.contains(frame) && questions.file_sha256.is_some());
+        assert!(questions.docs.iter().all(|doc| doc.id.starts_with(&format!("{name}:"))));
+    }
+}
