@@ -1,6 +1,6 @@
 //! One question to one outcome: the program on one screen.
 //!
-//! Only rendering and sampling can fail. From [`Evidence`] on everything is pure and total, so stored records can be scored,
+//! Only rendering and sampling can fail. From [`crate::uncertainty::Evidence`] on everything is pure and total, so stored records can be scored,
 //! calibrated and decided again without the model.
 
 mod frame;

@@ -1,10 +1,8 @@
 //! ARC, the easy set's test part: 2,376 questions of school science with four options.
 
-use serde::Deserialize;
-
-use super::{LETTER, lines};
+use super::{LETTER, options};
 use crate::consensus::Extractor;
-use crate::eval::{Doc, Scorer, Task};
+use crate::eval::{Scorer, Task};
 
 /// See the module.
 pub(super) static ARC_EASY: Task = Task {
@@ -16,17 +14,5 @@ pub(super) static ARC_EASY: Task = Task {
     frame: LETTER,
     scorer: Scorer::Choice,
     extractor: Extractor::Choice,
-    load: |source| lines(source, doc),
+    load: |source| options(source, "arc_easy"),
 };
-
-#[derive(Deserialize)]
-struct Row {
-    query: String,
-    choices: Vec<String>,
-    gold: usize,
-}
-
-fn doc(row: Row, index: usize) -> Result<Doc, String> {
-    let question = row.query.trim_start_matches("Question: ").to_owned();
-    Doc::choice(format!("arc_easy:{index}"), question, row.choices, row.gold)
-}

@@ -11,6 +11,7 @@ mod svamp;
 mod umwp;
 mod webquestions;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::task::Source;
@@ -46,6 +47,22 @@ fn lines<T: DeserializeOwned>(source: &Source<'_>, make: impl Fn(T, usize) -> Re
         row.and_then(|row| make(row, i)).map_err(|reason| Error::invalid_file(source.path, format!("line {}: {reason}", i + 1)))
     };
     full.map(doc).collect()
+}
+
+/// A question with options, by the index of the right one.
+#[derive(Deserialize)]
+struct WithOptions {
+    query: String,
+    choices: Vec<String>,
+    gold: usize,
+}
+
+/// A document for each line of a JSONL file of questions with options.
+fn options(source: &Source<'_>, task: &str) -> Result<Vec<Doc>> {
+    lines(source, |row: WithOptions, index| {
+        let question = row.query.trim_start_matches("Question: ").to_owned();
+        Doc::choice(format!("{task}:{index}"), question, row.choices, row.gold)
+    })
 }
 
 /// A document for each row of one JSON list.

@@ -1,10 +1,8 @@
 //! `OpenBookQA`, the test set: 500 questions of elementary science with four options.
 
-use serde::Deserialize;
-
-use super::{LETTER, lines};
+use super::{LETTER, options};
 use crate::consensus::Extractor;
-use crate::eval::{Doc, Scorer, Task};
+use crate::eval::{Scorer, Task};
 
 /// See the module.
 pub(super) static OPENBOOKQA: Task = Task {
@@ -16,17 +14,5 @@ pub(super) static OPENBOOKQA: Task = Task {
     frame: LETTER,
     scorer: Scorer::Choice,
     extractor: Extractor::Choice,
-    load: |source| lines(source, doc),
+    load: |source| options(source, "openbookqa"),
 };
-
-#[derive(Deserialize)]
-struct Row {
-    query: String,
-    choices: Vec<String>,
-    gold: usize,
-}
-
-fn doc(row: Row, index: usize) -> Result<Doc, String> {
-    let question = row.query.trim_start_matches("Question: ").to_owned();
-    Doc::choice(format!("openbookqa:{index}"), question, row.choices, row.gold)
-}

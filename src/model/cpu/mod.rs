@@ -31,6 +31,7 @@ mod pool;
 mod quantize;
 mod scalar;
 mod simd;
+mod tiles;
 
 use std::sync::OnceLock;
 
