@@ -10,7 +10,7 @@ use crate::hub::ResolvedModel;
 use crate::machine;
 use crate::manifest::{self, Manifest};
 use crate::model::dtype::Dtype;
-use crate::model::{LoadOptions, Model, WeightSource};
+use crate::model::{Device, LoadOptions, Model, WeightSource};
 use crate::tokenizer::Tokenizer;
 
 /// What a model is: the part of the configuration that results depend on.
@@ -58,7 +58,7 @@ impl LoadedModel {
         let known = || manifest::known().iter().find(|m| Some(&m.sha256) == sha256.as_ref()).cloned();
         let manifest = resolved.manifest.clone().or_else(known);
         let source = WeightSource::open(&resolved.path)?;
-        check_memory(&source, machine::available_memory())?;
+        check_memory(&source, options.device, machine::available_memory())?;
         let (model, tokenizer) = std::thread::scope(|scope| {
             let tokenizer = scope.spawn(|| load_tokenizer(&source));
             let model = Model::load(&source, options);
@@ -144,10 +144,10 @@ fn file_type_name(number: u32) -> Option<&'static str> {
 }
 
 /// Refuses a model whose weights alone would not fit, before anything is loaded.
-fn check_memory(source: &WeightSource, available: Option<u64>) -> Result<()> {
-    let dense = |dtype: Dtype, bytes: usize| match (source, dtype) {
-        // Dense half-precision weights are widened to f32 on the CPU.
-        (WeightSource::Safetensors { .. }, Dtype::F16 | Dtype::BF16) => 2 * bytes as u64,
+fn check_memory(source: &WeightSource, device: Device, available: Option<u64>) -> Result<()> {
+    let dense = |dtype: Dtype, bytes: usize| match (device, dtype) {
+        // The CPU's own kernels keep half precision as it is; the tensor backend widens it to f32 there.
+        (Device::Portable, Dtype::F16 | Dtype::BF16) => 2 * bytes as u64,
         _ => bytes as u64,
     };
     let needed: u64 = source.dtypes()?.into_iter().map(|(dtype, bytes)| dense(dtype, bytes)).sum();
@@ -176,8 +176,8 @@ mod tests {
         bytes.resize(bytes.len() + 4_194_304, 0);
         std::fs::write(&path, bytes).unwrap();
         let source = WeightSource::open(&path).unwrap();
-        let error = check_memory(&source, Some(1 << 20)).unwrap_err();
+        let error = check_memory(&source, Device::Cpu, Some(1 << 20)).unwrap_err();
         assert!(error.is_resources() && error.to_string().contains("about 4 MB for its weights and 1 MB are available"), "{error}");
-        assert!(check_memory(&source, Some(8 << 20)).is_ok() && check_memory(&source, None).is_ok());
+        assert!(check_memory(&source, Device::Cpu, Some(8 << 20)).is_ok() && check_memory(&source, Device::Cpu, None).is_ok());
     }
 }

@@ -1,12 +1,12 @@
-//! Linear layers on the CPU, without a tensor library: packed weights, quantised activations, one spin pool.
+//! The CPU's own kernels, without a tensor library: packed weights, quantised activations, attention, one spin pool.
 //!
 //! ```text
 //! let pool = Pool::global();                                       // or Pool::new(threads); pin_caller() on the thread of the step loop
-//! let q = PackedMatrix::pack(&raw, pool)?;                         // once, at load; one copy of the weights
+//! let q = PackedMatrix::pack(&raw, &pool)?;                        // once, at load; one copy of the weights
 //! let mut x = Activations::default();                              // keep it: it reuses its memory
-//! x.set(pool, input, rows, &[&q, &k, &v]);                         // [rows, in] f32, quantised once for all three
-//! linear(pool, &q, &x, bias, output);                              // [rows, out] f32
-//! linear_n(pool, &x, [Product { matrix: &q, bias: None, y: &mut yq }, ...]);        // several in one fork-join
+//! x.set(&pool, input, rows, &[&q, &k, &v]);                        // [rows, in] f32, quantised once for all three
+//! linear(&pool, &q, &x, bias, output);                             // [rows, out] f32
+//! linear_n(&pool, &x, [Product { matrix: &q, bias: None, y: &mut yq }, ...]);       // several in one fork-join
 //! table.row(token, output);                                        // the embedding of one token
 //! ```
 //!
@@ -14,7 +14,8 @@
 //! threads, and any instruction set: every kernel follows the order that `scalar.rs` states. Block-quantised weights meet activations
 //! of 8 bits per 32 inputs (`quantize.rs`), dense ones meet f32. `layout.rs` says how weights lie in memory.
 //!
-//! Knows nothing of models or tokens; `attention.rs` stands on its own.
+//! `ops.rs` makes the decoder's operations of them; nothing else here knows models or tokens. `attention.rs` and `tiles.rs` are attention;
+//! what is no matrix product is written once over sixteen lanes (`simd.rs`).
 
 pub mod attention;
 #[cfg(target_arch = "x86_64")]
