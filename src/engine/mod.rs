@@ -286,14 +286,15 @@ impl Engine {
         // The real vocabulary: logits of padded rows beyond it do not exist.
         let rows: Vec<_> = owners.zip(logits.rows()).map(|((job, index), z)| (job, index, &z[..self.vocab_size])).collect();
         let threads = self.scratch.len();
-        for (i, candidates) in self.spare.drain(..).enumerate() {
-            self.scratch[i % threads].get_mut().unwrap_or_else(PoisonError::into_inner).recycle(candidates);
-        }
+        // A row takes one, whichever thread it meets; more than there are rows are let go.
+        self.spare.truncate(rows.len());
+        let spare = Mutex::new(std::mem::take(&mut self.spare));
         let mut prepared: Vec<Option<Result<Prepared>>> = rows.iter().map(|_| None).collect();
         let share = rows.len().div_ceil(threads).max(1);
         let work = |at: usize, out: &mut [Option<Result<Prepared>>]| {
             let mut scratch = self.scratch[at].lock().unwrap_or_else(PoisonError::into_inner);
             for (out, (job, index, z)) in out.iter_mut().zip(&rows[at * share..]) {
+                scratch.refill(|| spare.lock().unwrap_or_else(PoisonError::into_inner).pop());
                 *out = Some(job.prepare(*index, z, &mut scratch));
             }
         };
@@ -301,6 +302,7 @@ impl Engine {
             Some(pool) => pool.for_each_chunk(&mut prepared, share, work),
             None => work(0, &mut prepared),
         }
+        self.spare = spare.into_inner().unwrap_or_else(PoisonError::into_inner);
         prepared.into_iter().flatten().collect()
     }
 

@@ -58,6 +58,13 @@ pub struct Scratch {
 }
 
 impl Scratch {
+    /// Takes the buffers of candidates that were drawn from, if it has none for the next row.
+    pub(super) fn refill(&mut self, spare: impl FnOnce() -> Option<Candidates>) {
+        if self.spare.is_empty() {
+            self.spare.extend(spare());
+        }
+    }
+
     /// Takes back the buffers of candidates that are drawn from, for the next row.
     pub fn recycle(&mut self, candidates: Candidates) {
         self.spare.push(candidates);
@@ -394,7 +401,7 @@ fn crossing(mut pool: &mut [Entry], mut need: f64) -> Entry {
 }
 
 fn changes_logits(params: &SamplingParams) -> bool {
-    !params.logit_bias.is_empty() || repeats(params) || params.presence_penalty != 0.0 || params.frequency_penalty != 0.0
+    !params.logit_bias.is_empty() || params.penalises()
 }
 
 fn repeats(params: &SamplingParams) -> bool {
