@@ -143,11 +143,6 @@ pub struct SamplingArgs {
 }
 
 impl SamplingArgs {
-    /// The parameters for a loaded model: flags over the model card over the defaults.
-    pub fn params(&self, loaded: &LoadedModel) -> SamplingParams {
-        self.over(&loaded.sampling())
-    }
-
     /// What is given, over the model card's choice.
     fn over(&self, card: &SamplingParams) -> SamplingParams {
         SamplingParams {
@@ -285,17 +280,26 @@ impl PipelineArgs {
         Policy::MinVoteShare { min_vote_share: self.decision.min_vote_share }.validate()
     }
 
-    /// A pipeline over a loaded model, deciding by the policy file where there is one.
-    pub fn pipeline(&self, defaults: &TaskDefaults<'_>, policy: Option<(&Path, PolicyFile)>, loaded: &LoadedModel) -> Result<Pipeline> {
-        let settings = Settings {
-            params: self.sampling.params(loaded),
+    /// The settings over a model card's sampling.
+    pub fn settings(&self, defaults: &TaskDefaults<'_>, card: &SamplingParams) -> Result<Settings> {
+        Ok(Settings {
+            params: self.sampling.over(card),
             strategy: self.decision.strategy,
             frame: self.frame(defaults),
             prompt: self.prompt.options(),
             extractor: self.decision.extractor.unwrap_or(defaults.extractor),
             estimator: uncertainty::estimator(&self.decision.estimator)?,
             policy: Policy::MinVoteShare { min_vote_share: self.decision.min_vote_share },
-        };
+        })
+    }
+
+    /// A pipeline over a loaded model, deciding by the policy file where there is one.
+    pub fn pipeline(&self, defaults: &TaskDefaults<'_>, policy: Option<(&Path, PolicyFile)>, loaded: &LoadedModel) -> Result<Pipeline> {
+        self.build(self.settings(defaults, &loaded.sampling())?, policy, loaded)
+    }
+
+    /// A pipeline with these settings.
+    pub fn build(&self, settings: Settings, policy: Option<(&Path, PolicyFile)>, loaded: &LoadedModel) -> Result<Pipeline> {
         let mut pipeline = Pipeline::new(loaded, settings, self.engine.options(self.prompt.context)?)?;
         if let Some((path, file)) = policy {
             pipeline.adopt(file, path)?;

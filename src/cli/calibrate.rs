@@ -61,11 +61,11 @@ impl Calibrate {
     pub fn run(&self, output: &Output) -> Result<()> {
         let labels = Labels::read(&self.run, &self.estimators)?;
         let recorded = labels.examples.len();
-        if recorded < labels.manifest.task.questions {
+        if recorded < labels.manifest.task.due() {
             output.warning(&format!(
                 "{}: {recorded} of {} questions are recorded; the calibration is made on these",
                 self.run.display(),
-                labels.manifest.task.questions
+                labels.manifest.task.due()
             ));
         }
         let refused = |refusal: Refusal| {

@@ -8,8 +8,11 @@ use super::args::{ModelArgs, PipelineArgs, TaskDefaults};
 use super::output::Output;
 use super::progress::Steps;
 use super::score;
+use crate::calibration::PolicyFile;
 use crate::error::{Error, Result};
-use crate::eval::{self, FileTask, Map, Progress, Questions, Run, Scorer, Subset, TASKS};
+use crate::eval::{self, FileTask, FoundRun, Map, Progress, Questions, Run, Scorer, Shard, Subset, TASKS};
+use crate::generation::SamplingParams;
+use crate::pipeline::{Arm, LoadedModel, Pipeline};
 
 /// Run a task into a run folder.
 #[derive(Debug, Args)]
@@ -32,6 +35,13 @@ pub struct Eval {
     /// Names the subset that --limit draws; --seed names the samples' random stream
     #[arg(long, default_value_t = 0, requires = "limit", value_name = "SEED")]
     subset_seed: u64,
+    /// Run several strategies over the same questions, each into a folder of its own below RUN: a strategy with settings that differ from
+    /// the flags, as in greedy,self-consistency:samples=8,self-consistency:samples=8:repeat=x2
+    #[arg(long, value_name = "STRATEGY[:KEY=VALUE...]", value_delimiter = ',', conflicts_with_all = ["strategy", "policy"])]
+    compare: Vec<Arm>,
+    /// Ask only part I of N of the questions, into a folder of its own below RUN; `candor score RUN` puts the parts together
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
     /// Which columns of a file hold what: question=C,answer=C,choices=C,id=C,answerable=C
     #[arg(long, value_name = "MAP")]
     map: Option<Map>,
@@ -39,7 +49,7 @@ pub struct Eval {
     #[arg(long, value_name = "SCORER", value_parser = scorer)]
     scorer: Option<Scorer>,
     /// Questions that share a batch; no result depends on it
-    #[arg(long, default_value_t = 16, value_name = "N")]
+    #[arg(long, default_value_t = eval::IN_FLIGHT, value_name = "N")]
     batch: usize,
     /// Print the figures as JSON
     #[arg(long)]
@@ -55,23 +65,49 @@ impl Eval {
         let (Some(task), Some(out)) = (&self.task, &self.out) else { return output.answer(&list()) };
         let questions = self.questions(task)?;
         self.pipeline.check()?;
+        let arms = self.arms(&questions, out)?;
         let policy = self.pipeline.decision.policy_file()?;
         let loaded = self.model.load(output)?;
-        let defaults = TaskDefaults { frame: &questions.frame, extractor: questions.extractor };
-        let mut pipeline = self.pipeline.pipeline(&defaults, policy, &loaded)?;
-        drop(loaded);
-        let subset = Subset { limit: self.limit, seed: self.subset_seed };
-        let run = Run { questions: &questions, subset, folder: out, in_flight: self.batch };
-        let mut steps = None;
-        let ended = eval::run(&mut pipeline, &run, &mut |progress| {
-            let steps = steps.get_or_insert_with(|| begin(&questions.name, progress, output));
-            steps.update(progress.done as u64);
-        });
-        if let Some(steps) = &mut steps {
-            steps.finish();
+        let mut places = Vec::new();
+        for Planned { arm, folder } in &arms {
+            let mut pipeline = self.pipeline(&questions, arm.as_ref(), policy.clone(), &loaded)?;
+            let subset = Subset { limit: self.limit, seed: self.subset_seed };
+            let run = Run { subset, shard: self.shard, in_flight: self.batch, ..Run::new(&questions, folder) };
+            let what = arm.as_ref().map_or_else(|| questions.name.clone(), |arm| format!("{} {arm}", questions.name));
+            watched(&mut pipeline, &run, &what, output)?;
+            places.push(FoundRun::open(&run.place())?);
         }
-        ended?;
-        score::show(std::slice::from_ref(out), self.json, output)
+        score::show(&places, self.json, output)
+    }
+
+    /// What is run where. With --compare, every strategy has a folder of its own.
+    fn arms(&self, questions: &Questions, out: &Path) -> Result<Vec<Planned>> {
+        if self.compare.is_empty() {
+            return Ok(vec![Planned { arm: None, folder: out.to_owned() }]);
+        }
+        let settings = self.pipeline.settings(&defaults(questions), &SamplingParams::default())?;
+        let mut planned: Vec<Planned> = Vec::new();
+        for arm in &self.compare {
+            arm.apply(&settings)?;
+            let folder = out.join(arm.folder());
+            if planned.iter().any(|other| other.folder == folder) {
+                return Err(Error::usage(format!("--compare names {arm} twice; name each strategy once")));
+            }
+            planned.push(Planned { arm: Some(arm.clone()), folder });
+        }
+        Ok(planned)
+    }
+
+    fn pipeline(
+        &self,
+        questions: &Questions,
+        arm: Option<&Arm>,
+        policy: Option<(&Path, PolicyFile)>,
+        loaded: &LoadedModel,
+    ) -> Result<Pipeline> {
+        let settings = self.pipeline.settings(&defaults(questions), &loaded.sampling())?;
+        let settings = arm.map_or_else(|| Ok(settings.clone()), |arm| arm.apply(&settings))?;
+        self.pipeline.build(settings, policy, loaded)
     }
 
     fn questions(&self, name: &str) -> Result<Questions> {
@@ -88,6 +124,30 @@ impl Eval {
         }
         FileTask { path: path.to_owned(), map: self.map.clone().unwrap_or_default(), scorer: self.scorer }.open()
     }
+}
+
+/// One run of several.
+struct Planned {
+    /// The strategy; the flags' own where `None`.
+    arm: Option<Arm>,
+    folder: PathBuf,
+}
+
+fn defaults(questions: &Questions) -> TaskDefaults<'_> {
+    TaskDefaults { frame: &questions.frame, extractor: questions.extractor }
+}
+
+/// Runs, showing how far it is.
+fn watched(pipeline: &mut Pipeline, run: &Run<'_>, what: &str, output: &Output) -> Result<()> {
+    let mut steps = None;
+    let ended = eval::run(pipeline, run, &mut |progress| {
+        let steps = steps.get_or_insert_with(|| begin(what, progress, output));
+        steps.update(progress.done as u64);
+    });
+    if let Some(steps) = &mut steps {
+        steps.finish();
+    }
+    ended.map(drop)
 }
 
 fn begin<'a>(name: &str, progress: Progress, output: &'a Output) -> Steps<'a> {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::terminal::sanitize;
-use crate::eval::{Manifest, Scored};
+use crate::eval::{FoundRun, Manifest, Scored};
 use crate::metrics::{Better, Figure, METRICS, figures};
 
 /// The figures of one run.
@@ -24,17 +24,17 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn new(run: &std::path::Path, manifest: Manifest, scored: &[Scored]) -> Self {
+    pub fn new(run: &FoundRun, scored: &[Scored]) -> Self {
         let items: Vec<_> = scored.iter().map(|scored| &scored.item).collect();
         let differing = scored.iter().filter(|scored| scored.differs.is_some()).count();
         let figures = figures(&items).into_iter().filter(|figure| figure.value.is_some()).collect();
-        Self { run: run.display().to_string(), questions: scored.len(), differing, figures, manifest }
+        Self { run: run.name.clone(), questions: scored.len(), differing, figures, manifest: run.manifest.clone() }
     }
 
     /// What the reader must know besides the figures; nothing in the usual case.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        let total = self.manifest.task.questions;
+        let total = self.manifest.task.due();
         if self.questions < total {
             warnings.push(format!("{}: {} of {total} questions are recorded; the same `candor eval` goes on", self.run, self.questions));
         }

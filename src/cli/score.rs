@@ -7,12 +7,12 @@ use clap::Args;
 use super::figures::{self, Report};
 use super::output::Output;
 use crate::error::{Error, Result};
-use crate::eval::rescore;
+use crate::eval::{FoundRun, runs};
 
 /// Make votes, scores and figures of runs again from their stored samples.
 #[derive(Debug, Args)]
 pub struct Score {
-    /// Run folders
+    /// Run folders, folders with runs of several strategies, or shards of a run
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
     /// Print JSON
@@ -22,16 +22,15 @@ pub struct Score {
 
 impl Score {
     pub fn run(&self, output: &Output) -> Result<()> {
-        show(&self.runs, self.json, output)
+        show(&runs(&self.runs)?, self.json, output)
     }
 }
 
 /// Prints the figures of runs.
-pub fn show(runs: &[PathBuf], json: bool, output: &Output) -> Result<()> {
+pub fn show(runs: &[FoundRun], json: bool, output: &Output) -> Result<()> {
     let mut reports = Vec::new();
     for run in runs {
-        let (manifest, scored) = rescore(run)?;
-        let report = Report::new(run, manifest, &scored);
+        let report = Report::new(run, &run.rescore()?);
         report.warnings().iter().for_each(|warning| output.warning(warning));
         reports.push(report);
     }

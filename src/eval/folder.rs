@@ -6,13 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{BufRead, BufReader, Seek, Write};
+use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Questions, Record, Scorer, Subset};
+use super::{Questions, Record, Scorer, Shard, Subset, runs};
 use crate::calibration::{Fingerprint, PolicyFile};
 use crate::error::{Error, Result};
 use crate::machine;
@@ -20,6 +20,10 @@ use crate::pipeline::{Pipeline, sha256};
 
 /// The only layout there is.
 const FORMAT: u32 = 1;
+/// What is run.
+pub(super) const MANIFEST: &str = "manifest.json";
+/// A line for each question that is done.
+pub(super) const RECORDS: &str = "records.jsonl";
 /// Longest line of a record.
 const MAX_LINE_BYTES: usize = 1 << 30;
 
@@ -49,19 +53,29 @@ pub struct TaskConfig {
     pub name: String,
     /// SHA-256 of the file; `None` where the questions are made on the spot.
     pub file_sha256: Option<String>,
-    /// SHA-256 over the hashes of the questions asked.
+    /// SHA-256 over the hashes of the questions asked, by all shards together.
     pub docs_sha256: String,
-    /// How many questions are asked.
+    /// How many questions are asked, by all shards together.
     pub questions: usize,
     /// Which of all.
     #[serde(flatten)]
     pub subset: Subset,
     /// How an answer is graded.
     pub scorer: Scorer,
+    /// Which part of the questions asked this folder holds; all where `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
+}
+
+impl TaskConfig {
+    /// How many records the folder has when it is done.
+    pub fn due(&self) -> usize {
+        self.shard.map_or(self.questions, |shard| shard.take(0..self.questions).count())
+    }
 }
 
 impl Manifest {
-    /// The manifest of asking some questions, by index, of a pipeline.
+    /// The manifest of asking some questions, by index, of a pipeline; undivided.
     ///
     /// # Errors
     /// A configuration that is no JSON.
@@ -78,6 +92,7 @@ impl Manifest {
                 questions: asked.len(),
                 subset,
                 scorer: questions.scorer,
+                shard: None,
             },
             config: config.map_err(|e| Error::Backend(format!("the configuration is no JSON: {e}")))?,
             estimator: pipeline.judge().estimator.name().to_owned(),
@@ -92,14 +107,23 @@ impl Manifest {
     /// # Errors
     /// No such file, or it is no manifest.
     pub fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join("manifest.json");
+        let path = folder.join(MANIFEST);
         let text = fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
         let manifest: Self = serde_json::from_str(&text).map_err(|e| Error::invalid_file(&path, format!("no manifest of a run: {e}")))?;
         if manifest.format != FORMAT {
             let reason = format!("format is {}; this program reads {FORMAT}; run again into another folder", manifest.format);
             return Err(Error::invalid_file(&path, reason));
         }
+        if let Some(shard) = manifest.task.shard.filter(|shard| !shard.is_sound()) {
+            return Err(Error::invalid_file(&path, format!("shard {shard} cannot be; it must be 1 or more of as many as there are")));
+        }
         Ok(manifest)
+    }
+
+    /// The manifest of the run that this is a shard of, or itself.
+    #[must_use]
+    pub fn undivided(&self) -> Self {
+        Self { task: TaskConfig { shard: None, ..self.task.clone() }, ..self.clone() }
     }
 
     /// The fields that must be the same for a run to go on, by path.
@@ -112,7 +136,7 @@ impl Manifest {
     }
 
     /// What differs between what was begun and what is asked for, a phrase each.
-    fn differences(&self, other: &Self) -> Vec<String> {
+    pub(super) fn differences(&self, other: &Self) -> Vec<String> {
         let (was, is) = (self.fields(), other.fields());
         let mut names: Vec<&String> = was.keys().chain(is.keys()).collect();
         names.sort_unstable();
@@ -159,7 +183,8 @@ impl RunFolder {
     /// Usage: another run writes there, or another run was begun there, with every field that differs. Io: it cannot be made.
     pub fn open(folder: &Path, manifest: &Manifest) -> Result<Self> {
         fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-        let path = folder.join("records.jsonl");
+        check_place(folder)?;
+        let path = folder.join(RECORDS);
         let io = |e| Error::io(&path, e);
         let records = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(io)?;
         if !records.metadata().map_err(io)?.is_file() {
@@ -172,7 +197,7 @@ impl RunFolder {
             }
             Err(TryLockError::Error(e)) => return Err(io(e)),
         }
-        if folder.join("manifest.json").exists() {
+        if folder.join(MANIFEST).exists() {
             let differences = Manifest::read(folder)?.differences(manifest);
             if !differences.is_empty() {
                 let differences = differences.join("; ");
@@ -183,7 +208,7 @@ impl RunFolder {
             return Err(Error::invalid_file(&path, "records without a manifest; take another folder"));
         } else {
             let text = serde_json::to_string_pretty(manifest).map_err(|e| Error::Backend(format!("the manifest is no JSON: {e}")))?;
-            write_atomically(&folder.join("manifest.json"), format!("{text}\n").as_bytes())?;
+            write_atomically(&folder.join(MANIFEST), format!("{text}\n").as_bytes())?;
         }
         Ok(Self { path, records })
     }
@@ -220,6 +245,11 @@ impl RunFolder {
         Ok((done, total - whole))
     }
 
+    /// Whether no record is there.
+    pub(super) fn is_empty(&self) -> Result<bool> {
+        Ok(self.records.metadata().map_err(|e| Error::io(&self.path, e))?.len() == 0)
+    }
+
     /// Appends whole lines; when it returns they are on the disk.
     ///
     /// # Errors
@@ -227,6 +257,21 @@ impl RunFolder {
     pub fn append(&mut self, lines: &[u8]) -> Result<()> {
         let written = self.records.write_all(lines).and_then(|()| self.records.sync_data());
         written.map_err(|e| Error::io(&self.path, e))
+    }
+}
+
+/// Refuses a folder around other runs, and one within another run: neither would be found again.
+fn check_place(folder: &Path) -> Result<()> {
+    let names = |folders: &[PathBuf]| folders.iter().take(5).map(|f| f.display().to_string()).collect::<Vec<_>>().join(", ");
+    let inner = runs::below(folder)?;
+    if !inner.is_empty() {
+        let reason = format!("{} is a folder around the runs {}; take another one", folder.display(), names(&inner));
+        return Err(Error::usage(reason));
+    }
+    let around = |above: &&Path| above.join(MANIFEST).is_file() && above.join(RECORDS).is_file();
+    match folder.ancestors().skip(1).take(2).filter(|above| !above.as_os_str().is_empty()).find(around) {
+        Some(above) => Err(Error::usage(format!("{} lies within the run {}; take another folder", folder.display(), above.display()))),
+        None => Ok(()),
     }
 }
 
@@ -268,22 +313,91 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     }
 }
 
-/// The records of a run, one after the other; a torn last line is left out.
+/// The records of a run in the order of questions; a torn last line is left out.
 pub struct Records {
+    /// A reader for each shard; one where there are none.
+    parts: Vec<Part>,
+    /// Whose turn it is.
+    turn: usize,
+}
+
+struct Part {
     path: PathBuf,
     reader: BufReader<File>,
     line: usize,
+    ended: bool,
 }
 
 impl Records {
-    /// Opens a run's records.
+    /// Opens the records of one run folder.
     ///
     /// # Errors
     /// No such file.
     pub fn open(folder: &Path) -> Result<Self> {
-        let path = folder.join("records.jsonl");
-        let file = File::open(&path).map_err(|e| Error::io(&path, e))?;
-        Ok(Self { path, reader: BufReader::new(file), line: 0 })
+        Self::of(&[folder])
+    }
+
+    /// Opens the records of the shards of one run, given in their order.
+    ///
+    /// # Errors
+    /// No such file.
+    pub fn of(folders: &[impl AsRef<Path>]) -> Result<Self> {
+        let open = |folder: &Path| {
+            let path = folder.join(RECORDS);
+            let file = File::open(&path).map_err(|e| Error::io(&path, e))?;
+            Ok(Part { path, reader: BufReader::new(file), line: 0, ended: false })
+        };
+        Ok(Self { parts: folders.iter().map(|folder| open(folder.as_ref())).collect::<Result<_>>()?, turn: 0 })
+    }
+
+    /// The next whole line with its newline, from the shard whose turn it is; one that has no more is left out from then on.
+    pub(super) fn next_line(&mut self) -> Option<Result<Vec<u8>>> {
+        for _ in 0..self.parts.len() {
+            let count = self.parts.len();
+            let part = self.parts.get_mut(self.turn)?;
+            self.turn = (self.turn + 1) % count;
+            if let Some(line) = part.next_line() {
+                return Some(line);
+            }
+        }
+        None
+    }
+
+    /// How many whole lines are left.
+    pub(super) fn count_lines(mut self) -> Result<usize> {
+        let mut count = 0;
+        while let Some(line) = self.next_line() {
+            line?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Where the line that was read last stands.
+    fn read_from(&self) -> (&Path, usize) {
+        let last = self.turn.checked_sub(1).unwrap_or(self.parts.len().saturating_sub(1));
+        self.parts.get(last).map_or((Path::new(""), 0), |part| (&part.path, part.line))
+    }
+}
+
+impl Part {
+    fn next_line(&mut self) -> Option<Result<Vec<u8>>> {
+        if self.ended {
+            return None;
+        }
+        let mut line = Vec::new();
+        self.line += 1;
+        let read = self.reader.by_ref().take(MAX_LINE_BYTES as u64 + 1).read_until(b'\n', &mut line);
+        let result = match read {
+            Err(error) => Some(Err(Error::io(&self.path, error))),
+            Ok(length) if length > MAX_LINE_BYTES => {
+                Some(Err(Error::invalid_file(&self.path, format!("line {}: more than {} MB", self.line, MAX_LINE_BYTES >> 20))))
+            }
+            Ok(_) if line.last() != Some(&b'\n') => None,
+            Ok(_) => Some(Ok(line)),
+        };
+        self.ended = !matches!(result, Some(Ok(_)));
+        result
     }
 }
 
@@ -291,18 +405,11 @@ impl Iterator for Records {
     type Item = Result<Record>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let mut line = Vec::new();
-        self.line += 1;
-        match self.reader.read_until(b'\n', &mut line) {
-            Err(error) => Some(Err(Error::io(&self.path, error))),
-            Ok(_) if line.last() != Some(&b'\n') => None,
-            Ok(length) if length > MAX_LINE_BYTES => {
-                Some(Err(Error::invalid_file(&self.path, format!("line {}: more than {} MB", self.line, MAX_LINE_BYTES >> 20))))
-            }
-            Ok(_) => {
-                let bad = |e| Error::invalid_file(&self.path, format!("line {}: no record: {e}", self.line));
-                Some(serde_json::from_slice(&line).map_err(bad))
-            }
-        }
+        let line = match self.next_line()? {
+            Ok(line) => line,
+            Err(error) => return Some(Err(error)),
+        };
+        let (path, number) = self.read_from();
+        Some(serde_json::from_slice(&line).map_err(|e| Error::invalid_file(path, format!("line {number}: no record: {e}"))))
     }
 }

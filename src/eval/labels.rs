@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use super::folder::Records;
-use super::{Grader, Manifest, Record, Scorer, score};
+use super::{Grader, Manifest, Record, Scorer, runs, score};
 use crate::calibration::{Example, Fingerprint};
 use crate::error::{Error, Result};
 use crate::metrics::Grade;
@@ -21,26 +20,26 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// Reads a run; `estimators` are names, the run's own where there are none.
+    /// Reads the one run that a path leads to; `estimators` are names, the run's own where there are none.
     ///
     /// # Errors
-    /// An unknown estimator, a model without one digest, a folder that holds no run, or a line that is no record.
-    pub fn read(folder: &Path, estimators: &[String]) -> Result<Self> {
-        let manifest = Manifest::read(folder)?;
+    /// An unknown estimator, a model without one digest, a path that leads to no run or several, or a line that is no record.
+    pub fn read(path: &Path, estimators: &[String]) -> Result<Self> {
+        let run = runs::only_run(path)?;
+        let manifest = &run.manifest;
         let own = [manifest.estimator.clone()];
         let chosen = if estimators.is_empty() { &own[..] } else { estimators };
         let estimators = chosen.iter().map(|name| uncertainty::estimator(name)).collect::<Result<Vec<_>>>()?;
         let Some(fingerprint) = manifest.fingerprint.clone() else {
             return Err(Error::usage(format!(
                 "the model of {} is a folder of several files without one digest to bind a calibration to; run with a single file",
-                folder.display()
+                run.name
             )));
         };
-        let judge = score::judge(&manifest)?;
-        let examples = Records::open(folder)?
-            .map(|record| Ok(example(&record?, manifest.task.scorer, &judge, &estimators)))
-            .collect::<Result<Vec<_>>>()?;
-        Ok(Self { examples, fingerprint: Fingerprint { estimator: names(&estimators), ..fingerprint }, manifest })
+        let judge = score::judge(manifest)?;
+        let examples =
+            run.records()?.map(|record| Ok(example(&record?, manifest.task.scorer, &judge, &estimators))).collect::<Result<Vec<_>>>()?;
+        Ok(Self { examples, fingerprint: Fingerprint { estimator: names(&estimators), ..fingerprint }, manifest: run.manifest })
     }
 }
 

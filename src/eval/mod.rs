@@ -2,7 +2,8 @@
 //!
 //! - `task` and `tasks`: where questions come from, one file per built-in task; `file` and `table`: questions of a user's own file.
 //! - `grade`: whether an answer is right. `record`: one line per question, with everything that it takes to judge again.
-//! - `folder`: the run folder, its lock, and what is done already. `run`: many questions in flight, records in order.
+//! - `folder`: the run folder, its lock, and what is done already. `run`: many questions in flight, records in order. `shard`: a part of a
+//!   run. `runs`: from paths to runs, where a folder holds one for each strategy, or shards of one.
 //! - `score`: the same verdicts and figures again from records, without the model. `labels`: what a calibration takes from a run.
 //!
 //! It prints nothing and reads no flags or environment.
@@ -13,7 +14,9 @@ mod grade;
 mod labels;
 mod record;
 mod run;
+mod runs;
 mod score;
+mod shard;
 mod table;
 mod task;
 mod tasks;
@@ -23,7 +26,9 @@ pub use folder::{Manifest, Records, RunFolder, TaskConfig, write_atomically};
 pub use grade::{Grader, Scorer};
 pub use labels::Labels;
 pub use record::{Record, Recorded, RecordedCost, RecordedScore, Timing};
-pub use run::{Progress, Run, run};
+pub use run::{IN_FLIGHT, Progress, Run, run};
+pub use runs::{FoundRun, only_run, runs};
 pub use score::{Scored, item, judge, rescore};
+pub use shard::Shard;
 pub use task::{Doc, Questions, Source, Subset, Task, task};
 pub use tasks::TASKS;

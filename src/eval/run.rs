@@ -6,9 +6,9 @@
 //! says why; an error of the machine ends the run.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::{Doc, Manifest, Questions, Record, RunFolder, Subset};
+use super::{Doc, Manifest, Questions, Record, RunFolder, Shard, Subset};
 use crate::engine::JobId;
 use crate::error::{Error, Result};
 use crate::pipeline::{Pipeline, sha256};
@@ -16,16 +16,33 @@ use crate::pipeline::{Pipeline, sha256};
 /// How far questions may run ahead of the oldest one that is not done, in batches: what bounds the records in memory.
 const AHEAD: usize = 4;
 
+/// Questions in one batch, unless the caller says otherwise.
+pub const IN_FLIGHT: usize = 16;
+
 /// What is asked, and where the records go.
 pub struct Run<'a> {
     /// The questions of the task.
     pub questions: &'a Questions,
     /// Which of them.
     pub subset: Subset,
+    /// Which part of them, into a folder of its own below the run's; all where `None`.
+    pub shard: Option<Shard>,
     /// The run folder.
     pub folder: &'a Path,
     /// Questions in one batch, at least 1. No record depends on it.
     pub in_flight: usize,
+}
+
+impl<'a> Run<'a> {
+    /// All questions, undivided, 16 at a time.
+    pub fn new(questions: &'a Questions, folder: &'a Path) -> Self {
+        Self { questions, subset: Subset::default(), shard: None, folder, in_flight: IN_FLIGHT }
+    }
+
+    /// Where its records go.
+    pub fn place(&self) -> PathBuf {
+        self.shard.map_or_else(|| self.folder.to_owned(), |shard| shard.folder(self.folder))
+    }
 }
 
 /// How far a run is.
@@ -48,8 +65,13 @@ pub struct Progress {
 pub fn run(pipeline: &mut Pipeline, run: &Run<'_>, heard: &mut dyn FnMut(Progress)) -> Result<Progress> {
     let asked = run.questions.subset(run.subset)?;
     check_overlap(pipeline, run.questions, &asked)?;
-    let manifest = Manifest::new(pipeline, run.questions, run.subset, &asked)?;
-    let mut folder = RunFolder::open(run.folder, &manifest)?;
+    let mut manifest = Manifest::new(pipeline, run.questions, run.subset, &asked)?;
+    manifest.task.shard = run.shard;
+    let asked: Vec<usize> = match run.shard {
+        Some(shard) => shard.take(asked.into_iter()).collect(),
+        None => asked,
+    };
+    let mut folder = RunFolder::open(&run.place(), &manifest)?;
     let docs = asked.iter().filter_map(|i| Some((*i, run.questions.docs.get(*i)?)));
     let expected: Vec<(usize, String)> = docs.map(|(i, doc)| (i, doc.hash())).collect();
     let (found, torn_bytes) = folder.resume(&expected)?;

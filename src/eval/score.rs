@@ -4,8 +4,7 @@
 
 use std::path::Path;
 
-use super::folder::Records;
-use super::{Grader, Manifest, Record, Scorer};
+use super::{Grader, Manifest, Record, Scorer, runs};
 use crate::decision::Policy;
 use crate::error::{Error, Result};
 use crate::metrics::{Grade, Item};
@@ -39,15 +38,14 @@ pub fn judge(manifest: &Manifest) -> Result<Judge> {
     Ok(judge)
 }
 
-/// All questions of a run, judged again.
+/// All questions of the one run that a path leads to, judged again.
 ///
 /// # Errors
-/// A folder that holds no run, or a line that is no record.
-pub fn rescore(folder: &Path) -> Result<(Manifest, Vec<Scored>)> {
-    let manifest = Manifest::read(folder)?;
-    let judge = judge(&manifest)?;
-    let scored = Records::open(folder)?.map(|record| Ok(item(&record?, manifest.task.scorer, &judge))).collect::<Result<Vec<_>>>()?;
-    Ok((manifest, scored))
+/// A folder that holds no run, or several, or a line that is no record.
+pub fn rescore(path: &Path) -> Result<(Manifest, Vec<Scored>)> {
+    let run = runs::only_run(path)?;
+    let scored = run.rescore()?;
+    Ok((run.manifest, scored))
 }
 
 /// One question, judged again.

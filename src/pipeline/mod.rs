@@ -3,6 +3,7 @@
 //! Only rendering and sampling can fail. From [`crate::uncertainty::Evidence`] on everything is pure and total, so stored records can be scored,
 //! calibrated and decided again without the model.
 
+mod arm;
 mod frame;
 mod judge;
 mod load;
@@ -23,6 +24,7 @@ use crate::prompt::{Prompt, PromptFormat, PromptOptions};
 use crate::strategy::Strategy;
 use crate::uncertainty::{self, Estimator};
 
+pub use arm::Arm;
 pub use frame::{Frame, QUESTION};
 pub use judge::{Calibration, Judge, Judgement, deciding_scores, names};
 pub use load::{Identity, LoadedModel, load_tokenizer, quantization};

@@ -17,7 +17,7 @@ use crate::support::folder;
 use crate::support::tiny::Recipe;
 
 /// Questions whose answers are digits, which a random model hits now and then.
-fn digits(count: usize) -> Questions {
+pub fn digits(count: usize) -> Questions {
     let doc = |i: usize| Doc::new(format!("digits:{i}"), format!("Question {}?", "x".repeat(i % 7)), vec![(i % 4).to_string()]);
     Questions {
         name: "digits".into(),
@@ -30,7 +30,7 @@ fn digits(count: usize) -> Questions {
 }
 
 /// A random model that says digits and ends soon.
-fn loaded(folder: &Path) -> LoadedModel {
+pub fn loaded(folder: &Path) -> LoadedModel {
     let path = folder.join("tiny.gguf");
     let bytes = Recipe::load("llama").gguf(Dtype::F32);
     fs::write(&path, &bytes).unwrap();
@@ -38,27 +38,27 @@ fn loaded(folder: &Path) -> LoadedModel {
     LoadedModel::load(&resolved, Some(sha256(&bytes)), LoadOptions::default()).unwrap()
 }
 
-fn settings(loaded: &LoadedModel, questions: &Questions) -> Settings {
+pub fn settings(loaded: &LoadedModel, questions: &Questions, seed: u64) -> Settings {
     let biased = (48..52).map(|digit| (digit, 20.0)).chain([(258, 21.5)]);
     Settings {
-        params: SamplingParams { n: 4, max_tokens: 6, logit_bias: biased.collect(), ..SamplingParams::default() },
+        params: SamplingParams { n: 4, seed, max_tokens: 6, logit_bias: biased.collect(), ..SamplingParams::default() },
         frame: Frame { system: None, user: questions.frame.clone() },
         extractor: questions.extractor,
         ..Settings::for_model(loaded)
     }
 }
 
-fn pipeline(loaded: &LoadedModel, questions: &Questions) -> Pipeline {
-    Pipeline::new(loaded, settings(loaded, questions), candor::EngineOptions::default()).unwrap()
+pub fn pipeline(loaded: &LoadedModel, questions: &Questions) -> Pipeline {
+    Pipeline::new(loaded, settings(loaded, questions, 0), candor::EngineOptions::default()).unwrap()
 }
 
-fn go(pipeline: &mut Pipeline, questions: &Questions, folder: &Path) -> candor::Result<Progress> {
-    let run = Run { questions, subset: Subset::default(), folder, in_flight: 5 };
+pub fn go(pipeline: &mut Pipeline, questions: &Questions, folder: &Path) -> candor::Result<Progress> {
+    let run = Run { in_flight: 5, ..Run::new(questions, folder) };
     eval::run(pipeline, &run, &mut |_| {})
 }
 
 /// The records without what differs from run to run.
-fn timeless(folder: &Path) -> Vec<String> {
+pub fn timeless(folder: &Path) -> Vec<String> {
     let text = fs::read_to_string(folder.join("records.jsonl")).unwrap();
     assert!(text.ends_with('\n'));
     text.lines().map(|line| line.rsplit_once(",\"timing\":").unwrap().0.to_owned()).collect()
@@ -108,7 +108,7 @@ fn records_do_not_depend_on_the_batch() {
     let runs: Vec<Vec<String>> = [1, 3, 64]
         .map(|in_flight| {
             let out = folder.path().join(in_flight.to_string());
-            let run = Run { questions: &questions, subset: Subset::default(), folder: &out, in_flight };
+            let run = Run { in_flight, ..Run::new(&questions, &out) };
             let mut heard = Vec::new();
             eval::run(&mut pipeline(&loaded, &questions), &run, &mut |progress| heard.push(progress.done)).unwrap();
             assert!(heard.first() == Some(&0) && heard.last() == Some(&9) && heard.is_sorted(), "{heard:?}");
@@ -158,7 +158,7 @@ fn other_settings_do_not_go_on() {
     let before = fs::read(out.join("records.jsonl")).unwrap();
     let check = |change: &dyn Fn(&mut Settings, &mut Questions), expected: &str| {
         let mut questions = questions.clone();
-        let mut settings = settings(&loaded, &questions);
+        let mut settings = settings(&loaded, &questions, 0);
         change(&mut settings, &mut questions);
         let mut pipeline = Pipeline::new(&loaded, settings, candor::EngineOptions::default()).unwrap();
         let error = go(&mut pipeline, &questions, &out).unwrap_err();
@@ -196,7 +196,7 @@ fn two_runs_do_not_share_a_folder() {
     let out = folder.path().join("run");
     let (mut first, mut second) = (pipeline(&loaded, &questions), pipeline(&loaded, &questions));
     let mut refused = 0;
-    let run = Run { questions: &questions, subset: Subset::default(), folder: &out, in_flight: 2 };
+    let run = Run { in_flight: 2, ..Run::new(&questions, &out) };
     eval::run(&mut first, &run, &mut |_| {
         let error = go(&mut second, &questions, &out).unwrap_err();
         assert!(error.is_usage() && error.to_string().starts_with("another run writes to"), "{error}");

@@ -7,6 +7,7 @@ mod cpu_linear; // packed weights and kernels against their definitions
 mod engine; // the invariants, bit for bit
 mod eval; // tasks, run folders that survive anything, the same figures again
 mod eval_cli; // eval, score, calibrate and ask --policy as a user has them
+mod eval_runs; // several strategies, shards of a run
 mod gguf; // hostile and valid GGUF files
 mod hub; // downloads against a local server that speaks the Hub's protocol
 mod metrics; // figures against scikit-learn, MAPIE and relplot

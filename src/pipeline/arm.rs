@@ -1,0 +1,152 @@
+//! One arm of a comparison: a strategy with settings of its own, as one word: `self-consistency:samples=8:repeat=x2`.
+//!
+//! Contract: what an arm does not name stays as it is. The keys are the names of the flags. It prints nothing and knows no model.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{Settings, sha256};
+use crate::decision::Policy;
+use crate::error::{Error, Result};
+use crate::strategy::Strategy;
+use crate::uncertainty;
+
+/// Longest name of an arm's folder.
+const LONGEST_NAME: usize = 80;
+
+/// A strategy and what it changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arm {
+    strategy: Strategy,
+    /// Key and value, in the order given.
+    changes: Vec<(String, String)>,
+}
+
+/// Sets one setting from its text.
+type Change = fn(&mut Settings, &str) -> Result<()>;
+
+/// What an arm may change.
+const KEYS: &[(&str, Change)] = &[
+    ("samples", |s, v| set(&mut s.params.n, v)),
+    ("temperature", |s, v| set(&mut s.params.temperature, v)),
+    ("top-p", |s, v| set(&mut s.params.top_p, v)),
+    ("top-k", |s, v| set(&mut s.params.top_k, v)),
+    ("min-p", |s, v| set(&mut s.params.min_p, v)),
+    ("seed", |s, v| set(&mut s.params.seed, v)),
+    ("max-tokens", |s, v| set(&mut s.params.max_tokens, v)),
+    ("repeat", |s, v| parse(&mut s.prompt.repetition, v)),
+    ("kv-keep", |s, v| parse(&mut s.prompt.kv_keep, v)),
+    ("extractor", |s, v| parse(&mut s.extractor, v)),
+    ("estimator", |s, v| uncertainty::estimator(v).map(|estimator| s.estimator = estimator)),
+    ("min-vote-share", |s, v| {
+        let mut min_vote_share = 0.0;
+        set(&mut min_vote_share, v)?;
+        s.policy = Policy::MinVoteShare { min_vote_share };
+        Ok(())
+    }),
+];
+
+fn set<T: FromStr>(setting: &mut T, value: &str) -> Result<()> {
+    *setting = value.parse().map_err(|_| Error::usage(format!("`{value}` is no number that fits")))?;
+    Ok(())
+}
+
+fn parse<T: FromStr<Err = Error>>(setting: &mut T, value: &str) -> Result<()> {
+    *setting = value.parse()?;
+    Ok(())
+}
+
+impl Arm {
+    /// The settings with what this arm changes.
+    ///
+    /// # Errors
+    /// A value that its key cannot take, named.
+    pub fn apply(&self, settings: &Settings) -> Result<Settings> {
+        let mut settings = Settings { strategy: self.strategy, ..settings.clone() };
+        for (key, value) in &self.changes {
+            if let Some((_, change)) = KEYS.iter().find(|(name, _)| name == key) {
+                change(&mut settings, value).map_err(|error| Error::usage(format!("{self}: {key}={value}: {error}")))?;
+            }
+        }
+        settings.params.validate()?;
+        settings.policy.validate()?;
+        Ok(settings)
+    }
+
+    /// A name for the arm's folder: letters, digits and a few signs that every file system takes; different arms have different ones.
+    pub fn folder(&self) -> String {
+        let text = self.to_string();
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '=' | ':');
+        let name: String = text.chars().map(|c| if plain(c) && c != ':' { c } else { '_' }).collect();
+        if name.len() <= LONGEST_NAME && text.chars().all(plain) {
+            return name;
+        }
+        let digest: String = sha256(text.as_bytes()).chars().take(8).collect();
+        format!("{}_{digest}", name.chars().take(LONGEST_NAME).collect::<String>())
+    }
+}
+
+impl fmt::Display for Arm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.strategy.name())?;
+        self.changes.iter().try_for_each(|(key, value)| write!(f, ":{key}={value}"))
+    }
+}
+
+impl FromStr for Arm {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let mut parts = text.trim().split(':');
+        let strategy = parts.next().unwrap_or_default().parse()?;
+        let mut changes: Vec<(String, String)> = Vec::new();
+        for part in parts {
+            let Some((key, value)) = part.split_once('=') else {
+                return Err(Error::usage(format!("{text:?} has {part:?}; it must be KEY=VALUE, as in self-consistency:samples=8")));
+            };
+            let key = key.trim().replace('_', "-");
+            if !KEYS.iter().any(|(name, _)| *name == key) {
+                let names: Vec<&str> = KEYS.iter().map(|(name, _)| *name).collect();
+                return Err(Error::usage(format!("{text:?} sets `{key}`; it may set {}", names.join(", "))));
+            }
+            if changes.iter().any(|(other, _)| *other == key) {
+                return Err(Error::usage(format!("{text:?} sets {key} twice; set it once")));
+            }
+            changes.push((key, value.trim().to_owned()));
+        }
+        Ok(Self { strategy, changes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arms_are_read_and_named() {
+        let check = |text: &str, shown: &str, folder: &str| {
+            let arm: Arm = text.parse().unwrap();
+            assert_eq!((arm.to_string().as_str(), arm.folder().as_str()), (shown, folder));
+            assert_eq!(arm.to_string().parse::<Arm>().unwrap(), arm);
+        };
+        check("greedy", "greedy", "greedy");
+        check(" self_consistency:samples=8", "self-consistency:samples=8", "self-consistency_samples=8");
+        check("greedy:top_p=0.5:repeat=x2", "greedy:top-p=0.5:repeat=x2", "greedy_top-p=0.5_repeat=x2");
+        // What no file system likes is replaced, and told apart by a digest.
+        let names = ["greedy:repeat=a/{query}", "greedy:repeat=a|{query}"].map(|text| text.parse::<Arm>().unwrap().folder());
+        assert!(names[0] != names[1] && names.iter().all(|name| name.starts_with("greedy_repeat=a__query__")), "{names:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_is_named() {
+        let check = |text: &str, expected: &str| {
+            let error = text.parse::<Arm>().unwrap_err();
+            assert!(error.is_usage() && error.to_string().contains(expected), "{error}, expected {expected}");
+        };
+        check("", "strategy `` is unknown");
+        check("magic", "strategy `magic` is unknown; use greedy");
+        check("greedy:x2", "has \"x2\"; it must be KEY=VALUE");
+        check("greedy:speed=3", "sets `speed`; it may set samples, temperature,");
+        check("greedy:seed=1:seed=2", "sets seed twice");
+    }
+}
