@@ -8,6 +8,7 @@ mod engine; // the invariants, bit for bit
 mod eval; // tasks, run folders that survive anything, the same figures again
 mod eval_cli; // eval, score, calibrate and ask --policy as a user has them
 mod eval_runs; // several strategies, shards of a run
+mod eval_tasks; // tasks made on the spot
 mod gguf; // hostile and valid GGUF files
 mod hub; // downloads against a local server that speaks the Hub's protocol
 mod metrics; // figures against scikit-learn, MAPIE and relplot

@@ -2,8 +2,12 @@
 
 mod arc_easy;
 mod arithmetic;
+mod draw;
 mod gsm8k;
 mod mawps;
+mod middle_match;
+mod name_index;
+mod names;
 mod openbookqa;
 mod selfaware;
 mod simpleqa;
@@ -30,6 +34,8 @@ pub static TASKS: &[&Task] = &[
     &openbookqa::OPENBOOKQA,
     &selfaware::SELFAWARE,
     &umwp::UMWP,
+    &name_index::NAME_INDEX,
+    &middle_match::MIDDLE_MATCH,
 ];
 
 /// What number word problems are put into.
