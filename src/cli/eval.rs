@@ -6,18 +6,19 @@ use clap::Args;
 
 use super::args::{ModelArgs, PipelineArgs, TaskDefaults};
 use super::output::Output;
-use super::progress::Steps;
+use super::progress::{Bars, Steps};
 use super::score;
 use crate::calibration::PolicyFile;
 use crate::error::{Error, Result};
 use crate::eval::{self, FileTask, FoundRun, Map, Progress, Questions, Run, Scorer, Shard, Subset, TASKS};
 use crate::generation::SamplingParams;
+use crate::hub::{self, DatasetFile};
 use crate::pipeline::{Arm, LoadedModel, Pipeline};
 
 /// Run a task into a run folder.
 #[derive(Debug, Args)]
 pub struct Eval {
-    /// A task (see --list), or a .jsonl, .csv or .tsv file of questions
+    /// A task (see --list), or a .jsonl, .csv, .tsv or .parquet file of questions: a path, or datasets/user/repo/path/file[@revision] on the Hub
     #[arg(value_name = "TASK or FILE", required_unless_present = "list")]
     task: Option<String>,
     /// The run folder: a new one, or one where the same command stopped
@@ -42,7 +43,8 @@ pub struct Eval {
     /// Ask only part I of N of the questions, into a folder of its own below RUN; `candor score RUN` puts the parts together
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
-    /// Which columns of a file hold what: question=C,answer=C,choices=C,id=C,answerable=C
+    /// Which columns of a file hold what: question=C,answer=C,choices=C,labels=C,id=C,answerable=C; C may be a path with dots, as in
+    /// choices=choices.text,labels=choices.label,answer=answerKey
     #[arg(long, value_name = "MAP")]
     map: Option<Map>,
     /// How answers to a file's questions are graded: exact, number or choice
@@ -63,7 +65,7 @@ pub struct Eval {
 impl Eval {
     pub fn run(&self, output: &Output) -> Result<()> {
         let (Some(task), Some(out)) = (&self.task, &self.out) else { return output.answer(&list()) };
-        let questions = self.questions(task)?;
+        let questions = self.questions(task, output)?;
         self.pipeline.check()?;
         let arms = self.arms(&questions, out)?;
         let policy = self.pipeline.decision.policy_file()?;
@@ -110,19 +112,28 @@ impl Eval {
         self.pipeline.build(settings, policy, loaded)
     }
 
-    fn questions(&self, name: &str) -> Result<Questions> {
+    fn questions(&self, name: &str, output: &Output) -> Result<Questions> {
+        let fetch = |reference: &str| hub::resolve_dataset(&reference.parse()?, &self.model.source.hub(), &mut Bars::new(output));
         if let Some(task) = eval::task(name) {
             if self.map.is_some() || self.scorer.is_some() {
                 return Err(Error::usage(format!("--map and --scorer are for files; task {name} has its own")));
             }
-            return task.open(self.data.as_deref());
+            return task.open_with(self.data.as_deref(), &mut { fetch });
         }
         let path = Path::new(name);
+        if DatasetFile::is_meant(name) && !path.exists() {
+            let questions = self.file(fetch(name)?).open()?;
+            return Ok(Questions { name: name.to_owned(), ..questions });
+        }
         if !path.exists() {
             let names: Vec<&str> = TASKS.iter().map(|task| task.name).collect();
             return Err(Error::usage(format!("`{name}` is neither a file nor a task; tasks are {}", names.join(", "))));
         }
-        FileTask { path: path.to_owned(), map: self.map.clone().unwrap_or_default(), scorer: self.scorer }.open()
+        self.file(path.to_owned()).open()
+    }
+
+    fn file(&self, path: PathBuf) -> FileTask {
+        FileTask { path, map: self.map.clone().unwrap_or_default(), scorer: self.scorer }
     }
 }
 
@@ -162,7 +173,7 @@ fn begin<'a>(name: &str, progress: Progress, output: &'a Output) -> Steps<'a> {
 
 fn list() -> String {
     let line = |task: &&eval::Task| {
-        format!("{:<14}{} [{}; {}; scored by {}]", task.name, task.summary, task.source, task.licence, task.scorer.name())
+        format!("{:<17}{} [{}; {}; scored by {}]", task.name, task.summary, task.source, task.licence, task.scorer.name())
     };
     TASKS.iter().map(line).collect::<Vec<_>>().join("\n")
 }

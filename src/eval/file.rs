@@ -1,7 +1,8 @@
 //! Questions of a user's own file, with a map from what a question has to the file's columns.
 //!
 //! Contract: every row is a question or an error that names file and line. A question's id is the column that the map names, else the hash
-//! of the question, so that the same question in two files is known to be the same.
+//! of the question, so that the same question in two files is known to be the same. A nested value is named by a path with dots:
+//! `choices=choices.text,labels=choices.label,answer=answerKey`.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -23,6 +24,8 @@ pub struct Map {
     pub answer: String,
     /// The options: a list, or a text with `|` between them.
     pub choices: Option<String>,
+    /// What the answer calls each option, in their order; then it is no text, letter or index of an option.
+    pub labels: Option<String>,
     /// The question's name.
     pub id: Option<String>,
     /// Whether the question has an answer: true or false.
@@ -31,14 +34,14 @@ pub struct Map {
 
 impl Default for Map {
     fn default() -> Self {
-        Self { question: "question".into(), answer: "answer".into(), choices: None, id: None, answerable: None }
+        Self { question: "question".into(), answer: "answer".into(), choices: None, labels: None, id: None, answerable: None }
     }
 }
 
 impl FromStr for Map {
     type Err = Error;
 
-    /// `question=COLUMN,answer=COLUMN,choices=COLUMN,id=COLUMN,answerable=COLUMN`, each where it differs from the default.
+    /// `question=COLUMN,answer=COLUMN,choices=COLUMN,labels=COLUMN,id=COLUMN,answerable=COLUMN`, each where it differs from the default.
     fn from_str(text: &str) -> Result<Self> {
         let mut map = Self::default();
         let mut seen = Vec::new();
@@ -55,9 +58,10 @@ impl FromStr for Map {
                 "question" => map.question = column,
                 "answer" => map.answer = column,
                 "choices" => map.choices = Some(column),
+                "labels" => map.labels = Some(column),
                 "id" => map.id = Some(column),
                 "answerable" => map.answerable = Some(column),
-                _ => return Err(Error::usage(format!("map has `{key}`; it must be question, answer, choices, id or answerable"))),
+                _ => return Err(Error::usage(format!("map has `{key}`; it must be question, answer, choices, labels, id or answerable"))),
             }
         }
         Ok(map)
@@ -67,7 +71,7 @@ impl FromStr for Map {
 /// A file of questions.
 #[derive(Clone, Debug)]
 pub struct FileTask {
-    /// The file: JSONL, CSV or TSV by its extension.
+    /// The file: JSONL, CSV, TSV or parquet by its extension.
     pub path: PathBuf,
     /// Which column holds what.
     pub map: Map,
@@ -82,13 +86,13 @@ impl FileTask {
     /// A file that cannot be read, or a bad row with its line.
     pub fn open(&self) -> Result<Questions> {
         let format = Format::of(&self.path)?;
-        let text = table::read(&self.path)?;
+        let bytes = table::read(&self.path)?;
         let scorer = self.scorer.unwrap_or(if self.map.choices.is_some() { Scorer::Choice } else { Scorer::Exact });
-        let rows = table::rows(&self.path, &text, format)?;
+        let rows = table::rows(&self.path, &bytes, format)?;
         let docs = rows.iter().map(|row| self.doc(row)).collect::<Result<Vec<_>>>()?;
         let questions = Questions {
             name: self.path.file_name().map_or_else(|| "file".to_owned(), |name| name.to_string_lossy().into_owned()),
-            file_sha256: Some(sha256(text.as_bytes())),
+            file_sha256: Some(sha256(&bytes)),
             frame: QUESTION.to_owned(),
             scorer,
             extractor: match scorer {
@@ -117,13 +121,20 @@ impl FileTask {
         }
         let answer = row.get(&self.map.answer, path)?;
         let doc = if let Some(column) = &self.map.choices {
-            let choices = list(row.get(column, path)?).ok_or_else(|| row.bad(path, format!("field `{column}` is no list of texts")))?;
-            let gold = gold(answer, &choices)
-                .ok_or_else(|| row.bad(path, format!("answer {answer} is no option's text, letter, or index from 0")))?;
+            let texts =
+                |column: &str| list(&*row.get(column, path)?).ok_or_else(|| row.bad(path, format!("field `{column}` is no list of texts")));
+            let choices = texts(column)?;
+            let gold = match &self.map.labels {
+                Some(labels) => {
+                    labelled(&answer, &texts(labels)?).ok_or_else(|| row.bad(path, format!("answer {answer} is no option's label")))?
+                }
+                None => gold(&answer, &choices)
+                    .ok_or_else(|| row.bad(path, format!("answer {answer} is no option's text, letter, or index from 0")))?,
+            };
             Doc::choice(id, question, choices, gold).map_err(|reason| row.bad(path, reason))?
         } else {
-            let (column, is) = (&self.map.answer, table::kind(answer));
-            let answers = answers(answer)
+            let (column, is) = (&self.map.answer, table::kind(&answer));
+            let answers = answers(&answer)
                 .ok_or_else(|| row.bad(path, format!("field `{column}` is {is}; it must be a text, a number or a list of them")))?;
             Doc::new(id, question, answers)
         };
@@ -139,15 +150,15 @@ fn check_rows(questions: &Questions, rows: &[Row], path: &Path) -> Result<()> {
             return Err(row.bad(path, "the question is empty; give it a text or take the row out"));
         }
         questions.scorer.check(doc).map_err(|reason| row.bad(path, reason))?;
-        if let Some(first) = seen.insert(&doc.id, row.line) {
-            return Err(row.bad(path, format!("the same question or id as line {first}; each must occur once")));
+        if let Some(first) = seen.insert(&doc.id, row) {
+            return Err(row.bad(path, format!("the same question or id as {}; each must occur once", first.place())));
         }
     }
     Ok(())
 }
 
 fn flag(row: &Row, column: &str, path: &Path) -> Result<bool> {
-    match row.get(column, path)? {
+    match &*row.get(column, path)? {
         Value::Bool(flag) => Ok(*flag),
         Value::String(text) if text.eq_ignore_ascii_case("true") => Ok(true),
         Value::String(text) if text.eq_ignore_ascii_case("false") => Ok(false),
@@ -171,6 +182,14 @@ fn list(value: &Value) -> Option<Vec<String>> {
         },
         _ => None,
     }
+}
+
+/// The index of the option with the answer's label, which only one may have.
+fn labelled(answer: &Value, labels: &[String]) -> Option<usize> {
+    let answer = table::scalar(answer)?;
+    let mut same = (0..).zip(labels).filter(|(_, label)| label.trim() == answer.trim());
+    let (index, _) = same.next()?;
+    same.next().is_none().then_some(index)
 }
 
 /// The index of the right option: its text, else its letter, else its index.

@@ -1,6 +1,6 @@
 //! Evaluation: many questions to records in a run folder, and from records to figures.
 //!
-//! - `task` and `tasks`: where questions come from, one file per built-in task; `file` and `table`: questions of a user's own file.
+//! - `task` and `tasks`: where questions come from, one file per built-in task; `file`, `table` and `parquet`: questions of a user's own file.
 //! - `grade`: whether an answer is right. `record`: one line per question, with everything that it takes to judge again.
 //! - `folder`: the run folder, its lock, and what is done already. `run`: many questions in flight, records in order. `shard`: a part of a
 //!   run. `runs`: from paths to runs, where a folder holds one for each strategy, or shards of one.
@@ -12,6 +12,7 @@ mod file;
 mod folder;
 mod grade;
 mod labels;
+mod parquet;
 mod record;
 mod run;
 mod runs;

@@ -1,14 +1,17 @@
-//! Rows of a JSONL, CSV or TSV file, each with the line that it stands on.
+//! Rows of a JSONL, CSV, TSV or parquet file, each with the place where it stands.
 //!
 //! Contract: a byte order mark and carriage returns are no part of a value; anything that cannot be read is an error that names file and
-//! line. Sizes are bounded before anything is kept. It does not know what the fields mean.
+//! line. Sizes are bounded before anything is kept. A field is named by its column, or within nested values by a path with dots:
+//! `choices.text`. It does not know what the fields mean.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use serde_json::{Map as Object, Value};
 
+use super::parquet;
 use crate::error::{Error, Result};
 
 /// Longest file.
@@ -25,6 +28,8 @@ pub(super) enum Format {
     Csv,
     /// Tabs, a header, no quoting.
     Tsv,
+    /// Apache Parquet: columns, compressed, possibly nested.
+    Parquet,
 }
 
 impl Format {
@@ -34,7 +39,11 @@ impl Format {
             Some("jsonl" | "ndjson") => Ok(Self::Jsonl),
             Some("csv") => Ok(Self::Csv),
             Some("tsv") => Ok(Self::Tsv),
-            _ => Err(Error::usage(format!("{}: the name must end with .jsonl, .csv or .tsv; convert or rename it", path.display()))),
+            Some("parquet") => Ok(Self::Parquet),
+            _ => Err(Error::usage(format!(
+                "{}: the name must end with .jsonl, .csv, .tsv or .parquet; convert or rename it",
+                path.display()
+            ))),
         }
     }
 }
@@ -42,16 +51,37 @@ impl Format {
 /// One row.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Row {
-    /// Its first line, from 1.
+    /// Its first line, from 1; in a parquet file its number.
     pub line: usize,
+    /// What `line` counts, in a word.
+    unit: &'static str,
     /// Its values by column.
     pub fields: Object<String, Value>,
 }
 
 impl Row {
-    /// The value of a column.
-    pub fn get(&self, column: &str, path: &Path) -> Result<&Value> {
-        self.fields.get(column).ok_or_else(|| {
+    /// A row that begins on a line.
+    fn on_line(line: usize, fields: Object<String, Value>) -> Self {
+        Self { line, unit: "line", fields }
+    }
+
+    /// A row of a file without lines, by its number from 1.
+    pub fn numbered(number: usize, fields: Object<String, Value>) -> Self {
+        Self { line: number, unit: "row", fields }
+    }
+
+    /// Its place, as in "line 3".
+    pub fn place(&self) -> String {
+        format!("{} {}", self.unit, self.line)
+    }
+
+    /// The value of a column, or at a path with dots.
+    pub fn get(&self, column: &str, path: &Path) -> Result<Cow<'_, Value>> {
+        let found = match self.fields.get(column) {
+            Some(value) => Some(Cow::Borrowed(value)),
+            None => column.split_once('.').and_then(|(head, rest)| within(self.fields.get(head)?, rest)),
+        };
+        found.ok_or_else(|| {
             let columns: Vec<&str> = self.fields.keys().map(String::as_str).collect();
             self.bad(path, format!("no field `{column}`; it has {}; name the field with --map", columns.join(", ")))
         })
@@ -60,12 +90,28 @@ impl Row {
     /// The value of a column that must be a text or a number.
     pub fn text(&self, column: &str, path: &Path) -> Result<String> {
         let value = self.get(column, path)?;
-        scalar(value).ok_or_else(|| self.bad(path, format!("field `{column}` is {}; it must be a text", kind(value))))
+        scalar(&value).ok_or_else(|| self.bad(path, format!("field `{column}` is {}; it must be a text", kind(&value))))
     }
 
     /// An error about this row.
     pub fn bad(&self, path: &Path, reason: impl std::fmt::Display) -> Error {
-        Error::invalid_file(path, format!("line {}: {reason}", self.line))
+        Error::invalid_file(path, format!("{}: {reason}", self.place()))
+    }
+}
+
+/// The value at a path with dots within a value; in a list, that of each element.
+fn within<'v>(value: &'v Value, path: &str) -> Option<Cow<'v, Value>> {
+    match value {
+        Value::Array(elements) => {
+            let each = elements.iter().map(|element| within(element, path).map(Cow::into_owned));
+            each.collect::<Option<Vec<_>>>().map(|each| Cow::Owned(Value::Array(each)))
+        }
+        Value::Object(fields) => match (fields.get(path), path.split_once('.')) {
+            (Some(value), _) => Some(Cow::Borrowed(value)),
+            (None, Some((head, rest))) => within(fields.get(head)?, rest),
+            (None, None) => None,
+        },
+        _ => None,
     }
 }
 
@@ -90,39 +136,53 @@ pub(super) fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// A file's text, without byte order mark.
-pub(super) fn read(path: &Path) -> Result<String> {
+/// A file's bytes.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
     let file = File::open(path).map_err(|e| Error::io(path, e))?;
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(Error::Resources(format!("{}: more than {} MB; split it", path.display(), MAX_BYTES >> 20)));
     }
-    let text = String::from_utf8(bytes).map_err(|e| {
-        let valid = e.utf8_error().valid_up_to();
-        let line = e.as_bytes().iter().take(valid).filter(|byte| **byte == b'\n').count() + 1;
-        Error::invalid_file(path, format!("line {line}: not UTF-8 at byte {valid}; save it as UTF-8"))
-    })?;
-    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+    Ok(bytes)
 }
 
-/// All rows of a text.
-pub(super) fn rows(path: &Path, text: &str, format: Format) -> Result<Vec<Row>> {
-    if let Some(line) = text.lines().position(|line| line.len() > MAX_LINE_BYTES) {
-        return Err(Error::Resources(format!("{}: line {}: more than {} MB", path.display(), line + 1, MAX_LINE_BYTES >> 20)));
-    }
+/// A file's bytes as a text, without byte order mark.
+pub(super) fn text<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
+    let text = std::str::from_utf8(bytes).map_err(|e| {
+        let valid = e.valid_up_to();
+        let line = bytes.iter().take(valid).filter(|byte| **byte == b'\n').count() + 1;
+        Error::invalid_file(path, format!("line {line}: not UTF-8 at byte {valid}; save it as UTF-8"))
+    })?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
+
+/// All rows of a file's bytes.
+pub(super) fn rows(path: &Path, bytes: &[u8], format: Format) -> Result<Vec<Row>> {
+    let lines = || short_lines(path, bytes);
     match format {
+        Format::Parquet => parquet::rows(path, bytes),
         Format::Jsonl => {
-            text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(|(i, line)| json(path, i + 1, line)).collect()
+            let full = lines()?.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+            full.map(|(i, line)| json(path, i + 1, line)).collect()
         }
-        Format::Csv => separated(path, csv::ReaderBuilder::new().from_reader(text.as_bytes())),
-        Format::Tsv => separated(path, csv::ReaderBuilder::new().delimiter(b'\t').quoting(false).from_reader(text.as_bytes())),
+        Format::Csv => separated(path, csv::ReaderBuilder::new().from_reader(lines()?.as_bytes())),
+        Format::Tsv => separated(path, csv::ReaderBuilder::new().delimiter(b'\t').quoting(false).from_reader(lines()?.as_bytes())),
+    }
+}
+
+/// A file's bytes as a text without lines that are too long.
+fn short_lines<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
+    let text = text(path, bytes)?;
+    match text.lines().position(|line| line.len() > MAX_LINE_BYTES) {
+        Some(line) => Err(Error::Resources(format!("{}: line {}: more than {} MB", path.display(), line + 1, MAX_LINE_BYTES >> 20))),
+        None => Ok(text),
     }
 }
 
 fn json(path: &Path, line: usize, text: &str) -> Result<Row> {
     match serde_json::from_str(text) {
-        Ok(Value::Object(fields)) => Ok(Row { line, fields }),
+        Ok(Value::Object(fields)) => Ok(Row::on_line(line, fields)),
         Ok(other) => Err(Error::invalid_file(path, format!("line {line}: {}; it must be an object", kind(&other)))),
         Err(error) => Err(Error::invalid_file(path, format!("line {line}: not JSON: {error}"))),
     }
@@ -145,7 +205,7 @@ fn separated(path: &Path, mut reader: csv::Reader<&[u8]>) -> Result<Vec<Row>> {
     for record in reader.records() {
         let record = record.map_err(|e| bad(&e))?;
         let fields = header.iter().zip(&record).map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
-        rows.push(Row { line: record.position().map_or(0, csv::Position::line) as usize, fields });
+        rows.push(Row::on_line(record.position().map_or(0, csv::Position::line) as usize, fields));
     }
     Ok(rows)
 }

@@ -4,18 +4,20 @@
 //! all tasks, since it is what keeps calibration and evaluation apart. A bad row is an error that names its place. It knows no model.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::Scorer;
 use super::tasks::TASKS;
+use super::{Scorer, table};
 use crate::consensus::Extractor;
 use crate::error::{Error, Result};
 use crate::metrics::bootstrap::mix;
 use crate::pipeline::sha256;
 
-/// Where choices go in a task's frame; they are part of the question's text.
+/// What a reference to a file of the Hub's data sets begins with.
+const DATASETS: &str = "datasets/";
+/// What options are called.
 const LETTERS: std::ops::RangeInclusive<char> = 'A'..='J';
 
 /// One question with its gold answer.
@@ -85,24 +87,45 @@ pub struct Task {
     pub source: &'static str,
     /// The licence of the data.
     pub licence: &'static str,
-    /// The file below the data folder; `None` where the questions are made on the spot.
-    pub file: Option<&'static str>,
+    /// The files below the data folder, read in this order; none where the questions are made on the spot. One that begins with `datasets/`
+    /// is also a reference to the file on the Hub, for when it is not there.
+    pub files: &'static [&'static str],
     /// The text around a question.
     pub frame: &'static str,
     /// How an answer is graded.
     pub scorer: Scorer,
     /// How an answer is read.
     pub extractor: Extractor,
-    /// The questions of the file at a path with this text, or those made on the spot from a seed.
+    /// The questions of one of the files, or those made on the spot.
     pub load: fn(&Source<'_>) -> Result<Vec<Doc>>,
 }
 
 /// What a task's questions are made from.
 pub struct Source<'a> {
+    /// The task's name.
+    pub task: &'static str,
     /// The file, for messages; empty where there is none.
     pub path: &'a Path,
-    /// The file's text; empty where there is none.
-    pub text: &'a str,
+    /// The file's bytes; empty where there is none.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Source<'a> {
+    /// The file's text.
+    ///
+    /// # Errors
+    /// Bytes that are no UTF-8, with their line.
+    pub fn text(&self) -> Result<&'a str> {
+        table::text(self.path, self.bytes)
+    }
+
+    /// The file's rows, by the format that its name ends with.
+    ///
+    /// # Errors
+    /// What is wrong with the file, and where.
+    pub(super) fn rows(&self) -> Result<Vec<table::Row>> {
+        table::rows(self.path, self.bytes, table::Format::of(self.path)?)
+    }
 }
 
 /// The built-in task of that name.
@@ -115,7 +138,7 @@ pub fn task(name: &str) -> Option<&'static Task> {
 pub struct Questions {
     /// The task's or the file's name.
     pub name: String,
-    /// SHA-256 of the file; `None` where the questions are made on the spot.
+    /// SHA-256 of the file, of several over their digests; `None` where the questions are made on the spot.
     pub file_sha256: Option<String>,
     /// The text around a question, if the user gives none.
     pub frame: String,
@@ -133,6 +156,16 @@ impl Task {
     /// # Errors
     /// No folder where one is needed, a file that cannot be read, or a bad row.
     pub fn open(&self, data: Option<&Path>) -> Result<Questions> {
+        self.open_with(data, &mut |file| {
+            Err(Error::usage(format!("task {} reads {file}; say with --data in which folder that is, or fetch it", self.name)))
+        })
+    }
+
+    /// As [`Self::open`], but a file of the Hub that is not in the folder is what `fetch` makes of the reference to it.
+    ///
+    /// # Errors
+    /// As there, and those of `fetch`.
+    pub fn open_with(&self, data: Option<&Path>, fetch: &mut dyn FnMut(&str) -> Result<PathBuf>) -> Result<Questions> {
         let mut questions = Questions {
             name: self.name.to_owned(),
             file_sha256: None,
@@ -141,19 +174,33 @@ impl Task {
             extractor: self.extractor,
             docs: Vec::new(),
         };
-        if let Some(file) = self.file {
-            let Some(folder) = data else {
-                return Err(Error::usage(format!("task {} reads {file}; say with --data in which folder that is", self.name)));
-            };
-            let path = folder.join(file);
-            let text = super::table::read(&path)?;
-            questions.file_sha256 = Some(sha256(text.as_bytes()));
-            questions.docs = (self.load)(&Source { path: &path, text: &text })?;
-            questions.check(&path)?;
-        } else {
-            questions.docs = (self.load)(&Source { path: Path::new(""), text: "" })?;
+        if self.files.is_empty() {
+            questions.docs = (self.load)(&Source { task: self.name, path: Path::new(""), bytes: b"" })?;
             questions.check(Path::new(self.name))?;
+            return Ok(questions);
         }
+        let (mut digests, mut first) = (Vec::new(), PathBuf::new());
+        for &file in self.files {
+            let on_hub = file.starts_with(DATASETS);
+            let path = match data.map(|folder| folder.join(file)) {
+                Some(path) if path.is_file() || !on_hub => path,
+                None if !on_hub => {
+                    return Err(Error::usage(format!("task {} reads {file}; say with --data in which folder that is", self.name)));
+                }
+                _ => fetch(file)?,
+            };
+            let bytes = table::read(&path)?;
+            digests.push(sha256(&bytes));
+            questions.docs.extend((self.load)(&Source { task: self.name, path: &path, bytes: &bytes })?);
+            if first.as_os_str().is_empty() {
+                first = path;
+            }
+        }
+        questions.file_sha256 = match digests.as_slice() {
+            [only] => Some(only.clone()),
+            several => Some(sha256(several.concat().as_bytes())),
+        };
+        questions.check(&first)?;
         Ok(questions)
     }
 }

@@ -18,14 +18,15 @@ use super::store::{io_error, make_folder, remove_file, remove_folder, temporary_
 pub(super) struct Repository {
     cache: PathBuf,
     folder: String,
-    /// `user/repo`.
+    /// `user/repo`, or `datasets/user/repo`.
     pub name: String,
 }
 
 impl Repository {
-    /// The folder of `name`, which is a valid `user/repo`, in `cache`.
+    /// The folder of `name`, which is a valid `user/repo`, perhaps after `datasets/`, in `cache`.
     pub(super) fn new(cache: &Path, name: &str) -> Self {
-        Self { cache: cache.to_path_buf(), folder: format!("models--{}", name.replace('/', "--")), name: name.to_owned() }
+        let (kind, place) = name.strip_prefix("datasets/").map_or(("models", name), |place| ("datasets", place));
+        Self { cache: cache.to_path_buf(), folder: format!("{kind}--{}", place.replace('/', "--")), name: name.to_owned() }
     }
 
     /// Every repository in `cache`, by name.

@@ -9,6 +9,7 @@
 
 mod cache;
 mod client;
+mod dataset;
 mod digest;
 mod download;
 mod inventory;
@@ -30,6 +31,7 @@ use self::client::Client;
 use self::digest::Digest;
 use self::repository::Choice;
 
+pub use self::dataset::{DatasetFile, resolve_dataset};
 pub use self::inventory::{CachedModel, VerifiedFile, find, list, remove, verify};
 pub use self::options::{Options, Token};
 pub use self::reference::{HubReference, Reference};

@@ -366,9 +366,14 @@ fn maps_are_read() {
     let check = |text: &str, expected: Map| assert_eq!(text.parse::<Map>().unwrap(), expected, "{text}");
     check("question=problem", Map { question: "problem".into(), ..Map::default() });
     check("answer=a,question=q", Map { question: "q".into(), answer: "a".into(), ..Map::default() });
-    let all =
-        Map { question: "q".into(), answer: "a".into(), choices: Some("c".into()), id: Some("i".into()), answerable: Some("known".into()) };
-    check("question=q,answer=a,choices=c,id=i,answerable=known", all);
+    let all = Map {
+        choices: Some("c.text".into()),
+        labels: Some("c.label".into()),
+        id: Some("i".into()),
+        answerable: Some("known".into()),
+        ..Map::default()
+    };
+    check("choices=c.text,labels=c.label,id=i,answerable=known", all);
     check("question=a=b", Map { question: "a=b".into(), ..Map::default() });
     let refuse = |text: &str, expected: &str| {
         let error = text.parse::<Map>().unwrap_err();
@@ -377,7 +382,7 @@ fn maps_are_read() {
     refuse("", "map has \"\"; it must be KEY=COLUMN");
     refuse("question", "map has \"question\"");
     refuse("question=", "map has \"question=\"");
-    refuse("gold=x", "map has `gold`; it must be question, answer, choices, id or answerable");
+    refuse("gold=x", "map has `gold`; it must be question, answer, choices, labels, id or answerable");
     refuse("id=x,id=y", "map names id twice");
 }
 
@@ -415,6 +420,12 @@ fn files_become_questions() {
     check("a.jsonl", "{\"q\":\"x\",\"a\":1,\"c\":[\"no\",\"yes\"]}", choices, &[("x\nA. no\nB. yes", &["B", "yes"])]);
     check("a.jsonl", "{\"q\":\"x\",\"a\":\"a\",\"c\":[\"no\",\"yes\"]}", choices, &[("x\nA. no\nB. yes", &["A", "no"])]);
     check("a.csv", "q,c,a\nx,no|yes,yes\n", choices, &[("x\nA. no\nB. yes", &["B", "yes"])]);
+    let labelled = "question=q,answer=key,choices=o.text,labels=o.label";
+    let numbered = r#"{"q":"x","key":"1","o":{"text":["no","yes"],"label":["1","2"]}}"#;
+    check("a.jsonl", numbered, labelled, &[("x\nA. no\nB. yes", &["A", "no"])]);
+    let each = r#"{"q":"x","key":"b","o":[{"text":"no","label":"a"},{"text":"yes","label":"b"}]}"#;
+    check("a.jsonl", each, labelled, &[("x\nA. no\nB. yes", &["B", "yes"])]);
+    check("a.jsonl", r#"{"a.b":"x","c":{"d":{"e":7}}}"#, "question=a.b,answer=c.d.e", &[("x", &["7"])]);
     // A text that is an option is that option, not an index.
     check("a.csv", "q,c,a\nx,3|1|2,1\n", choices, &[("x\nA. 3\nB. 1\nC. 2", &["B", "1"])]);
     check("a.jsonl", "{\"question\":\"x\",\"known\":false}", "answerable=known", &[("x", &[])]);
@@ -432,7 +443,7 @@ fn bad_rows_are_named() {
         assert!(error.exit_code() == 4 || expected.contains("must end with"), "{error}");
     };
     let good = "{\"question\":\"x\",\"answer\":1}\n";
-    check("a.txt", b"x", "", "the name must end with .jsonl, .csv or .tsv");
+    check("a.txt", b"x", "", "the name must end with .jsonl, .csv, .tsv or .parquet");
     check("a.jsonl", b"", "", "no question in it");
     check("a.jsonl", format!("{good}\n{{\"question\":").as_bytes(), "", "a.jsonl: line 3: not JSON");
     check("a.jsonl", format!("{good}[1]").as_bytes(), "", "line 2: a list; it must be an object");
@@ -450,6 +461,10 @@ fn bad_rows_are_named() {
     check("a.csv", b"question,answer,k\nx,1,maybe\n", "answerable=k", "line 2: field `k` is \"maybe\"; it must be true or false");
     check("a.csv", b"question,answer,c\nx,5,a|b\n", "choices=c", "line 2: answer \"5\" is no option's text, letter, or index from 0");
     check("a.csv", b"question,answer,c\nx,a,a\n", "choices=c", "line 2: 1 choices; give 2 to 10");
+    let labels = "choices=c,labels=l";
+    check("a.csv", b"question,answer,c,l\nx,3,a|b,1|2\n", labels, "line 2: answer \"3\" is no option's label");
+    check("a.csv", b"question,answer,c,l\nx,1,a|b,1|1\n", labels, "line 2: answer \"1\" is no option's label");
+    check("a.jsonl", b"{\"question\":\"x\",\"answer\":{\"a\":1}}", "answer=answer.b", "line 1: no field `answer.b`");
     let error = FileTask { path: "nowhere.csv".into(), map: Map::default(), scorer: None }.open().unwrap_err();
     assert!(error.to_string().starts_with("nowhere.csv: "), "{error}");
 }
@@ -496,10 +511,10 @@ fn tasks_say_what_they_are_and_read_their_files() {
     assert_eq!(names.len(), TASKS.len());
     for task in TASKS {
         assert!(!task.summary.is_empty() && !task.source.is_empty() && !task.licence.is_empty() && task.frame.contains("{question}"));
-        if task.file.is_some() {
+        if let Some(first) = task.files.first() {
             assert!(task.open(None).unwrap_err().to_string().contains("--data"));
-            let missing = task.open(Some(Path::new("nowhere"))).unwrap_err();
-            assert!(missing.to_string().starts_with("nowhere"), "{missing}");
+            let missing = task.open(Some(Path::new("nowhere"))).unwrap_err().to_string();
+            assert!(missing.starts_with("nowhere") || (first.starts_with("datasets/") && missing.contains(first)), "{missing}");
         }
     }
     let Some(data) = folder("CANDOR_DATA", "the public data sets") else { return };
@@ -513,6 +528,18 @@ fn tasks_say_what_they_are_and_read_their_files() {
         ("openbookqa", 500, "letter"),
         ("selfaware", 3369, "few words"),
         ("umwp", 5200, "#### "),
+        ("relations", 9646, "few words"),
+        ("mgsm_bn", 250, "#### "),
+        ("mgsm_de", 250, "#### "),
+        ("mgsm_en", 250, "#### "),
+        ("mgsm_es", 250, "#### "),
+        ("mgsm_fr", 250, "#### "),
+        ("mgsm_ja", 250, "#### "),
+        ("mgsm_ru", 250, "#### "),
+        ("mgsm_sw", 250, "#### "),
+        ("mgsm_te", 250, "#### "),
+        ("mgsm_th", 250, "#### "),
+        ("mgsm_zh", 250, "#### "),
     ];
     for (name, count, frame) in counts {
         let questions = eval::task(name).unwrap().open(Some(&data)).unwrap();
@@ -520,4 +547,11 @@ fn tasks_say_what_they_are_and_read_their_files() {
         assert!(questions.frame.contains(frame) && questions.file_sha256.is_some());
         assert!(questions.docs.iter().all(|doc| doc.id.starts_with(&format!("{name}:"))));
     }
+    // The same questions in every language, and they are the first of GSM8K.
+    let answers = |name: &str| -> Vec<String> {
+        let docs = eval::task(name).unwrap().open(Some(&data)).unwrap().docs;
+        docs.into_iter().take(250).map(|doc| Extractor::Number.extract(&doc.answers[0]).unwrap().canonical).collect()
+    };
+    let (first, german) = (answers("gsm8k"), answers("mgsm_de"));
+    assert!(first == answers("mgsm_en") && first == german);
 }

@@ -76,3 +76,52 @@ fn middle_match_has_one_answer() {
     }
     assert!(places.len() > 30, "the places are {places:?}");
 }
+
+#[test]
+fn invented_entities_have_real_twins() {
+    let questions = open("invented");
+    check_made(&questions, 300, "108cfcb365904f387764a582012d661efc1b11fa3bd342b705baead06e2b899b");
+    let real: BTreeSet<String> =
+        questions.docs.iter().filter(|doc| doc.answerable == Some(true)).map(|doc| entity(doc).to_lowercase()).collect();
+    for pair in questions.docs.chunks(2) {
+        let [known, invented] = pair else { panic!("a question without a twin") };
+        assert_eq!((known.answerable, invented.answerable), (Some(true), Some(false)));
+        assert_eq!(known.question.replace(entity(known), "{}"), invented.question.replace(entity(invented), "{}"));
+        let made = entity(invented).to_lowercase();
+        assert!(made.is_ascii() && !real.iter().any(|name| name.contains(&made) || made.contains(name.as_str())), "{made}");
+        let answer = &known.answers[0];
+        assert_eq!(grade(&questions, known, &format!("{answer}.")), Grade::Right, "{}", known.question);
+        // Nothing that is said of what does not exist is right.
+        assert_eq!(grade(&questions, invented, answer), Grade::Wrong);
+    }
+    let capital = questions.docs.iter().find(|doc| doc.question.contains("of Brazil?")).unwrap();
+    let said = ["Brasilia", "The capital of Brazil is Brasília.", "Rio de Janeiro"];
+    assert_eq!(said.map(|text| grade(&questions, capital, text)), [Grade::Right, Grade::Right, Grade::Wrong]);
+}
+
+/// What a question of `invented` is about: the last part of its id.
+fn entity(doc: &Doc) -> &str {
+    doc.id.rsplit(':').next().unwrap()
+}
+
+#[test]
+fn problems_without_a_quantity_have_intact_twins() {
+    let questions = open("missing_quantity");
+    check_made(&questions, 400, "f446a9b6bb471d700be30af3e8596bd82a7a849c779f702f928f982af620356c");
+    for pair in questions.docs.chunks(2) {
+        let [whole, without] = pair else { panic!("a problem without a twin") };
+        assert_eq!((whole.answerable, without.answerable), (Some(true), Some(false)));
+        assert_eq!(format!("{}:without", whole.id), without.id);
+        // One number became "some", and nothing else differs.
+        let words = |doc: &Doc| doc.question.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let (a, b) = (words(whole), words(without));
+        let differing: Vec<(&String, &String)> = a.iter().zip(&b).filter(|(a, b)| a != b).collect();
+        assert_eq!((a.len(), differing.len()), (b.len(), 1), "{}", without.question);
+        assert!(differing[0].0.parse::<u32>().is_ok() && differing[0].1 == "some", "{differing:?}");
+        assert!(!whole.question.contains(['{', '}']) && !whole.question.contains("some"), "{}", whole.question);
+        let gold: u32 = whole.answers[0].parse().unwrap();
+        assert!(gold > 0 && without.answers.is_empty());
+        assert_eq!(grade(&questions, whole, &format!("#### {gold}")), Grade::Right);
+        assert_eq!(grade(&questions, without, &format!("#### {gold}")), Grade::Wrong);
+    }
+}

@@ -2,6 +2,7 @@
 //! stand-in for `python3 -m pip`. No test reaches out.
 
 mod bench;
+mod datasets;
 mod server;
 #[cfg(unix)]
 mod wheels;

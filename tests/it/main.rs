@@ -7,6 +7,7 @@ mod cpu_linear; // packed weights and kernels against their definitions
 mod engine; // the invariants, bit for bit
 mod eval; // tasks, run folders that survive anything, the same figures again
 mod eval_cli; // eval, score, calibrate and ask --policy as a user has them
+mod eval_files; // parquet and the layouts of the Hub's data sets
 mod eval_runs; // several strategies, shards of a run
 mod eval_tasks; // tasks made on the spot
 mod gguf; // hostile and valid GGUF files

@@ -10,7 +10,7 @@ pub(super) static ARC_EASY: Task = Task {
     summary: "questions of school science with four options; 2,376",
     source: "Clark et al., arXiv 1803.05457",
     licence: "CC BY-SA 4.0",
-    file: Some("arc_easy/arc_easy.jsonl"),
+    files: &["arc_easy/arc_easy.jsonl"],
     frame: LETTER,
     scorer: Scorer::Choice,
     extractor: Extractor::Choice,

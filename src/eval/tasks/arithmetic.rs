@@ -15,7 +15,7 @@ pub(super) static ARITHMETIC: Task = Task {
     summary: "sums, differences and products of one to four digits, made on the spot; about 1,000",
     source: "candor",
     licence: "CC0-1.0",
-    file: None,
+    files: &[],
     frame: "What is {question}? Answer with the number and nothing else.",
     scorer: Scorer::Number,
     extractor: Extractor::Number,

@@ -12,7 +12,7 @@ pub(super) static GSM8K: Task = Task {
     summary: "word problems of several steps; 1,319, the test set",
     source: "Cobbe et al., arXiv 2110.14168",
     licence: "MIT",
-    file: Some("gsm8k/grade_school_math/data/test.jsonl"),
+    files: &["gsm8k/grade_school_math/data/test.jsonl"],
     frame: WORD_PROBLEM,
     scorer: Scorer::Number,
     extractor: Extractor::Number,

@@ -12,7 +12,7 @@ pub(super) static MAWPS: Task = Task {
     summary: "word problems of one operation; 562",
     source: "Koncel-Kedziorski et al., NAACL 2016, aclanthology N16-1136",
     licence: "MIT",
-    file: Some("mawps/singleop.jsonl"),
+    files: &["mawps/singleop.jsonl"],
     frame: WORD_PROBLEM,
     scorer: Scorer::Number,
     extractor: Extractor::Number,

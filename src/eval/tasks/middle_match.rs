@@ -15,7 +15,7 @@ pub(super) static MIDDLE_MATCH: Task = Task {
     summary: "the name between two others of forty, made on the spot; 300",
     source: "Leviathan et al., arXiv 2512.14982; names of candor's own",
     licence: "CC0-1.0",
-    file: None,
+    files: &[],
     frame: QUESTION,
     scorer: Scorer::Exact,
     extractor: Extractor::ShortAnswer,

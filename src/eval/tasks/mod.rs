@@ -2,38 +2,68 @@
 
 mod arc_easy;
 mod arithmetic;
+mod boolq;
 mod draw;
 mod gsm8k;
+mod invented;
 mod mawps;
+mod mgsm;
 mod middle_match;
+mod missing_quantity;
+mod mmlu;
 mod name_index;
 mod names;
+mod nq_open;
 mod openbookqa;
+mod relations;
 mod selfaware;
 mod simpleqa;
 mod svamp;
+mod triviaqa;
+mod truthfulqa;
 mod umwp;
 mod webquestions;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
+use super::table::Row;
 use super::task::Source;
 use super::{Doc, Task};
 use crate::error::{Error, Result};
 
-/// Every task: numbers, short answers, choices, questions without an answer.
+/// Every task: numbers, short answers, choices, questions without an answer, lists of names.
 pub static TASKS: &[&Task] = &[
     &arithmetic::ARITHMETIC,
     &svamp::SVAMP,
     &mawps::MAWPS,
     &gsm8k::GSM8K,
+    &mgsm::BN,
+    &mgsm::DE,
+    &mgsm::EN,
+    &mgsm::ES,
+    &mgsm::FR,
+    &mgsm::JA,
+    &mgsm::RU,
+    &mgsm::SW,
+    &mgsm::TE,
+    &mgsm::TH,
+    &mgsm::ZH,
     &webquestions::WEBQUESTIONS,
+    &relations::RELATIONS,
     &simpleqa::SIMPLEQA,
+    &triviaqa::TRIVIAQA,
+    &nq_open::NQ_OPEN,
+    &boolq::BOOLQ,
     &arc_easy::ARC_EASY,
     &openbookqa::OPENBOOKQA,
+    &mmlu::MMLU,
+    &truthfulqa::TRUTHFULQA,
     &selfaware::SELFAWARE,
+    &invented::INVENTED,
     &umwp::UMWP,
+    &missing_quantity::MISSING_QUANTITY,
     &name_index::NAME_INDEX,
     &middle_match::MIDDLE_MATCH,
 ];
@@ -47,12 +77,22 @@ const SHORT: &str = "{question}\nAnswer with a name or a few words and nothing e
 
 /// A document for each line of a JSONL file; `make` takes a row and its index from 0.
 fn lines<T: DeserializeOwned>(source: &Source<'_>, make: impl Fn(T, usize) -> Result<Doc, String>) -> Result<Vec<Doc>> {
-    let full = source.text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let full = source.text()?.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let doc = |(i, line): (usize, &str)| {
         let row = serde_json::from_str(line).map_err(|e| e.to_string());
         row.and_then(|row| make(row, i)).map_err(|reason| Error::invalid_file(source.path, format!("line {}: {reason}", i + 1)))
     };
     full.map(doc).collect()
+}
+
+/// A document for each row of a parquet or JSONL file, as the Hub publishes data sets; `make` takes a row and its index from 0.
+fn records<T: DeserializeOwned>(source: &Source<'_>, make: impl Fn(T, usize) -> Result<Doc, String>) -> Result<Vec<Doc>> {
+    let doc = |(i, row): (usize, Row)| {
+        let place = row.place();
+        let typed = serde_json::from_value(Value::Object(row.fields)).map_err(|e| format!("not what the task reads: {e}"));
+        typed.and_then(|row| make(row, i)).map_err(|reason| Error::invalid_file(source.path, format!("{place}: {reason}")))
+    };
+    source.rows()?.into_iter().enumerate().map(doc).collect()
 }
 
 /// A question with options, by the index of the right one.
@@ -79,5 +119,5 @@ fn rows<T>(source: &Source<'_>, rows: Vec<T>, make: impl Fn(T, usize) -> Result<
 
 /// The file as one JSON value.
 fn whole<T: DeserializeOwned>(source: &Source<'_>) -> Result<T> {
-    serde_json::from_str(source.text).map_err(|e| Error::invalid_file(source.path, format!("not what the task reads: {e}")))
+    serde_json::from_str(source.text()?).map_err(|e| Error::invalid_file(source.path, format!("not what the task reads: {e}")))
 }

@@ -10,7 +10,7 @@ pub(super) static OPENBOOKQA: Task = Task {
     summary: "questions of elementary science with four options; 500",
     source: "Mihaylov et al., arXiv 1809.02789",
     licence: "Apache-2.0",
-    file: Some("openbookqa/openbook_qa.jsonl"),
+    files: &["openbookqa/openbook_qa.jsonl"],
     frame: LETTER,
     scorer: Scorer::Choice,
     extractor: Extractor::Choice,

@@ -12,7 +12,7 @@ pub(super) static SELFAWARE: Task = Task {
     summary: "questions with an answer and questions that have none; 2,337 and 1,032",
     source: "Yin et al., arXiv 2305.18153",
     licence: "CC BY-SA 4.0",
-    file: Some("selfaware/data/SelfAware.json"),
+    files: &["selfaware/data/SelfAware.json"],
     frame: SHORT,
     scorer: Scorer::Exact,
     extractor: Extractor::ShortAnswer,

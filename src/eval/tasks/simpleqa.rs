@@ -3,7 +3,7 @@
 use super::SHORT;
 use crate::consensus::Extractor;
 use crate::error::Result;
-use crate::eval::table::{self, Format};
+use crate::eval::table::Row;
 use crate::eval::task::Source;
 use crate::eval::{Doc, Scorer, Task};
 
@@ -13,7 +13,7 @@ pub(super) static SIMPLEQA: Task = Task {
     summary: "hard questions of fact with one short answer; 4,326",
     source: "Wei et al., arXiv 2411.04368; graded by equal text, which is stricter than the paper's judge",
     licence: "MIT",
-    file: Some("simpleqa/datasets/simple_qa_test_set.csv"),
+    files: &["simpleqa/datasets/simple_qa_test_set.csv"],
     frame: SHORT,
     scorer: Scorer::Exact,
     extractor: Extractor::ShortAnswer,
@@ -21,10 +21,9 @@ pub(super) static SIMPLEQA: Task = Task {
 };
 
 fn load(source: &Source<'_>) -> Result<Vec<Doc>> {
-    let rows = table::rows(source.path, source.text, Format::Csv)?;
-    let doc = |(index, row): (usize, table::Row)| {
+    let doc = |(index, row): (usize, Row)| {
         let (question, answer) = (row.text("problem", source.path)?, row.text("answer", source.path)?);
         Ok(Doc::new(format!("simpleqa:{index}"), question, vec![answer]))
     };
-    rows.into_iter().enumerate().map(doc).collect()
+    source.rows()?.into_iter().enumerate().map(doc).collect()
 }

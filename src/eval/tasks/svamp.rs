@@ -12,7 +12,7 @@ pub(super) static SVAMP: Task = Task {
     summary: "word problems of one step, with variations; 1,000",
     source: "Patel et al., arXiv 2103.07191",
     licence: "MIT",
-    file: Some("svamp/SVAMP.json"),
+    files: &["svamp/SVAMP.json"],
     frame: WORD_PROBLEM,
     scorer: Scorer::Number,
     extractor: Extractor::Number,

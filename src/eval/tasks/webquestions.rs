@@ -12,7 +12,7 @@ pub(super) static WEBQUESTIONS: Task = Task {
     summary: "questions asked of a search engine, several answers right; 2,032, the test set",
     source: "Berant et al., EMNLP 2013, aclanthology D13-1160",
     licence: "CC BY 4.0",
-    file: Some("webquestions/main/test.json"),
+    files: &["webquestions/main/test.json"],
     frame: SHORT,
     scorer: Scorer::Exact,
     extractor: Extractor::ShortAnswer,

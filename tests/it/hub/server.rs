@@ -66,7 +66,7 @@ pub enum Fault {
 /// What the server has and does.
 #[derive(Default)]
 pub struct Site {
-    /// Per commit: path, content. `.gguf` and `.safetensors` files are large files, served through the second address.
+    /// Per commit: path, content. `.gguf`, `.safetensors` and `.parquet` files are large files, served through the second address.
     pub commits: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
     /// The commit of `main`.
     pub head: String,
@@ -168,12 +168,14 @@ fn serve(mut stream: TcpStream, site: &Mutex<Site>, cdn_address: &str, cdn: bool
         let listing = format!("{{\"id\": \"user/repo\", \"sha\": \"{commit}\", \"siblings\": [{}]}}", siblings.join(", "));
         return send(&mut stream, 200, &[], site.listing.as_ref().unwrap_or(&listing).as_bytes(), &request.method);
     }
-    let (revision, file) = request.path.strip_prefix("/user/repo/resolve/")?.split_once('/')?;
+    // A data set of the same name has the same files.
+    let place = request.path.strip_prefix("/datasets").unwrap_or(&request.path);
+    let (revision, file) = place.strip_prefix("/user/repo/resolve/")?.split_once('/')?;
     let commit = if revision == "main" { site.head.clone() } else { revision.to_owned() };
     let Some(content) = site.commits.get(&commit).and_then(|files| files.get(file)) else {
         return send(&mut stream, 404, &[("X-Error-Code", "EntryNotFound".to_owned())], b"", &request.method);
     };
-    let large = [".gguf", ".safetensors"].iter().any(|extension| file.ends_with(extension));
+    let large = [".gguf", ".safetensors", ".parquet"].iter().any(|extension| file.ends_with(extension));
     let mut headers = BTreeMap::from([("X-Repo-Commit", commit.clone())]);
     if large {
         headers.insert("X-Linked-ETag", format!("\"{}\"", sha256(content)));

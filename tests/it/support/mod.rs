@@ -2,6 +2,7 @@
 
 pub mod alloc;
 pub mod gguf_writer;
+pub mod parquet_writer;
 pub mod tiny;
 
 use std::path::PathBuf;

@@ -1,0 +1,124 @@
+//! Rows of a parquet file, as JSON values: nested groups become objects, lists and repeated fields become lists.
+//!
+//! Contract: a hostile file is an error that says why. Before anything is decoded, the footer and all pages are walked, and what they announce
+//! is bounded (see [`pages`]); decoding runs in a thread of its own with a deep stack, so that a decoder that gives up takes nothing along.
+//! Compression is Snappy or none, which is what the Hub's files have. Numbers that JSON cannot hold become null. It does not know what
+//! the columns mean.
+
+mod pages;
+
+use std::path::Path;
+use std::thread;
+
+use bytes::Bytes;
+use parquet::errors::ParquetError;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::{Field, Row as Record};
+use serde_json::{Map as Object, Value};
+
+use super::table::Row;
+use crate::error::{Error, Result};
+
+/// Most rows.
+const MAX_ROWS: usize = 10_000_000;
+/// Longest texts of all rows together.
+const MAX_TEXT_BYTES: usize = 1 << 30;
+/// Room for schemas that are nested as deeply as a footer can hold.
+const STACK_BYTES: usize = 512 << 20;
+
+/// All rows of a file's bytes.
+///
+/// # Errors
+/// Invalid file: no parquet, a damaged one, or a compression that is not known. Resources: more than the limits.
+pub(super) fn rows(path: &Path, bytes: &[u8]) -> Result<Vec<Row>> {
+    let bytes = Bytes::copy_from_slice(bytes);
+    pages::check_footer(&bytes).map_err(|reason| Error::invalid_file(path, reason))?;
+    let decode = || match decode(&bytes) {
+        Ok(rows) => Ok(rows),
+        Err(Refusal::Invalid(reason)) => Err(Error::invalid_file(path, reason)),
+        Err(Refusal::TooMuch(reason)) => Err(Error::Resources(format!("{}: {reason}", path.display()))),
+    };
+    let gave_up = || Error::invalid_file(path, "a damaged parquet file: its decoder gave up");
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name("parquet".into()).stack_size(STACK_BYTES).spawn_scoped(scope, decode);
+        thread.map_err(|e| Error::io(path, e))?.join().unwrap_or_else(|_| Err(gave_up()))
+    })
+}
+
+/// Why a file is not read.
+#[derive(Debug)]
+enum Refusal {
+    /// It is wrong.
+    Invalid(String),
+    /// It is too large.
+    TooMuch(String),
+}
+
+impl From<ParquetError> for Refusal {
+    fn from(error: ParquetError) -> Self {
+        // The reader's words are about the file; one line is enough.
+        let reason: String = error.to_string().lines().next().unwrap_or_default().chars().take(200).collect();
+        Self::Invalid(format!("no usable parquet file: {reason}"))
+    }
+}
+
+fn decode(bytes: &Bytes) -> Result<Vec<Row>, Refusal> {
+    let reader = SerializedFileReader::new(bytes.clone())?;
+    for group in reader.metadata().row_groups() {
+        for column in group.columns() {
+            // Both are read as unsigned there, but may be anything in a file.
+            let (start, length) = (column.dictionary_page_offset().unwrap_or(column.data_page_offset()), column.compressed_size());
+            let range = usize::try_from(start).ok().zip(usize::try_from(length).ok()).and_then(|(s, l)| bytes.get(s..s.checked_add(l)?));
+            let chunk = range.ok_or_else(|| Refusal::Invalid("a column lies outside the file".into()))?;
+            pages::check(chunk)?;
+        }
+    }
+    let (mut rows, mut left) = (Vec::new(), MAX_TEXT_BYTES);
+    for record in reader.get_row_iter(None)? {
+        if rows.len() == MAX_ROWS {
+            return Err(Refusal::TooMuch(format!("more than {MAX_ROWS} rows; split it")));
+        }
+        let fields = object(record?, &mut left)
+            .ok_or_else(|| Refusal::TooMuch(format!("more than {} MB of text; split it", MAX_TEXT_BYTES >> 20)))?;
+        rows.push(Row::numbered(rows.len() + 1, fields));
+    }
+    Ok(rows)
+}
+
+/// A record as an object; `None` where its texts are longer than what is left.
+fn object(record: Record, left: &mut usize) -> Option<Object<String, Value>> {
+    record.into_columns().into_iter().map(|(name, field)| Some((name, value(field, left)?))).collect()
+}
+
+fn value(field: Field, left: &mut usize) -> Option<Value> {
+    Some(match field {
+        Field::Bool(flag) => Value::from(flag),
+        Field::Byte(n) => Value::from(n),
+        Field::Short(n) => Value::from(n),
+        Field::Int(n) | Field::Date(n) | Field::TimeMillis(n) => Value::from(n),
+        Field::Long(n) | Field::TimeMicros(n) | Field::TimestampMillis(n) | Field::TimestampMicros(n) => Value::from(n),
+        Field::UByte(n) => Value::from(n),
+        Field::UShort(n) => Value::from(n),
+        Field::UInt(n) => Value::from(n),
+        Field::ULong(n) => Value::from(n),
+        Field::Float16(x) => Value::from(f64::from(x)),
+        Field::Float(x) => Value::from(f64::from(x)),
+        Field::Double(x) => Value::from(x),
+        Field::Str(text) => {
+            *left = left.checked_sub(text.len())?;
+            Value::from(text)
+        }
+        // Some writers leave out that a text is one.
+        Field::Bytes(bytes) => {
+            *left = left.checked_sub(bytes.len())?;
+            std::str::from_utf8(bytes.data()).map_or(Value::Null, Value::from)
+        }
+        Field::Group(record) => Value::Object(object(record, left)?),
+        Field::ListInternal(list) => list.elements().iter().map(|element| value(element.clone(), left)).collect::<Option<_>>()?,
+        Field::MapInternal(map) => {
+            let pair = |(key, item): &(Field, Field)| Some(Value::Array(vec![value(key.clone(), left)?, value(item.clone(), left)?]));
+            map.entries().iter().map(pair).collect::<Option<_>>()?
+        }
+        Field::Null | Field::Decimal(_) => Value::Null,
+    })
+}
