@@ -321,6 +321,7 @@ impl PolicyFile {
             uncertainty: bound.uncertainty(&example.scores),
             confidence: bound.confidence(&example.scores).map(Confidence::value),
             answerable: None,
+            right_per_byte: None,
             samples: Vec::new(),
         };
         let items: Vec<Item> = examples.iter().map(item).collect();

@@ -309,7 +309,8 @@ impl PipelineArgs {
 
     /// What stands around a question.
     pub fn frame(&self, defaults: &TaskDefaults<'_>) -> Frame {
-        Frame { system: self.prompt.system.clone(), user: self.prompt.frame.as_deref().unwrap_or(defaults.frame).to_owned() }
+        let user = self.prompt.frame.as_deref().unwrap_or(defaults.frame).to_owned();
+        Frame { system: self.prompt.system.clone(), user, ..Frame::default() }
     }
 }
 

@@ -10,10 +10,11 @@ use super::progress::{Bars, Steps};
 use super::score;
 use crate::calibration::PolicyFile;
 use crate::error::{Error, Result};
-use crate::eval::{self, FileTask, FoundRun, Map, Progress, Questions, Run, Scorer, Shard, Subset, TASKS};
+use crate::eval::{self, FileTask, FoundRun, Map, PLAIN, Progress, Questions, Run, Scorer, Shard, Subset, TASKS};
 use crate::generation::SamplingParams;
 use crate::hub::{self, DatasetFile};
-use crate::pipeline::{Arm, LoadedModel, Pipeline};
+use crate::pipeline::{Arm, LoadedModel, Pipeline, Settings, Shots};
+use crate::strategy::Strategy;
 
 /// Run a task into a run folder.
 #[derive(Debug, Args)]
@@ -43,11 +44,15 @@ pub struct Eval {
     /// Ask only part I of N of the questions, into a folder of its own below RUN; `candor score RUN` puts the parts together
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
+    /// Show so many questions that are not asked, with their answers, before each question; --subset-seed draws them too
+    #[arg(long, default_value_t = 0, value_name = "K")]
+    shots: usize,
     /// Which columns of a file hold what: question=C,answer=C,choices=C,labels=C,id=C,answerable=C; C may be a path with dots, as in
     /// choices=choices.text,labels=choices.label,answer=answerKey
     #[arg(long, value_name = "MAP")]
     map: Option<Map>,
-    /// How answers to a file's questions are graded: exact, number or choice
+    /// How answers to a file's questions are graded: exact, number or choice. For tasks with options too: loglikelihood scores the options'
+    /// texts after the question instead of sampling, loglikelihood-letter their letters
     #[arg(long, value_name = "SCORER", value_parser = scorer)]
     scorer: Option<Scorer>,
     /// Questions that share a batch; no result depends on it
@@ -73,8 +78,7 @@ impl Eval {
         let mut places = Vec::new();
         for Planned { arm, folder } in &arms {
             let mut pipeline = self.pipeline(&questions, arm.as_ref(), policy.clone(), &loaded)?;
-            let subset = Subset { limit: self.limit, seed: self.subset_seed };
-            let run = Run { subset, shard: self.shard, in_flight: self.batch, ..Run::new(&questions, folder) };
+            let run = Run { subset: self.subset(), shard: self.shard, in_flight: self.batch, ..Run::new(&questions, folder) };
             let what = arm.as_ref().map_or_else(|| questions.name.clone(), |arm| format!("{} {arm}", questions.name));
             watched(&mut pipeline, &run, &what, output)?;
             places.push(FoundRun::open(&run.place())?);
@@ -84,6 +88,12 @@ impl Eval {
 
     /// What is run where. With --compare, every strategy has a folder of its own.
     fn arms(&self, questions: &Questions, out: &Path) -> Result<Vec<Planned>> {
+        if questions.scorer.is_likelihood() && !self.compare.is_empty() {
+            return Err(Error::usage(format!(
+                "--compare is about samples, and scorer {} draws none; run without it",
+                questions.scorer.name()
+            )));
+        }
         if self.compare.is_empty() {
             return Ok(vec![Planned { arm: None, folder: out.to_owned() }]);
         }
@@ -107,18 +117,44 @@ impl Eval {
         policy: Option<(&Path, PolicyFile)>,
         loaded: &LoadedModel,
     ) -> Result<Pipeline> {
-        let settings = self.pipeline.settings(&defaults(questions), &loaded.sampling())?;
+        let mut settings = self.pipeline.settings(&defaults(questions), &loaded.sampling())?;
+        if questions.scorer.is_likelihood() {
+            settings.strategy = Strategy::Likelihood;
+        }
+        if self.shots > 0 {
+            self.show(questions, &mut settings)?;
+        }
         let settings = arm.map_or_else(|| Ok(settings.clone()), |arm| arm.apply(&settings))?;
         self.pipeline.build(settings, policy, loaded)
+    }
+
+    /// Puts examples before every question. As one text, an answer ends where the next example would begin.
+    fn show(&self, questions: &Questions, settings: &mut Settings) -> Result<()> {
+        let plain = self.pipeline.prompt.raw;
+        if plain && self.pipeline.prompt.frame.is_none() {
+            PLAIN.clone_into(&mut settings.frame.user);
+        }
+        if plain && settings.params.stop.is_empty() {
+            settings.params.stop.push("\n\n".into());
+        }
+        let asked = questions.subset(self.subset())?;
+        let shown = Questions { frame: settings.frame.user.clone(), ..questions.clone() };
+        settings.frame.shots = Some(Shots { plain, examples: shown.shots(self.shots, &asked, self.subset_seed)? });
+        Ok(())
+    }
+
+    fn subset(&self) -> Subset {
+        Subset { limit: self.limit, seed: self.subset_seed }
     }
 
     fn questions(&self, name: &str, output: &Output) -> Result<Questions> {
         let fetch = |reference: &str| hub::resolve_dataset(&reference.parse()?, &self.model.source.hub(), &mut Bars::new(output));
         if let Some(task) = eval::task(name) {
-            if self.map.is_some() || self.scorer.is_some() {
-                return Err(Error::usage(format!("--map and --scorer are for files; task {name} has its own")));
+            if self.map.is_some() {
+                return Err(Error::usage(format!("--map is for files; task {name} has its own columns")));
             }
-            return task.open_with(self.data.as_deref(), &mut { fetch });
+            let questions = task.open_with(self.data.as_deref(), &mut { fetch })?;
+            return self.scorer.map_or_else(|| Ok(questions.clone()), |scorer| questions.clone().by_likelihood(scorer));
         }
         let path = Path::new(name);
         if DatasetFile::is_meant(name) && !path.exists() {
@@ -179,8 +215,8 @@ fn list() -> String {
 }
 
 fn scorer(text: &str) -> std::result::Result<Scorer, String> {
-    Scorer::ALL.into_iter().find(|scorer| scorer.name() == text).ok_or_else(|| {
-        let names = Scorer::ALL.map(Scorer::name);
+    Scorer::ALL.into_iter().find(|scorer| scorer.name() == text.replace('-', "_")).ok_or_else(|| {
+        let names = Scorer::ALL.map(|scorer| scorer.name().replace('_', "-"));
         format!("`{text}` is unknown; use one of {}", names.join(", "))
     })
 }

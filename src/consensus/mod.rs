@@ -7,9 +7,11 @@
 mod choice;
 mod cluster;
 mod extract;
+mod likelihood;
 pub mod normalize;
 mod number;
 mod short_answer;
 
 pub use cluster::{Cluster, Vote, vote};
 pub use extract::{Answer, Extractor, Reading};
+pub use likelihood::{likelihood_vote, logprob};

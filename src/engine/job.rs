@@ -294,7 +294,7 @@ impl Job {
     /// The finished job's result.
     pub fn output(self, around: &Surroundings<'_>) -> Output {
         match self.task {
-            Task::Score(scoring) => Output::Score(scoring.scored),
+            Task::Score(scoring) => Output::Score(scoring.scored, self.cached),
             Task::Generate(mut sampling) => {
                 let millis = |from: Instant, to: Instant| to.duration_since(from).as_secs_f64() * 1e3;
                 let first_token = sampling.first_token.unwrap_or(self.started);

@@ -59,8 +59,8 @@ pub enum Control {
 pub enum Output {
     /// Of [`Engine::submit`].
     Generation(Generation),
-    /// Of [`Engine::submit_score`]: one token per scored token.
-    Score(Vec<Token>),
+    /// Of [`Engine::submit_score`]: one token per scored token, and how many tokens of the prefix came from the cache.
+    Score(Vec<Token>, usize),
 }
 
 /// How the engine runs. None of it changes a sample.
@@ -341,7 +341,7 @@ impl Engine {
         let id = self.submit(prompt, params)?;
         match self.run_until(id, on_token)? {
             Output::Generation(generation) => Ok(generation),
-            Output::Score(_) => Err(Error::Backend("a generation came back as a score".into())),
+            Output::Score(..) => Err(Error::Backend("a generation came back as a score".into())),
         }
     }
 
@@ -352,7 +352,7 @@ impl Engine {
     pub fn score(&mut self, prefix: &[u32], continuation: &[u32]) -> Result<Vec<Token>> {
         let id = self.submit_score(prefix, continuation, 0)?;
         match self.run_until(id, &mut |_| Control::Continue)? {
-            Output::Score(tokens) => Ok(tokens),
+            Output::Score(tokens, _) => Ok(tokens),
             Output::Generation(_) => Err(Error::Backend("a score came back as a generation".into())),
         }
     }

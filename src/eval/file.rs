@@ -93,12 +93,12 @@ impl FileTask {
         let questions = Questions {
             name: self.path.file_name().map_or_else(|| "file".to_owned(), |name| name.to_string_lossy().into_owned()),
             file_sha256: Some(sha256(&bytes)),
-            frame: QUESTION.to_owned(),
+            frame: scorer.frame().unwrap_or(QUESTION).to_owned(),
             scorer,
             extractor: match scorer {
                 Scorer::Exact => Extractor::Auto,
                 Scorer::Number => Extractor::Number,
-                Scorer::Choice => Extractor::Choice,
+                Scorer::Choice | Scorer::Loglikelihood | Scorer::LoglikelihoodLetter => Extractor::Choice,
             },
             docs,
         };

@@ -9,6 +9,9 @@ use super::Doc;
 use crate::consensus::{Extractor, Vote, normalize};
 use crate::metrics::{Grade, Sample};
 
+/// What a question is put into where its answer is to be continued with.
+pub const PLAIN: &str = "Question: {question}\nAnswer:";
+
 /// How an answer is compared with the gold answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -20,11 +23,15 @@ pub enum Scorer {
     Number,
     /// The letter of the right option, or its text.
     Choice,
+    /// Nothing is drawn: the options' texts are scored by their likelihood after the question, and the likeliest is the answer.
+    Loglikelihood,
+    /// Nothing is drawn: the options' letters are scored after the question with its options.
+    LoglikelihoodLetter,
 }
 
 impl Scorer {
     /// Every scorer.
-    pub const ALL: [Self; 3] = [Self::Exact, Self::Number, Self::Choice];
+    pub const ALL: [Self; 5] = [Self::Exact, Self::Number, Self::Choice, Self::Loglikelihood, Self::LoglikelihoodLetter];
 
     /// The name in flags and JSON.
     pub fn name(self) -> &'static str {
@@ -32,11 +39,48 @@ impl Scorer {
             Self::Exact => "exact",
             Self::Number => "number",
             Self::Choice => "choice",
+            Self::Loglikelihood => "loglikelihood",
+            Self::LoglikelihoodLetter => "loglikelihood_letter",
+        }
+    }
+
+    /// Whether options are scored by their likelihood, instead of samples drawn.
+    pub fn is_likelihood(self) -> bool {
+        matches!(self, Self::Loglikelihood | Self::LoglikelihoodLetter)
+    }
+
+    /// The question as it is asked: with its options, unless their texts are what is scored.
+    pub fn question(self, doc: &Doc) -> String {
+        if self == Self::Loglikelihood { doc.question.clone() } else { doc.text() }
+    }
+
+    /// What a question is put into where its options are scored; `None` where samples are drawn.
+    pub fn frame(self) -> Option<&'static str> {
+        match self {
+            Self::Loglikelihood => Some(PLAIN),
+            Self::LoglikelihoodLetter => Some("{question}\nAnswer:"),
+            Self::Exact | Self::Number | Self::Choice => None,
+        }
+    }
+
+    /// The texts that are scored; none where samples are drawn.
+    pub fn options(self, doc: &Doc) -> Vec<String> {
+        match self {
+            Self::Loglikelihood => doc.choices.clone(),
+            Self::LoglikelihoodLetter => doc.letters().map(String::from).collect(),
+            Self::Exact | Self::Number | Self::Choice => Vec::new(),
         }
     }
 
     /// Whether the gold answers can be compared at all; in words for a row.
     pub(super) fn check(self, doc: &Doc) -> Result<(), String> {
+        if self.is_likelihood() {
+            return match doc.choices.iter().position(|choice| choice.trim().is_empty()) {
+                _ if doc.gold().is_none() => Err("it has no options with a right one among them, so none can be scored".to_owned()),
+                Some(index) => Err(format!("option {} is empty; give it a text", index + 1)),
+                None => Ok(()),
+            };
+        }
         match doc.answers.iter().find(|answer| self.canonical(answer).is_none()) {
             Some(answer) if self == Self::Number => Err(format!("the gold answer {answer:?} is no number")),
             Some(answer) => Err(format!("the gold answer {answer:?} holds neither letter nor digit")),
@@ -46,7 +90,7 @@ impl Scorer {
 
     fn canonical(self, answer: &str) -> Option<String> {
         match self {
-            Self::Exact | Self::Choice => normalize::canonical(answer),
+            Self::Exact | Self::Choice | Self::Loglikelihood | Self::LoglikelihoodLetter => normalize::canonical(answer),
             Self::Number => Extractor::Number.extract(answer).map(|answer| answer.canonical),
         }
     }
@@ -61,7 +105,9 @@ pub struct Grader {
 impl Grader {
     /// A grader for a question.
     pub fn new(scorer: Scorer, doc: &Doc) -> Self {
-        let answers = doc.answers.iter().filter(|_| doc.answerable != Some(false));
+        // Of a scored option its letter is known; another one's text may spell that letter.
+        let counted = if scorer.is_likelihood() { 1 } else { doc.answers.len() };
+        let answers = doc.answers.iter().take(counted).filter(|_| doc.answerable != Some(false));
         Self { scorer, gold: answers.filter_map(|answer| scorer.canonical(answer)).collect() }
     }
 

@@ -1,7 +1,7 @@
 //! Evaluation: many questions to records in a run folder, and from records to figures.
 //!
 //! - `task` and `tasks`: where questions come from, one file per built-in task; `file`, `table` and `parquet`: questions of a user's own file.
-//! - `grade`: whether an answer is right. `record`: one line per question, with everything that it takes to judge again.
+//! - `grade`: whether an answer is right. `options`: options scored by their likelihood. `record`: one line per question, with everything that it takes to judge again.
 //! - `folder`: the run folder, its lock, and what is done already. `run`: many questions in flight, records in order. `shard`: a part of a
 //!   run. `runs`: from paths to runs, where a folder holds one for each strategy, or shards of one.
 //! - `score`: the same verdicts and figures again from records, without the model. `labels`: what a calibration takes from a run.
@@ -12,6 +12,7 @@ mod file;
 mod folder;
 mod grade;
 mod labels;
+mod options;
 mod parquet;
 mod record;
 mod run;
@@ -24,8 +25,9 @@ mod tasks;
 
 pub use file::{FileTask, Map};
 pub use folder::{Manifest, Records, RunFolder, TaskConfig, write_atomically};
-pub use grade::{Grader, Scorer};
+pub use grade::{Grader, PLAIN, Scorer};
 pub use labels::Labels;
+pub use options::{OptionScore, is_right_per_byte, option_scores};
 pub use record::{Record, Recorded, RecordedCost, RecordedScore, Timing};
 pub use run::{IN_FLIGHT, Progress, Run, run};
 pub use runs::{FoundRun, only_run, runs};

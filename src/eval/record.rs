@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Doc, Grader, Questions};
+use super::{Doc, Grader, OptionScore, Questions, option_scores};
 use crate::consensus::Vote;
 use crate::decision::Decision;
 use crate::error::{Error, Result};
@@ -27,7 +27,8 @@ pub struct Record {
     pub doc: Doc,
     /// The gold answer; the first alias.
     pub target: String,
-    /// The texts of all samples, for the question's one request.
+    /// The texts of all samples, for the question's one request; where options were scored, for each its log-likelihood and whether greedy
+    /// decoding would say it.
     pub resps: Vec<Vec<String>>,
     /// The leading answer, whether or not it was given; none where no sample holds one.
     pub filtered_resps: Vec<String>,
@@ -68,8 +69,11 @@ pub struct Recorded {
     pub scores: BTreeMap<String, f64>,
     /// The vote.
     pub vote: Vote,
-    /// Every sample with its tokens.
+    /// Every sample with its tokens; where options were scored, every option.
     pub samples: Vec<Sample>,
+    /// The likelihood of every option, where they were scored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<OptionScore>,
     /// What it cost.
     pub cost: RecordedCost,
     /// Deviations from what was asked, one sentence each.
@@ -116,11 +120,19 @@ impl Record {
         let doc = questions.docs.get(doc_id).cloned().unwrap_or_default();
         let cost = outcome.cost;
         let timing = Timing { cached_tokens: cost.cached_tokens, prefill_ms: cost.prefill_ms, decode_ms: cost.decode_ms };
+        let mut recorded = Recorded::from(outcome);
+        let mut resps = vec![recorded.samples.iter().map(|sample| sample.text.clone()).collect()];
+        if questions.scorer.is_likelihood() {
+            recorded.options = option_scores(&recorded.generation());
+            let response =
+                |option: &OptionScore| vec![option.logprob.map_or("NaN".to_owned(), |l| l.to_string()), option.greedy.to_string()];
+            resps = recorded.options.iter().map(response).collect();
+        }
         Self {
-            grade: Grader::new(questions.scorer, &doc).grade(&outcome.vote),
-            resps: vec![outcome.samples.iter().map(|sample| sample.text.clone()).collect()],
-            filtered_resps: outcome.vote.leader().map(|leader| leader.answer.clone()).into_iter().collect(),
-            outcome: Some(outcome.into()),
+            grade: Grader::new(questions.scorer, &doc).grade(&recorded.vote),
+            resps,
+            filtered_resps: recorded.vote.leader().map(|leader| leader.answer.clone()).into_iter().collect(),
+            outcome: Some(recorded),
             timing,
             prompt_hash: Some(prompt_hash),
             ..Self::empty(doc, doc_id)
@@ -185,6 +197,7 @@ impl From<Outcome> for Recorded {
             scores: outcome.scores.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
             vote: outcome.vote,
             samples: outcome.samples,
+            options: Vec::new(),
             cost: RecordedCost {
                 prompt_tokens: outcome.cost.prompt_tokens,
                 completion_tokens: outcome.cost.completion_tokens,

@@ -120,11 +120,14 @@ struct Flight<'a> {
 impl Flight<'_> {
     /// Asks a question; gives its record right away if it cannot be asked.
     fn submit(&mut self, place: usize, doc_id: usize) -> Result<Option<Record>> {
-        let text = self.questions.docs.get(doc_id).map(Doc::text).unwrap_or_default();
+        let scorer = self.questions.scorer;
+        let doc = self.questions.docs.get(doc_id);
+        let messages = self.pipeline.frame(&doc.map(|doc| scorer.question(doc)).unwrap_or_default());
+        let options = doc.map(|doc| scorer.options(doc)).unwrap_or_default();
         let mut prompt_hash = None;
-        let submitted = self.pipeline.render(&self.pipeline.frame(&text)).and_then(|prompt| {
+        let submitted = self.pipeline.render(&messages).and_then(|prompt| {
             prompt_hash = Some(sha256(prompt.text.as_bytes()));
-            self.pipeline.submit(prompt)
+            if scorer.is_likelihood() { self.pipeline.submit_options(&messages, &options) } else { self.pipeline.submit(prompt) }
         });
         match submitted {
             Ok(id) => {

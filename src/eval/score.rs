@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::{Grader, Manifest, Record, Scorer, runs};
+use super::{Grader, Manifest, Record, Scorer, is_right_per_byte, option_scores, runs};
 use crate::decision::Policy;
 use crate::error::{Error, Result};
 use crate::metrics::{Grade, Item};
@@ -30,7 +30,8 @@ pub fn judge(manifest: &Manifest) -> Result<Judge> {
     let bad = |reason: String| Error::usage(format!("the run's manifest: {reason}; run again with this version"));
     let extractor = manifest.config.get("extractor").and_then(|name| name.as_str()).unwrap_or_default().parse()?;
     let policy: Policy = serde_json::from_value(manifest.config.clone()).map_err(|e| bad(e.to_string()))?;
-    let mut judge = Judge::new(extractor, uncertainty::estimator(&manifest.estimator)?, policy);
+    let strategy = manifest.config.get("strategy").and_then(|name| name.as_str()).unwrap_or_default();
+    let mut judge = Judge::new(extractor, uncertainty::estimator(&manifest.estimator)?, policy).by_strategy(strategy);
     if let Some(file) = manifest.policy.clone() {
         let running = manifest.fingerprint.clone().ok_or_else(|| bad("a policy without a fingerprint".into()))?;
         judge.adopt(file, running).map_err(|mismatch| bad(mismatch.to_string()))?;
@@ -53,10 +54,21 @@ pub fn item(record: &Record, scorer: Scorer, judge: &Judge) -> Scored {
     let id = record.doc.id.clone();
     let answerable = record.doc.answerable;
     let Some(recorded) = &record.outcome else {
-        let item = Item { id, grade: Grade::Failed, answered: false, uncertainty: None, confidence: None, answerable, samples: Vec::new() };
+        let item = Item {
+            id,
+            grade: Grade::Failed,
+            answered: false,
+            uncertainty: None,
+            confidence: None,
+            answerable,
+            right_per_byte: None,
+            samples: Vec::new(),
+        };
         return Scored { item, judgement: None, differs: None };
     };
-    let judgement = judge.judge(&recorded.generation());
+    let generation = recorded.generation();
+    let judgement = judge.judge(&generation);
+    let options = if scorer.is_likelihood() { option_scores(&generation) } else { Vec::new() };
     let grader = Grader::new(scorer, &record.doc);
     let item = Item {
         id,
@@ -65,13 +77,16 @@ pub fn item(record: &Record, scorer: Scorer, judge: &Judge) -> Scored {
         uncertainty: judgement.uncertainty.map(uncertainty::Uncertainty::value),
         confidence: judgement.confidence.map(uncertainty::Confidence::value),
         answerable,
-        samples: grader.samples(&judgement.vote),
+        right_per_byte: is_right_per_byte(&options, &record.doc),
+        // Options are no draws: how many of them are right says nothing.
+        samples: if scorer.is_likelihood() { Vec::new() } else { grader.samples(&judgement.vote) },
     };
     let same_scores =
         judgement.scores.iter().map(|(name, value)| (*name, *value)).eq(recorded.scores.iter().map(|(n, v)| (n.as_str(), *v)));
     let checks = [
         ("vote", judgement.vote == recorded.vote),
         ("scores", same_scores),
+        ("options", options == recorded.options),
         ("confidence", item.confidence == recorded.confidence),
         ("decision", judgement.decision == recorded.decision),
         ("grade", item.grade == record.grade),

@@ -3,7 +3,7 @@
 //! Contract: the same files and seed give the same questions in the same order, whatever subset is taken. A question's id names it among
 //! all tasks, since it is what keeps calibration and evaluation apart. A bad row is an error that names its place. It knows no model.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -13,8 +13,10 @@ use super::{Scorer, table};
 use crate::consensus::Extractor;
 use crate::error::{Error, Result};
 use crate::metrics::bootstrap::mix;
-use crate::pipeline::sha256;
+use crate::pipeline::{Shot, sha256};
 
+/// Tells the draw of examples from that of a subset.
+const SHOTS: u64 = 0x7368_6f74;
 /// What a reference to a file of the Hub's data sets begins with.
 const DATASETS: &str = "datasets/";
 /// What options are called.
@@ -63,6 +65,17 @@ impl Doc {
     pub fn text(&self) -> String {
         let options = self.choices.iter().zip(LETTERS).map(|(choice, letter)| format!("\n{letter}. {choice}"));
         std::iter::once(self.question.clone()).chain(options).collect()
+    }
+
+    /// The options' letters.
+    pub fn letters(&self) -> impl Iterator<Item = char> {
+        LETTERS.take(self.choices.len())
+    }
+
+    /// The index of the right option; `None` without options.
+    pub fn gold(&self) -> Option<usize> {
+        let letter = self.answers.first()?;
+        self.letters().position(|other| letter.len() == 1 && letter.starts_with(other))
     }
 
     /// The gold answer as one text: the first alias, or nothing.
@@ -215,6 +228,58 @@ pub struct Subset {
 }
 
 impl Questions {
+    /// The same questions with their options scored by likelihood, instead of answers drawn.
+    ///
+    /// # Errors
+    /// A scorer that is none of those, or a question without options.
+    pub fn by_likelihood(self, scorer: Scorer) -> Result<Self> {
+        let without = self.docs.iter().find_map(|doc| Some((doc, scorer.check(doc).err()?)));
+        match without {
+            _ if !scorer.is_likelihood() => Err(Error::usage(format!(
+                "scorer {} is not of the task {}; give loglikelihood or loglikelihood_letter",
+                scorer.name(),
+                self.name
+            ))),
+            Some((doc, reason)) => Err(Error::usage(format!("{} cannot be scored by {}: {}: {reason}", self.name, scorer.name(), doc.id))),
+            None => Ok(Self { scorer, frame: scorer.frame().unwrap_or(&self.frame).to_owned(), ..self }),
+        }
+    }
+
+    /// Examples for a prompt: `count` questions that are not asked, nor worded as one that is, drawn by a seed, with their answers. Questions
+    /// without an answer are none.
+    ///
+    /// # Errors
+    /// Fewer questions than that are left.
+    pub fn shots(&self, count: usize, asked: &[usize], seed: u64) -> Result<Vec<Shot>> {
+        let asked_texts: HashSet<&str> = asked.iter().filter_map(|i| self.docs.get(*i)).map(|doc| doc.question.as_str()).collect();
+        let free = |doc: &&(usize, &Doc)| doc.1.answerable != Some(false) && !asked_texts.contains(doc.1.question.as_str());
+        let docs: Vec<(usize, &Doc)> = self.docs.iter().enumerate().collect();
+        let mut left: Vec<&(usize, &Doc)> = docs.iter().filter(free).collect();
+        if left.len() < count {
+            return Err(Error::usage(format!(
+                "shots is {count} and {} questions are left that are not asked; lower --shots or --limit",
+                left.len()
+            )));
+        }
+        // Another order than that of the subset, whose questions would otherwise be the first of it.
+        left.sort_by_key(|(i, _)| (mix(*i as u64 ^ mix(seed ^ SHOTS)), *i));
+        Ok(left
+            .into_iter()
+            .take(count)
+            .map(|(_, doc)| Shot { question: self.scorer.question(doc), answer: self.shown_answer(doc) })
+            .collect())
+    }
+
+    /// A gold answer as an example says it.
+    fn shown_answer(&self, doc: &Doc) -> String {
+        match self.scorer {
+            // The letter comes first, then the text.
+            Scorer::Loglikelihood => doc.answers.get(1).cloned().unwrap_or_default(),
+            Scorer::Number if self.frame.contains("####") => format!("#### {}", doc.target()),
+            _ => doc.target().to_owned(),
+        }
+    }
+
     /// Refuses what cannot be asked or graded, and ids that occur twice.
     pub(super) fn check(&self, path: &Path) -> Result<()> {
         let mut seen: HashMap<&str, usize> = HashMap::new();

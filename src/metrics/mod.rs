@@ -13,6 +13,7 @@
 use serde::{Deserialize, Serialize};
 
 mod abstention_rate;
+mod acc;
 mod accuracy;
 mod augrc;
 mod aurc;
@@ -80,6 +81,9 @@ pub struct Item {
     /// Whether the question has an answer at all, where that is known.
     #[serde(default)]
     pub answerable: Option<bool>,
+    /// Whether the option that is likeliest per byte is the right one; `None` where no options were scored.
+    #[serde(default)]
+    pub right_per_byte: Option<bool>,
     /// The samples behind the answer, in the order drawn.
     #[serde(default)]
     pub samples: Vec<Sample>,
@@ -163,6 +167,8 @@ pub enum Basis {
     Samples(usize),
     /// Those with right and wrong samples that have a confidence.
     Contrasted,
+    /// Those whose options were scored by their likelihood.
+    Options,
 }
 
 impl Basis {
@@ -176,6 +182,7 @@ impl Basis {
             Self::Labelled => item.answerable.is_some() && !item.is_failed(),
             Self::Samples(k) => item.samples.len() >= k,
             Self::Contrasted => wqd::pairs(item).1 > 0.0,
+            Self::Options => item.right_per_byte.is_some(),
         }
     }
 }
@@ -228,6 +235,8 @@ pub struct Figure {
 /// Every metric: what was answered, how uncertainty ranks, whether confidence is calibrated, scores, samples, unanswerable questions.
 pub static METRICS: &[&Metric] = &[
     &accuracy::ACCURACY,
+    &acc::ACC,
+    &acc::ACC_NORM,
     &failure_rate::FAILURE_RATE,
     &failure_rate::UNSCORED_RATE,
     &coverage::COVERAGE,

@@ -14,6 +14,7 @@ use crate::consensus::{self, Extractor, Vote};
 use crate::decision::{Decision, Policy};
 use crate::error::Result;
 use crate::generation::Generation;
+use crate::strategy::Strategy;
 use crate::uncertainty::{self, Confidence, Estimator, Evidence, Uncertainty};
 
 /// What joins the names of several estimators in a fingerprint.
@@ -28,6 +29,8 @@ pub struct Judge {
     pub estimator: &'static dyn Estimator,
     /// When to answer.
     pub policy: Policy,
+    /// The completions are options with their likelihoods, not samples.
+    options: bool,
     calibrated: Option<Calibrated>,
 }
 
@@ -92,7 +95,13 @@ impl Serialize for Calibration {
 impl Judge {
     /// A judge without a policy file.
     pub fn new(extractor: Extractor, estimator: &'static dyn Estimator, policy: Policy) -> Self {
-        Self { extractor, estimator, policy, calibrated: None }
+        Self { extractor, estimator, policy, options: false, calibrated: None }
+    }
+
+    /// A judge of options that were scored by their likelihood, where that is the strategy.
+    #[must_use]
+    pub fn by_strategy(self, strategy: &str) -> Self {
+        Self { options: strategy == Strategy::Likelihood.name(), ..self }
     }
 
     /// Judges by a policy file from now on. `running` is this run's fingerprint, with any estimator.
@@ -127,7 +136,7 @@ impl Judge {
 
     /// Judges.
     pub fn judge(&self, generation: &Generation) -> Judgement {
-        let vote = consensus::vote(generation, self.extractor);
+        let vote = if self.options { consensus::likelihood_vote(generation) } else { consensus::vote(generation, self.extractor) };
         let evidence = Evidence { generation, vote: &vote };
         let scores = uncertainty::scores(&evidence);
         let (uncertainty, confidence) = match &self.calibrated {

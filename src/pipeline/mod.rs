@@ -7,6 +7,7 @@ mod arm;
 mod frame;
 mod judge;
 mod load;
+mod options;
 mod outcome;
 
 use std::fmt::Write as _;
@@ -19,13 +20,14 @@ use crate::consensus::Extractor;
 use crate::decision::Policy;
 use crate::engine::{Control, Engine, EngineOptions, JobId, Output};
 use crate::error::{Error, Result};
-use crate::generation::{Generation, Message, SamplingParams};
-use crate::prompt::{Prompt, PromptFormat, PromptOptions};
+use crate::generation::{Generation, Message, SamplingParams, Token};
+use crate::prompt::{KvKeep, Prompt, PromptFormat, PromptOptions};
 use crate::strategy::Strategy;
 use crate::uncertainty::{self, Estimator};
+use options::Ballot;
 
 pub use arm::Arm;
-pub use frame::{Frame, QUESTION};
+pub use frame::{Frame, QUESTION, Shot, Shots};
 pub use judge::{Calibration, Judge, Judgement, deciding_scores, names};
 pub use load::{Identity, LoadedModel, load_tokenizer, quantization};
 pub use outcome::{Cost, Outcome, ResolvedConfig, Sample, SampleToken, ScoredUncertainty};
@@ -73,6 +75,8 @@ pub struct Pipeline {
     config: ResolvedConfig,
     /// Submitted prompts that have no outcome yet, with their notes.
     asked: Vec<(JobId, Vec<String>)>,
+    /// Submitted options that are not all scored yet.
+    ballots: Vec<Ballot>,
 }
 
 impl Pipeline {
@@ -84,12 +88,15 @@ impl Pipeline {
         settings.params.validate()?;
         settings.policy.validate()?;
         settings.frame.validate()?;
+        if settings.strategy == Strategy::Likelihood && settings.prompt.kv_keep == KvKeep::Second {
+            return Err(Error::usage("kv-keep second forgets rows after the prompt, which scoring options does not; use kv-keep all"));
+        }
         options.end_tokens.extend_from_slice(&loaded.stop_tokens);
         let engine = Engine::new(loaded.model.clone(), loaded.tokenizer.clone(), options)?;
         let format = PromptFormat::new(loaded.tokenizer.clone(), settings.prompt.clone())?;
         let config = ResolvedConfig::new(&loaded.identity, &settings, &format, engine.context());
-        let judge = Judge::new(settings.extractor, settings.estimator, settings.policy);
-        Ok(Self { engine, format, settings, judge, config, asked: Vec::new() })
+        let judge = Judge::new(settings.extractor, settings.estimator, settings.policy).by_strategy(settings.strategy.name());
+        Ok(Self { engine, format, settings, judge, config, asked: Vec::new(), ballots: Vec::new() })
     }
 
     /// Decides by a policy file from now on, and has confidences. `path` is where the file came from.
@@ -161,6 +168,17 @@ impl Pipeline {
         Ok(id)
     }
 
+    /// Queues the scoring of options, each as the continuation of the prompt that asks; [`Self::step`] comes to their outcome.
+    ///
+    /// # Errors
+    /// The template's; no options; an option without a token of its own, or one that does not fit.
+    pub fn submit_options(&mut self, messages: &[Message], options: &[String]) -> Result<JobId> {
+        let ballot = Ballot::submit(&mut self.engine, &self.format, messages, options)?;
+        let id = ballot.id;
+        self.ballots.push(ballot);
+        Ok(id)
+    }
+
     /// One forward pass for everything submitted; the outcomes of those that are finished.
     ///
     /// # Errors
@@ -170,14 +188,20 @@ impl Pipeline {
             Ok(finished) => finished,
             Err(error) => {
                 self.asked.drain(..).for_each(|(id, _)| self.engine.cancel(id));
+                self.ballots.drain(..).for_each(|ballot| ballot.jobs().for_each(|id| self.engine.cancel(id)));
                 return Err(error);
             }
         };
         let mut outcomes = Vec::new();
         for (id, output) in finished {
-            if let (Some(at), Output::Generation(generation)) = (self.asked.iter().position(|(asked, _)| *asked == id), output) {
-                let (_, notes) = self.asked.swap_remove(at);
-                outcomes.push((id, self.conclude(generation, notes)));
+            match output {
+                Output::Generation(generation) => {
+                    if let Some(at) = self.asked.iter().position(|(asked, _)| *asked == id) {
+                        let (_, notes) = self.asked.swap_remove(at);
+                        outcomes.push((id, self.conclude(generation, notes)));
+                    }
+                }
+                Output::Score(tokens, cached) => outcomes.extend(self.take_score(id, tokens, cached)?),
             }
         }
         Ok(outcomes)
@@ -210,6 +234,21 @@ impl Pipeline {
             }
         }
         outcomes.into_iter().map(|o| o.unwrap_or_else(|| Err(Error::Backend("a question was lost".into())))).collect()
+    }
+
+    /// Takes a scored option in; the outcome where it was the last one of its question.
+    fn take_score(&mut self, id: JobId, mut tokens: Vec<Token>, cached: usize) -> Result<Option<(JobId, Outcome)>> {
+        for at in 0..self.ballots.len() {
+            if self.ballots[at].take(&mut self.engine, id, &mut tokens, cached)? {
+                if !self.ballots[at].is_done() {
+                    return Ok(None);
+                }
+                let mut ballot = self.ballots.swap_remove(at);
+                let (id, notes) = (ballot.id, std::mem::take(&mut ballot.notes));
+                return Ok(Some((id, self.conclude(ballot.generation(), notes))));
+            }
+        }
+        Ok(None)
     }
 
     /// From samples to an outcome: pure and total.

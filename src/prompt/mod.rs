@@ -203,13 +203,27 @@ impl PromptFormat {
     /// A usage error if the template refuses them (with its own words), if there is nothing to answer, or if the template hides what
     /// [`KvKeep::Second`] must find; a resources error if they are too long; an invalid-file error if the template fails.
     pub fn render(&self, messages: &[Message]) -> Result<Prompt> {
+        self.render_with(messages, "")
+    }
+
+    /// As [`Self::render`], with a text after the prompt, such as the beginning of its answer: encoded together with it, and like a message's
+    /// content never a control token.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn render_with(&self, messages: &[Message], ending: &str) -> Result<Prompt> {
         self.check(messages)?;
         let mut notes = Vec::new();
         let (messages, repeated) = self.repeat(messages, &mut notes)?;
-        let rendered = match &self.template {
+        let mut rendered = match &self.template {
             Some(template) => self.render_chat(template, &messages)?,
             None => render_raw(&messages),
         };
+        if !ending.is_empty() {
+            let start = rendered.text.len();
+            rendered.text.push_str(ending);
+            rendered.spans.push(Span { text: start..rendered.text.len(), message: messages.len(), source: 0..ending.len() });
+        }
         let Encoded { mut tokens, mut spans } = encode::encode(&self.tokenizer, &self.controls, &rendered)?;
         if tokens.is_empty() {
             let what =

@@ -16,10 +16,12 @@ pub enum Strategy {
     /// All n samples, which then vote (Wang et al., arXiv 2203.11171).
     #[default]
     SelfConsistency,
+    /// No sample: every option of the question scored by its likelihood, which is its weight in the vote. Only where questions have options.
+    Likelihood,
 }
 
 impl Strategy {
-    /// Every strategy.
+    /// Every strategy that samples.
     pub const ALL: &[Self] = &[Self::Greedy, Self::SelfConsistency];
 
     /// The name of flag and JSON.
@@ -27,12 +29,15 @@ impl Strategy {
         match self {
             Self::Greedy => "greedy",
             Self::SelfConsistency => "self-consistency",
+            Self::Likelihood => "likelihood",
         }
     }
 
     /// The parameters that the strategy really samples with.
     pub fn params(self, params: &SamplingParams) -> SamplingParams {
         match self {
+            // What is scored depends on none of them.
+            Self::Likelihood => SamplingParams::default(),
             Self::Greedy => SamplingParams { n: 1, temperature: 0.0, ..params.clone() },
             Self::SelfConsistency => params.clone(),
         }
@@ -43,6 +48,9 @@ impl Strategy {
     /// # Errors
     /// The engine's.
     pub fn generate(self, engine: &mut Engine, prompt: Prompt, params: &SamplingParams) -> Result<Generation> {
+        if self == Self::Likelihood {
+            return Err(Error::usage("the strategy likelihood scores options and draws nothing; ask a question that has options"));
+        }
         engine.generate(prompt, self.params(params))
     }
 }

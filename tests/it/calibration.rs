@@ -765,6 +765,7 @@ fn failures_are_never_answered() {
         uncertainty: Some(0.1),
         confidence: None,
         answerable: None,
+        right_per_byte: None,
         samples: vec![],
     };
     assert_eq!(Example::from(&item).scores, [None]);

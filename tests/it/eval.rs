@@ -42,7 +42,7 @@ pub fn settings(loaded: &LoadedModel, questions: &Questions, seed: u64) -> Setti
     let biased = (48..52).map(|digit| (digit, 20.0)).chain([(258, 21.5)]);
     Settings {
         params: SamplingParams { n: 4, seed, max_tokens: 6, logit_bias: biased.collect(), ..SamplingParams::default() },
-        frame: Frame { system: None, user: questions.frame.clone() },
+        frame: Frame { user: questions.frame.clone(), ..Frame::default() },
         extractor: questions.extractor,
         ..Settings::for_model(loaded)
     }
@@ -339,6 +339,10 @@ fn answers_are_graded_as_they_were_counted() {
     check(Scorer::Number, Number, &["0.5"], "#### 1/2", Right);
     check(Scorer::Number, Auto, &["5"], "The answer is 5 miles.", Right);
     check(Scorer::Number, Number, &["5"], "I cannot say.", Failed);
+    // A fraction is no end of a sentence: one peer takes the text after the last full stop for the answer.
+    check(Scorer::Number, Number, &["3.14"], "Pi is about 3.14.", Right);
+    check(Scorer::Number, Number, &["14"], "Pi is about 3.14.", Wrong);
+    check(Scorer::Number, Auto, &["3.14"], "The answer is 3.14.", Right);
     check(Scorer::Exact, ShortAnswer, &["Jamaican English", "Patois"], "patois", Right);
     check(Scorer::Exact, ShortAnswer, &["The U.S."], "US", Right);
     check(Scorer::Exact, ShortAnswer, &["Paris"], "Lyon", Wrong);
@@ -347,6 +351,13 @@ fn answers_are_graded_as_they_were_counted() {
     check(Scorer::Choice, Choice, &["B", "a tundra"], "b) a tundra", Right);
     check(Scorer::Choice, Choice, &["B", "a tundra"], "The answer is C.", Wrong);
     check(Scorer::Choice, Auto, &["B", "a tundra"], "a tundra", Right);
+
+    // What holds no answer has no vote, however often it is said: one peer counts its placeholder for it.
+    let doc = Doc::new("x", "x", vec!["7".into()]);
+    let vote = voted(&["I cannot say.", "I cannot say.", "No idea!", "#### 7"], Number);
+    assert_eq!((Grader::new(Scorer::Number, &doc).grade(&vote), vote.unparsed, vote.clusters.len()), (Right, 3, 1));
+    assert!((vote.share() - 0.25).abs() < 1e-12, "silence counts as disagreement");
+    assert_eq!(Grader::new(Scorer::Exact, &Doc::new("x", "x", vec!["[invalid]".into()])).grade(&voted(&["...", "?"], ShortAnswer)), Failed);
 
     // On a question without an answer every answer is wrong, whatever stands in the data.
     let doc = Doc { answerable: Some(false), ..Doc::new("x", "x", vec!["7".into()]) };
@@ -465,6 +476,9 @@ fn bad_rows_are_named() {
     check("a.csv", b"question,answer,c,l\nx,3,a|b,1|2\n", labels, "line 2: answer \"3\" is no option's label");
     check("a.csv", b"question,answer,c,l\nx,1,a|b,1|1\n", labels, "line 2: answer \"1\" is no option's label");
     check("a.jsonl", b"{\"question\":\"x\",\"answer\":{\"a\":1}}", "answer=answer.b", "line 1: no field `answer.b`");
+    let long = [&b"{\"question\":\""[..], &vec![b'x'; 17 << 20], b"\",\"answer\":1}"].concat();
+    let error = open("a.jsonl", &[good.as_bytes(), &long].concat(), "", None).unwrap_err();
+    assert!(error.exit_code() == 6 && error.to_string().contains("a.jsonl: line 2: more than 16 MB"), "{error}");
     let error = FileTask { path: "nowhere.csv".into(), map: Map::default(), scorer: None }.open().unwrap_err();
     assert!(error.to_string().starts_with("nowhere.csv: "), "{error}");
 }

@@ -107,10 +107,18 @@ fn usage_is_explained() {
         assert!(error.contains(expected), "{error}, expected {expected}");
     };
     let (list, _) = said(&candor(folder.path(), "eval --list"), 0);
-    assert!(list.lines().count() >= 8 && list.contains("svamp") && list.contains("MIT"), "{list}");
+    assert!(list.lines().count() == candor::eval::TASKS.len() && list.contains("svamp") && list.contains("MIT"), "{list}");
+    assert!(candor::eval::TASKS.iter().all(|task| list.lines().any(|line| line.starts_with(&format!("{} ", task.name)))), "{list}");
     check("eval nothing --out run", "`nothing` is neither a file nor a task; tasks are arithmetic, svamp");
     check("eval svamp --out run", "task svamp reads svamp/SVAMP.json; say with --data in which folder that is");
-    check("eval svamp --out run --map id=x", "--map and --scorer are for files");
+    check("eval svamp --out run --map id=x", "--map is for files");
+    check("eval arithmetic --out run --scorer loglikelihood", "arithmetic cannot be scored by loglikelihood: arithmetic:");
+    check(
+        "eval arithmetic --out run --scorer magic",
+        "`magic` is unknown; use one of exact, number, choice, loglikelihood, loglikelihood-letter",
+    );
+    check("eval q.csv --out run --map question=q,answer=a --shots 30", "shots is 30 and 0 questions are left that are not asked");
+    check("eval datasets/user --out run", "data reference \"datasets/user\" names no repository");
     check("eval arithmetic", "--out");
     check("eval arithmetic --out run --frame x", "it must hold {question}");
     check("calibrate run -o x --method magic", "`magic` is unknown; use one of sigmoid");

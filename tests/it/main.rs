@@ -8,6 +8,7 @@ mod engine; // the invariants, bit for bit
 mod eval; // tasks, run folders that survive anything, the same figures again
 mod eval_cli; // eval, score, calibrate and ask --policy as a user has them
 mod eval_files; // parquet and the layouts of the Hub's data sets
+mod eval_options; // options by likelihood, examples before a question
 mod eval_runs; // several strategies, shards of a run
 mod eval_tasks; // tasks made on the spot
 mod gguf; // hostile and valid GGUF files

@@ -44,6 +44,7 @@ fn item(id: usize, confidence: f64, right: bool) -> Item {
         uncertainty: Some(-confidence),
         confidence: Some(confidence),
         answerable: None,
+        right_per_byte: None,
         samples: Vec::new(),
     }
 }
@@ -559,7 +560,7 @@ prop_compose! {
         samples in prop::collection::vec((prop::option::of(0..3_u32), any::<bool>(), any_number()), 0..9),
     ) -> Item {
         let samples = samples.into_iter().map(|(answer, right, confidence)| Sample { answer, right, confidence }).collect();
-        Item { id: String::new(), grade, answered, uncertainty, confidence, answerable, samples }
+        Item { id: String::new(), grade, answered, uncertainty, confidence, answerable, right_per_byte: None, samples }
     }
 }
 

@@ -1,0 +1,47 @@
+//! Figures of options that were scored by their likelihood.
+//!
+//! Contract: pure and total. Two choices are told apart: the option that is likeliest, and the one that is likeliest per byte of its text
+//! (`acc` and `acc_norm` of lm-evaluation-harness, whose `acc_norm` divides by characters). Of equals the first counts.
+
+use serde::{Deserialize, Serialize};
+
+use super::Doc;
+use crate::consensus::logprob;
+use crate::generation::{Completion, Generation};
+
+/// One scored option, as a record has it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OptionScore {
+    /// Sum of the log-probabilities of its tokens, in nats; `None` if one of them is no number.
+    pub logprob: Option<f64>,
+    /// Length of its text in bytes, without what stands between prompt and option.
+    pub bytes: usize,
+    /// Each of its tokens is the most probable one: greedy decoding would say it.
+    pub greedy: bool,
+}
+
+impl OptionScore {
+    /// The score of an option.
+    pub fn new(option: &Completion) -> Self {
+        let likeliest = |top: &[(u32, f64)], id: u32| top.first().is_some_and(|(first, _)| *first == id);
+        Self {
+            logprob: logprob(option.tokens.iter().map(|token| token.stats.logprob)),
+            bytes: option.text.len(),
+            greedy: option.tokens.iter().all(|token| likeliest(&token.top_logprobs, token.id)),
+        }
+    }
+}
+
+/// Every option's score.
+pub fn option_scores(generation: &Generation) -> Vec<OptionScore> {
+    generation.completions.iter().map(OptionScore::new).collect()
+}
+
+/// Whether the option that is likeliest per byte is the right one; `None` where none has a likelihood.
+pub fn is_right_per_byte(options: &[OptionScore], doc: &Doc) -> Option<bool> {
+    let per_byte = |option: &OptionScore| option.logprob.map(|logprob| logprob / option.bytes.max(1) as f64);
+    let scored = options.iter().enumerate().filter_map(|(index, option)| Some((index, per_byte(option)?)));
+    // Reversed, the last of equals is the first.
+    let (best, _) = scored.rev().max_by(|(_, a), (_, b)| a.total_cmp(b))?;
+    Some(Some(best) == doc.gold())
+}

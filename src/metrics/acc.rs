@@ -1,0 +1,31 @@
+//! Accuracy by likelihood, over questions whose options were scored: the names that lm-evaluation-harness gives them.
+
+use super::{Basis, Better, Metric, share};
+
+/// The likeliest option is right.
+pub(super) static ACC: Metric = Metric {
+    name: "acc",
+    unit: "share",
+    better: Better::Higher,
+    basis: Basis::Options,
+    source: "Gao et al., lm-evaluation-harness: argmax of the options' log-likelihoods",
+    summary: "share of questions with scored options whose likeliest option is right, 0 to 1; without one counts as wrong",
+    compute: |items| {
+        let scored: Vec<_> = items.iter().filter(|item| item.right_per_byte.is_some()).collect();
+        share(scored.iter().filter(|item| item.is_right()).count(), scored.len())
+    },
+};
+
+/// The option that is likeliest per byte is right.
+pub(super) static ACC_NORM: Metric = Metric {
+    name: "acc_norm",
+    unit: "share",
+    better: Better::Higher,
+    basis: Basis::Options,
+    source: "Gao et al., lm-evaluation-harness: argmax of the options' log-likelihoods by length, here in bytes",
+    summary: "share of questions with scored options whose option likeliest per byte is right, 0 to 1",
+    compute: |items| {
+        let scored: Vec<bool> = items.iter().filter_map(|item| item.right_per_byte).collect();
+        share(scored.iter().filter(|right| **right).count(), scored.len())
+    },
+};

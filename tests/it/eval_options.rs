@@ -1,0 +1,303 @@
+//! Options scored by their likelihood, and examples before a question.
+
+use std::fs;
+use std::path::Path;
+
+use candor::consensus::likelihood_vote;
+use candor::engine::EngineOptions;
+use candor::eval::{self, Doc, Grader, OptionScore, PLAIN, Questions, Record, Records, Run, Scorer, Subset, is_right_per_byte, rescore};
+use candor::generation::{Completion, Cost, FinishReason, Generation, Role, Token, TokenStats};
+use candor::hub::{Location, ResolvedModel};
+use candor::metrics::{Grade, metric};
+use candor::model::dtype::Dtype;
+use candor::pipeline::{Frame, LoadedModel, Shot, Shots, sha256};
+use candor::prompt::{Mode, PromptOptions};
+use candor::strategy::Strategy;
+use candor::uncertainty::ESTIMATORS;
+use candor::{LoadOptions, Pipeline, Settings};
+
+use crate::support::tiny::Recipe;
+
+fn loaded(folder: &Path) -> LoadedModel {
+    let path = folder.join("tiny.gguf");
+    let bytes = Recipe::load("llama").gguf(Dtype::F32);
+    fs::write(&path, &bytes).unwrap();
+    let resolved = ResolvedModel { path, manifest: None, name: "tiny".into(), revision: None, location: Location::Local, sha256: None };
+    LoadedModel::load(&resolved, Some(sha256(&bytes)), LoadOptions::default()).unwrap()
+}
+
+fn pipeline(loaded: &LoadedModel, mode: Mode, frame: Frame) -> Pipeline {
+    let settings = Settings {
+        strategy: Strategy::Likelihood,
+        frame,
+        prompt: PromptOptions { mode, ..PromptOptions::default() },
+        ..Settings::for_model(loaded)
+    };
+    Pipeline::new(loaded, settings, EngineOptions::default()).unwrap()
+}
+
+/// Questions with options of different lengths, some of them with a token that crosses the seam to the prompt.
+fn questions(count: usize) -> Questions {
+    let choices = ["the sea", "hehe", "a", "12"].map(str::to_owned);
+    let doc =
+        |i: usize| Doc::choice(format!("made:{i}"), format!("What{}", "?".repeat(i + 1)), choices[..2 + i % 3].to_vec(), i % 2).unwrap();
+    Questions {
+        name: "made".into(),
+        file_sha256: None,
+        frame: PLAIN.into(),
+        scorer: Scorer::Loglikelihood,
+        extractor: candor::consensus::Extractor::Choice,
+        docs: (0..count).map(doc).collect(),
+    }
+}
+
+fn framed(user: &str) -> Frame {
+    Frame { user: user.into(), ..Frame::default() }
+}
+
+/// A run's records, and their lines without what differs from run to run.
+fn records(pipeline: &mut Pipeline, questions: &Questions, folder: &Path, in_flight: usize) -> (Vec<Record>, Vec<String>) {
+    eval::run(pipeline, &Run { in_flight, ..Run::new(questions, folder) }, &mut |_| {}).unwrap();
+    let text = fs::read_to_string(folder.join("records.jsonl")).unwrap();
+    let timeless = text.lines().map(|line| line.rsplit_once(",\"timing\":").unwrap().0.to_owned()).collect();
+    (Records::open(folder).unwrap().map(Result::unwrap).collect(), timeless)
+}
+
+#[test]
+fn options_are_scored_as_continuations_of_one_prompt() {
+    let folder = tempfile::tempdir().unwrap();
+    let loaded = loaded(folder.path());
+    // A prompt that ends in a space gives it up to the option's first token; in raw mode a space is put where there is none.
+    for (mode, frame, delimiter) in [(Mode::Raw, PLAIN, " "), (Mode::Raw, "{question} so ", ""), (Mode::Chat, PLAIN, "")] {
+        let mut pipeline = pipeline(&loaded, mode, framed(frame));
+        let questions = questions(9);
+        let out = folder.path().join(format!("{mode:?}{}", frame.len()));
+        let (records, _) = records(&mut pipeline, &questions, &out, 4);
+        for (record, doc) in records.iter().zip(&questions.docs) {
+            let prompt = pipeline.render(&pipeline.frame(&doc.question)).unwrap();
+            assert_eq!(record.prompt_hash.as_deref(), Some(sha256(prompt.text.as_bytes()).as_str()));
+            let outcome = record.outcome.as_ref().unwrap();
+            assert_eq!(
+                (outcome.samples.len(), outcome.options.len(), record.resps.len()),
+                (doc.choices.len(), doc.choices.len(), doc.choices.len())
+            );
+            for (sample, choice) in outcome.samples.iter().zip(&doc.choices) {
+                // As the reference does: what both texts together have beyond the prompt's own tokens.
+                let whole = match mode {
+                    Mode::Raw => loaded.tokenizer.encode(&format!("{}{delimiter}{choice}", prompt.text)).unwrap(),
+                    Mode::Chat => [prompt.tokens.clone(), loaded.tokenizer.encode(choice).unwrap()].concat(),
+                };
+                let common = whole.iter().zip(&prompt.tokens).take_while(|(a, b)| a == b).count();
+                let expected = pipeline.engine().score(&whole[..common], &whole[common..]).unwrap();
+                let found: Vec<(u32, f64)> = sample.tokens.iter().map(|token| (token.id, token.logprob)).collect();
+                assert_eq!(found, expected.iter().map(|token| (token.id, token.stats.logprob)).collect::<Vec<_>>(), "{choice}");
+                assert_eq!(sample.text, *choice);
+                let sum: f64 = found.iter().map(|(_, logprob)| logprob).sum();
+                let score = outcome.options[sample.index];
+                assert_eq!((score.logprob, score.bytes), (Some(sum), choice.len()));
+                assert_eq!(record.resps[sample.index], [sum.to_string(), score.greedy.to_string()]);
+            }
+            assert_eq!(outcome.scores.len(), ESTIMATORS.len(), "every estimator has a score: {:?}", outcome.scores);
+            assert!((outcome.vote.clusters.iter().map(|cluster| cluster.weight).sum::<f64>() - doc.choices.len() as f64).abs() < 1e-9);
+            // All options but the first find the prompt, but for its last token, whose logits are needed.
+            let shared = (doc.choices.len() - 1) * (prompt.tokens.len() - 2);
+            assert!(record.timing.cached_tokens >= shared, "{} of {shared}", record.timing.cached_tokens);
+        }
+    }
+}
+
+#[test]
+fn scored_records_do_not_depend_on_the_batch_and_are_judged_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let loaded = loaded(folder.path());
+    let mut questions = questions(30);
+    questions.docs[4].question = "x".repeat(100_000);
+    let runs = [1, 4, 64].map(|in_flight| {
+        let mut pipeline = pipeline(&loaded, Mode::Chat, framed(PLAIN));
+        records(&mut pipeline, &questions, &folder.path().join(in_flight.to_string()), in_flight).1
+    });
+    assert!(runs.iter().all(|run| *run == runs[0]));
+    let (manifest, scored) = rescore(&folder.path().join("4")).unwrap();
+    assert!(scored.iter().all(|scored| scored.differs.is_none()));
+    assert_eq!((manifest.task.scorer, manifest.config["strategy"].as_str()), (Scorer::Loglikelihood, Some("likelihood")));
+    assert!(manifest.fingerprint.unwrap().strategy.starts_with("likelihood"));
+    let items: Vec<_> = scored.iter().map(|scored| &scored.item).collect();
+    assert!(items[4].grade == Grade::Failed && items[4].right_per_byte.is_none());
+    let figure = |name: &str| metric(name).unwrap().figure(&items);
+    let share = |right: usize| Some(right as f64 / 29.0);
+    assert_eq!((figure("acc").value, figure("acc").n), (share(items.iter().filter(|item| item.is_right()).count()), 29));
+    assert_eq!(figure("acc_norm").value, share(items.iter().filter(|item| item.right_per_byte == Some(true)).count()));
+    assert_ne!(figure("acc").value, figure("acc_norm").value, "a test of both");
+    assert_eq!(figure("maj_at_4").value, None, "options are no draws");
+    // A record that says something else is noticed.
+    let path = folder.path().join("4/records.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replacen("\"greedy\":false", "\"greedy\":true", 1)).unwrap();
+    let differing: Vec<_> = rescore(&folder.path().join("4")).unwrap().1.into_iter().filter_map(|scored| scored.differs).collect();
+    assert_eq!(differing, ["options"]);
+}
+
+/// Options with these log-likelihoods, of one token each.
+fn options(logprobs: &[f64]) -> Generation {
+    let completion = |(index, logprob): (usize, &f64)| Completion {
+        index,
+        tokens: vec![Token { id: 7, stats: TokenStats { logprob: *logprob, ..TokenStats::default() }, top_logprobs: vec![(7, *logprob)] }],
+        text: format!("option {index}"),
+        finish_reason: FinishReason::Stop,
+    };
+    Generation { completions: logprobs.iter().enumerate().map(completion).collect(), cost: Cost::default() }
+}
+
+#[test]
+fn the_vote_is_the_softmax_of_the_likelihoods() {
+    let check = |logprobs: &[f64], leader: &str, share: f64, margin: f64, tied: bool| {
+        let vote = likelihood_vote(&options(logprobs));
+        let found = (vote.leader().map_or("", |leader| leader.canonical.as_str()), vote.tied);
+        assert_eq!(found, (leader, tied), "{logprobs:?}");
+        assert!((vote.share() - share).abs() < 1e-12 && (vote.margin() - margin).abs() < 1e-12, "{logprobs:?}: {vote:?}");
+    };
+    let (quarter, half) = (0.25f64.ln(), 0.5f64.ln());
+    check(&[quarter, half, quarter], "b", 0.5, 0.25, false);
+    // Only differences count, however small the numbers are.
+    check(&[quarter - 5000.0, half - 5000.0, quarter - 5000.0], "b", 0.5, 0.25, false);
+    check(&[-1.0, -1.0], "a", 0.5, 0.0, true);
+    check(&[-1.0, -2000.0], "a", 1.0, 1.0, false);
+    // What is no number does not vote: of three options it is silent, and its share is nobody's.
+    check(&[f64::NAN, quarter, quarter], "b", 0.5, 0.0, true);
+    check(&[f64::NAN], "", 0.0, 0.0, false);
+    check(&[], "", 0.0, 0.0, false);
+    let vote = likelihood_vote(&options(&[f64::NAN, -1.0]));
+    assert_eq!((vote.failed, vote.answers), (1, vec![None, Some("option 1".to_owned())]));
+}
+
+#[test]
+fn per_byte_is_another_choice() {
+    let doc = Doc::choice("x".into(), "x".into(), vec!["aa".into(), "bbbbbbbb".into()], 1).unwrap();
+    let score = |logprob: f64, bytes: usize| OptionScore { logprob: Some(logprob), bytes, greedy: false };
+    // By their sums the first is likelier, by bytes the second: -2 > -4 and -1 < -0.5.
+    let both = [score(-2.0, 2), score(-4.0, 8)];
+    assert_eq!(is_right_per_byte(&both, &doc), Some(true));
+    let generation = options(&[-2.0, -4.0]);
+    assert_eq!(Grader::new(Scorer::Loglikelihood, &doc).grade(&likelihood_vote(&generation)), Grade::Wrong);
+    // Of equals the first counts, and nothing scored is no answer.
+    assert_eq!(is_right_per_byte(&[score(-1.0, 2), score(-4.0, 8)], &doc), Some(false));
+    assert_eq!(is_right_per_byte(&[OptionScore { logprob: None, ..both[0] }, both[1]], &doc), Some(true));
+    assert_eq!(is_right_per_byte(&[OptionScore { logprob: None, ..both[0] }], &doc), None);
+    // An option's text that spells another one's letter is not taken for it.
+    let doc = Doc::choice("x".into(), "x".into(), vec!["B".into(), "A".into()], 0).unwrap();
+    assert_eq!(Grader::new(Scorer::Loglikelihood, &doc).grade(&likelihood_vote(&options(&[-2.0, -1.0]))), Grade::Wrong);
+    assert_eq!(Grader::new(Scorer::Loglikelihood, &doc).grade(&likelihood_vote(&options(&[-1.0, -2.0]))), Grade::Right);
+}
+
+#[test]
+fn only_options_are_scored() {
+    let check = |questions: Questions, scorer: Scorer, expected: &str| {
+        let error = questions.by_likelihood(scorer).unwrap_err();
+        assert!(error.is_usage() && error.to_string().contains(expected), "{error}, expected {expected}");
+    };
+    let arithmetic = eval::task("arithmetic").unwrap().open(None).unwrap();
+    check(arithmetic, Scorer::Loglikelihood, "arithmetic cannot be scored by loglikelihood: arithmetic:");
+    check(questions(3), Scorer::Number, "scorer number is not of the task made");
+    let mut empty = questions(3);
+    empty.docs[1].choices[0] = " ".into();
+    check(empty, Scorer::Loglikelihood, "made:1: option 1 is empty");
+    let letters = questions(3).by_likelihood(Scorer::LoglikelihoodLetter).unwrap();
+    assert_eq!(letters.scorer.options(&letters.docs[1]), ["A", "B", "C"]);
+    assert_eq!(letters.scorer.question(&letters.docs[0]), "What?\nA. the sea\nB. hehe");
+    assert_eq!(letters.frame, "{question}\nAnswer:");
+}
+
+#[test]
+fn examples_are_not_asked_and_come_before_every_question() {
+    let mut questions = questions(20);
+    let asked = questions.subset(Subset { limit: Some(6), seed: 3 }).unwrap();
+    // One that is worded as an asked one, and one that nobody can answer.
+    let free: Vec<usize> = (0..20).filter(|i| !asked.contains(i)).collect();
+    questions.docs[free[0]].question = questions.docs[asked[0]].question.clone();
+    questions.docs[free[1]].answerable = Some(false);
+    let shots = questions.shots(12, &asked, 3).unwrap();
+    for shot in &shots {
+        let doc = questions.docs.iter().find(|doc| doc.question == shot.question).unwrap();
+        assert_eq!(shot.answer, doc.answers[1]);
+        assert!(!asked.iter().any(|i| questions.docs[*i].question == shot.question) && doc.answerable.is_none());
+    }
+    assert_eq!(questions.shots(5, &asked, 3).unwrap(), shots[..5]);
+    assert_ne!(questions.shots(5, &asked, 4).unwrap(), shots[..5]);
+    let error = questions.shots(13, &asked, 3).unwrap_err();
+    assert!(error.is_usage() && error.to_string().contains("shots is 13 and 12 questions are left that are not asked"), "{error}");
+    // The answer is worded as the task wants it.
+    let answer = |scorer: Scorer, frame: &str| {
+        let worded = Questions { scorer, frame: frame.into(), ..questions.clone() };
+        worded.shots(1, &asked, 3).unwrap().remove(0).answer
+    };
+    assert!(["A", "B"].contains(&answer(Scorer::Choice, "{question}").as_str()));
+    let sums = eval::task("gsm8k").unwrap();
+    let sums = Questions {
+        docs: vec![Doc::new("x", "1+1?", vec!["2".into()])],
+        frame: sums.frame.into(),
+        scorer: Scorer::Number,
+        ..questions.clone()
+    };
+    assert_eq!(sums.shots(1, &[], 0).unwrap(), [Shot { question: "1+1?".into(), answer: "#### 2".into() }]);
+
+    let examples: Vec<Shot> = [("p", "1"), ("{question}", "2")].map(|(q, a)| Shot { question: q.into(), answer: a.into() }).into();
+    let frame =
+        Frame { system: Some("s".into()), user: "Q {question}?".into(), shots: Some(Shots { plain: false, examples: examples.clone() }) };
+    let turns: Vec<(Role, String)> = frame.messages("x").into_iter().map(|message| (message.role, message.content)).collect();
+    let expected = [
+        (Role::System, "s"),
+        (Role::User, "Q p?"),
+        (Role::Assistant, "1"),
+        (Role::User, "Q {question}?"),
+        (Role::Assistant, "2"),
+        (Role::User, "Q x?"),
+    ];
+    assert_eq!(turns, expected.map(|(role, text)| (role, text.to_owned())));
+    let plain = Frame { shots: Some(Shots { plain: true, examples }), user: PLAIN.into(), ..frame.clone() };
+    let text = "Question: p\nAnswer: 1\n\nQuestion: {question}\nAnswer: 2\n\nQuestion: x\nAnswer:";
+    assert_eq!(plain.messages("x")[1].content, text);
+    // A calibration is bound to them.
+    let none = Frame { shots: None, ..frame.clone() };
+    assert!(none.name() != frame.name() && frame.name() != plain.name());
+}
+
+#[test]
+fn examples_are_prefilled_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let loaded = loaded(folder.path());
+    let questions = questions(12);
+    let run = |count: usize, name: &str| {
+        let asked: Vec<usize> = (0..6).collect();
+        let shots = Shots { plain: true, examples: questions.shots(count, &asked, 0).unwrap() };
+        let few = Questions { docs: questions.docs[..6].to_vec(), ..questions.clone() };
+        let frame = Frame { shots: Some(shots), ..framed(PLAIN) };
+        let header = frame.messages("").remove(0).content.len() - "Question: \nAnswer:".len();
+        let mut pipeline = pipeline(&loaded, Mode::Raw, frame);
+        let out = folder.path().join(name);
+        (records(&mut pipeline, &few, &out, 1).0, header, eval::Manifest::read(&out).unwrap())
+    };
+    let (four, header, manifest) = run(4, "four");
+    assert_eq!(manifest.config["frame"]["shots"]["examples"].as_array().unwrap().len(), 4);
+    // One token a byte, but for " the" and "he": the header's tokens are those of a run that has it, less those of one that has none.
+    let tokens = loaded.tokenizer.encode(&questions_header(&manifest)).unwrap().len();
+    assert!(tokens > 50 && tokens <= header, "{tokens} tokens, {header} bytes");
+    for (i, record) in four.iter().enumerate() {
+        let cost = record.outcome.as_ref().unwrap().cost;
+        let options = questions.docs[i].choices.len();
+        assert!(cost.prompt_tokens > tokens);
+        // From the second question on the first option finds the header too.
+        let expected = options * (tokens - 1) - if i == 0 { tokens } else { 0 };
+        assert!(record.timing.cached_tokens >= expected, "question {i}: {} of {expected}", record.timing.cached_tokens);
+    }
+    let (three, ..) = run(3, "three");
+    assert_ne!(three[0].prompt_hash, four[0].prompt_hash);
+}
+
+/// The text of a manifest's examples, as it stands before every question.
+fn questions_header(manifest: &eval::Manifest) -> String {
+    let examples = manifest.config["frame"]["shots"]["examples"].as_array().unwrap();
+    let shown = |shot: &serde_json::Value| {
+        format!("Question: {}\nAnswer: {}\n\n", shot["question"].as_str().unwrap(), shot["answer"].as_str().unwrap())
+    };
+    examples.iter().map(shown).collect()
+}
