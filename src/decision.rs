@@ -74,6 +74,13 @@ pub enum AbstainReason {
         /// Weight of each.
         weight: f64,
     },
+    /// The samples in the first place say that the model does not know.
+    ModelAbstained {
+        /// Samples drawn.
+        samples: usize,
+        /// Weight of those that say so.
+        weight: f64,
+    },
     /// Too few samples agree.
     NoConsensus {
         /// Samples drawn.
@@ -113,6 +120,7 @@ impl AbstainReason {
             Self::Truncated { .. } => "truncated",
             Self::Unparsable { .. } => "unparsable",
             Self::Tie { .. } => "tie",
+            Self::ModelAbstained { .. } => "model_abstained",
             Self::NoConsensus { .. } => "no_consensus",
             Self::NoScore => "no_score",
             Self::HighUncertainty { .. } => "high_uncertainty",
@@ -139,6 +147,7 @@ impl fmt::Display for AbstainReason {
             Self::Tie { samples, answers, weight } => {
                 write!(f, "{answers} different answers share the first place, with {weight} of {samples} samples each")
             }
+            Self::ModelAbstained { samples, weight } => write!(f, "{weight} of {samples} samples say that they do not know"),
             Self::NoConsensus { samples, weight, vote_share, min_vote_share } => {
                 write!(
                     f,
@@ -206,7 +215,7 @@ impl Policy {
     }
 
     /// Decides. Without a vote, or with several answers in first place, no policy answers; the first of these reasons that holds is
-    /// given: all samples failed, all cut, none readable, a tie, then the policy's own.
+    /// given: all samples failed, all cut, none readable, a tie, the model does not know, then the policy's own.
     pub fn decide(&self, vote: &Vote, uncertainty: Option<Uncertainty>, confidence: Option<Confidence>) -> Decision {
         let reason = no_winner(vote).or_else(|| match self {
             Self::MinVoteShare { min_vote_share } => short_of(vote, *min_vote_share),
@@ -233,7 +242,9 @@ fn no_winner(vote: &Vote) -> Option<AbstainReason> {
         });
     };
     let answers = vote.clusters.iter().filter(|cluster| cluster.weight.total_cmp(&leader.weight).is_eq()).count();
-    vote.tied.then_some(AbstainReason::Tie { samples, answers, weight: leader.weight })
+    let weight = leader.weight;
+    let tie = vote.tied.then_some(AbstainReason::Tie { samples, answers, weight });
+    tie.or_else(|| leader.declines().then_some(AbstainReason::ModelAbstained { samples, weight }))
 }
 
 /// Why the share is too small. A share that is no number is too small.

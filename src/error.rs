@@ -41,6 +41,9 @@ pub enum Error {
     /// The model computed something that is no number. Act: `verify` the file.
     #[error("{0}")]
     Numerical(String),
+    /// A question could not be asked, and the run was to stop there. Act: see the text.
+    #[error("{0}")]
+    Stopped(String),
     /// The tensor backend failed. Act: report it.
     #[error("backend: {0}")]
     Backend(String),
@@ -89,7 +92,7 @@ impl Error {
             Self::InvalidFile { .. } => 4,
             Self::Network(_) => 5,
             Self::Resources(_) => 6,
-            Self::Io { .. } | Self::Numerical(_) | Self::Backend(_) => 1,
+            Self::Io { .. } | Self::Numerical(_) | Self::Stopped(_) | Self::Backend(_) => 1,
         }
     }
 }

@@ -33,6 +33,7 @@ mod split;
 mod target;
 mod temperature;
 mod threshold;
+mod validation;
 mod venn_abers;
 
 pub use beta::Beta;
@@ -48,6 +49,7 @@ pub use split::{Split, cross_fit};
 pub use target::target_coverage;
 pub use temperature::Temperature;
 pub use threshold::{Certificate, Scored, Shortfall, Threshold};
+pub use validation::{Deals, Validation, validate};
 pub use venn_abers::{Band, VennAbers};
 
 /// A labelled question: what the estimators said, and whether the leading answer was right.

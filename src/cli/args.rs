@@ -190,6 +190,9 @@ pub struct PromptArgs {
     /// Put the question into this text, where it says {question}; without it, the question alone or the task's own frame
     #[arg(long, value_name = "TEXT")]
     pub frame: Option<String>,
+    /// Tell the model to answer only where it is surer than this, 0 to below 1, and to say "I don't know" otherwise
+    #[arg(long, value_name = "T")]
+    pub confidence_target: Option<f64>,
     /// Say the question several times: off, x2, verbose, x3, pad, or a text with {query}
     #[arg(long, default_value = "off")]
     pub repeat: Repetition,
@@ -240,10 +243,14 @@ impl DecisionArgs {
     /// The policy file, if one is given: read before a model is loaded for it.
     pub fn policy_file(&self) -> Result<Option<(&Path, PolicyFile)>> {
         let Some(path) = self.policy.as_deref() else { return Ok(None) };
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-        let file = PolicyFile::parse(&text).map_err(|refusal| Error::invalid_file(path, refusal))?;
-        Ok(Some((path, file)))
+        Ok(Some((path, read_policy(path)?)))
     }
+}
+
+/// Reads a policy file.
+pub fn read_policy(path: &Path) -> Result<PolicyFile> {
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+    PolicyFile::parse(&text).map_err(|refusal| Error::invalid_file(path, refusal))
 }
 
 /// What a task says where no flag does.
@@ -277,6 +284,7 @@ impl PipelineArgs {
         self.sampling.over(&SamplingParams::default()).validate()?;
         uncertainty::estimator(&self.decision.estimator)?;
         self.engine.options(self.prompt.context)?;
+        self.frame(&TaskDefaults::default()).validate()?;
         Policy::MinVoteShare { min_vote_share: self.decision.min_vote_share }.validate()
     }
 
@@ -310,7 +318,8 @@ impl PipelineArgs {
     /// What stands around a question.
     pub fn frame(&self, defaults: &TaskDefaults<'_>) -> Frame {
         let user = self.prompt.frame.as_deref().unwrap_or(defaults.frame).to_owned();
-        Frame { system: self.prompt.system.clone(), user, ..Frame::default() }
+        let confidence_target = self.prompt.confidence_target;
+        Frame { system: self.prompt.system.clone(), user, confidence_target, ..Frame::default() }
     }
 }
 

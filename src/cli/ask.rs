@@ -149,6 +149,9 @@ impl Ask {
                 (None, Some(_)) if self.pipeline.decision.policy.is_some() => {
                     return Err(bad("messages are not in the policy's frame; give a string `prompt`, or leave --policy out".into()));
                 }
+                (None, Some(_)) if self.pipeline.prompt.confidence_target.is_some() => {
+                    return Err(bad("messages have no place for --confidence-target; give a string `prompt`, or leave it out".into()));
+                }
                 (None, Some(messages)) => serde_json::from_value(messages.clone()).map_err(|e| bad(format!("messages: {e}")))?,
                 _ => return Err(bad("neither a string `prompt` nor a list `messages`; give exactly one of them".into())),
             },

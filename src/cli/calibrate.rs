@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::output::Output;
-use crate::calibration::{Goal, Method, PolicyFile, Refusal, Split, calibrate};
+use crate::calibration::{Deals, Goal, Method, PolicyFile, Refusal, Split, Validation, calibrate, validate};
 use crate::error::{Error, Result};
 use crate::eval::{Labels, write_atomically};
 
@@ -17,8 +17,12 @@ pub struct Calibrate {
     #[arg(value_name = "RUN")]
     run: PathBuf,
     /// The policy file to write
-    #[arg(short, long, value_name = "FILE")]
-    out: PathBuf,
+    #[arg(short, long, value_name = "FILE", required_unless_present = "validate")]
+    out: Option<PathBuf>,
+    /// Write nothing; calibrate on so many random deals of the questions instead, and count how often the promise of selective-risk was
+    /// broken on those that it did not choose on
+    #[arg(long, value_name = "DEALS", conflicts_with = "out", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    validate: Option<u64>,
     /// What the threshold shall achieve: selective-risk, P(wrong | answered) <= alpha with probability 1 - delta; joint-risk,
     /// P(answered and wrong) <= alpha on average; coverage=SHARE or confidence=P, which promise nothing
     #[arg(long, default_value = "selective-risk", value_name = "GOAL", value_parser = target)]
@@ -71,12 +75,28 @@ impl Calibrate {
         let refused = |refusal: Refusal| {
             Error::usage(format!("{} has {recorded} questions, {:.2} of them to fit: {refusal}", self.run.display(), self.fit))
         };
+        let Some(out) = self.out.as_deref() else { return self.validate(&labels, output) };
         let split = Split::deal(labels.examples, self.fit, self.threshold, self.split_seed).map_err(refused)?;
         let policy = calibrate(&split, self.method, self.goal(), labels.fingerprint).map_err(refused)?;
         let text = policy.to_json().map_err(refused)?;
-        write_atomically(&self.out, format!("{text}\n").as_bytes())?;
-        output.note(&said(&policy, &split, &self.out.display().to_string()));
+        write_atomically(out, format!("{text}\n").as_bytes())?;
+        output.note(&said(&policy, &split, &out.display().to_string()));
         if self.json { output.raw(format!("{text}\n").as_bytes()) } else { output.answer(&policy.guarantee()) }
+    }
+
+    /// Puts the promise to the test.
+    fn validate(&self, labels: &Labels, output: &Output) -> Result<()> {
+        if !matches!(self.target, Target::SelectiveRisk) {
+            return Err(Error::usage("--validate is for the target selective-risk: the others promise nothing that one deal can break"));
+        }
+        let deals = Deals { splits: self.validate.unwrap_or_default(), fit: self.fit, threshold: self.threshold };
+        let validation = validate(&labels.examples, (self.alpha, self.delta), self.method, &labels.fingerprint, deals)
+            .map_err(|refusal| Error::usage(format!("{}: {refusal}", self.run.display())))?;
+        if self.json {
+            let text = serde_json::to_string_pretty(&validation).map_err(|e| Error::Backend(format!("the counts are no JSON: {e}")))?;
+            return output.raw(format!("{text}\n").as_bytes());
+        }
+        output.answer(&tested(&validation, labels.examples.len()))
     }
 
     fn goal(&self) -> Goal {
@@ -87,6 +107,29 @@ impl Calibrate {
             Target::Confidence(t) => Goal::TargetConfidence { t },
         }
     }
+}
+
+/// How the promise fared.
+fn tested(v: &Validation, questions: usize) -> String {
+    let mut text = format!("{} deals of {questions} questions, alpha {}, delta {}", v.splits, v.alpha, v.delta);
+    let _ = write!(
+        text,
+        "\n{:>6} violations: error rates above alpha among the answers, where {:.1} are allowed on average and {} by chance (95 %): {}",
+        v.violations,
+        v.delta * v.splits as f64,
+        v.explained,
+        if v.holds() { "the promise holds" } else { "the promise is broken" }
+    );
+    let _ = write!(text, "\n{:>6} error rates above alpha on the untouched part alone, an estimate from few answers", v.test_violations);
+    let _ = write!(text, "\n{:>6} certified", v.certified);
+    if v.refused > 0 {
+        let _ = write!(text, "\n{:>6} not fitted: too few labels, or no score that tells right from wrong", v.refused);
+    }
+    let _ = write!(text, "\n{:>6.3} mean coverage of the untouched part", v.coverage);
+    if let Some(risk) = v.risk {
+        let _ = write!(text, "\n{risk:>6.3} of all its answers are wrong");
+    }
+    text
 }
 
 /// What was done, and how it went on questions that nothing was chosen on.

@@ -10,7 +10,7 @@ use super::progress::{Bars, Steps};
 use super::score;
 use crate::calibration::PolicyFile;
 use crate::error::{Error, Result};
-use crate::eval::{self, FileTask, FoundRun, Map, PLAIN, Progress, Questions, Run, Scorer, Shard, Subset, TASKS};
+use crate::eval::{self, Existing, FileTask, FoundRun, Map, PLAIN, Progress, Questions, Run, Scorer, Shard, Subset, TASKS};
 use crate::generation::SamplingParams;
 use crate::hub::{self, DatasetFile};
 use crate::pipeline::{Arm, LoadedModel, Pipeline, Settings, Shots};
@@ -18,6 +18,7 @@ use crate::strategy::Strategy;
 
 /// Run a task into a run folder.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub struct Eval {
     /// A task (see --list), or a .jsonl, .csv, .tsv or .parquet file of questions: a path, or datasets/user/repo/path/file[@revision] on the Hub
     #[arg(value_name = "TASK or FILE", required_unless_present = "list")]
@@ -58,6 +59,12 @@ pub struct Eval {
     /// Questions that share a batch; no result depends on it
     #[arg(long, default_value_t = eval::IN_FLIGHT, value_name = "N")]
     batch: usize,
+    /// Stop, with exit code 1, at the first question that cannot be asked, instead of recording why
+    #[arg(long)]
+    fail_on_error: bool,
+    /// Start anew where RUN holds another run, whose records are lost; the same run goes on all the same
+    #[arg(long)]
+    force: bool,
     /// Print the figures as JSON
     #[arg(long)]
     json: bool,
@@ -78,7 +85,10 @@ impl Eval {
         let mut places = Vec::new();
         for Planned { arm, folder } in &arms {
             let mut pipeline = self.pipeline(&questions, arm.as_ref(), policy.clone(), &loaded)?;
-            let run = Run { subset: self.subset(), shard: self.shard, in_flight: self.batch, ..Run::new(&questions, folder) };
+            let existing = if self.force { Existing::Replace } else { Existing::Keep };
+            let new = Run::new(&questions, folder);
+            let (subset, fail_on_error) = (self.subset(), self.fail_on_error);
+            let run = Run { subset, shard: self.shard, in_flight: self.batch, fail_on_error, existing, ..new };
             let what = arm.as_ref().map_or_else(|| questions.name.clone(), |arm| format!("{} {arm}", questions.name));
             watched(&mut pipeline, &run, &what, output)?;
             places.push(FoundRun::open(&run.place())?);
@@ -193,6 +203,9 @@ fn watched(pipeline: &mut Pipeline, run: &Run<'_>, what: &str, output: &Output) 
     });
     if let Some(steps) = &mut steps {
         steps.finish();
+    }
+    if let Err(Error::Io { .. }) = &ended {
+        output.warning("what is recorded stays; the same command goes on once the cause is gone");
     }
     ended.map(drop)
 }

@@ -1,11 +1,14 @@
-//! Figures of a run as a table for a person and as JSON for a program.
+//! Figures of a run, and of runs beside each other, as tables for a person and as JSON for a program.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::Serialize;
+use serde_json::json;
 
 use super::terminal::sanitize;
-use crate::eval::{FoundRun, Manifest, Scored};
+use crate::decision::AbstainReason;
+use crate::eval::{Difference, FoundRun, Manifest, Scored};
 use crate::metrics::{Better, Figure, METRICS, figures};
 
 /// The figures of one run.
@@ -21,14 +24,64 @@ pub struct Report {
     differing: usize,
     /// Every figure that can be said.
     figures: Vec<Figure>,
+    /// How many questions were not answered, by reason.
+    abstained: BTreeMap<&'static str, usize>,
+    /// What a question cost.
+    cost: Cost,
+}
+
+/// What a question cost: means of tokens, medians of times; 0 where no question could be asked.
+#[derive(Debug, Default, Serialize)]
+struct Cost {
+    /// Tokens of the rendered prompt.
+    prompt_tokens: f64,
+    /// Tokens drawn over all samples.
+    completion_tokens: f64,
+    /// Rows computed after the prompt.
+    forward_tokens: f64,
+    /// To the first token, beside the other questions of the batch.
+    prefill_ms: f64,
+    /// From the first token to the last, beside the other questions of the batch.
+    decode_ms: f64,
+}
+
+impl Cost {
+    fn new(scored: &[Scored]) -> Self {
+        let mean = |tokens: fn(&crate::eval::RecordedCost) -> usize| {
+            let all: Vec<f64> = scored.iter().filter_map(|scored| scored.cost.as_ref().map(|cost| tokens(cost) as f64)).collect();
+            if all.is_empty() { 0.0 } else { all.iter().sum::<f64>() / all.len() as f64 }
+        };
+        let median = |time: fn(&Scored) -> Option<f64>| {
+            let mut all: Vec<f64> = scored.iter().filter_map(time).collect();
+            all.sort_by(f64::total_cmp);
+            all.get(all.len() / 2).copied().unwrap_or_default()
+        };
+        Self {
+            prompt_tokens: mean(|cost| cost.prompt_tokens),
+            completion_tokens: mean(|cost| cost.completion_tokens),
+            forward_tokens: mean(|cost| cost.forward_tokens),
+            prefill_ms: median(|scored| scored.timing.prefill_ms),
+            decode_ms: median(|scored| scored.timing.decode_ms),
+        }
+    }
 }
 
 impl Report {
     pub fn new(run: &FoundRun, scored: &[Scored]) -> Self {
         let items: Vec<_> = scored.iter().map(|scored| &scored.item).collect();
-        let differing = scored.iter().filter(|scored| scored.differs.is_some()).count();
-        let figures = figures(&items).into_iter().filter(|figure| figure.value.is_some()).collect();
-        Self { run: run.name.clone(), questions: scored.len(), differing, figures, manifest: run.manifest.clone() }
+        let mut abstained = BTreeMap::new();
+        for reason in scored.iter().filter_map(|scored| scored.judgement.as_ref()?.decision.reason()) {
+            *abstained.entry(AbstainReason::code(reason)).or_default() += 1;
+        }
+        Self {
+            run: run.name.clone(),
+            questions: scored.len(),
+            differing: scored.iter().filter(|scored| scored.differs.is_some()).count(),
+            figures: figures(&items).into_iter().filter(|figure| figure.value.is_some()).collect(),
+            abstained,
+            cost: Cost::new(scored),
+            manifest: run.manifest.clone(),
+        }
     }
 
     /// What the reader must know besides the figures; nothing in the usual case.
@@ -36,7 +89,7 @@ impl Report {
         let mut warnings = Vec::new();
         let total = self.manifest.task.due();
         if self.questions < total {
-            warnings.push(format!("{}: {} of {total} questions are recorded; the same `candor eval` goes on", self.run, self.questions));
+            warnings.push(format!("{}: the figures are of {} of {total} questions", self.run, self.questions));
         }
         if self.differing > 0 {
             let version = self.manifest.config.get("version").and_then(|v| v.as_str()).unwrap_or("unknown");
@@ -51,7 +104,8 @@ impl Report {
     /// A line per figure: name, value, questions behind it, direction, meaning.
     pub fn table(&self) -> String {
         let model = self.manifest.config.get("model").and_then(|v| v.as_str()).unwrap_or("");
-        let mut text = format!("{}, {} questions, {}\n", sanitize(&self.manifest.task.name), self.questions, sanitize(model));
+        let (task, run) = (sanitize(&self.manifest.task.name), sanitize(&self.run));
+        let mut text = format!("{task}, {} questions, {}, {run}\n", self.questions, sanitize(model));
         for figure in &self.figures {
             let Some(metric) = METRICS.iter().find(|metric| metric.name == figure.name) else { continue };
             let arrow = match metric.better {
@@ -62,14 +116,55 @@ impl Report {
             let value = figure.value.unwrap_or_default();
             let _ = writeln!(text, "{:<24}{value:>9.4}  n {:<6}{arrow:<18}{}", figure.name, figure.n, metric.summary);
         }
+        if !self.abstained.is_empty() {
+            let reasons: Vec<String> = self.abstained.iter().map(|(code, count)| format!("{code} {count}")).collect();
+            let _ = writeln!(text, "abstained: {}", reasons.join(", "));
+        }
+        let Cost { prompt_tokens, completion_tokens, forward_tokens, prefill_ms, decode_ms } = &self.cost;
+        let _ = writeln!(
+            text,
+            "a question: {prompt_tokens:.1} tokens of prompt, {completion_tokens:.1} drawn on {forward_tokens:.1} rows; median \
+             {prefill_ms:.0} ms to the first token, {decode_ms:.0} ms from there"
+        );
         text.trim_end().to_owned()
+    }
+
+    fn value(&self, name: &str) -> f64 {
+        self.figures.iter().find(|figure| figure.name == name).and_then(|figure| figure.value).unwrap_or(f64::NAN)
     }
 }
 
-/// The reports as one JSON value: an object for one run, a list for several.
-pub fn json(reports: &[Report]) -> serde_json::Result<String> {
+/// Runs beside each other: figures and cost of each, then the paired differences.
+pub fn comparison(reports: &[Report], differences: &[Difference]) -> String {
+    let width = reports.iter().map(|report| report.run.chars().count()).max().unwrap_or(0).max(8);
+    let mut text = format!("{:<width$} accuracy coverage     risk  truthful  prompt tokens  drawn  ms to first  ms from there\n", "run");
+    for report in reports {
+        let figures = ["accuracy", "coverage", "selective_risk", "truthfulness"].map(|name| report.value(name));
+        let [accuracy, coverage, risk, truthfulness] = figures;
+        let Cost { prompt_tokens, completion_tokens, prefill_ms, decode_ms, .. } = &report.cost;
+        let _ = writeln!(
+            text,
+            "{:<width$} {accuracy:>8.4} {coverage:>8.4} {risk:>8.4}  {truthfulness:>8.4}  {prompt_tokens:>13.1}  \
+             {completion_tokens:>5.1}  {prefill_ms:>11.0}  {decode_ms:>13.0}",
+            sanitize(&report.run)
+        );
+    }
+    for difference in differences {
+        let Difference { questions, gains, losses, p_value, .. } = difference;
+        let (run, baseline) = (sanitize(&difference.run), sanitize(&difference.baseline));
+        let _ = write!(text, "\n{run} against {baseline}: {gains} gained, {losses} lost of {questions}, McNemar p = {p_value:.4}");
+        for figure in &difference.figures {
+            let interval = &figure.interval;
+            let _ = write!(text, "\n  {:<16}{:>+8.4}  ({:+.4} to {:+.4})", figure.name, interval.estimate, interval.low, interval.high);
+        }
+    }
+    text.trim_end().to_owned()
+}
+
+/// The reports as one JSON value: an object for one run; for several, their objects and their paired differences.
+pub fn json(reports: &[Report], differences: &[Difference]) -> serde_json::Result<String> {
     match reports {
         [one] => serde_json::to_string_pretty(one),
-        many => serde_json::to_string_pretty(many),
+        many => serde_json::to_string_pretty(&json!({"runs": many, "differences": differences})),
     }
 }

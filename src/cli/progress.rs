@@ -1,5 +1,7 @@
 //! Progress of downloads and of runs: a bar on a terminal, else a line per ten percent.
 
+use std::time::{Duration, Instant};
+
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::output::Output;
@@ -74,6 +76,8 @@ pub struct Steps<'a> {
     what: String,
     total: u64,
     tenths: u64,
+    /// When it began, and with how many steps done.
+    began: (Instant, u64),
 }
 
 impl<'a> Steps<'a> {
@@ -82,7 +86,7 @@ impl<'a> Steps<'a> {
         let what = terminal::sanitize(what).into_owned();
         let bar = output.is_interactive().then(|| {
             let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-            if let Ok(style) = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} {elapsed}, {eta} to go") {
+            if let Ok(style) = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} {per_sec}, {elapsed}, {eta} to go") {
                 bar.set_style(style);
             }
             bar.set_message(what.clone());
@@ -90,7 +94,7 @@ impl<'a> Steps<'a> {
             bar.reset_eta();
             bar
         });
-        Self { output, bar, what, total, tenths: done.saturating_mul(10) / total.max(1) }
+        Self { output, bar, what, total, tenths: done.saturating_mul(10) / total.max(1), began: (Instant::now(), done) }
     }
 
     /// `done` steps are done.
@@ -102,7 +106,8 @@ impl<'a> Steps<'a> {
         let tenths = done.saturating_mul(10) / self.total.max(1);
         if tenths > self.tenths {
             self.tenths = tenths;
-            self.output.note(&format!("{}: {} % ({done} of {})", self.what, tenths * 10, self.total));
+            let speed = speed(done.saturating_sub(self.began.1), self.total.saturating_sub(done), self.began.0.elapsed());
+            self.output.note(&format!("{}: {} % ({done} of {}{speed})", self.what, tenths * 10, self.total));
         }
     }
 
@@ -111,5 +116,29 @@ impl<'a> Steps<'a> {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// Steps a second and the seconds that the rest takes at that pace; nothing before there is a pace.
+fn speed(done: u64, left: u64, elapsed: Duration) -> String {
+    let rate = done as f64 / elapsed.as_secs_f64();
+    if done == 0 || !rate.is_finite() {
+        return String::new();
+    }
+    let to_go = if left > 0 { format!(", {:.0} s to go", left as f64 / rate) } else { String::new() };
+    format!("; {rate:.1} a second{to_go}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pace_is_of_what_was_done_here() {
+        let check = |done, left, seconds, expected: &str| assert_eq!(speed(done, left, Duration::from_secs(seconds)), expected);
+        check(10, 20, 5, "; 2.0 a second, 10 s to go");
+        check(30, 0, 60, "; 0.5 a second");
+        check(0, 20, 5, "");
+        check(5, 5, 0, "");
     }
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::declined::{DECLINED, declines};
 use super::extract::{Answer, Extractor, Reading};
 use crate::generation::{Completion, FinishReason, Generation, LOGPROB_FLOOR};
 
@@ -22,6 +23,13 @@ pub struct Cluster {
     pub weight: f64,
     /// Positions of its samples in the generation, ascending.
     pub samples: Vec<usize>,
+}
+
+impl Cluster {
+    /// Whether its samples say that the model does not know.
+    pub fn declines(&self) -> bool {
+        self.canonical == DECLINED
+    }
 }
 
 /// The vote of one generation's samples.
@@ -46,6 +54,11 @@ impl Vote {
     /// The heaviest cluster.
     pub fn leader(&self) -> Option<&Cluster> {
         self.clusters.first()
+    }
+
+    /// Whether the leading answer is that the model does not know.
+    pub fn declines(&self) -> bool {
+        self.leader().is_some_and(Cluster::declines)
     }
 
     /// How many samples were drawn, voting or not: the denominator of every share.
@@ -87,7 +100,13 @@ pub fn vote(generation: &Generation, extractor: Extractor) -> Vote {
 }
 
 fn read(completion: &Completion, extractor: Extractor) -> Option<Reading> {
-    (completion.finish_reason == FinishReason::Stop).then(|| extractor.read(&completion.text)).flatten()
+    if completion.finish_reason != FinishReason::Stop {
+        return None;
+    }
+    if declines(&completion.text, extractor) {
+        return Some(Answer { canonical: DECLINED.to_owned(), display: "I don't know".to_owned() }.into());
+    }
+    extractor.read(&completion.text)
 }
 
 /// Chooses between each reading's answer and its alternatives, all samples at once so that their order cannot matter.

@@ -125,7 +125,7 @@ impl FromStr for Extractor {
 }
 
 /// The text after its thinking. Templates may put `<think>` into the prompt, so a closing tag alone counts.
-fn after_thinking(text: &str) -> Option<&str> {
+pub(super) fn after_thinking(text: &str) -> Option<&str> {
     match text.rfind("</think>") {
         Some(at) => text.get(at + "</think>".len()..),
         None if text.trim_start().starts_with("<think>") => None,

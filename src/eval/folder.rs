@@ -42,7 +42,8 @@ pub struct Manifest {
     pub fingerprint: Option<Fingerprint>,
     /// The policy file that decided, if there was one.
     pub policy: Option<PolicyFile>,
-    /// The machine: `cpu` may change while a run goes on, its features may not, since they choose the kernels.
+    /// The machine. `device` and `dtype` may not change while a run goes on, since samples depend on them. `cpu` may, and so may
+    /// `cpu_features` where candor's own kernels compute, which give the same bits with all of them; elsewhere they may not.
     pub machine: Value,
 }
 
@@ -98,7 +99,12 @@ impl Manifest {
             estimator: pipeline.judge().estimator.name().to_owned(),
             fingerprint: pipeline.fingerprint().ok(),
             policy: pipeline.judge().policy_file().cloned(),
-            machine: json!({"cpu": machine::cpu_name(), "cpu_features": machine::cpu_features()}),
+            machine: json!({
+                "cpu": machine::cpu_name(),
+                "cpu_features": machine::cpu_features(),
+                "device": pipeline.device().0,
+                "dtype": pipeline.device().1,
+            }),
         })
     }
 
@@ -132,6 +138,9 @@ impl Manifest {
         // It was made of JSON, and is JSON again.
         flatten("", &serde_json::to_value(self).unwrap_or_default(), &mut fields);
         fields.remove("machine.cpu");
+        if self.machine.get("device").is_some_and(|device| device == "cpu") {
+            fields.remove("machine.cpu_features");
+        }
         fields
     }
 
@@ -168,6 +177,16 @@ fn shortened(text: &str) -> String {
     if text.chars().count() <= MOST { text.to_owned() } else { text.chars().take(MOST).chain("...".chars()).collect() }
 }
 
+/// What to do with a folder where another run was begun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Existing {
+    /// Refuse it.
+    #[default]
+    Keep,
+    /// Drop the other run's records and start anew. The same run goes on all the same.
+    Replace,
+}
+
 /// A run folder that this process writes to.
 #[derive(Debug)]
 pub struct RunFolder {
@@ -180,36 +199,31 @@ impl RunFolder {
     /// Takes a folder for a run: a new one, or one where the same run was begun.
     ///
     /// # Errors
-    /// Usage: another run writes there, or another run was begun there, with every field that differs. Io: it cannot be made.
-    pub fn open(folder: &Path, manifest: &Manifest) -> Result<Self> {
+    /// Usage: another run writes there, or, unless `existing` says to replace it, another run was begun there, with every field that
+    /// differs. Io: it cannot be made. What no run wrote is never replaced.
+    pub fn open(folder: &Path, manifest: &Manifest, existing: Existing) -> Result<Self> {
         fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         check_place(folder)?;
         let path = folder.join(RECORDS);
+        let records = locked(&path, folder)?;
         let io = |e| Error::io(&path, e);
-        let records = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(io)?;
-        if !records.metadata().map_err(io)?.is_file() {
-            return Err(Error::invalid_file(&path, "not a regular file; take another folder"));
-        }
-        match records.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::usage(format!("another run writes to {}; wait for it or take another folder", folder.display())));
-            }
-            Err(TryLockError::Error(e)) => return Err(io(e)),
-        }
         if folder.join(MANIFEST).exists() {
             let differences = Manifest::read(folder)?.differences(manifest);
-            if !differences.is_empty() {
-                let differences = differences.join("; ");
-                let reason = format!("{} holds another run: {differences}; take another folder or the same settings", folder.display());
-                return Err(Error::usage(reason));
+            match existing {
+                _ if differences.is_empty() => return Ok(Self { path, records }),
+                Existing::Keep => {
+                    let (folder, differences) = (folder.display(), differences.join("; "));
+                    let remedy = "take another folder, the same settings, or --force to start anew";
+                    return Err(Error::usage(format!("{folder} holds another run: {differences}; {remedy}")));
+                }
+                // Records first: those of one run never stand under the manifest of another.
+                Existing::Replace => records.set_len(0).and_then(|()| records.sync_all()).map_err(io)?,
             }
         } else if records.metadata().map_err(io)?.len() > 0 {
             return Err(Error::invalid_file(&path, "records without a manifest; take another folder"));
-        } else {
-            let text = serde_json::to_string_pretty(manifest).map_err(|e| Error::Backend(format!("the manifest is no JSON: {e}")))?;
-            write_atomically(&folder.join(MANIFEST), format!("{text}\n").as_bytes())?;
         }
+        let text = serde_json::to_string_pretty(manifest).map_err(|e| Error::Backend(format!("the manifest is no JSON: {e}")))?;
+        write_atomically(&folder.join(MANIFEST), format!("{text}\n").as_bytes())?;
         Ok(Self { path, records })
     }
 
@@ -257,6 +271,30 @@ impl RunFolder {
     pub fn append(&mut self, lines: &[u8]) -> Result<()> {
         let written = self.records.write_all(lines).and_then(|()| self.records.sync_data());
         written.map_err(|e| Error::io(&self.path, e))
+    }
+}
+
+impl Drop for RunFolder {
+    /// Gives the lock back by name: a child process that was just started may still hold the file open.
+    fn drop(&mut self) {
+        // The system drops it with the last holder of the file at the latest.
+        let _ = self.records.unlock();
+    }
+}
+
+/// The records, open and locked by this process.
+fn locked(path: &Path, folder: &Path) -> Result<File> {
+    let io = |e| Error::io(path, e);
+    let records = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(io)?;
+    if !records.metadata().map_err(io)?.is_file() {
+        return Err(Error::invalid_file(path, "not a regular file; take another folder"));
+    }
+    match records.try_lock() {
+        Ok(()) => Ok(records),
+        Err(TryLockError::WouldBlock) => {
+            Err(Error::usage(format!("another run writes to {}; wait for it or take another folder", folder.display())))
+        }
+        Err(TryLockError::Error(e)) => Err(io(e)),
     }
 }
 

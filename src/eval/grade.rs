@@ -117,11 +117,11 @@ impl Grader {
         same(canonical) || (self.scorer == Scorer::Number && self.scorer.canonical(display).is_some_and(|number| same(&number)))
     }
 
-    /// The grade of a vote's leading answer.
+    /// The grade of a vote's leading answer. That the model does not know is no right answer to anything; it is never given either.
     pub fn grade(&self, vote: &Vote) -> Grade {
         match vote.leader() {
             None => Grade::Failed,
-            Some(leader) if self.is_right(&leader.canonical, &leader.answer) => Grade::Right,
+            Some(leader) if !leader.declines() && self.is_right(&leader.canonical, &leader.answer) => Grade::Right,
             Some(_) => Grade::Wrong,
         }
     }
@@ -130,7 +130,7 @@ impl Grader {
     pub fn samples(&self, vote: &Vote) -> Vec<Sample> {
         let mut samples = vec![Sample { answer: None, right: false, confidence: None }; vote.samples()];
         for (number, cluster) in (0..).zip(&vote.clusters) {
-            let right = self.is_right(&cluster.canonical, &cluster.answer);
+            let right = !cluster.declines() && self.is_right(&cluster.canonical, &cluster.answer);
             for sample in &cluster.samples {
                 if let Some(place) = samples.get_mut(*sample) {
                     *place = Sample { answer: Some(number), right, confidence: None };

@@ -4,10 +4,12 @@
 //! - `grade`: whether an answer is right. `options`: options scored by their likelihood. `record`: one line per question, with everything that it takes to judge again.
 //! - `folder`: the run folder, its lock, and what is done already. `run`: many questions in flight, records in order. `shard`: a part of a
 //!   run. `runs`: from paths to runs, where a folder holds one for each strategy, or shards of one.
+//! - `compare`: two runs on the same questions.
 //! - `score`: the same verdicts and figures again from records, without the model. `labels`: what a calibration takes from a run.
 //!
 //! It prints nothing and reads no flags or environment.
 
+mod compare;
 mod file;
 mod folder;
 mod grade;
@@ -23,8 +25,9 @@ mod table;
 mod task;
 mod tasks;
 
+pub use compare::{Difference, FigureDifference};
 pub use file::{FileTask, Map};
-pub use folder::{Manifest, Records, RunFolder, TaskConfig, write_atomically};
+pub use folder::{Existing, Manifest, Records, RunFolder, TaskConfig, write_atomically};
 pub use grade::{Grader, PLAIN, Scorer};
 pub use labels::Labels;
 pub use options::{OptionScore, is_right_per_byte, option_scores};

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::{Doc, Manifest, Questions, Record, RunFolder, Shard, Subset};
+use super::{Doc, Existing, Manifest, Questions, Record, RunFolder, Shard, Subset};
 use crate::engine::JobId;
 use crate::error::{Error, Result};
 use crate::pipeline::{Pipeline, sha256};
@@ -31,12 +31,24 @@ pub struct Run<'a> {
     pub folder: &'a Path,
     /// Questions in one batch, at least 1. No record depends on it.
     pub in_flight: usize,
+    /// Stop at the first question that cannot be asked, instead of recording why and going on.
+    pub fail_on_error: bool,
+    /// What to do where another run's records are.
+    pub existing: Existing,
 }
 
 impl<'a> Run<'a> {
     /// All questions, undivided, 16 at a time.
     pub fn new(questions: &'a Questions, folder: &'a Path) -> Self {
-        Self { questions, subset: Subset::default(), shard: None, folder, in_flight: IN_FLIGHT }
+        Self {
+            questions,
+            subset: Subset::default(),
+            shard: None,
+            folder,
+            in_flight: IN_FLIGHT,
+            fail_on_error: false,
+            existing: Existing::Keep,
+        }
     }
 
     /// Where its records go.
@@ -61,7 +73,8 @@ pub struct Progress {
 /// Runs, or goes on with what was begun. `heard` hears of the start and of every record.
 ///
 /// # Errors
-/// A folder that cannot be taken, see [`RunFolder::open`]; the questions' overlap with the policy file's; the engine's; no space.
+/// A folder that cannot be taken, see [`RunFolder::open`]; the questions' overlap with the policy file's; the engine's; no space; with
+/// [`Run::fail_on_error`] the first question that cannot be asked, after all those before it are recorded.
 pub fn run(pipeline: &mut Pipeline, run: &Run<'_>, heard: &mut dyn FnMut(Progress)) -> Result<Progress> {
     let asked = run.questions.subset(run.subset)?;
     check_overlap(pipeline, run.questions, &asked)?;
@@ -71,7 +84,7 @@ pub fn run(pipeline: &mut Pipeline, run: &Run<'_>, heard: &mut dyn FnMut(Progres
         Some(shard) => shard.take(asked.into_iter()).collect(),
         None => asked,
     };
-    let mut folder = RunFolder::open(&run.place(), &manifest)?;
+    let mut folder = RunFolder::open(&run.place(), &manifest, run.existing)?;
     let docs = asked.iter().filter_map(|i| Some((*i, run.questions.docs.get(*i)?)));
     let expected: Vec<(usize, String)> = docs.map(|(i, doc)| (i, doc.hash())).collect();
     let (found, torn_bytes) = folder.resume(&expected)?;
@@ -79,11 +92,14 @@ pub fn run(pipeline: &mut Pipeline, run: &Run<'_>, heard: &mut dyn FnMut(Progres
     heard(progress);
     let mut flight = Flight { pipeline, questions: run.questions, jobs: HashMap::new() };
     let mut ready = InOrder { next: found, waiting: BTreeMap::new() };
-    let mut next = found;
+    let (mut next, mut failed) = (found, None);
     while ready.next < asked.len() {
-        while next < asked.len() && flight.jobs.len() < run.in_flight.max(1) && next < ready.next + AHEAD * run.in_flight.max(1) {
-            if let Some(record) = flight.submit(next, asked[next])? {
-                ready.waiting.insert(next, record.to_line()?);
+        let limit = asked.len().min(ready.next + AHEAD * run.in_flight.max(1));
+        while next < limit && failed.is_none() && flight.jobs.len() < run.in_flight.max(1) {
+            match flight.submit(next, asked[next])? {
+                Some(record) if run.fail_on_error => failed = Some(stopped(&record)),
+                Some(record) => drop(ready.waiting.insert(next, record.to_line()?)),
+                None => {}
             }
             next += 1;
         }
@@ -96,8 +112,17 @@ pub fn run(pipeline: &mut Pipeline, run: &Run<'_>, heard: &mut dyn FnMut(Progres
             progress.done = ready.next;
             heard(progress);
         }
+        // What was asked before it is recorded; then it ends here.
+        if let Some(error) = failed.take_if(|_| flight.jobs.is_empty()) {
+            return Err(error);
+        }
     }
     Ok(progress)
+}
+
+fn stopped(record: &Record) -> Error {
+    let reason = record.error.as_deref().unwrap_or_default();
+    Error::Stopped(format!("question {} could not be asked: {reason}; what was recorded before it stays", record.doc.id))
 }
 
 /// Refuses questions that the policy file was made on: figures over them would flatter.

@@ -4,11 +4,13 @@
 //! the paths they lie under, and come in the order of the undivided run; a shard that is missing, there twice, or of another run is an
 //! error that names it. It reads manifests; records are read where they are asked for.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::folder::{MANIFEST, Manifest, RECORDS, Records, RunFolder};
+use super::folder::{Existing, MANIFEST, Manifest, RECORDS, Records, RunFolder};
 use super::{Scored, Shard, judge, score};
+use crate::calibration::PolicyFile;
 use crate::error::{Error, Result};
 
 /// Bytes of records that are written at once when shards are merged.
@@ -52,6 +54,18 @@ impl FoundRun {
         self.records()?.map(|record| Ok(score::item(&record?, self.manifest.task.scorer, &judge))).collect()
     }
 
+    /// All its questions that the policy was not made on, decided by it; its figures are then those of questions that it never saw.
+    ///
+    /// # Errors
+    /// A policy of another configuration, by field; as for [`Self::rescore`].
+    pub fn decide(&self, policy: &PolicyFile) -> Result<Vec<Scored>> {
+        let judge = score::judge_by(&self.manifest, Some(policy.clone()))?;
+        let made_on: HashSet<&str> = policy.calibration_ids.iter().map(String::as_str).collect();
+        let scorer = self.manifest.task.scorer;
+        let held_out = self.records()?.filter(|record| record.as_ref().map_or(true, |record| !made_on.contains(record.doc.id.as_str())));
+        held_out.map(|record| Ok(Scored { differs: None, ..score::item(&record?, scorer, &judge) })).collect()
+    }
+
     /// Writes the run into one folder, records as they are, to the byte. Returns how many.
     ///
     /// # Errors
@@ -64,7 +78,7 @@ impl FoundRun {
                 return Err(Error::usage(reason));
             }
         }
-        let mut merged = RunFolder::open(out, &self.manifest)?;
+        let mut merged = RunFolder::open(out, &self.manifest, Existing::Keep)?;
         if !merged.is_empty()? {
             return Err(Error::usage(format!("{} holds records already; merge into another folder", out.display())));
         }

@@ -4,7 +4,8 @@
 
 use std::path::Path;
 
-use super::{Grader, Manifest, Record, Scorer, is_right_per_byte, option_scores, runs};
+use super::{Grader, Manifest, Record, RecordedCost, Scorer, Timing, is_right_per_byte, option_scores, runs};
+use crate::calibration::PolicyFile;
 use crate::decision::Policy;
 use crate::error::{Error, Result};
 use crate::metrics::{Grade, Item};
@@ -18,6 +19,10 @@ pub struct Scored {
     pub item: Item,
     /// The verdict; `None` if the question could not be asked.
     pub judgement: Option<Judgement>,
+    /// What it cost; `None` if the question could not be asked.
+    pub cost: Option<RecordedCost>,
+    /// How long it took.
+    pub timing: Timing,
     /// The first thing that differs from the record, in a word.
     pub differs: Option<&'static str>,
 }
@@ -27,12 +32,17 @@ pub struct Scored {
 /// # Errors
 /// A manifest without extractor, policy or estimator that this program knows.
 pub fn judge(manifest: &Manifest) -> Result<Judge> {
+    judge_by(manifest, manifest.policy.clone())
+}
+
+/// The judge of a run under a policy file, whichever the run had.
+pub(super) fn judge_by(manifest: &Manifest, policy_file: Option<PolicyFile>) -> Result<Judge> {
     let bad = |reason: String| Error::usage(format!("the run's manifest: {reason}; run again with this version"));
     let extractor = manifest.config.get("extractor").and_then(|name| name.as_str()).unwrap_or_default().parse()?;
     let policy: Policy = serde_json::from_value(manifest.config.clone()).map_err(|e| bad(e.to_string()))?;
     let strategy = manifest.config.get("strategy").and_then(|name| name.as_str()).unwrap_or_default();
     let mut judge = Judge::new(extractor, uncertainty::estimator(&manifest.estimator)?, policy).by_strategy(strategy);
-    if let Some(file) = manifest.policy.clone() {
+    if let Some(file) = policy_file {
         let running = manifest.fingerprint.clone().ok_or_else(|| bad("a policy without a fingerprint".into()))?;
         judge.adopt(file, running).map_err(|mismatch| bad(mismatch.to_string()))?;
     }
@@ -64,7 +74,7 @@ pub fn item(record: &Record, scorer: Scorer, judge: &Judge) -> Scored {
             right_per_byte: None,
             samples: Vec::new(),
         };
-        return Scored { item, judgement: None, differs: None };
+        return Scored { item, judgement: None, cost: None, timing: record.timing, differs: None };
     };
     let generation = recorded.generation();
     let judgement = judge.judge(&generation);
@@ -92,5 +102,5 @@ pub fn item(record: &Record, scorer: Scorer, judge: &Judge) -> Scored {
         ("grade", item.grade == record.grade),
     ];
     let differs = checks.into_iter().find_map(|(what, same)| (!same).then_some(what));
-    Scored { item, judgement: Some(judgement), differs }
+    Scored { item, judgement: Some(judgement), cost: Some(recorded.cost), timing: record.timing, differs }
 }

@@ -57,7 +57,7 @@ pub use smooth_ece::smooth_ece;
 pub enum Grade {
     /// It is right.
     Right,
-    /// It is wrong. On a question that has no answer every answer is.
+    /// It is wrong. On a question that has no answer every answer is; that the model says it does not know is no right answer either.
     Wrong,
     /// There is none: nothing could be read, everything was cut or failed.
     Failed,

@@ -81,6 +81,14 @@ impl Model {
         2 * self.spec.layers.len() * self.spec.key_value_size() * number
     }
 
+    /// What computes, `cpu` (the CPU's own kernels), `portable`, `cuda` or `metal`, and in which type.
+    pub fn device(&self) -> (&'static str, &'static str) {
+        match &self.backend {
+            Backend::Cpu(_) => ("cpu", "f32"),
+            Backend::Portable(decoder) => decoder.ops().device(),
+        }
+    }
+
     /// The threads that the model computes with, for work on what it gives; `None` where it computes elsewhere.
     pub fn pool(&self) -> Option<&Arc<Pool>> {
         match &self.backend {

@@ -66,6 +66,16 @@ impl Portable {
         Self { device, dtype }
     }
 
+    /// Where it computes and in which type.
+    pub(super) fn device(&self) -> (&'static str, &'static str) {
+        let device = match self.device {
+            Device::Cpu => "portable",
+            Device::Cuda(_) => "cuda",
+            Device::Metal(_) => "metal",
+        };
+        (device, self.dtype.as_str())
+    }
+
     fn load_dense(&self, raw: &RawTensor<'_>) -> Result<Tensor> {
         let shape = raw.shape.clone();
         let f32s = match raw.dtype {

@@ -36,6 +36,7 @@ const KEYS: &[(&str, Change)] = &[
     ("max-tokens", |s, v| set(&mut s.params.max_tokens, v)),
     ("repeat", |s, v| parse(&mut s.prompt.repetition, v)),
     ("kv-keep", |s, v| parse(&mut s.prompt.kv_keep, v)),
+    ("confidence-target", |s, v| set(s.frame.confidence_target.insert(0.0), v)),
     ("extractor", |s, v| parse(&mut s.extractor, v)),
     ("estimator", |s, v| uncertainty::estimator(v).map(|estimator| s.estimator = estimator)),
     ("min-vote-share", |s, v| {
@@ -68,8 +69,8 @@ impl Arm {
                 change(&mut settings, value).map_err(|error| Error::usage(format!("{self}: {key}={value}: {error}")))?;
             }
         }
-        settings.params.validate()?;
-        settings.policy.validate()?;
+        let checked = settings.params.validate().and_then(|()| settings.policy.validate()).and_then(|()| settings.frame.validate());
+        checked.map_err(|error| Error::usage(format!("{self}: {error}")))?;
         Ok(settings)
     }
 

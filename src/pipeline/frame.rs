@@ -11,7 +11,7 @@ use crate::generation::{Message, Role};
 pub const QUESTION: &str = "{question}";
 
 /// A system message and the text of the user's message.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Frame {
     /// Instructions that come before the question.
     pub system: Option<String>,
@@ -20,6 +20,9 @@ pub struct Frame {
     /// Examples before the question; the same for every question, so that they are prefilled once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shots: Option<Shots>,
+    /// Tells the model to answer only where it is surer than this, 0 to below 1, and how that is scored, after the user's message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence_target: Option<f64>,
 }
 
 /// Examples before a question.
@@ -43,16 +46,19 @@ pub struct Shot {
 impl Default for Frame {
     /// Nothing but the question.
     fn default() -> Self {
-        Self { system: None, user: QUESTION.to_owned(), shots: None }
+        Self { system: None, user: QUESTION.to_owned(), shots: None, confidence_target: None }
     }
 }
 
 impl Frame {
-    /// Checks that the question has a place.
+    /// Checks that the question has a place, and the target its range.
     ///
     /// # Errors
-    /// A usage error with the text.
+    /// A usage error with the value.
     pub fn validate(&self) -> Result<()> {
+        if let Some(target) = self.confidence_target.filter(|target| !(0.0..1.0).contains(target)) {
+            return Err(Error::usage(format!("confidence_target is {target}; it must be 0 to below 1")));
+        }
         if self.user.contains(QUESTION) {
             return Ok(());
         }
@@ -63,13 +69,14 @@ impl Frame {
     pub fn messages(&self, question: &str) -> Vec<Message> {
         let system = self.system.as_ref().map(|text| Message::new(Role::System, text));
         let ask = |question: &str| self.user.replace(QUESTION, question);
+        let asked = self.text().replace(QUESTION, question);
         let mut messages: Vec<Message> = system.into_iter().collect();
         match &self.shots {
             None => {}
             Some(Shots { plain: true, examples }) => {
                 let space = if self.user.ends_with(char::is_whitespace) { "" } else { " " };
                 let shown = |shot: &Shot| format!("{}{space}{}\n\n", ask(&shot.question), shot.answer);
-                messages.push(Message::user(examples.iter().map(shown).collect::<String>() + &ask(question)));
+                messages.push(Message::user(examples.iter().map(shown).collect::<String>() + &asked));
                 return messages;
             }
             Some(Shots { plain: false, examples }) => {
@@ -78,18 +85,65 @@ impl Frame {
                 );
             }
         }
-        messages.push(Message::user(ask(question)));
+        messages.push(Message::user(asked));
         messages
     }
 
     /// One text that names this frame and no other.
     pub fn name(&self) -> String {
         let name = match &self.system {
-            None => self.user.clone(),
-            Some(system) => format!("system {system:?}, user {:?}", self.user),
+            None => self.text(),
+            Some(system) => format!("system {system:?}, user {:?}", self.text()),
         };
         let Some(shots) = &self.shots else { return name };
         let digest = super::sha256(serde_json::to_string(shots).unwrap_or_default().as_bytes());
         format!("{name}, after {} examples of SHA-256 {digest}", shots.examples.len())
+    }
+
+    /// The user's message with the target behind it.
+    fn text(&self) -> String {
+        let target = self.confidence_target.map(|target| format!("\n\n{}", targeted(target)));
+        self.user.clone() + &target.unwrap_or_default()
+    }
+}
+
+/// The words of Kalai et al., arXiv 2509.04664: a wrong answer costs t / (1 - t), so answering pays where one is right with more than t.
+fn targeted(target: f64) -> String {
+    let (percent, penalty) = (short(100.0 * target), short(target / (1.0 - target)));
+    format!(
+        "Answer only if you are > {percent}% confident, since mistakes are penalized {penalty} points, while correct answers receive 1 \
+         point, and an answer of \"I don't know\" receives 0 points."
+    )
+}
+
+/// A number with at most two decimals.
+fn short(value: f64) -> String {
+    ((value * 100.0).round() / 100.0).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_told_with_their_price() {
+        let check = |target: f64, percent: &str, penalty: &str| {
+            let frame = Frame { confidence_target: Some(target), ..Frame::default() };
+            let said = format!(
+                "Who?\n\nAnswer only if you are > {percent}% confident, since mistakes are penalized {penalty} points, while correct answers \
+                 receive 1 point, and an answer of \"I don't know\" receives 0 points."
+            );
+            assert_eq!(frame.messages("Who?").last().unwrap().content, said);
+            assert!(frame.validate().is_ok() && frame.name() != Frame::default().name());
+        };
+        check(0.0, "0", "0");
+        check(0.5, "50", "1");
+        check(0.75, "75", "3");
+        check(0.9, "90", "9");
+        check(2.0 / 3.0, "66.67", "2");
+        for bad in [1.0, -0.1, f64::NAN] {
+            let error = Frame { confidence_target: Some(bad), ..Frame::default() }.validate().unwrap_err();
+            assert!(error.to_string().contains("confidence_target is"), "{error}");
+        }
     }
 }

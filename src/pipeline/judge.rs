@@ -2,7 +2,8 @@
 //!
 //! Contract: pure and total, so that stored samples are judged again as they were at first. A confidence exists only under a policy file
 //! whose fingerprint is that of the run. A question whose first place is shared has no score under a policy file: no policy answers it, so
-//! neither may it count among the answers that a threshold was certified on.
+//! neither may it count among the answers that a threshold was certified on. The same holds, with or without a policy file, where the model
+//! says that it does not know: how sure it is of that is no uncertainty of an answer.
 
 use std::collections::BTreeMap;
 
@@ -140,6 +141,7 @@ impl Judge {
         let evidence = Evidence { generation, vote: &vote };
         let scores = uncertainty::scores(&evidence);
         let (uncertainty, confidence) = match &self.calibrated {
+            None if vote.declines() => (None, None),
             None => (self.estimator.uncertainty(&evidence), None),
             Some(calibrated) => calibrated.judge(&evidence),
         };
@@ -157,9 +159,9 @@ impl Calibrated {
     }
 }
 
-/// The uncertainties that a calibrated decision goes by, in the order of `estimators`; none where no answer leads alone.
+/// The uncertainties that a calibrated decision goes by, in the order of `estimators`; none where no answer leads alone, or none is given.
 pub fn deciding_scores(estimators: &[&'static dyn Estimator], evidence: &Evidence<'_>) -> Vec<Option<f64>> {
-    let leads = evidence.vote.leader().is_some() && !evidence.vote.tied;
+    let leads = evidence.vote.leader().is_some() && !evidence.vote.tied && !evidence.vote.declines();
     estimators.iter().map(|estimator| leads.then(|| estimator.uncertainty(evidence))?.map(Uncertainty::value)).collect()
 }
 

@@ -133,6 +133,11 @@ impl Pipeline {
         &mut self.engine
     }
 
+    /// What computes and in which type, as in `cpu` and `f32`.
+    pub fn device(&self) -> (&'static str, &'static str) {
+        self.engine.model().device()
+    }
+
     /// The messages that ask a question.
     pub fn frame(&self, question: &str) -> Vec<Message> {
         self.settings.frame.messages(question)

@@ -11,7 +11,7 @@ use crate::consensus::{Extractor, Vote};
 use crate::decision::{Decision, Policy};
 use crate::error::{Error, Result};
 use crate::generation::{Completion, FinishReason, Generation, SamplingParams, Token, TokenStats};
-use crate::prompt::{KvKeep, PromptFormat, Repetition};
+use crate::prompt::{Date, KvKeep, PromptFormat, Repetition};
 use crate::strategy::Strategy;
 use crate::tokenizer::Tokenizer;
 use crate::uncertainty::Confidence;
@@ -119,6 +119,8 @@ pub struct ResolvedConfig {
     pub identity: Identity,
     /// SHA-256 of the chat template; `None` for raw prompts.
     pub template_sha256: Option<String>,
+    /// The day that the template is told.
+    pub date: Date,
     /// What is sampled.
     pub strategy: Strategy,
     /// How tokens are drawn, the seed among it.
@@ -147,6 +149,7 @@ impl ResolvedConfig {
         Self {
             identity: identity.clone(),
             template_sha256: format.template_sha256(),
+            date: settings.prompt.date,
             strategy: settings.strategy,
             params: settings.strategy.params(&settings.params),
             frame: settings.frame.clone(),

@@ -7,8 +7,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use candor::calibration::{
-    Beta, Bound, Calibrator, Certificate, Example, Fingerprint, Fusion, Goal, Isotonic, Method, PolicyFile, Refusal, Rule, Scored, Sigmoid,
-    Split, Temperature, Threshold, VennAbers, calibrate, cross_fit, fewest_answers, grid, learn_then_test, risk_control, target_coverage,
+    Beta, Bound, Calibrator, Certificate, Deals, Example, Fingerprint, Fusion, Goal, Isotonic, Method, PolicyFile, Refusal, Rule, Scored,
+    Sigmoid, Split, Temperature, Threshold, VennAbers, calibrate, cross_fit, fewest_answers, grid, learn_then_test, risk_control,
+    target_coverage, validate,
 };
 use candor::metrics::binomial::{clopper_pearson, lower_tail};
 use candor::metrics::bootstrap::mix;
@@ -850,6 +851,13 @@ fn the_promise_holds_on_real_samples() {
                 held_out.0 as f64 / f64::from(u32::try_from(held_out.1.max(1)).unwrap())
             );
             assert!(violations <= 40, "{name}, alpha = {alpha}: {violations}");
+            // The library's own count is this one.
+            let deals = Deals { splits: 200, fit: 0.25, threshold: 0.3 };
+            let counted = validate(&one, (alpha, 0.1), Method::Sigmoid, &fingerprint(), deals).unwrap();
+            assert_eq!((counted.violations, counted.certified, counted.refused), (violations, certified, 0));
+            assert_eq!(counted.risk, Some(held_out.0 as f64 / held_out.1 as f64).filter(|_| held_out.1 > 0));
+            // P(Bin(200, 0.1) <= 27) = 0.957, <= 26: 0.933, by sums of exact fractions.
+            assert_eq!((counted.explained, counted.holds()), (27, violations <= 27));
         }
     }
 }

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use candor::calibration::{Goal, Method, PolicyFile, Split, calibrate};
 use candor::consensus::{self, Extractor};
-use candor::eval::{self, Doc, FileTask, Grader, Labels, Map, Progress, Questions, Run, Scorer, Subset, TASKS, rescore};
+use candor::decision::{AbstainReason, Policy};
+use candor::eval::{self, Doc, Existing, FileTask, Grader, Labels, Map, Progress, Questions, Run, Scorer, Shard, Subset, TASKS, rescore};
 use candor::generation::{Completion, Cost, FinishReason, Generation, SamplingParams};
 use candor::hub::{Location, ResolvedModel};
 use candor::metrics::Grade;
 use candor::model::dtype::Dtype;
-use candor::pipeline::{Frame, LoadedModel, sha256};
+use candor::pipeline::{Frame, Judge, LoadedModel, deciding_scores, sha256};
 use candor::{LoadOptions, Pipeline, Settings};
 
 use crate::support::folder;
@@ -31,11 +32,15 @@ pub fn digits(count: usize) -> Questions {
 
 /// A random model that says digits and ends soon.
 pub fn loaded(folder: &Path) -> LoadedModel {
+    load(folder, LoadOptions::default())
+}
+
+fn load(folder: &Path, options: LoadOptions) -> LoadedModel {
     let path = folder.join("tiny.gguf");
     let bytes = Recipe::load("llama").gguf(Dtype::F32);
     fs::write(&path, &bytes).unwrap();
     let resolved = ResolvedModel { path, manifest: None, name: "tiny".into(), revision: None, location: Location::Local, sha256: None };
-    LoadedModel::load(&resolved, Some(sha256(&bytes)), LoadOptions::default()).unwrap()
+    LoadedModel::load(&resolved, Some(sha256(&bytes)), options).unwrap()
 }
 
 pub fn settings(loaded: &LoadedModel, questions: &Questions, seed: u64) -> Settings {
@@ -64,40 +69,146 @@ pub fn timeless(folder: &Path) -> Vec<String> {
     text.lines().map(|line| line.rsplit_once(",\"timing\":").unwrap().0.to_owned()).collect()
 }
 
-#[test]
-fn interrupted_runs_end_as_uninterrupted_ones() {
+/// Runs, and again from what is left after a cut anywhere: here 150 of them, by a fixed stream, and the ends of the file and of its first
+/// line.
+fn survives_cuts(questions: &Questions, shard: Option<Shard>, due: usize) {
     let folder = tempfile::tempdir().unwrap();
-    let questions = digits(13);
     let loaded = loaded(folder.path());
-    let mut pipeline = pipeline(&loaded, &questions);
-    let whole = folder.path().join("whole");
-    let progress = go(&mut pipeline, &questions, &whole).unwrap();
-    assert_eq!((progress.done, progress.found, progress.total, progress.torn_bytes), (13, 0, 13, 0));
+    let mut pipeline = pipeline(&loaded, questions);
+    let mut go = |folder: &Path| {
+        let run = Run { shard, in_flight: 5, ..Run::new(questions, folder) };
+        (eval::run(&mut pipeline, &run, &mut |_| {}), run.place())
+    };
+    let (progress, whole) = go(&folder.path().join("whole"));
+    let progress = progress.unwrap();
+    assert_eq!((progress.done, progress.found, progress.total, progress.torn_bytes), (due, 0, due, 0));
     let (expected, bytes) = (timeless(&whole), fs::read(whole.join("records.jsonl")).unwrap());
     let manifest = fs::read(whole.join("manifest.json")).unwrap();
-    // Killed after any byte: here 150 of them, by a fixed stream, and the ends of the file and of its first line.
     let first = bytes.iter().position(|byte| *byte == b'\n').unwrap();
     let random = (0..150).map(|i| (candor::metrics::bootstrap::mix(i) % bytes.len() as u64) as usize);
     for (i, cut) in random.chain([0, first, first + 1, bytes.len() - 1, bytes.len()]).enumerate() {
-        let part = folder.path().join(format!("cut{i}"));
-        fs::create_dir(&part).unwrap();
+        let run = folder.path().join(format!("cut{i}"));
+        let part = shard.map_or_else(|| run.clone(), |shard| shard.folder(&run));
+        fs::create_dir_all(&part).unwrap();
         fs::write(part.join("manifest.json"), &manifest).unwrap();
         fs::write(part.join("records.jsonl"), &bytes[..cut]).unwrap();
-        let progress = go(&mut pipeline, &questions, &part).unwrap();
+        let progress = go(&run).0.unwrap();
         let lines = bytes[..cut].split(|byte| *byte == b'\n').count() - 1;
-        assert_eq!((progress.done, progress.found), (13, lines), "cut at {cut}");
+        assert_eq!((progress.done, progress.found), (due, lines), "cut at {cut}");
         let found = fs::read(part.join("records.jsonl")).unwrap();
         let kept = cut - progress.torn_bytes as usize;
         assert_eq!(found[..kept], bytes[..kept], "cut at {cut}: what was whole is untouched");
         assert_eq!(timeless(&part), expected, "cut at {cut}");
-        fs::remove_dir_all(part).unwrap();
+        fs::remove_dir_all(run).unwrap();
     }
     // What a power failure may leave: a tail of zeros, with or without an end.
     for tail in [&b"\0\0\0\0"[..], b"\0\0\n", b"{\"doc_id\":5,\n"] {
         fs::write(whole.join("records.jsonl"), [&bytes[..=first], tail].concat()).unwrap();
-        assert_eq!(go(&mut pipeline, &questions, &whole).unwrap().torn_bytes, tail.len() as u64);
+        assert_eq!(go(&folder.path().join("whole")).0.unwrap().torn_bytes, tail.len() as u64);
         assert_eq!(timeless(&whole), expected);
     }
+}
+
+#[test]
+fn interrupted_runs_end_as_uninterrupted_ones() {
+    survives_cuts(&digits(13), None, 13);
+}
+
+#[test]
+fn interrupted_shards_end_as_uninterrupted_ones() {
+    survives_cuts(&digits(38), Some(Shard { index: 2, of: 3 }), 13);
+}
+
+#[test]
+fn another_run_is_replaced_only_when_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let questions = digits(5);
+    let loaded = loaded(folder.path());
+    let with_seed = |seed| Pipeline::new(&loaded, settings(&loaded, &questions, seed), candor::EngineOptions::default()).unwrap();
+    let out = folder.path().join("run");
+    let force = Run { existing: Existing::Replace, ..Run::new(&questions, &out) };
+    go(&mut with_seed(0), &questions, &out).unwrap();
+    let first = timeless(&out);
+    // The same run goes on, forced or not.
+    assert_eq!(eval::run(&mut with_seed(0), &force, &mut |_| {}).unwrap().found, 5);
+    let refused = go(&mut with_seed(1), &questions, &out).unwrap_err().to_string();
+    assert!(refused.contains("config.seed is 1 and was 0") && refused.contains("--force"), "{refused}");
+    assert_eq!(timeless(&out), first);
+    fs::write(out.join("mine.txt"), "kept").unwrap();
+    assert_eq!(eval::run(&mut with_seed(1), &force, &mut |_| {}).unwrap().found, 0);
+    assert_eq!(fs::read_to_string(out.join("mine.txt")).unwrap(), "kept");
+    let fresh = folder.path().join("fresh");
+    go(&mut with_seed(1), &questions, &fresh).unwrap();
+    assert!(timeless(&out) == timeless(&fresh) && timeless(&out) != first);
+    assert_eq!(fs::read(out.join("manifest.json")).unwrap(), fs::read(fresh.join("manifest.json")).unwrap());
+    // What no run wrote stays, whatever is asked.
+    for (manifest, expected) in [(None, "records without a manifest"), (Some("{\"name\":\"a web page\"}"), "no manifest of a run")] {
+        let foreign = folder.path().join(expected);
+        fs::create_dir(&foreign).unwrap();
+        fs::write(foreign.join("records.jsonl"), "mine\n").unwrap();
+        manifest.inspect(|text| fs::write(foreign.join("manifest.json"), text).unwrap());
+        let error = eval::run(&mut with_seed(1), &Run { folder: &foreign, ..force }, &mut |_| {}).unwrap_err();
+        assert!(error.is_invalid_file() && error.to_string().contains(expected), "{error}");
+        assert_eq!(fs::read_to_string(foreign.join("records.jsonl")).unwrap(), "mine\n");
+    }
+}
+
+#[test]
+fn a_run_may_stop_at_what_cannot_be_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut questions = digits(12);
+    questions.docs[6].question = "x".repeat(100_000);
+    let loaded = loaded(folder.path());
+    let out = folder.path().join("run");
+    let run = Run { fail_on_error: true, in_flight: 3, ..Run::new(&questions, &out) };
+    let error = eval::run(&mut pipeline(&loaded, &questions), &run, &mut |_| {}).unwrap_err();
+    assert_eq!(error.exit_code(), 1);
+    assert!(error.to_string().starts_with("question digits:6 could not be asked: ") && error.to_string().contains("context"), "{error}");
+    assert_eq!(timeless(&out).len(), 6);
+    // Again: the same question stops it, and nothing is lost. Without the flag it is recorded and the run ends.
+    assert!(eval::run(&mut pipeline(&loaded, &questions), &run, &mut |_| {}).is_err());
+    assert_eq!(timeless(&out).len(), 6);
+    assert_eq!(go(&mut pipeline(&loaded, &questions), &questions, &out).unwrap().found, 6);
+    assert_eq!(timeless(&out).len(), 12);
+}
+
+/// Samples with these texts, each ended by the model.
+fn said(texts: &[&str]) -> Generation {
+    let completion = |(index, text): (usize, &&str)| Completion {
+        index,
+        tokens: vec![candor::Token { id: 0, stats: candor::TokenStats::default(), top_logprobs: Vec::new() }],
+        text: (*text).to_owned(),
+        finish_reason: FinishReason::Stop,
+    };
+    Generation { completions: texts.iter().enumerate().map(completion).collect(), cost: Cost::default() }
+}
+
+#[test]
+fn a_model_that_does_not_know_abstains() {
+    let estimator = candor::uncertainty::DEFAULT_ESTIMATOR;
+    let policy = Policy::MinVoteShare { min_vote_share: 0.2 };
+    let judge = Judge::new(Extractor::Number, estimator, policy);
+    let doc = Doc::new("d", "How many?", vec!["7".into()]);
+    let grader = Grader::new(Scorer::Number, &doc);
+    let check = |texts: &[&str], code: Option<&str>, scored: bool, grade: Grade| {
+        let generation = said(texts);
+        let judgement = judge.judge(&generation);
+        assert_eq!(judgement.decision.reason().map(AbstainReason::code), code, "{texts:?}");
+        assert_eq!((judgement.uncertainty.is_some(), grader.grade(&judgement.vote)), (scored, grade), "{texts:?}");
+        let evidence = candor::uncertainty::Evidence { generation: &generation, vote: &judgement.vote };
+        assert_eq!(deciding_scores(&[estimator], &evidence)[0].is_some(), scored, "{texts:?}");
+    };
+    check(&["I don't know", "7", "I don't know."], Some("model_abstained"), false, Grade::Wrong);
+    check(&["7", "7", "I don't know."], None, true, Grade::Right);
+    check(&["I don't know", "idk", "#### I do not know"], Some("model_abstained"), false, Grade::Wrong);
+    check(&["I don't know, but 7", "7", "I'm not sure, perhaps 7"], None, true, Grade::Right);
+    // Not to know is no answer to a question whose gold answer reads so either.
+    let odd = Grader::new(Scorer::Exact, &Doc::new("d", "Say it", vec!["I don't know".into()]));
+    assert_eq!(odd.grade(&judge.judge(&said(&["I don't know"])).vote), Grade::Wrong);
+    let reason = judge.judge(&said(&["I don't know", "7", "I don't know."])).decision;
+    let text = serde_json::to_string(&reason).unwrap();
+    assert!(text.contains("\"code\":\"model_abstained\"") && text.contains("2 of 3 samples say that they do not know"), "{text}");
+    assert_eq!(serde_json::from_str::<candor::decision::Decision>(&text).unwrap(), reason);
 }
 
 #[test]
@@ -170,10 +281,24 @@ fn other_settings_do_not_go_on() {
     check(&|settings, _| settings.params.temperature = 0.5, "config.temperature is 0.5 and was 1.0");
     check(&|settings, _| settings.extractor = Extractor::Auto, "config.extractor is \"auto\" and was \"number\"");
     check(&|settings, _| settings.frame.user = "{question}".into(), "config.frame.user is \"{question}\" and was");
+    check(&|settings, _| settings.frame.confidence_target = Some(0.9), "config.frame.confidence_target is 0.9 and was absent");
+    check(&|settings, _| settings.prompt.date = "2026-01-01".parse().unwrap(), "config.date is \"2026-01-01\" and was \"2024-07-26\"");
     check(&|settings, _| settings.estimator = candor::uncertainty::ESTIMATORS[0], "estimator is \"vote_share\" and was");
     check(&|_, questions| questions.scorer = Scorer::Exact, "task.scorer is \"exact\" and was \"number\"");
     check(&|_, questions| questions.docs[3].answers = vec!["9".into()], "task.docs_sha256 is");
     check(&|_, questions| drop(questions.docs.pop()), "task.questions is 4 and was 5");
+
+    // What computes belongs to the samples; which processor it is does not.
+    let portable = LoadOptions { device: candor::model::Device::Portable, ..LoadOptions::default() };
+    let elsewhere = load(folder.path(), portable);
+    let error = go(&mut pipeline(&elsewhere, &questions), &questions, &out).unwrap_err().to_string();
+    assert!(error.contains("machine.device is \"portable\" and was \"cpu\""), "{error}");
+    let manifest = fs::read_to_string(out.join("manifest.json")).unwrap();
+    let mut other: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    other["machine"]["cpu"] = "another".into();
+    other["machine"]["cpu_features"] = serde_json::json!(["none"]);
+    fs::write(out.join("manifest.json"), other.to_string()).unwrap();
+    assert_eq!(go(&mut pipeline(&loaded, &questions), &questions, &out).unwrap().found, 5);
 
     let spoil = |text: &[u8], expected: &str| {
         fs::write(out.join("records.jsonl"), text).unwrap();
@@ -354,7 +479,7 @@ fn answers_are_graded_as_they_were_counted() {
 
     // What holds no answer has no vote, however often it is said: one peer counts its placeholder for it.
     let doc = Doc::new("x", "x", vec!["7".into()]);
-    let vote = voted(&["I cannot say.", "I cannot say.", "No idea!", "#### 7"], Number);
+    let vote = voted(&["I cannot say.", "I cannot say.", "Hard to tell!", "#### 7"], Number);
     assert_eq!((Grader::new(Scorer::Number, &doc).grade(&vote), vote.unparsed, vote.clusters.len()), (Right, 3, 1));
     assert!((vote.share() - 0.25).abs() < 1e-12, "silence counts as disagreement");
     assert_eq!(Grader::new(Scorer::Exact, &Doc::new("x", "x", vec!["[invalid]".into()])).grade(&voted(&["...", "?"], ShortAnswer)), Failed);

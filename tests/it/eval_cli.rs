@@ -17,9 +17,13 @@ use crate::support::tiny::Recipe;
 const SAMPLING: &str = "--samples 4 --max-tokens 6 --extractor number --logit-bias 258=21";
 
 fn candor(folder: &Path, command: &str) -> Output {
+    run(&mut Command::new(env!("CARGO_BIN_EXE_candor")), folder, command)
+}
+
+/// Runs a command with these words, and with what all runs share.
+fn run(run: &mut Command, folder: &Path, command: &str) -> Output {
     let bias = (48..58).map(|digit| format!("--logit-bias={digit}=20"));
     let samples = command.starts_with("eval ") || command.starts_with("ask ");
-    let mut run = Command::new(env!("CARGO_BIN_EXE_candor"));
     run.current_dir(folder).env_remove("CANDOR_DATA").env("HOME", folder).env("CANDOR_HOME", folder.join("home")).env("NO_COLOR", "1");
     run.args(command.split(' ').map(|word| word.replace('_', " ")));
     if samples && !command.contains("--list") {
@@ -63,7 +67,7 @@ fn a_run_is_scored_calibrated_and_decides() {
     let at = folder.path();
     let eval = "eval q.csv --out run --map question=q,answer=a --scorer number --json --frame {question}_A_digit.";
     let (figures, notes) = said(&candor(at, eval), 0);
-    assert!(notes.contains("q.csv: 100 % (30 of 30)"), "{notes}");
+    assert!(notes.contains("q.csv: 100 % (30 of 30; ") && notes.contains(" a second"), "{notes}");
     let report: Value = serde_json::from_str(&figures).unwrap();
     assert_eq!((report["questions"].as_u64(), report["differing"].as_u64()), (Some(30), Some(0)));
     assert!(report["figures"].as_array().unwrap().iter().any(|figure| figure["name"] == "accuracy"));
@@ -74,7 +78,7 @@ fn a_run_is_scored_calibrated_and_decides() {
     assert!(again == figures && notes.contains("30 of 30 questions are recorded already"), "{notes}");
     assert_eq!(said(&candor(at, "score run --json"), 0).0, figures);
     let table = said(&candor(at, "score run"), 0).0;
-    assert!(table.starts_with("q.csv, 30 questions, ./tiny.gguf\naccuracy"), "{table}");
+    assert!(table.starts_with("q.csv, 30 questions, ./tiny.gguf, run\naccuracy"), "{table}");
     let (_, refused) = said(&candor(at, &format!("{eval} --seed 1")), 2);
     assert!(refused.contains("config.seed is 1 and was 0"), "{refused}");
 
@@ -124,4 +128,204 @@ fn usage_is_explained() {
     check("calibrate run -o x --method magic", "`magic` is unknown; use one of sigmoid");
     check("calibrate run -o x --target lower", "use selective-risk, joint-risk, coverage=SHARE or confidence=P");
     check("ask x --policy p.json --min-vote-share 0.5", "cannot be used with");
+}
+
+/// The records of a run without what differs from run to run.
+fn timeless(folder: &Path) -> Vec<String> {
+    let text = fs::read_to_string(folder.join("records.jsonl")).unwrap();
+    text.lines().map(|line| line.rsplit_once(",\"timing\":").unwrap().0.to_owned()).collect()
+}
+
+const EVAL: &str = "eval q.csv --map question=q,answer=a --scorer number --frame {question}_A_digit.";
+const ARMS: [&str; 3] = ["greedy", "self-consistency_samples=3", "self-consistency_repeat=x2"];
+const COMPARE: &str = "--limit 12 --compare greedy,self-consistency:samples=3,self-consistency:repeat=x2";
+
+#[test]
+fn strategies_are_compared_on_the_same_questions() {
+    let folder = folder();
+    let at = folder.path();
+    let (shown, notes) = said(&candor(at, &format!("{EVAL} {COMPARE} --out run")), 0);
+    assert!(notes.contains("q.csv self-consistency:samples=3: 100 % (12 of 12;"), "{notes}");
+    let scored = said(&candor(at, "score run"), 0).0;
+    // Names sort by folder: both are the runs of one comparison, the first of which is the baseline.
+    for text in [&shown, &scored] {
+        assert!(text.contains("gained, ") && text.contains("McNemar p = ") && text.contains("\n  accuracy "), "{text}");
+        assert_eq!(text.matches("against run/greedy: ").count(), 2, "{text}");
+    }
+    let report: Value = serde_json::from_str(&said(&candor(at, "score run --json --baseline self-consistency:repeat=x2"), 0).0).unwrap();
+    assert_eq!(report["runs"].as_array().unwrap().len(), 3);
+    let samples: Vec<u64> = report["runs"].as_array().unwrap().iter().map(|run| run["manifest"]["config"]["n"].as_u64().unwrap()).collect();
+    assert_eq!(samples, [1, 4, 3]);
+    for difference in report["differences"].as_array().unwrap() {
+        assert_eq!(difference["baseline"], "run/self-consistency_repeat=x2");
+        // By hand, from the records.
+        let right = |run: &str| {
+            let grades = timeless(&at.join(run)).iter().map(|line| line.contains("\"grade\":\"right\"")).collect::<Vec<_>>();
+            assert_eq!(grades.len(), 12);
+            grades
+        };
+        let pairs: Vec<_> =
+            right(difference["baseline"].as_str().unwrap()).into_iter().zip(right(difference["run"].as_str().unwrap())).collect();
+        let count = |wanted| pairs.iter().filter(|pair| **pair == wanted).count() as u64;
+        assert_eq!(difference["gains"].as_u64().unwrap(), count((false, true)));
+        assert_eq!(difference["losses"].as_u64().unwrap(), count((true, false)));
+    }
+    let check = |command: &str, expected: &str| {
+        let (_, error) = said(&candor(at, command), 2);
+        assert!(error.contains(expected), "{error}, expected {expected}");
+    };
+    check("score run --baseline nobody", "baseline `nobody` is none of the runs run/greedy");
+    check("calibrate run -o p.json", "run holds several runs; give one of run/greedy");
+    check("score run --merge out", "--merge takes the shards of one run");
+    check(&format!("{EVAL} --out run"), "run is a folder around the runs run/greedy");
+    check(&format!("{EVAL} --out new --compare greedy,greedy"), "--compare names greedy twice");
+    check(&format!("{EVAL} --out new --compare greedy:samples=0,magic"), "strategy `magic` is unknown");
+    check(&format!("{EVAL} --out new --compare self-consistency:samples=0"), "self-consistency:samples=0: n is 0; it must be 1 to 4096");
+    check(&format!("{EVAL} --out new --compare greedy --strategy greedy"), "cannot be used with");
+    check(&format!("{EVAL} --out new --shard 3/2"), "shard is \"3/2\"; it must be I/N");
+    assert!(!at.join("new").exists());
+    // A strategy's run is what the strategy's own flags make.
+    said(&candor(at, &format!("{EVAL} --limit 12 --strategy greedy --out alone")), 0);
+    assert_eq!(timeless(&at.join("alone")), timeless(&at.join("run/greedy")));
+}
+
+/// Killed after any byte of a comparison: a strategy that is whole, one that is torn, one that was not begun.
+#[test]
+fn interrupted_comparisons_end_as_uninterrupted_ones() {
+    let folder = folder();
+    let at = folder.path();
+    let command = format!("{EVAL} {COMPARE} --quiet --out");
+    said(&candor(at, &format!("{command} whole")), 0);
+    let read = |run: &str, arm: &str, file: &str| fs::read(at.join(run).join(arm).join(file)).unwrap();
+    let records: Vec<Vec<u8>> = ARMS.iter().map(|arm| read("whole", arm, "records.jsonl")).collect();
+    let bytes: usize = records.iter().map(Vec::len).sum();
+    for i in 0..100 {
+        let mut left = (mix(i) % bytes as u64) as usize;
+        let run = format!("cut{i}");
+        for (arm, records) in ARMS.iter().zip(&records) {
+            let place = at.join(&run).join(arm);
+            fs::create_dir_all(&place).unwrap();
+            fs::write(place.join("manifest.json"), read("whole", arm, "manifest.json")).unwrap();
+            fs::write(place.join("records.jsonl"), &records[..left.min(records.len())]).unwrap();
+            left = match left.checked_sub(records.len()) {
+                Some(left) => left,
+                None => break,
+            };
+        }
+        said(&candor(at, &format!("{command} {run}")), 0);
+        for arm in ARMS {
+            assert_eq!(timeless(&at.join(&run).join(arm)), timeless(&at.join("whole").join(arm)), "{run}, {arm}");
+        }
+        fs::remove_dir_all(at.join(run)).unwrap();
+    }
+}
+
+#[test]
+fn shards_are_scored_and_merged() {
+    let folder = folder();
+    let at = folder.path();
+    said(&candor(at, &format!("{EVAL} --out whole")), 0);
+    for shard in ["2/2", "1/2"] {
+        let (_, notes) = said(&candor(at, &format!("{EVAL} --out split --shard {shard}")), 0);
+        assert!(notes.contains("100 % (15 of 15;"), "{notes}");
+    }
+    let figures = |command: &str| {
+        let report: Value = serde_json::from_str(&said(&candor(at, command), 0).0).unwrap();
+        (report["figures"].clone(), report["manifest"].clone())
+    };
+    let whole = figures("score whole --json");
+    assert_eq!(figures("score split --json"), whole);
+    assert_eq!(figures("score split/shard-1-of-2 split/shard-2-of-2 --json"), whole);
+    assert_eq!(figures("score split --merge merged --json"), whole);
+    assert_eq!(timeless(&at.join("merged")), timeless(&at.join("whole")));
+    let (_, error) = said(&candor(at, "score split/shard-2-of-2"), 2);
+    assert!(error.contains("split lacks shard 1/2; run it with --shard"), "{error}");
+}
+
+/// A disk that fills up: the system refuses to write on, as it does where a limit on the size of files is reached.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_loses_nothing() {
+    let folder = folder();
+    let at = folder.path();
+    said(&candor(at, &format!("{EVAL} --out whole")), 0);
+    let whole = fs::read(at.join("whole/records.jsonl")).unwrap();
+    // In blocks of 512 bytes; no signal, so that the write itself is refused.
+    for blocks in [1, whole.len() / 3 / 512, whole.len() / 512] {
+        let out = format!("run{blocks}");
+        let mut limited = Command::new("sh");
+        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+        limited.args(["-c", &script, env!("CARGO_BIN_EXE_candor")]);
+        let (_, error) = said(&run(&mut limited, at, &format!("{EVAL} --out {out}")), 1);
+        assert!(error.contains("File too large") && error.contains(&out), "{error}");
+        assert!(error.contains("what is recorded stays; the same command goes on"), "{error}");
+        let kept = fs::read(at.join(&out).join("records.jsonl")).unwrap_or_default();
+        assert!(kept.len() <= blocks * 512 && (blocks == 1 || kept.len() > blocks * 256), "{} of {blocks} blocks", kept.len());
+        // With space again the same command goes on, and ends as if nothing had been.
+        said(&candor(at, &format!("{EVAL} --out {out}")), 0);
+        assert_eq!(timeless(&at.join(&out)), timeless(&at.join("whole")));
+        let end = kept.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        assert_eq!(fs::read(at.join(&out).join("records.jsonl")).unwrap()[..end], kept[..end], "what was whole is untouched");
+    }
+}
+
+#[test]
+fn runs_stop_and_start_anew_when_asked() {
+    let folder = folder();
+    let at = folder.path();
+    let long = "x".repeat(100_000);
+    fs::write(at.join("q.csv"), format!("q,a\nOne?,1\n{long},2\nThree?,3\n")).unwrap();
+    let (_, error) = said(&candor(at, &format!("{EVAL} --out run --fail-on-error")), 1);
+    assert!(error.contains("could not be asked: ") && error.contains("what was recorded before it stays"), "{error}");
+    assert_eq!(timeless(&at.join("run")).len(), 1);
+    said(&candor(at, &format!("{EVAL} --out run")), 0);
+    assert_eq!(timeless(&at.join("run")).len(), 3);
+    let (_, refused) = said(&candor(at, &format!("{EVAL} --out run --seed 4")), 2);
+    assert!(refused.contains("config.seed is 4 and was 0") && refused.contains("--force"), "{refused}");
+    said(&candor(at, &format!("{EVAL} --out run --seed 4 --force")), 0);
+    assert!(fs::read_to_string(at.join("run/manifest.json")).unwrap().contains("\"seed\": 4"));
+}
+
+#[test]
+fn a_policy_decides_recorded_questions_and_its_promise_is_tested() {
+    let folder = folder();
+    let at = folder.path();
+    said(&candor(at, &format!("{EVAL} --out run --confidence-target 0.75")), 0);
+    let manifest: Value = serde_json::from_str(&fs::read_to_string(at.join("run/manifest.json")).unwrap()).unwrap();
+    assert_eq!(manifest["config"]["frame"]["confidence_target"], 0.75);
+    assert!(manifest["fingerprint"]["frame"].as_str().unwrap().contains("Answer only if you are > 75% confident"), "{manifest}");
+    let policy = write_policy(at, Goal::SelectiveRisk { alpha: 0.3, delta: 0.1 });
+    let threshold = policy.threshold().unwrap().max_uncertainty;
+    let scored = said(&candor(at, "score run --policy policy.json --json"), 0).0;
+    let report: Value = serde_json::from_str(&scored).unwrap();
+    // By hand: questions whose leading answer has a score, at most the threshold.
+    let labels = Labels::read(&at.join("run"), &[]).unwrap();
+    let answered = labels.examples.iter().filter(|example| example.scores[0].is_some_and(|score| score <= threshold)).count();
+    let coverage = report["figures"].as_array().unwrap().iter().find(|figure| figure["name"] == "coverage").unwrap();
+    assert_eq!((report["questions"].as_u64(), coverage["value"].as_f64()), (Some(30), Some(answered as f64 / 30.0)));
+    // A question that the policy was made on is left out.
+    let mut seen: Value = serde_json::from_str(&policy.to_json().unwrap()).unwrap();
+    seen["calibration_ids"][0] = labels.examples[4].id.clone().into();
+    fs::write(at.join("policy.json"), seen.to_string()).unwrap();
+    let (report, _) = said(&candor(at, "score run --policy policy.json --json"), 0);
+    assert_eq!(serde_json::from_str::<Value>(&report).unwrap()["questions"], 29);
+
+    let (tested, _) = said(&candor(at, "calibrate run --validate 20 --alpha 0.3"), 0);
+    assert!(
+        tested.starts_with("20 deals of 30 questions, alpha 0.3, delta 0.1\n     0 violations") && tested.contains("20 not fitted"),
+        "{tested}"
+    );
+    let (json, _) = said(&candor(at, "calibrate run --validate 20 --json"), 0);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((json["splits"].as_u64(), json["refused"].as_u64(), json["violations"].as_u64()), (Some(20), Some(20), Some(0)));
+    for (command, expected) in [
+        ("calibrate run --validate 9 --target coverage=0.5", "--validate is for the target selective-risk"),
+        ("calibrate run --validate 9 --alpha 2", "alpha is 2; it must be above 0 and below 1"),
+        ("calibrate run", "--out"),
+        ("calibrate run --validate 9 -o x", "cannot be used with"),
+        ("ask x --confidence-target 1", "confidence_target is 1; it must be 0 to below 1"),
+    ] {
+        let (_, error) = said(&candor(at, command), 2);
+        assert!(error.contains(expected), "{error}, expected {expected}");
+    }
 }

@@ -241,8 +241,12 @@ fn examples_are_not_asked_and_come_before_every_question() {
     assert_eq!(sums.shots(1, &[], 0).unwrap(), [Shot { question: "1+1?".into(), answer: "#### 2".into() }]);
 
     let examples: Vec<Shot> = [("p", "1"), ("{question}", "2")].map(|(q, a)| Shot { question: q.into(), answer: a.into() }).into();
-    let frame =
-        Frame { system: Some("s".into()), user: "Q {question}?".into(), shots: Some(Shots { plain: false, examples: examples.clone() }) };
+    let frame = Frame {
+        system: Some("s".into()),
+        user: "Q {question}?".into(),
+        shots: Some(Shots { plain: false, examples: examples.clone() }),
+        ..Frame::default()
+    };
     let turns: Vec<(Role, String)> = frame.messages("x").into_iter().map(|message| (message.role, message.content)).collect();
     let expected = [
         (Role::System, "s"),

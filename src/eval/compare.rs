@@ -1,0 +1,67 @@
+//! Two runs on the same questions: who gained, who lost, whether chance explains it, and by how much the figures differ.
+//!
+//! Contract: pure and total. Questions are paired by their id. What is compared is said with both directions: a gain that comes with as
+//! many losses is a re-roll.
+
+use serde::Serialize;
+
+use crate::metrics::bootstrap::{Bootstrap, Interval, PairingError, paired_difference};
+use crate::metrics::mcnemar::{discordant, p_value};
+use crate::metrics::{Item, metric};
+
+/// The figures whose differences are estimated.
+const COMPARED: &[&str] = &["accuracy", "coverage", "selective_risk", "truthfulness", "auroc"];
+
+/// A run against another one.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Difference {
+    /// The run.
+    pub run: String,
+    /// What it is compared with.
+    pub baseline: String,
+    /// Questions of both.
+    pub questions: usize,
+    /// Questions whose leading answer is right in the run and not in the baseline.
+    pub gains: u64,
+    /// Questions whose leading answer is right in the baseline and not in the run.
+    pub losses: u64,
+    /// The exact two-sided p-value of `McNemar` (1947).
+    pub p_value: f64,
+    /// Run less baseline, with 95 % intervals by resampling questions; what cannot be said is left out.
+    pub figures: Vec<FigureDifference>,
+}
+
+/// The difference of one figure.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct FigureDifference {
+    /// The metric.
+    pub name: &'static str,
+    /// Run less baseline.
+    #[serde(flatten)]
+    pub interval: Interval,
+}
+
+impl Difference {
+    /// Compares a run with a baseline, each with its name.
+    ///
+    /// # Errors
+    /// If they do not have the same questions.
+    pub fn new(run: (&str, &[&Item]), baseline: (&str, &[&Item])) -> Result<Self, PairingError> {
+        let pairs = discordant(baseline.1, run.1)?;
+        let mut figures = Vec::new();
+        for name in COMPARED {
+            let Some(metric) = metric(name) else { continue };
+            let difference = paired_difference(metric, baseline.1, run.1, &Bootstrap::default())?;
+            figures.extend(difference.map(|interval| FigureDifference { name: metric.name, interval }));
+        }
+        Ok(Self {
+            run: run.0.to_owned(),
+            baseline: baseline.0.to_owned(),
+            questions: run.1.len(),
+            gains: pairs.gains,
+            losses: pairs.losses,
+            p_value: p_value(pairs),
+            figures,
+        })
+    }
+}
