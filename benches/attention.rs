@@ -1,6 +1,6 @@
 //! Speed of attention over a shared cache, in the shapes of three real models.
 //!
-//!     cargo bench --bench attention [-- --threads N]
+//!     cargo bench --bench attention [-- --threads N] [--only TEXT] [--isa NAME]
 //!
 //! One line per model, context and number of rows on it: microseconds a layer (median of many), Gop/s (a multiply-add is two operations),
 //! and the cache's bytes over that time. Layers take turns over copies beyond the caches, as in a step. `prefill` is the last 256 tokens
@@ -21,15 +21,15 @@ const PREFILL: usize = 256;
 const BEYOND_CACHES: usize = 64 << 20;
 const TIME: Duration = Duration::from_millis(250);
 
-fn cache(shape: Shape, tokens: usize) -> HostKv {
+fn cache(isa: Isa, shape: Shape, tokens: usize) -> HostKv {
     let width = shape.kv_heads * shape.head_dim;
     let numbers: Vec<f32> = (0..tokens * width).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
     let mut kv = HostKv::default();
-    kv.append(Isa::best(), shape, &numbers, &numbers);
+    kv.append(isa, shape, &numbers, &numbers);
     kv
 }
 
-fn measure(pool: &Pool, shape: Shape, caches: &[HostKv], what: &str, ends: &[usize]) {
+fn measure(pool: &Pool, isa: Isa, shape: Shape, caches: &[HostKv], what: &str, ends: &[usize]) {
     let width = shape.heads * shape.head_dim;
     let q: Vec<f32> = (0..ends.len() * width).map(|i| ((i * 31) % 100) as f32 / 50.0 - 1.0).collect();
     let mut out = vec![0.0; q.len()];
@@ -40,7 +40,7 @@ fn measure(pool: &Pool, shape: Shape, caches: &[HostKv], what: &str, ends: &[usi
         let parts = [Part { kv, start: 0, end: kv.len() }];
         let queries: Vec<Query<'_>> = ends.iter().map(|&end| Query { parts: &parts, start: 0, end }).collect();
         let from = Instant::now();
-        attend(pool, Isa::best(), shape, &queries, black_box(&q), &mut out);
+        attend(pool, isa, shape, &queries, black_box(&q), &mut out);
         times.push(from.elapsed().as_secs_f64());
         black_box(&out);
     }
@@ -58,20 +58,29 @@ fn measure(pool: &Pool, shape: Shape, caches: &[HostKv], what: &str, ends: &[usi
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let given = arguments.windows(2).find(|pair| pair[0] == "--threads").and_then(|pair| pair[1].parse().ok());
-    let pool = Pool::new(given.unwrap_or_else(physical_cores));
+    let given = |flag: &str| arguments.windows(2).find(|pair| pair[0] == flag).map(|pair| pair[1].as_str());
+    let pool = Pool::new(given("--threads").and_then(|threads| threads.parse().ok()).unwrap_or_else(physical_cores));
+    let only = given("--only").unwrap_or_default();
     pool.pin_caller();
-    println!("{} threads, {:?}", pool.threads(), Isa::best());
+    let named = |name: &str| Isa::ALL.iter().copied().find(|isa| isa.is_available() && format!("{isa:?}").eq_ignore_ascii_case(name));
+    let isa = given("--isa").and_then(named).unwrap_or_else(Isa::best);
+    println!("{} threads, {isa:?}", pool.threads());
     for (name, heads, kv_heads, head_dim) in SHAPES {
         let shape = Shape { heads, kv_heads, head_dim, scale: (head_dim as f32).sqrt().recip(), soft_cap: None };
         for context in CONTEXTS {
             let copies = BEYOND_CACHES / (4 * kv_heads * head_dim * context);
-            let caches: Vec<HostKv> = (0..copies).map(|_| cache(shape, context)).collect();
+            let caches: Vec<HostKv> = (0..copies).map(|_| cache(isa, shape, context)).collect();
             for rows in ROWS {
-                measure(&pool, shape, &caches, &format!("{name} {context} tokens, {rows} rows"), &vec![context; rows]);
+                let what = format!("{name} {context} tokens, {rows} rows");
+                if what.contains(only) {
+                    measure(&pool, isa, shape, &caches, &what, &vec![context; rows]);
+                }
             }
             let prefill: Vec<usize> = (context - PREFILL + 1..=context).collect();
-            measure(&pool, shape, &caches, &format!("{name} {context} tokens, prefill"), &prefill);
+            let what = format!("{name} {context} tokens, prefill");
+            if what.contains(only) {
+                measure(&pool, isa, shape, &caches, &what, &prefill);
+            }
         }
     }
 }

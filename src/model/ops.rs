@@ -38,7 +38,7 @@ pub trait Ops: Sized {
     /// Activations, `[T, features]`.
     type Value;
 
-    /// Bytes of one cached number.
+    /// Bytes of one cached number, with what may be made of it later.
     fn cache_number_bytes(&self) -> usize;
 
     /// Builds a linear layer from `[out, in]` and an optional `[out]`. `read` is told of bytes of `weight` that are not needed again.

@@ -214,3 +214,34 @@ fn real_models_agree_with_llama_cpp_on_the_distribution() {
         }
     }
 }
+
+/// Logits of the last 8 of every 128 tokens, so that a vocabulary's worth of numbers stays small.
+fn sparse_logits(model: &Model, tokens: &[u32]) -> Vec<Vec<f32>> {
+    let mut kv = model.new_kv();
+    let mut out = Vec::new();
+    for tokens in tokens.chunks(128) {
+        let logits = model.forward(&mut [Row { tokens, kv: &mut kv, logits: 8 }]).unwrap();
+        out.extend(logits.rows().map(<[f32]>::to_vec));
+    }
+    out
+}
+
+#[test]
+fn codes_of_distant_keys_hardly_move_the_distribution() {
+    let Some(models) = models() else { return };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text: String = ["LICENSE-APACHE", "README.md"].iter().map(|file| fs::read_to_string(root.join(file)).unwrap()).collect();
+    for (name, file) in REAL {
+        let source = WeightSource::open(&models.join(file)).unwrap();
+        let tokens = candor::pipeline::load_tokenizer(&source).unwrap().encode(&text).unwrap();
+        let tokens = &tokens[..1280];
+        let got = sparse_logits(&load(&models.join(file)), tokens);
+        let want = sparse_logits(&load_on(Device::Portable, &models.join(file)), tokens);
+        let kl: Vec<f64> = want.iter().zip(&got).map(|(want, got)| kl_divergence(want, got)).collect();
+        // The first 512 tokens meet no codes.
+        let (near, distant) = kl.split_at(512 / 128 * 8);
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+        eprintln!("{name}: mean KL {:.5} nats before, {:.5} with distant keys", mean(near), mean(distant));
+        assert!(mean(distant) <= 0.02, "{name}");
+    }
+}

@@ -2,12 +2,14 @@
 //!
 //! Keys and values are f16, in tiles of 16 tokens with the head's dimensions outermost for keys, so that one register meets the
 //! same dimension of sixteen keys and no sum runs across lanes. Queries go through the cache in blocks; a part of the cache that all
-//! of a block see is read once for the block, through all query heads that share its key-value head.
+//! of a block see is read once for the block, through all query heads that share its key-value head. Whole spans behind a query's own,
+//! except the first, are met in 8 bits (`distant.rs`).
 //!
 //! Contract: what comes out for a query is the same to the bit however its cache is cut into segments, whatever other queries stand
 //! beside it and on any number of threads. It depends on the visible range of cache indices alone: a score depends on its own key; the
-//! cache is cut into spans of 256 indices at multiples of it; within a span the softmax sums in lanes by index and values are
-//! added one key after another by rising index; and spans are merged by their log-sum-exp, rising. Equal on every instruction set.
+//! cache is cut into spans of 256 indices at multiples of it, and whether a span is met in 8 bits depends on that range too; within a span
+//! the softmax sums in lanes by index and values are added one key after another by rising index; and spans are merged by their
+//! log-sum-exp, rising. Equal on every instruction set.
 
 #![allow(clippy::inline_always)] // What is not inlined into a function with the instructions is compiled without them.
 
@@ -17,14 +19,15 @@ use std::ops::Range;
 use half::f16;
 
 use super::Isa;
+use super::distant::{Buffers, Codes, Distant, EncodeQueries, QueryCodes, is_distant};
+use super::host_kv::{Encoder, SPAN, TILE, kept};
+use super::lines::Lines;
 use super::pool::{Disjoint, Pool};
 use super::simd::{F32x16, Kernel, LANES, exp, run};
 use super::tiles::{Place, score_tile, softmax, value_tile};
 
-/// Tokens of a tile.
-pub(super) const TILE: usize = LANES;
-/// Cache indices whose softmax is taken together. Small enough that a block's scores stay in the first-level cache.
-pub(super) const SPAN: usize = 256;
+pub use super::host_kv::{HostKv, Part, Shape};
+
 /// Numbers from one vector's scores to the next's: not a power of two, or a tile's scores of all vectors would fall into the same few
 /// sets of the cache.
 pub(super) const STRIDE: usize = SPAN + LANES;
@@ -37,126 +40,6 @@ const LINE: usize = 32;
 const VECTORS: usize = 48;
 /// Items per thread below which the spans of a block are shared out too.
 const ITEMS_PER_THREAD: usize = 4;
-
-/// Geometry of a model's attention.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Shape {
-    /// Query heads.
-    pub heads: usize,
-    /// Key-value heads.
-    pub kv_heads: usize,
-    /// Dimensions of a head.
-    pub head_dim: usize,
-    /// Multiplies the dot product of query and key.
-    pub scale: f32,
-    /// c of c * tanh(score / c).
-    pub soft_cap: Option<f32>,
-}
-
-impl Shape {
-    /// Query heads that share a key-value head.
-    fn group(&self) -> usize {
-        self.heads / self.kv_heads
-    }
-
-    /// Dimensions of a stored value: whole registers.
-    fn stored_dim(&self) -> usize {
-        self.head_dim.next_multiple_of(LANES)
-    }
-}
-
-/// Keys and values of one layer for consecutive tokens.
-#[derive(Clone, Debug, Default)]
-pub struct HostKv {
-    /// `[tiles, kv_heads, head_dim, TILE]`; free places are zero.
-    keys: Vec<f16>,
-    /// `[tiles, kv_heads, TILE, stored_dim]`; free places are zero.
-    values: Vec<f16>,
-    len: usize,
-}
-
-impl HostKv {
-    /// Number of tokens.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Holds no token.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Appends tokens: `k` and `v` are `[new, kv_heads * head_dim]`. Numbers beyond f16's range become infinite.
-    ///
-    /// # Panics
-    /// If `k` and `v` differ in length or are not whole tokens.
-    pub fn append(&mut self, isa: Isa, shape: Shape, k: &[f32], v: &[f32]) {
-        let width = shape.kv_heads * shape.head_dim;
-        assert!(k.len() == v.len() && k.len().is_multiple_of(width), "{} keys and {} values of width {width}", k.len(), v.len());
-        let tokens = k.len() / width;
-        let tiles = (self.len + tokens).div_ceil(TILE);
-        self.keys.resize(tiles * width * TILE, f16::ZERO);
-        self.values.resize(tiles * shape.kv_heads * TILE * shape.stored_dim(), f16::ZERO);
-        run(isa, Append { kv: self, shape, k, v });
-        self.len += tokens;
-    }
-}
-
-struct Append<'a> {
-    kv: &'a mut HostKv,
-    shape: Shape,
-    k: &'a [f32],
-    v: &'a [f32],
-}
-
-impl Kernel for Append<'_> {
-    type Out = ();
-
-    #[inline(always)]
-    unsafe fn run<V: F32x16>(self) {
-        let Self { kv, shape, k, v } = self;
-        let (d, stored) = (shape.head_dim, shape.stored_dim());
-        let mut narrow = [f16::ZERO; LANES];
-        for (i, (k, v)) in k.chunks_exact(d).zip(v.chunks_exact(d)).enumerate() {
-            let (token, head) = (kv.len + i / shape.kv_heads, i % shape.kv_heads);
-            let (tile, lane) = (token / TILE * shape.kv_heads + head, token % TILE);
-            let keys = &mut kv.keys[tile * d * TILE..][..d * TILE];
-            let values = &mut kv.values[(tile * TILE + lane) * stored..][..stored];
-            for at in (0..d).step_by(LANES) {
-                let count = LANES.min(d - at);
-                // SAFETY: `count` numbers are left in k and v; `narrow` and what is left of the value's place have room for 16.
-                unsafe {
-                    V::load_some(k[at..].as_ptr(), count).store_half(narrow.as_mut_ptr());
-                    V::load_some(v[at..].as_ptr(), count).store_half(values[at..at + LANES].as_mut_ptr());
-                }
-                for (place, &x) in keys[at * TILE..].chunks_exact_mut(TILE).zip(&narrow[..count]) {
-                    place[lane] = x;
-                }
-            }
-        }
-    }
-}
-
-/// The visible part of one layer's stored tokens.
-#[derive(Clone, Copy, Debug)]
-pub struct Part<'a> {
-    /// The tokens.
-    pub kv: &'a HostKv,
-    /// First visible token.
-    pub start: usize,
-    /// End of the visible tokens.
-    pub end: usize,
-}
-
-impl Part<'_> {
-    fn len(&self) -> usize {
-        self.end - self.start
-    }
-
-    fn is(&self, other: &Self) -> bool {
-        std::ptr::eq(self.kv, other.kv) && (self.start, self.end) == (other.start, other.end)
-    }
-}
 
 /// One new token of one row.
 #[derive(Clone, Debug)]
@@ -174,8 +57,16 @@ impl Query<'_> {
         std::ptr::eq(self.parts, other.parts)
     }
 
-    /// The visible indices of a span, counted from its start.
+    /// Whether it meets the span in codes.
+    fn is_distant_to(&self, span: usize) -> bool {
+        is_distant(span, self.start, self.end)
+    }
+
+    /// The indices of a span that it meets in half precision, counted from its start.
     fn within(&self, span: usize) -> Range<usize> {
+        if self.is_distant_to(span) {
+            return 0..0;
+        }
         let first = span * SPAN;
         self.start.clamp(first, first + SPAN) - first..self.end.clamp(first, first + SPAN) - first
     }
@@ -208,14 +99,24 @@ impl<'a> Block<'a> {
         blocks
     }
 
-    /// Puts the vectors of one key-value head side by side: see [`Scratch::vectors`]. Free places hold what they held.
-    fn pack(&self, shape: Shape, head: usize, q: &[f32], out: &mut Vec<f32>) {
+    /// A vector of one key-value head, `[head_dim]`.
+    #[inline(always)]
+    fn vector<'q>(&self, shape: Shape, head: usize, q: &'q [f32], index: usize) -> &'q [f32] {
         let (d, group) = (shape.head_dim, shape.group());
-        out.resize((self.queries.len() * group).next_multiple_of(LANES) * d, 0.0);
-        for index in 0..self.queries.len() * group {
-            let from = ((self.first + index / group) * shape.heads + head * group + index % group) * d;
-            let places = out[index / LANES * LANES * d + index % LANES..].iter_mut().step_by(LANES);
-            places.zip(&q[from..from + d]).for_each(|(place, &x)| *place = x);
+        let from = ((self.first + index / group) * shape.heads + head * group + index % group) * d;
+        &q[from..from + d]
+    }
+
+    /// Makes the vectors of one key-value head ready for the spans that their queries see.
+    fn pack(&self, isa: Isa, shape: Shape, head: usize, q: &[f32], out: &mut Packed) {
+        let (d, vectors) = (shape.head_dim, self.queries.len() * shape.group());
+        out.vectors.resize(vectors.next_multiple_of(LANES) * d);
+        for index in 0..vectors {
+            let places = out.vectors[index / LANES * LANES * d + index % LANES..].iter_mut().step_by(LANES);
+            places.zip(self.vector(shape, head, q, index)).for_each(|(place, &x)| *place = x);
+        }
+        if self.spans().any(|span| self.queries.iter().any(|query| query.is_distant_to(span))) {
+            run(isa, EncodeQueries { shape, vectors, vector: |index| self.vector(shape, head, q, index), into: &mut out.codes });
         }
     }
 
@@ -249,37 +150,66 @@ impl<'a> Block<'a> {
     }
 }
 
+/// A block's query vectors of one key-value head.
+#[derive(Default)]
+struct Packed {
+    /// `[vectors / 16, head_dim, 16]`: side by side, so that their numbers have one address. Free places hold what they held.
+    vectors: Lines<f32>,
+    /// For distant spans; of an earlier block where there are none.
+    codes: QueryCodes,
+}
+
 /// Buffers that one thread reuses.
 #[derive(Default)]
 struct Scratch {
-    /// `[vectors / 16, head_dim, 16]`: a block's query vectors side by side, so that their numbers have one address.
-    vectors: Vec<f32>,
-    /// `[vectors, STRIDE]`: scores, then weights.
-    scores: Vec<f32>,
+    packed: Packed,
+    work: Work,
     partial: Partial,
     total: Partial,
+}
+
+/// What a span leaves nothing in.
+#[derive(Default)]
+struct Work {
+    /// `[vectors, STRIDE]`: scores, then weights.
+    scores: Lines<f32>,
+    encoder: Encoder,
+    buffers: Buffers,
+}
+
+/// Buffers that all threads fill, which the calling one reuses.
+#[derive(Default)]
+struct Common {
+    packed: Vec<Packed>,
+    partials: Vec<Partial>,
 }
 
 /// Attention over some of the cache, of every vector of a block.
 #[derive(Default)]
 struct Partial {
     /// `[vectors, stored_dim]`: sums of values, weighed by e^(score - max).
-    sums: Vec<f32>,
-    /// `[vectors, 2]`: the largest score, and the sum of the weights; minus infinity and 0 where nothing was visible.
-    norms: Vec<[f32; 2]>,
+    sums: Lines<f32>,
+    /// `[vectors]`, up to whole registers: the largest score; the lowest finite number where nothing was visible, so that differences of
+    /// two are numbers.
+    maxima: Lines<f32>,
+    /// `[vectors]`, up to whole registers: the sum of the weights.
+    weights: Lines<f32>,
 }
 
 impl Partial {
     fn clear(&mut self, vectors: usize, stored: usize) {
-        self.sums.clear();
-        self.sums.resize(vectors * stored, 0.0);
-        self.norms.clear();
-        self.norms.resize(vectors, [f32::NEG_INFINITY, 0.0]);
+        self.sums.resize(vectors * stored);
+        self.sums.fill(0.0);
+        self.maxima.resize(vectors.next_multiple_of(LANES));
+        self.maxima.fill(f32::MIN);
+        self.weights.resize(vectors.next_multiple_of(LANES));
+        self.weights.fill(0.0);
     }
 }
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
+    static COMMON: RefCell<Common> = RefCell::default();
 }
 
 /// softmax(scale * q kᵀ) v of every query: `q` and `out` are `[queries, heads * head_dim]`.
@@ -297,34 +227,49 @@ pub fn attend(pool: &Pool, isa: Isa, shape: Shape, queries: &[Query<'_>], q: &[f
     if items >= ITEMS_PER_THREAD * pool.threads() || spans == blocks.len() || pool.threads() == 1 {
         pool.for_each(items, |item| {
             let (block, head) = each(item);
-            SCRATCH.with_borrow_mut(|scratch| run(isa, Whole { shape, block, head, q, out: &out, scratch }));
+            SCRATCH.with_borrow_mut(|scratch| run(isa, Whole { isa, shape, block, head, q, out: &out, scratch }));
         });
         return;
     }
-    // Few queries over a long cache: the spans of a block are shared out too, and merged afterwards as they would have been.
-    let pieces: Vec<(usize, usize)> = (0..items).flat_map(|item| each(item).0.spans().map(move |span| (item, span))).collect();
-    let mut partials: Vec<Partial> = pieces.iter().map(|_| Partial::default()).collect();
-    pool.for_each_chunk(&mut partials, 1, |piece, partial| {
-        let (item, span) = pieces[piece];
-        let (block, head) = each(item);
-        SCRATCH.with_borrow_mut(|Scratch { vectors, scores, .. }| {
-            block.pack(shape, head, q, vectors);
-            run(isa, Piece { shape, block, head, q: vectors, span, scores, partial: &mut partial[0] });
+    // Few queries over a long cache: the spans of a block are shared out too, and merged afterwards as they would have been. Blocks
+    // that meet the same keys do so one after the other.
+    let mut pieces: Vec<(usize, usize)> = (0..items).flat_map(|item| each(item).0.spans().map(move |span| (item, span))).collect();
+    pieces.sort_unstable_by_key(|&(item, span)| (item % shape.kv_heads, span, item));
+    COMMON.with_borrow_mut(|Common { packed, partials }| {
+        packed.resize_with(packed.len().max(items), Packed::default);
+        partials.resize_with(partials.len().max(pieces.len()), Partial::default);
+        pool.for_each_chunk(&mut packed[..items], 1, |item, packed| {
+            let (block, head) = each(item);
+            block.pack(isa, shape, head, q, &mut packed[0]);
         });
-    });
-    pool.for_each(items, |item| {
-        let (block, head) = each(item);
-        let mine = pieces.iter().zip(&partials).filter(|((of, _), _)| *of == item).map(|(_, partial)| partial);
-        SCRATCH.with_borrow_mut(|scratch| {
-            scratch.total.clear(block.queries.len() * shape.group(), shape.stored_dim());
-            mine.for_each(|partial| run(isa, Merge { stored: shape.stored_dim(), from: partial, into: &mut scratch.total }));
-            finish(shape, block, head, &scratch.total, &out);
+        pool.for_each_chunk(&mut partials[..pieces.len()], 1, |piece, partial| {
+            let (item, span) = pieces[piece];
+            let (block, head) = each(item);
+            // The other threads most likely take the pieces between; this one's next will find its codes in the cache.
+            let next = pieces.get(piece + pool.threads()).and_then(|&(item, span)| {
+                let (block, head) = each(item);
+                kept(shape, head, block.queries[0].parts, span * SPAN)?.get()
+            });
+            SCRATCH.with_borrow_mut(|Scratch { work, .. }| {
+                let partial = &mut partial[0];
+                run(isa, Piece { isa, shape, block, head, packed: &packed[item], span, next, work, partial });
+            });
+        });
+        pool.for_each(items, |item| {
+            let (block, head) = each(item);
+            let mine = pieces.iter().zip(&*partials).filter(|((of, _), _)| *of == item).map(|(_, partial)| partial);
+            SCRATCH.with_borrow_mut(|scratch| {
+                scratch.total.clear(block.queries.len() * shape.group(), shape.stored_dim());
+                mine.for_each(|partial| run(isa, Merge { stored: shape.stored_dim(), from: partial, into: &mut scratch.total }));
+                finish(shape, block, head, &scratch.total, &out);
+            });
         });
     });
 }
 
 /// One key-value head of a block, over all spans.
 struct Whole<'a> {
+    isa: Isa,
     shape: Shape,
     block: &'a Block<'a>,
     head: usize,
@@ -338,15 +283,15 @@ impl Kernel for Whole<'_> {
 
     #[inline(always)]
     unsafe fn run<V: F32x16>(self) {
-        let Self { shape, block, head, q, out, scratch } = self;
-        let Scratch { vectors, scores, partial, total } = scratch;
+        let Self { isa, shape, block, head, q, out, scratch } = self;
+        let Scratch { packed, work, partial, total } = scratch;
         let stored = shape.stored_dim();
-        block.pack(shape, head, q, vectors);
+        block.pack(isa, shape, head, q, packed);
         total.clear(block.queries.len() * shape.group(), stored);
         for span in block.spans() {
             // SAFETY: the instructions are the caller's promise.
             unsafe {
-                Piece { shape, block, head, q: vectors, span, scores, partial }.run::<V>();
+                Piece { isa, shape, block, head, packed, span, next: None, work, partial }.run::<V>();
                 Merge { stored, from: partial, into: total }.run::<V>();
             }
         }
@@ -357,7 +302,7 @@ impl Kernel for Whole<'_> {
 /// Divides by the weights' sums and writes the head's columns.
 fn finish(shape: Shape, block: &Block<'_>, head: usize, total: &Partial, out: &Disjoint<'_, f32>) {
     let (d, stored, group) = (shape.head_dim, shape.stored_dim(), shape.group());
-    for (vector, ([_, sum], sums)) in total.norms.iter().zip(total.sums.chunks_exact(stored)).enumerate() {
+    for (vector, (sum, sums)) in total.weights.iter().zip(total.sums.chunks_exact(stored)).enumerate() {
         let (query, member) = (block.first + vector / group, vector % group);
         let at = query * shape.heads * d + (head * group + member) * d;
         // SAFETY: one item has this block and head, and the columns of different ones do not overlap.
@@ -379,23 +324,23 @@ impl Kernel for Merge<'_> {
     #[inline(always)]
     unsafe fn run<V: F32x16>(self) {
         let Self { stored, from, into } = self;
-        let each = from.norms.iter().zip(from.sums.chunks_exact(stored)).zip(&mut into.norms).zip(into.sums.chunks_exact_mut(stored));
-        for (((&[max, sum], sums), norm), totals) in each {
-            if sum == 0.0 {
-                continue;
-            }
-            if norm[1] == 0.0 {
-                *norm = [max, sum];
-                totals.copy_from_slice(sums);
-                continue;
-            }
-            let largest = if max > norm[0] { max } else { norm[0] };
+        let sums = from.sums.chunks(LANES * stored).zip(into.sums.chunks_mut(LANES * stored));
+        let (maxima, weights) = (into.maxima.chunks_exact_mut(LANES), into.weights.chunks_exact_mut(LANES));
+        let from = from.maxima.chunks_exact(LANES).zip(from.weights.chunks_exact(LANES));
+        for (((max, weight), (old_max, old_weight)), (sums, totals)) in from.zip(maxima.zip(weights)).zip(sums) {
             // SAFETY: the chunks are whole registers; the instructions are the caller's promise.
             unsafe {
-                let (a, b) = (exp(V::splat(norm[0] - largest)), exp(V::splat(max - largest)));
-                *norm = [largest, V::splat(norm[1]).mul(a).lanes()[0] + V::splat(sum).mul(b).lanes()[0]];
-                for (total, sum) in totals.chunks_exact_mut(LANES).zip(sums.chunks_exact(LANES)) {
-                    V::load(sum.as_ptr()).fma(b, V::load(total.as_ptr()).mul(a)).store(total.as_mut_ptr());
+                let (max, old) = (V::load(max.as_ptr()), V::load(old_max.as_ptr()));
+                let largest = max.max(old);
+                let (a, b) = (exp(old.sub(largest)), exp(max.sub(largest)));
+                largest.store(old_max.as_mut_ptr());
+                V::load(weight.as_ptr()).fma(b, V::load(old_weight.as_ptr()).mul(a)).store(old_weight.as_mut_ptr());
+                let factors = a.lanes().into_iter().zip(b.lanes());
+                for ((totals, sums), (a, b)) in totals.chunks_exact_mut(stored).zip(sums.chunks_exact(stored)).zip(factors) {
+                    let (a, b) = (V::splat(a), V::splat(b));
+                    for (total, sum) in totals.chunks_exact_mut(LANES).zip(sums.chunks_exact(LANES)) {
+                        V::load(sum.as_ptr()).fma(b, V::load(total.as_ptr()).mul(a)).store(total.as_mut_ptr());
+                    }
                 }
             }
         }
@@ -404,13 +349,16 @@ impl Kernel for Merge<'_> {
 
 /// One key-value head of a block, over one span.
 struct Piece<'a> {
+    isa: Isa,
     shape: Shape,
     block: &'a Block<'a>,
     head: usize,
     /// The block's vectors as [`Block::pack`] puts them.
-    q: &'a [f32],
+    packed: &'a Packed,
     span: usize,
-    scores: &'a mut Vec<f32>,
+    /// Codes that will be needed soon.
+    next: Option<&'a Codes>,
+    work: &'a mut Work,
     partial: &'a mut Partial,
 }
 
@@ -418,12 +366,56 @@ impl Kernel for Piece<'_> {
     type Out = ();
 
     #[inline(always)]
-    unsafe fn run<V: F32x16>(self) {
-        let Self { shape, block, head, q, span, scores, partial } = self;
+    unsafe fn run<V: F32x16>(mut self) {
+        self.partial.clear(self.block.queries.len() * self.shape.group(), self.shape.stored_dim());
+        // SAFETY: the instructions are the caller's promise.
+        unsafe {
+            if !self.block.queries.iter().all(|query| query.is_distant_to(self.span)) {
+                self.near::<V>();
+            }
+            self.distant::<V>();
+        }
+    }
+}
+
+impl Piece<'_> {
+    /// Queries that meet the span in codes.
+    ///
+    /// # Safety
+    /// V's instructions must be available.
+    #[inline(always)]
+    unsafe fn distant<V: F32x16>(&mut self) {
+        let Self { isa, shape, block, head, packed, span, next, .. } = *self;
+        let (group, first) = (shape.group(), span * SPAN);
+        let shared: usize = block.queries[0].parts[..block.shared].iter().map(Part::len).sum();
+        let mut at = 0;
+        while let Some(from) = (at..block.queries.len()).find(|&member| block.queries[member].is_distant_to(span)) {
+            let row = &block.queries[from];
+            let same = |query: &&Query<'_>| query.is_distant_to(span) && (shared >= first + SPAN || query.same_row(row));
+            at = from + block.queries[from..].iter().take_while(same).count();
+            let codes = self.work.encoder.codes(isa, shape, head, row.parts, first);
+            let (buffers, queries, vectors) = (&mut self.work.buffers, &packed.codes, &packed.vectors);
+            let Partial { sums, maxima, weights } = &mut *self.partial;
+            // SAFETY: the instructions are the caller's promise.
+            unsafe {
+                Distant { shape, codes, next, queries, vectors, range: from * group..at * group, buffers, sums, maxima, weights }
+                    .run::<V>();
+            }
+        }
+    }
+
+    /// Queries that meet the span in half precision.
+    ///
+    /// # Safety
+    /// V's instructions must be available.
+    #[inline(always)]
+    unsafe fn near<V: F32x16>(&mut self) {
+        let Self { shape, block, head, packed, span, .. } = *self;
+        let (work, partial) = (&mut *self.work, &mut *self.partial);
+        let (scores, q) = (&mut work.scores, &packed.vectors);
         let (d, stored, group) = (shape.head_dim, shape.stored_dim(), shape.group());
         let vectors = block.queries.len() * group;
-        partial.clear(vectors, stored);
-        scores.resize(vectors * STRIDE, 0.0);
+        scores.resize(vectors * STRIDE);
         let first = span * SPAN;
         let tile_of = |tile: usize| tile * shape.kv_heads + head;
         block.each_part(|members, part, index| {
@@ -441,11 +433,12 @@ impl Kernel for Piece<'_> {
                 unsafe { score_tile::<V>(keys, all, q, scores, &place) };
             });
         });
-        for (index, norm) in partial.norms.iter_mut().enumerate() {
+        for index in 0..vectors {
             let visible = block.queries[index / group].within(span);
             if !visible.is_empty() {
                 // SAFETY: the instructions are the caller's promise.
-                *norm = unsafe { softmax::<V>(&mut scores[index * STRIDE..][..SPAN], visible, shape) };
+                [partial.maxima[index], partial.weights[index]] =
+                    unsafe { softmax::<V>(&mut scores[index * STRIDE..][..SPAN], visible, shape) };
             }
         }
         block.each_part(|members, part, index| {

@@ -14,7 +14,8 @@
 //! threads, and any instruction set: every kernel follows the order that `scalar.rs` states. Block-quantised weights meet activations
 //! of 8 bits per 32 inputs (`quantize.rs`), dense ones meet f32. `layout.rs` says how weights lie in memory.
 //!
-//! `ops.rs` makes the decoder's operations of them; nothing else here knows models or tokens. `attention.rs` and `tiles.rs` are attention;
+//! `ops.rs` makes the decoder's operations of them; nothing else here knows models or tokens. `attention.rs` is attention, over a cache
+//! (`host_kv.rs`) near a query in half precision (`tiles.rs`) and far behind it in 8 bits (`distant.rs`);
 //! what is no matrix product is written once over sixteen lanes (`simd.rs`).
 
 pub mod attention;
@@ -23,8 +24,11 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod buffer;
+mod distant;
 mod elementwise;
+mod host_kv;
 mod layout;
+mod lines;
 mod memory;
 pub(super) mod ops;
 mod pack;

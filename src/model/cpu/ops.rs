@@ -122,7 +122,8 @@ impl Ops for Cpu {
     type Value = Value;
 
     fn cache_number_bytes(&self) -> usize {
-        size_of::<half::f16>()
+        // In half precision, and in codes once a query is far behind it; their scales are a number for every head.
+        size_of::<half::f16>() + size_of::<u8>()
     }
 
     fn load_linear(&self, weight: &RawTensor<'_>, bias: Option<&RawTensor<'_>>, read: &dyn Fn(&[u8])) -> Result<Linear> {

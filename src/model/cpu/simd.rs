@@ -10,6 +10,9 @@ use half::f16;
 
 use super::Isa;
 
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
 /// Lanes.
 pub(super) const LANES: usize = 16;
 
@@ -21,6 +24,10 @@ pub(super) trait F32x16: Copy {
     const SCORES: usize;
     /// Registers of a value row that those accumulators cover.
     const WIDTH: usize;
+    /// Sixteen lanes of four bytes.
+    type Bytes: Copy;
+    /// Sixteen 32-bit integers.
+    type Ints: Copy;
 
     /// # Safety
     /// The instruction set must be available, as for every function below.
@@ -71,6 +78,38 @@ pub(super) trait F32x16: Copy {
     /// # Safety
     /// See the trait.
     unsafe fn power_of_low_bits(self) -> Self;
+
+    /// # Safety
+    /// 64 bytes must be readable at `from`.
+    unsafe fn bytes(from: *const u8) -> Self::Bytes;
+    /// The four bytes at `from`, in every lane.
+    ///
+    /// # Safety
+    /// 4 bytes must be readable at `from`.
+    unsafe fn four_bytes(from: *const u8) -> Self::Bytes;
+    /// # Safety
+    /// See the trait.
+    unsafe fn splat_int(x: i32) -> Self::Ints;
+    /// Adds to each lane the four products of its bytes: of `unsigned`, 0 to 255, and of `signed`, -128 to 127. Exact.
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn dot(sums: Self::Ints, unsigned: Self::Bytes, signed: Self::Bytes) -> Self::Ints;
+    /// Rounds to the nearest number, ties to even.
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn from_ints(x: Self::Ints) -> Self;
+    /// Stores the lowest byte of each number's representation.
+    ///
+    /// # Safety
+    /// 16 bytes must be writable at `to`.
+    unsafe fn store_low_bytes(self, to: *mut u8);
+    /// Stores, lane after lane, the lowest byte of each of four numbers' representations.
+    ///
+    /// # Safety
+    /// 64 bytes must be writable at `to`.
+    unsafe fn store_four_low_bytes(four: [Self; 4], to: *mut u8);
 
     /// The first `count` numbers, at most 16, and zeros.
     ///
@@ -192,6 +231,8 @@ unsafe fn run_avx512<K: Kernel>(kernel: K) -> K::Out {
 impl F32x16 for [f32; LANES] {
     const SCORES: usize = 4;
     const WIDTH: usize = 2;
+    type Bytes = [u8; 64];
+    type Ints = [i32; LANES];
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -249,175 +290,39 @@ impl F32x16 for [f32; LANES] {
     unsafe fn power_of_low_bits(self) -> Self {
         self.map(|x| f32::from_bits(x.to_bits().wrapping_add(127) << 23))
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    #![allow(clippy::wildcard_imports)] // The intrinsics' names are their prefix.
-
-    use std::arch::x86_64::*;
-
-    use half::f16;
-
-    use super::F32x16;
-
-    /// Two AVX registers.
-    #[derive(Clone, Copy)]
-    pub(in super::super) struct Pair(__m256, __m256);
-
-    // SAFETY (of every block below): the instructions are there and the memory is, by the trait's contract.
-    impl F32x16 for Pair {
-        const SCORES: usize = 4;
-        const WIDTH: usize = 2;
-
-        #[inline(always)]
-        unsafe fn splat(x: f32) -> Self {
-            // SAFETY: see above.
-            unsafe { Self(_mm256_set1_ps(x), _mm256_set1_ps(x)) }
-        }
-        #[inline(always)]
-        unsafe fn load(from: *const f32) -> Self {
-            // SAFETY: see above.
-            unsafe { Self(_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))) }
-        }
-        #[inline(always)]
-        unsafe fn load_half(from: *const f16) -> Self {
-            // SAFETY: see above.
-            unsafe { Self(_mm256_cvtph_ps(_mm_loadu_si128(from.cast())), _mm256_cvtph_ps(_mm_loadu_si128(from.add(8).cast()))) }
-        }
-        #[inline(always)]
-        unsafe fn store(self, to: *mut f32) {
-            // SAFETY: see above.
-            unsafe {
-                _mm256_storeu_ps(to, self.0);
-                _mm256_storeu_ps(to.add(8), self.1);
-            }
-        }
-        #[inline(always)]
-        unsafe fn store_half(self, to: *mut f16) {
-            // SAFETY: see above.
-            unsafe {
-                _mm_storeu_si128(to.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0));
-                _mm_storeu_si128(to.add(8).cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.1));
-            }
-        }
-        #[inline(always)]
-        unsafe fn add(self, other: Self) -> Self {
-            // SAFETY: see above.
-            unsafe { Self(_mm256_add_ps(self.0, other.0), _mm256_add_ps(self.1, other.1)) }
-        }
-        #[inline(always)]
-        unsafe fn sub(self, other: Self) -> Self {
-            // SAFETY: see above.
-            unsafe { Self(_mm256_sub_ps(self.0, other.0), _mm256_sub_ps(self.1, other.1)) }
-        }
-        #[inline(always)]
-        unsafe fn mul(self, other: Self) -> Self {
-            // SAFETY: see above.
-            unsafe { Self(_mm256_mul_ps(self.0, other.0), _mm256_mul_ps(self.1, other.1)) }
-        }
-        #[inline(always)]
-        unsafe fn div(self, other: Self) -> Self {
-            // SAFETY: see above.
-            unsafe { Self(_mm256_div_ps(self.0, other.0), _mm256_div_ps(self.1, other.1)) }
-        }
-        #[inline(always)]
-        unsafe fn fma(self, a: Self, b: Self) -> Self {
-            // SAFETY: see above.
-            unsafe { Self(_mm256_fmadd_ps(self.0, a.0, b.0), _mm256_fmadd_ps(self.1, a.1, b.1)) }
-        }
-        #[inline(always)]
-        unsafe fn max(self, other: Self) -> Self {
-            // SAFETY: see above.
-            unsafe { Self(_mm256_max_ps(self.0, other.0), _mm256_max_ps(self.1, other.1)) }
-        }
-        #[inline(always)]
-        unsafe fn min(self, other: Self) -> Self {
-            // SAFETY: see above.
-            unsafe { Self(_mm256_min_ps(self.0, other.0), _mm256_min_ps(self.1, other.1)) }
-        }
-        #[inline(always)]
-        unsafe fn power_of_low_bits(self) -> Self {
-            // SAFETY: see above.
-            unsafe {
-                let power = |x| {
-                    let biased = _mm256_add_epi32(_mm256_castps_si256(x), _mm256_set1_epi32(127));
-                    _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
-                };
-                Self(power(self.0), power(self.1))
-            }
-        }
+    #[inline(always)]
+    unsafe fn bytes(from: *const u8) -> [u8; 64] {
+        // SAFETY: the caller's promise.
+        unsafe { from.cast::<[u8; 64]>().read() }
     }
-
-    impl F32x16 for __m512 {
-        const SCORES: usize = 16;
-        const WIDTH: usize = 4;
-
-        #[inline(always)]
-        unsafe fn splat(x: f32) -> Self {
-            // SAFETY: see above.
-            unsafe { _mm512_set1_ps(x) }
-        }
-        #[inline(always)]
-        unsafe fn load(from: *const f32) -> Self {
-            // SAFETY: see above.
-            unsafe { _mm512_loadu_ps(from) }
-        }
-        #[inline(always)]
-        unsafe fn load_half(from: *const f16) -> Self {
-            // SAFETY: see above.
-            unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
-        }
-        #[inline(always)]
-        unsafe fn store(self, to: *mut f32) {
-            // SAFETY: see above.
-            unsafe { _mm512_storeu_ps(to, self) }
-        }
-        #[inline(always)]
-        unsafe fn store_half(self, to: *mut f16) {
-            // SAFETY: see above.
-            unsafe { _mm256_storeu_si256(to.cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self)) }
-        }
-        #[inline(always)]
-        unsafe fn add(self, other: Self) -> Self {
-            // SAFETY: see above.
-            unsafe { _mm512_add_ps(self, other) }
-        }
-        #[inline(always)]
-        unsafe fn sub(self, other: Self) -> Self {
-            // SAFETY: see above.
-            unsafe { _mm512_sub_ps(self, other) }
-        }
-        #[inline(always)]
-        unsafe fn mul(self, other: Self) -> Self {
-            // SAFETY: see above.
-            unsafe { _mm512_mul_ps(self, other) }
-        }
-        #[inline(always)]
-        unsafe fn div(self, other: Self) -> Self {
-            // SAFETY: see above.
-            unsafe { _mm512_div_ps(self, other) }
-        }
-        #[inline(always)]
-        unsafe fn fma(self, a: Self, b: Self) -> Self {
-            // SAFETY: see above.
-            unsafe { _mm512_fmadd_ps(self, a, b) }
-        }
-        #[inline(always)]
-        unsafe fn max(self, other: Self) -> Self {
-            // SAFETY: see above.
-            unsafe { _mm512_max_ps(self, other) }
-        }
-        #[inline(always)]
-        unsafe fn min(self, other: Self) -> Self {
-            // SAFETY: see above.
-            unsafe { _mm512_min_ps(self, other) }
-        }
-        #[inline(always)]
-        unsafe fn power_of_low_bits(self) -> Self {
-            // SAFETY: see above.
-            unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_add_epi32(_mm512_castps_si512(self), _mm512_set1_epi32(127)))) }
-        }
+    #[inline(always)]
+    unsafe fn four_bytes(from: *const u8) -> [u8; 64] {
+        // SAFETY: the caller's promise.
+        let four = unsafe { from.cast::<[u8; 4]>().read() };
+        std::array::from_fn(|i| four[i % 4])
+    }
+    #[inline(always)]
+    unsafe fn splat_int(x: i32) -> [i32; LANES] {
+        [x; LANES]
+    }
+    #[inline(always)]
+    unsafe fn dot(sums: [i32; LANES], unsigned: [u8; 64], signed: [u8; 64]) -> [i32; LANES] {
+        let product = |i: usize| i32::from(unsigned[i]) * i32::from(signed[i].cast_signed());
+        std::array::from_fn(|lane| sums[lane] + (4 * lane..4 * lane + 4).map(product).sum::<i32>())
+    }
+    #[inline(always)]
+    unsafe fn from_ints(x: [i32; LANES]) -> Self {
+        x.map(|x| x as f32)
+    }
+    #[inline(always)]
+    unsafe fn store_low_bytes(self, to: *mut u8) {
+        // SAFETY: the caller's promise.
+        unsafe { to.cast::<[u8; LANES]>().write(self.map(|x| x.to_bits() as u8)) };
+    }
+    #[inline(always)]
+    unsafe fn store_four_low_bytes(four: [Self; 4], to: *mut u8) {
+        // SAFETY: the caller's promise.
+        unsafe { to.cast::<[u8; 64]>().write(std::array::from_fn(|i| four[i % 4][i / 4].to_bits() as u8)) };
     }
 }
 

@@ -9,7 +9,8 @@ use std::ops::Range;
 
 use half::f16;
 
-use super::attention::{SPAN, STRIDE, Shape, TILE};
+use super::attention::STRIDE;
+use super::host_kv::{SPAN, Shape, TILE};
 use super::simd::{F32x16, LANES, exp, tanh};
 
 /// Where a tile's scores go: place i of the tile at `at + i` of the span, for i from `from` to below `to`.

@@ -1,0 +1,93 @@
+//! Numbers that begin on a cache line, so that a register's load never touches two.
+//!
+//! Knows lengths only.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+
+use half::f16;
+
+/// Bytes of a cache line, and of the widest register.
+const LINE: usize = 64;
+
+/// A cache line.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; LINE]);
+
+/// Numbers of which any bits are one, zeros are 0, and whole many make a line.
+///
+/// # Safety
+/// As said.
+pub(super) unsafe trait Plain: Copy {}
+
+// SAFETY: any bits are a byte.
+unsafe impl Plain for u8 {}
+// SAFETY: any bits are a number or a NaN, and so below.
+unsafe impl Plain for f16 {}
+// SAFETY: as above.
+unsafe impl Plain for f32 {}
+
+/// A growing array that begins on a cache line.
+#[derive(Clone)]
+pub(super) struct Lines<T> {
+    memory: Vec<Line>,
+    len: usize,
+    of: PhantomData<T>,
+}
+
+impl<T> Default for Lines<T> {
+    fn default() -> Self {
+        Self { memory: Vec::new(), len: 0, of: PhantomData }
+    }
+}
+
+impl<T: Plain> Lines<T> {
+    /// Makes it `len` long. New numbers are 0, or what they were before it was made shorter.
+    pub(super) fn resize(&mut self, len: usize) {
+        let lines = (len * size_of::<T>()).div_ceil(LINE);
+        if lines > self.memory.len() {
+            self.memory.resize(lines, Line([0; LINE]));
+        }
+        self.len = len;
+    }
+}
+
+impl<T: Plain> Deref for Lines<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        // SAFETY: `resize` made room for `len` numbers, and any bits are one.
+        unsafe { std::slice::from_raw_parts(self.memory.as_ptr().cast(), self.len) }
+    }
+}
+
+impl<T: Plain> DerefMut for Lines<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(self.memory.as_mut_ptr().cast(), self.len) }
+    }
+}
+
+impl<T> fmt::Debug for Lines<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} numbers", self.len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_lie_on_lines_and_keep_their_values() {
+        let mut numbers = Lines::<f32>::default();
+        assert!(numbers.is_empty());
+        for len in [1, 16, 17, 1000] {
+            numbers.resize(len);
+            assert_eq!((numbers.len(), numbers.as_ptr().align_offset(LINE), numbers[len - 1]), (len, 0, 0.0));
+            numbers[len - 1] = len as f32;
+        }
+        assert_eq!((numbers[0], numbers[15], numbers[16], numbers[999]), (1.0, 16.0, 17.0, 1000.0));
+    }
+}

@@ -1,0 +1,279 @@
+//! Sixteen lanes on x86: two AVX registers, or one of AVX-512.
+
+#![allow(clippy::wildcard_imports)] // The intrinsics' names are their prefix.
+
+use std::arch::x86_64::*;
+
+use half::f16;
+
+use super::F32x16;
+
+/// Two AVX registers.
+#[derive(Clone, Copy)]
+pub(super) struct Pair(__m256, __m256);
+
+// SAFETY (of every block below): the instructions are there and the memory is, by the trait's contract.
+impl F32x16 for Pair {
+    const SCORES: usize = 4;
+    const WIDTH: usize = 2;
+    type Bytes = (__m256i, __m256i);
+    type Ints = (__m256i, __m256i);
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self {
+        // SAFETY: see above.
+        unsafe { Self(_mm256_set1_ps(x), _mm256_set1_ps(x)) }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: see above.
+        unsafe { Self(_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))) }
+    }
+    #[inline(always)]
+    unsafe fn load_half(from: *const f16) -> Self {
+        // SAFETY: see above.
+        unsafe { Self(_mm256_cvtph_ps(_mm_loadu_si128(from.cast())), _mm256_cvtph_ps(_mm_loadu_si128(from.add(8).cast()))) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: see above.
+        unsafe {
+            _mm256_storeu_ps(to, self.0);
+            _mm256_storeu_ps(to.add(8), self.1);
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_half(self, to: *mut f16) {
+        // SAFETY: see above.
+        unsafe {
+            _mm_storeu_si128(to.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0));
+            _mm_storeu_si128(to.add(8).cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.1));
+        }
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { Self(_mm256_add_ps(self.0, other.0), _mm256_add_ps(self.1, other.1)) }
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { Self(_mm256_sub_ps(self.0, other.0), _mm256_sub_ps(self.1, other.1)) }
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { Self(_mm256_mul_ps(self.0, other.0), _mm256_mul_ps(self.1, other.1)) }
+    }
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { Self(_mm256_div_ps(self.0, other.0), _mm256_div_ps(self.1, other.1)) }
+    }
+    #[inline(always)]
+    unsafe fn fma(self, a: Self, b: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { Self(_mm256_fmadd_ps(self.0, a.0, b.0), _mm256_fmadd_ps(self.1, a.1, b.1)) }
+    }
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { Self(_mm256_max_ps(self.0, other.0), _mm256_max_ps(self.1, other.1)) }
+    }
+    #[inline(always)]
+    unsafe fn min(self, other: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { Self(_mm256_min_ps(self.0, other.0), _mm256_min_ps(self.1, other.1)) }
+    }
+    #[inline(always)]
+    unsafe fn power_of_low_bits(self) -> Self {
+        // SAFETY: see above.
+        unsafe {
+            let power = |x| {
+                let biased = _mm256_add_epi32(_mm256_castps_si256(x), _mm256_set1_epi32(127));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
+            };
+            Self(power(self.0), power(self.1))
+        }
+    }
+    #[inline(always)]
+    unsafe fn bytes(from: *const u8) -> Self::Bytes {
+        // SAFETY: see above.
+        unsafe { (_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(32).cast())) }
+    }
+    #[inline(always)]
+    unsafe fn four_bytes(from: *const u8) -> Self::Bytes {
+        // SAFETY: see above.
+        unsafe {
+            let four = _mm256_set1_epi32(from.cast::<i32>().read_unaligned());
+            (four, four)
+        }
+    }
+    #[inline(always)]
+    unsafe fn splat_int(x: i32) -> Self::Ints {
+        // SAFETY: see above.
+        unsafe { (_mm256_set1_epi32(x), _mm256_set1_epi32(x)) }
+    }
+    #[inline(always)]
+    unsafe fn dot(sums: Self::Ints, unsigned: Self::Bytes, signed: Self::Bytes) -> Self::Ints {
+        // `maddubs` would saturate: even and odd bytes are widened to 16 bits and go through `madd` apart.
+        // SAFETY: see above.
+        unsafe {
+            let half = |sum, u, s| {
+                let even =
+                    _mm256_madd_epi16(_mm256_and_si256(u, _mm256_set1_epi16(255)), _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(s)));
+                let odd = _mm256_madd_epi16(_mm256_srli_epi16::<8>(u), _mm256_srai_epi16::<8>(s));
+                _mm256_add_epi32(sum, _mm256_add_epi32(even, odd))
+            };
+            (half(sums.0, unsigned.0, signed.0), half(sums.1, unsigned.1, signed.1))
+        }
+    }
+    #[inline(always)]
+    unsafe fn from_ints(x: Self::Ints) -> Self {
+        // SAFETY: see above.
+        unsafe { Self(_mm256_cvtepi32_ps(x.0), _mm256_cvtepi32_ps(x.1)) }
+    }
+    #[inline(always)]
+    unsafe fn store_low_bytes(self, to: *mut u8) {
+        // SAFETY: see above.
+        unsafe {
+            let low = |x| _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(255));
+            // Packing works in halves of 128 bits: the permutation puts their quarters in order.
+            let words = _mm256_packus_epi32(low(self.0), low(self.1));
+            let bytes = _mm256_packus_epi16(words, words);
+            let ordered = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 0, 4, 1, 5));
+            _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(ordered));
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_four_low_bytes(four: [Self; 4], to: *mut u8) {
+        // SAFETY: see above.
+        unsafe {
+            let join = |[a, b, c, d]: [__m256; 4]| {
+                let low = |x| _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(255));
+                let ab = _mm256_or_si256(low(a), _mm256_slli_epi32::<8>(low(b)));
+                let cd = _mm256_or_si256(_mm256_slli_epi32::<16>(low(c)), _mm256_slli_epi32::<24>(_mm256_castps_si256(d)));
+                _mm256_or_si256(ab, cd)
+            };
+            _mm256_storeu_si256(to.cast(), join(four.map(|x| x.0)));
+            _mm256_storeu_si256(to.add(32).cast(), join(four.map(|x| x.1)));
+        }
+    }
+}
+
+impl F32x16 for __m512 {
+    const SCORES: usize = 16;
+    const WIDTH: usize = 4;
+    type Bytes = __m512i;
+    type Ints = __m512i;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_set1_ps(x) }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_loadu_ps(from) }
+    }
+    #[inline(always)]
+    unsafe fn load_half(from: *const f16) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: see above.
+        unsafe { _mm512_storeu_ps(to, self) }
+    }
+    #[inline(always)]
+    unsafe fn store_half(self, to: *mut f16) {
+        // SAFETY: see above.
+        unsafe { _mm256_storeu_si256(to.cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self)) }
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_add_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_sub_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_mul_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_div_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn fma(self, a: Self, b: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_fmadd_ps(self, a, b) }
+    }
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_max_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn min(self, other: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_min_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn power_of_low_bits(self) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_add_epi32(_mm512_castps_si512(self), _mm512_set1_epi32(127)))) }
+    }
+    #[inline(always)]
+    unsafe fn bytes(from: *const u8) -> __m512i {
+        // SAFETY: see above.
+        unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn four_bytes(from: *const u8) -> __m512i {
+        // SAFETY: see above.
+        unsafe { _mm512_set1_epi32(from.cast::<i32>().read_unaligned()) }
+    }
+    #[inline(always)]
+    unsafe fn splat_int(x: i32) -> __m512i {
+        // SAFETY: see above.
+        unsafe { _mm512_set1_epi32(x) }
+    }
+    #[inline(always)]
+    unsafe fn dot(sums: __m512i, unsigned: __m512i, signed: __m512i) -> __m512i {
+        // SAFETY: see above.
+        unsafe { _mm512_dpbusd_epi32(sums, unsigned, signed) }
+    }
+    #[inline(always)]
+    unsafe fn from_ints(x: __m512i) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_cvtepi32_ps(x) }
+    }
+    #[inline(always)]
+    unsafe fn store_low_bytes(self, to: *mut u8) {
+        // SAFETY: see above.
+        unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(_mm512_castps_si512(self))) }
+    }
+    #[inline(always)]
+    unsafe fn store_four_low_bytes(four: [Self; 4], to: *mut u8) {
+        // SAFETY: see above.
+        unsafe {
+            // a & mask | b, one instruction.
+            let masked = |a, mask, b| _mm512_ternarylogic_epi32::<0b1110_1010>(a, mask, b);
+            let [a, b, c, d] = four.map(|x| _mm512_castps_si512(x));
+            let byte = _mm512_set1_epi32(255);
+            let cd = masked(c, byte, _mm512_slli_epi32::<8>(d));
+            let ab = masked(a, byte, _mm512_slli_epi32::<8>(_mm512_and_si512(b, byte)));
+            let all = masked(ab, _mm512_set1_epi32(0xffff), _mm512_slli_epi32::<16>(cd));
+            _mm512_storeu_si512(to.cast(), all);
+        }
+    }
+}
