@@ -83,6 +83,16 @@ enum Ended {
     Abstained,
 }
 
+/// Says nothing about a decoder of files that gives up in its own thread: the error does.
+fn quiet_decoders() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if std::thread::current().name() != Some(crate::eval::DECODER_THREAD) {
+            usual(info);
+        }
+    }));
+}
+
 /// Parses the command line, runs the command and returns the exit code.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -94,6 +104,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    quiet_decoders();
     let output = Output::new(cli.color, cli.verbose, cli.quiet);
     match run(cli.command, &output) {
         Ok(Ended::Well) => ExitCode::SUCCESS,

@@ -31,6 +31,7 @@ pub use folder::{Existing, Manifest, Records, RunFolder, TaskConfig, write_atomi
 pub use grade::{Grader, PLAIN, Scorer};
 pub use labels::Labels;
 pub use options::{OptionScore, is_right_per_byte, option_scores};
+pub use parquet::DECODER_THREAD;
 pub use record::{Record, Recorded, RecordedCost, RecordedScore, Timing};
 pub use run::{IN_FLIGHT, Progress, Run, run};
 pub use runs::{FoundRun, only_run, runs};

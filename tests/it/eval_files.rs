@@ -98,7 +98,7 @@ fn hostile_parquet_files_are_errors() {
     let header: Vec<u8> = [&bomb[4..7], &[0xfe, 0xff, 0xff, 0xff, 0x0f]].concat();
     let shift = usize::from(bomb[7] >= 0x80) + 1;
     bomb.splice(4..7 + shift, header);
-    refused(&bomb, "");
+    refused(&bomb, "a page of 2047 MB; at most 256 MB are read");
     // Every cut, and every byte flipped in turn: an error or other rows, and never a panic that gets out.
     for cut in 0..whole.len() {
         assert!(open(&whole[..cut], MAP).is_err(), "cut at {cut}");
@@ -228,4 +228,21 @@ fn what_is_not_in_the_folder_is_fetched_from_the_hub() {
         .unwrap();
     assert_eq!(asked, ["datasets/google-research-datasets/nq_open/nq_open/validation-00000-of-00001.parquet"]);
     assert!(questions.docs.len() == 1 && questions.file_sha256.is_some());
+}
+
+#[test]
+fn an_unknown_compression_is_named() {
+    // The codec stands in the metadata of each column; of 2 (gzip) in the place of 1 (Snappy) nothing else changes.
+    let file = arc();
+    let metadata = file.len() - 8 - u32::from_le_bytes(file[file.len() - 8..file.len() - 4].try_into().unwrap()) as usize;
+    let texts: Vec<String> = (metadata..file.len() - 8)
+        .filter(|place| file[*place] == 0x02)
+        .filter_map(|place| {
+            let mut other = file.clone();
+            other[place] = 0x04;
+            open(&other, MAP).err().map(|error| error.to_string())
+        })
+        .collect();
+    let expected = "its columns are compressed with gzip; candor reads Snappy and none: write it again with one of them";
+    assert!(texts.iter().any(|text| text.contains(expected)), "{texts:?}");
 }

@@ -19,6 +19,8 @@ use serde_json::{Map as Object, Value};
 use super::table::Row;
 use crate::error::{Error, Result};
 
+/// The name of the thread that decodes: what it dies of becomes an error, and is nothing to tell a user about.
+pub const DECODER_THREAD: &str = "parquet";
 /// Most rows.
 const MAX_ROWS: usize = 10_000_000;
 /// Longest texts of all rows together.
@@ -40,7 +42,7 @@ pub(super) fn rows(path: &Path, bytes: &[u8]) -> Result<Vec<Row>> {
     };
     let gave_up = || Error::invalid_file(path, "a damaged parquet file: its decoder gave up");
     thread::scope(|scope| {
-        let thread = thread::Builder::new().name("parquet".into()).stack_size(STACK_BYTES).spawn_scoped(scope, decode);
+        let thread = thread::Builder::new().name(DECODER_THREAD.into()).stack_size(STACK_BYTES).spawn_scoped(scope, decode);
         thread.map_err(|e| Error::io(path, e))?.join().unwrap_or_else(|_| Err(gave_up()))
     })
 }
@@ -56,8 +58,15 @@ enum Refusal {
 
 impl From<ParquetError> for Refusal {
     fn from(error: ParquetError) -> Self {
+        let words = error.to_string();
+        if let Some((_, codec)) = words.split_once("Disabled feature at compile time: ") {
+            let codec = if codec == "flate2" { "gzip" } else { codec };
+            return Self::Invalid(format!(
+                "its columns are compressed with {codec}; candor reads Snappy and none: write it again with one of them"
+            ));
+        }
         // The reader's words are about the file; one line is enough.
-        let reason: String = error.to_string().lines().next().unwrap_or_default().chars().take(200).collect();
+        let reason: String = words.lines().next().unwrap_or_default().chars().take(200).collect();
         Self::Invalid(format!("no usable parquet file: {reason}"))
     }
 }
