@@ -90,12 +90,12 @@ pub fn run(pipeline: &mut Pipeline, run: &Run<'_>, heard: &mut dyn FnMut(Progres
     let (found, torn_bytes) = folder.resume(&expected)?;
     let mut progress = Progress { done: found, found, total: asked.len(), torn_bytes };
     heard(progress);
-    let mut flight = Flight { pipeline, questions: run.questions, jobs: HashMap::new() };
+    let mut flight = Flight { pipeline, questions: run.questions, jobs: HashMap::new(), ended: 0 };
     let mut ready = InOrder { next: found, waiting: BTreeMap::new() };
     let (mut next, mut failed) = (found, None);
     while ready.next < asked.len() {
         let limit = asked.len().min(ready.next + AHEAD * run.in_flight.max(1));
-        while next < limit && failed.is_none() && flight.jobs.len() < run.in_flight.max(1) {
+        while next < limit && failed.is_none() && flight.jobs.len() < flight.width(run.in_flight.max(1)) {
             match flight.submit(next, asked[next])? {
                 Some(record) if run.fail_on_error => failed = Some(stopped(&record)),
                 Some(record) => drop(ready.waiting.insert(next, record.to_line()?)),
@@ -140,9 +140,17 @@ struct Flight<'a> {
     questions: &'a Questions,
     /// Place among the questions asked, index in the task, hash of the prompt.
     jobs: HashMap<JobId, (usize, usize, String)>,
+    /// Questions that came back.
+    ended: usize,
 }
 
 impl Flight<'_> {
+    /// How many questions may be on their way. Where all share their examples, the first goes ahead until these are in the prefix cache.
+    fn width(&mut self, in_flight: usize) -> usize {
+        let waits = self.ended == 0 && self.pipeline.config().frame.shots.is_some() && self.pipeline.engine().prefix_cache_bytes() == 0;
+        if waits { 1 } else { in_flight }
+    }
+
     /// Asks a question; gives its record right away if it cannot be asked.
     fn submit(&mut self, place: usize, doc_id: usize) -> Result<Option<Record>> {
         let scorer = self.questions.scorer;
@@ -172,6 +180,7 @@ impl Flight<'_> {
             return Ok(Vec::new());
         }
         let finished = self.pipeline.step()?;
+        self.ended += finished.len();
         let records = finished.into_iter().filter_map(|(id, outcome)| {
             let (place, doc_id, prompt_hash) = self.jobs.remove(&id)?;
             Some((place, Record::new(self.questions, doc_id, prompt_hash, outcome)))

@@ -270,7 +270,7 @@ fn examples_are_prefilled_once() {
     let folder = tempfile::tempdir().unwrap();
     let loaded = loaded(folder.path());
     let questions = questions(12);
-    let run = |count: usize, name: &str| {
+    let run = |count: usize, name: &str, in_flight: usize| {
         let asked: Vec<usize> = (0..6).collect();
         let shots = Shots { plain: true, examples: questions.shots(count, &asked, 0).unwrap() };
         let few = Questions { docs: questions.docs[..6].to_vec(), ..questions.clone() };
@@ -278,14 +278,15 @@ fn examples_are_prefilled_once() {
         let header = frame.messages("").remove(0).content.len() - "Question: \nAnswer:".len();
         let mut pipeline = pipeline(&loaded, Mode::Raw, frame);
         let out = folder.path().join(name);
-        (records(&mut pipeline, &few, &out, 1).0, header, eval::Manifest::read(&out).unwrap())
+        (records(&mut pipeline, &few, &out, in_flight).0, header, eval::Manifest::read(&out).unwrap())
     };
-    let (four, header, manifest) = run(4, "four");
+    let (four, header, manifest) = run(4, "four", 1);
+    let (together, ..) = run(4, "together", 6);
     assert_eq!(manifest.config["frame"]["shots"]["examples"].as_array().unwrap().len(), 4);
     // One token a byte, but for " the" and "he": the header's tokens are those of a run that has it, less those of one that has none.
     let tokens = loaded.tokenizer.encode(&questions_header(&manifest)).unwrap().len();
     assert!(tokens > 50 && tokens <= header, "{tokens} tokens, {header} bytes");
-    for (i, record) in four.iter().enumerate() {
+    for (i, record) in four.iter().enumerate().chain(together.iter().enumerate()) {
         let cost = record.outcome.as_ref().unwrap().cost;
         let options = questions.docs[i].choices.len();
         assert!(cost.prompt_tokens > tokens);
@@ -293,7 +294,7 @@ fn examples_are_prefilled_once() {
         let expected = options * (tokens - 1) - if i == 0 { tokens } else { 0 };
         assert!(record.timing.cached_tokens >= expected, "question {i}: {} of {expected}", record.timing.cached_tokens);
     }
-    let (three, ..) = run(3, "three");
+    let (three, ..) = run(3, "three", 6);
     assert_ne!(three[0].prompt_hash, four[0].prompt_hash);
 }
 
