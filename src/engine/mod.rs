@@ -108,6 +108,8 @@ pub struct Engine {
     scratch: Vec<Mutex<Scratch>>,
     /// Candidates whose memory is used again.
     spare: Vec<Candidates>,
+    /// The most rows of logits that a step had.
+    most_rows: usize,
     next_id: u64,
 }
 
@@ -148,6 +150,7 @@ impl Engine {
             prefixes,
             scratch,
             spare: Vec::new(),
+            most_rows: 0,
             next_id: 0,
         })
     }
@@ -286,8 +289,10 @@ impl Engine {
         // The real vocabulary: logits of padded rows beyond it do not exist.
         let rows: Vec<_> = owners.zip(logits.rows()).map(|((job, index), z)| (job, index, &z[..self.vocab_size])).collect();
         let threads = self.scratch.len();
-        // A row takes one, whichever thread it meets; more than there are rows are let go.
-        self.spare.truncate(rows.len());
+        // A row takes one, whichever thread it meets. As many are kept as there were rows at most: jobs come and go, and memory that is let
+        // go and taken again has to be cleared every time.
+        self.most_rows = self.most_rows.max(rows.len());
+        self.spare.truncate(self.most_rows);
         let spare = Mutex::new(std::mem::take(&mut self.spare));
         let mut prepared: Vec<Option<Result<Prepared>>> = rows.iter().map(|_| None).collect();
         let share = rows.len().div_ceil(threads).max(1);
