@@ -17,6 +17,7 @@
 //! - [`engine`]: jobs, rows, the step loop, sampling, scoring, the prefix cache.
 //! - [`strategy`]: what to sample. [`pipeline`]: one question to one [`Outcome`].
 //! - [`eval`]: many questions to records in a run folder, and from records to figures.
+//! - [`report`]: runs as a page, as tables, or as gates.
 //! - [`cli`]: the command line.
 //!
 //! # Invariants
@@ -65,6 +66,7 @@ pub mod metrics;
 pub mod model;
 pub mod pipeline;
 pub mod prompt;
+pub mod report;
 pub mod strategy;
 pub mod tokenizer;
 pub mod uncertainty;

@@ -1,7 +1,8 @@
 //! The command line: the only code that reads flags and prints.
 //!
 //! The answer goes to stdout, everything else to stderr. Exit codes: 0 answered, 1 error, 2 usage, 3 abstained (only with
-//! `--exit-on-abstain`), 4 invalid model or data file, 5 offline or network, 6 refused for resources, 130 interrupted.
+//! `--exit-on-abstain`), 4 invalid model or data file, 5 offline or network, 6 refused for resources, 100 a gate of `report` failed, 130
+//! interrupted.
 
 mod args;
 mod ask;
@@ -17,6 +18,7 @@ mod ls;
 mod output;
 mod progress;
 mod pull;
+mod report;
 mod rm;
 mod score;
 mod show;
@@ -58,6 +60,8 @@ enum Command {
     Calibrate(calibrate::Calibrate),
     /// Make votes, scores and figures of runs again from their stored samples, without the model
     Score(score::Score),
+    /// Compare runs on one self-contained page, or as tables; --fail-under makes gates of figures
+    Report(report::Report),
     /// Fetch a model and check it
     Pull(pull::Pull),
     /// List cached models
@@ -81,6 +85,7 @@ enum Command {
 enum Ended {
     Well,
     Abstained,
+    GateFailed,
 }
 
 /// Says nothing about a decoder of files that gives up in its own thread: the error does.
@@ -109,6 +114,7 @@ pub fn main() -> ExitCode {
     match run(cli.command, &output) {
         Ok(Ended::Well) => ExitCode::SUCCESS,
         Ok(Ended::Abstained) => ExitCode::from(3),
+        Ok(Ended::GateFailed) => ExitCode::from(100),
         Err(_) if output.is_closed() => ExitCode::SUCCESS,
         Err(error) => {
             output.error(&error);
@@ -123,6 +129,7 @@ fn run(command: Command, output: &Output) -> Result<Ended> {
         Command::Eval(eval) => eval.run(output),
         Command::Calibrate(calibrate) => calibrate.run(output),
         Command::Score(score) => score.run(output),
+        Command::Report(report) => return report.run(output),
         Command::Pull(pull) => pull.run(output),
         Command::Ls(ls) => ls.run(output),
         Command::Show(show) => show.run(output),

@@ -47,11 +47,19 @@ impl Difference {
     /// # Errors
     /// If they do not have the same questions.
     pub fn new(run: (&str, &[&Item]), baseline: (&str, &[&Item])) -> Result<Self, PairingError> {
+        Self::resampled(run, baseline, &Bootstrap::default())
+    }
+
+    /// As [`Self::new`], with intervals from these resamples.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn resampled(run: (&str, &[&Item]), baseline: (&str, &[&Item]), bootstrap: &Bootstrap) -> Result<Self, PairingError> {
         let pairs = discordant(baseline.1, run.1)?;
         let mut figures = Vec::new();
         for name in COMPARED {
             let Some(metric) = metric(name) else { continue };
-            let difference = paired_difference(metric, baseline.1, run.1, &Bootstrap::default())?;
+            let difference = paired_difference(metric, baseline.1, run.1, bootstrap)?;
             figures.extend(difference.map(|interval| FigureDifference { name: metric.name, interval }));
         }
         Ok(Self {

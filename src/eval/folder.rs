@@ -389,7 +389,7 @@ impl Records {
     }
 
     /// The next whole line with its newline, from the shard whose turn it is; one that has no more is left out from then on.
-    pub(super) fn next_line(&mut self) -> Option<Result<Vec<u8>>> {
+    pub(crate) fn next_line(&mut self) -> Option<Result<Vec<u8>>> {
         for _ in 0..self.parts.len() {
             let count = self.parts.len();
             let part = self.parts.get_mut(self.turn)?;
@@ -412,7 +412,7 @@ impl Records {
     }
 
     /// Where the line that was read last stands.
-    fn read_from(&self) -> (&Path, usize) {
+    pub(crate) fn read_from(&self) -> (&Path, usize) {
         let last = self.turn.checked_sub(1).unwrap_or(self.parts.len().saturating_sub(1));
         self.parts.get(last).map_or((Path::new(""), 0), |part| (&part.path, part.line))
     }

@@ -53,6 +53,34 @@ pub fn interval(metric: &Metric, items: &[&Item], bootstrap: &Bootstrap) -> Opti
     resample(&items, bootstrap, |items| metric.value(items))
 }
 
+/// The intervals of several metrics over the same resamples, as [`interval`] gives them, but for the last bit of a sum. Resamples come in
+/// the order of uncertainty, where sorting is linear: for many questions this is several times as fast.
+pub fn intervals(metrics: &[&Metric], items: &[&Item], bootstrap: &Bootstrap) -> Vec<Option<Interval>> {
+    let mut items = items.to_vec();
+    items.sort_by(|a, b| a.id.cmp(&b.id));
+    let mut order: Vec<usize> = (0..items.len()).collect();
+    order.sort_by(|a, b| score(&items, *a).total_cmp(&score(&items, *b)));
+    let mut place = vec![0; items.len()];
+    order.iter().enumerate().for_each(|(at, item)| place[*item] = at);
+    let ranked: Vec<&Item> = order.iter().map(|item| items[*item]).collect();
+    let mut figures = vec![Vec::new(); metrics.len()];
+    let (mut counts, mut drawn) = (vec![0_usize; items.len()], Vec::with_capacity(items.len()));
+    for r in 0..bootstrap.resamples {
+        counts.fill(0);
+        indices(items.len(), bootstrap.seed, r).for_each(|i| counts[place[i]] += 1);
+        drawn.clear();
+        ranked.iter().zip(&counts).for_each(|(item, count)| drawn.extend(std::iter::repeat_n(*item, *count)));
+        for (metric, figures) in metrics.iter().zip(&mut figures) {
+            figures.extend(metric.value(&drawn));
+        }
+    }
+    metrics.iter().zip(figures).map(|(metric, figures)| percentiles(metric.value(&items)?, figures, bootstrap)).collect()
+}
+
+fn score(items: &[&Item], at: usize) -> f64 {
+    items.get(at).and_then(|item| item.score()).unwrap_or(f64::INFINITY)
+}
+
 /// The interval of `after` - `before`, both resampled together, question by question; `None` as for [`interval`].
 ///
 /// # Errors
@@ -71,9 +99,14 @@ pub fn paired_difference(
 }
 
 fn resample<T: Copy>(items: &[T], bootstrap: &Bootstrap, figure: impl Fn(&[T]) -> Option<f64>) -> Option<Interval> {
-    let Bootstrap { resamples, level, seed } = *bootstrap;
     let estimate = figure(items)?;
-    let mut figures: Vec<f64> = (0..resamples).filter_map(|r| figure(&draw(items, seed, r))).filter(|f| f.is_finite()).collect();
+    let figures = (0..bootstrap.resamples).filter_map(|r| figure(&draw(items, bootstrap.seed, r))).filter(|f| f.is_finite()).collect();
+    percentiles(estimate, figures, bootstrap)
+}
+
+/// The interval from the resamples in which the figure could be said.
+fn percentiles(estimate: f64, mut figures: Vec<f64>, bootstrap: &Bootstrap) -> Option<Interval> {
+    let Bootstrap { resamples, level, .. } = *bootstrap;
     figures.sort_by(f64::total_cmp);
     let undefined = resamples as usize - figures.len();
     if !(level > 0.0 && level < 1.0) || undefined > resamples as usize / 10 {
@@ -85,10 +118,14 @@ fn resample<T: Copy>(items: &[T], bootstrap: &Bootstrap, figure: impl Fn(&[T]) -
 
 /// As many items as there are, drawn with replacement.
 fn draw<T: Copy>(items: &[T], seed: u64, resample: u32) -> Vec<T> {
+    indices(items.len(), seed, resample).filter_map(|i| items.get(i).copied()).collect()
+}
+
+/// `n` indices below `n`, drawn with replacement.
+fn indices(n: usize, seed: u64, resample: u32) -> impl Iterator<Item = usize> {
     let stream = mix(seed ^ mix(u64::from(resample)));
     // The high half of a 128-bit product is a uniform index, its bias below n / 2^64.
-    let index = |i: u64| ((u128::from(mix(stream.wrapping_add(i.wrapping_mul(GOLDEN)))) * items.len() as u128) >> 64) as usize;
-    (0..items.len() as u64).filter_map(|i| items.get(index(i)).copied()).collect()
+    (0..n as u64).map(move |i| ((u128::from(mix(stream.wrapping_add(i.wrapping_mul(GOLDEN)))) * n as u128) >> 64) as usize)
 }
 
 /// 2^64 over the golden ratio: the step of splitmix64.

@@ -16,6 +16,7 @@ mod hub; // downloads against a local server that speaks the Hub's protocol
 mod metrics; // figures against scikit-learn, MAPIE and relplot
 mod model; // logits against outside implementations
 mod prompt; // chat templates against transformers
+mod report; // pages, tables and gates over runs
 mod safetensors; // safetensors files, shards, folders
 mod sampling; // statistics and sampler chain
 mod support;

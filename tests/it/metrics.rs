@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use candor::metrics::bootstrap::{Bootstrap, PairingError, interval, paired_difference};
+use candor::metrics::bootstrap::{Bootstrap, PairingError, interval, intervals, paired_difference};
 use candor::metrics::mcnemar::{Discordant, discordant, p_value};
 use candor::metrics::{
     Basis, Better, Grade, Item, METRICS, Sample, binomial, coverage_at_risk, ece, figures, maj_at_k, metric, pass_at_k, pool,
@@ -608,4 +608,40 @@ proptest! {
         let other = loss(&|x| if x < f64::from(cut) { a.min(b) } else { a.max(b) });
         prop_assert!(pooled <= other + 1e-9);
     }
+}
+
+#[test]
+fn wilson_intervals_are_scipys() {
+    // python3 -c "from scipy.stats import binomtest as b; print(b(k, n).proportion_ci(method='wilson'))", scipy 1.17.
+    let check = |k: u64, n: u64, low: f64, high: f64| {
+        let found = binomial::wilson(k, n).unwrap();
+        assert!((found.low - low).abs() < ROUNDING && (found.high - high).abs() < ROUNDING, "{k} of {n}: {found:?}");
+    };
+    check(1, 2, 0.09453120573423074, 0.9054687942657693);
+    check(0, 10, 0.0, 0.27753279986288926);
+    check(7, 10, 0.39677814746114526, 0.892208732593699);
+    check(121, 150, 0.7361371418228314, 0.8618811082980816);
+    check(10, 10, 0.7224672001371109, 1.0);
+    check(3, 1000, 0.0010207838811386186, 0.008783014053503173);
+    assert!(binomial::wilson(0, 0).is_none() && binomial::wilson(3, 2).is_none());
+}
+
+#[test]
+fn intervals_over_shared_resamples_are_those_of_each_metric() {
+    let mut all: Vec<Item> = (0..150).map(|i| item(i, (i * 37 % 23) as f64 / 23.0, i * i % 7 > 2)).collect();
+    all.extend([failed(900), Item { uncertainty: None, ..item(901, 0.5, true) }]);
+    all.reverse();
+    let items: Vec<&Item> = all.iter().collect();
+    let metrics: Vec<_> = ["accuracy", "auroc", "aurc", "prr", "brier", "ece"].iter().map(|name| metric(name).unwrap()).collect();
+    let bootstrap = Bootstrap { resamples: 60, ..Bootstrap::default() };
+    for (metric, found) in metrics.iter().zip(intervals(&metrics, &items, &bootstrap)) {
+        let (found, expected) = (found.unwrap(), interval(metric, &items, &bootstrap).unwrap());
+        let close = |a: f64, b: f64| (a - b).abs() < ROUNDING;
+        assert!(close(found.low, expected.low) && close(found.high, expected.high), "{}: {found:?}, expected {expected:?}", metric.name);
+        assert_eq!((found.estimate, found.resamples, found.undefined), (expected.estimate, expected.resamples, expected.undefined));
+    }
+    // Where a metric cannot be said, the others still are.
+    let right: Vec<&Item> = items.iter().copied().filter(|item| item.is_right()).collect();
+    let found = intervals(&metrics, &right, &bootstrap);
+    assert!(found[0].is_some() && found[1].is_none());
 }

@@ -1,0 +1,95 @@
+//! `candor report`: runs as a page, as tables, or as gates that a build must pass.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Ended;
+use super::args::read_policy;
+use super::output::Output;
+use crate::error::{Error, Result};
+use crate::eval::{runs, write_atomically};
+use crate::report::{Gate, Gated, OtherPolicy, Report as Figures, csv, html, junit, markdown};
+
+/// Compare runs on one self-contained page.
+#[derive(Debug, Args)]
+pub struct Report {
+    /// Run folders, folders with runs of several strategies, or shards of a run; others are compared with the first
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// The file to write; without it, stdout
+    #[arg(short, long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Write the figures as Markdown tables
+    #[arg(long, conflicts_with_all = ["json", "csv"])]
+    markdown: bool,
+    /// Write the figures as JSON
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
+    /// Write the figures as CSV, a line each
+    #[arg(long)]
+    csv: bool,
+    /// Decide by this policy file in the runs that it was made for, on the questions that it was not made on
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Exit with 100 if a metric is worse than a value in any run, higher or lower as the metric has it; may be given again
+    #[arg(long, value_name = "METRIC=VALUE", value_parser = gate)]
+    fail_under: Vec<Gate>,
+    /// Write the results of --fail-under as `JUnit` XML
+    #[arg(long, value_name = "FILE", requires = "fail_under")]
+    junit: Option<PathBuf>,
+}
+
+impl Report {
+    pub fn run(&self, output: &Output) -> Result<Ended> {
+        let is_page = !(self.markdown || self.json || self.csv);
+        let only_gates = is_page && self.out.is_none() && !self.fail_under.is_empty();
+        if is_page && self.out.is_none() && !only_gates && std::io::stdout().is_terminal() {
+            return Err(Error::usage("a page is nothing for a terminal; say with -o report.html where it goes, or take --markdown"));
+        }
+        let policy = self.policy.as_deref().map(read_policy).transpose()?;
+        let other = self.policy.as_deref().zip(policy.as_ref()).map(|(path, file)| OtherPolicy { path, file });
+        let report = Figures::new(&runs(&self.runs)?, other)?;
+        report.warnings.iter().for_each(|warning| output.warning(warning));
+        if !only_gates {
+            self.write(&self.text(&report)?, output)?;
+        }
+        let gated = report.gated(&self.fail_under);
+        for result in &gated {
+            if result.passes() { output.note(&super::terminal::sanitize(&result.to_string())) } else { output.warning(&result.to_string()) }
+        }
+        if let Some(path) = &self.junit {
+            write_atomically(path, junit(&gated).as_bytes())?;
+        }
+        Ok(if gated.iter().all(Gated::passes) { Ended::Well } else { Ended::GateFailed })
+    }
+
+    fn text(&self, report: &Figures) -> Result<String> {
+        if self.markdown {
+            Ok(markdown(report))
+        } else if self.csv {
+            csv(report)
+        } else if self.json {
+            let text = serde_json::to_string_pretty(report).map_err(|e| Error::Backend(format!("the figures are no JSON: {e}")))?;
+            Ok(format!("{text}\n"))
+        } else {
+            Ok(html(report))
+        }
+    }
+
+    fn write(&self, text: &str, output: &Output) -> Result<()> {
+        match &self.out {
+            None => output.raw(text.as_bytes()),
+            Some(path) => {
+                write_atomically(path, text.as_bytes())?;
+                output.note(&format!("{}: {} kB", path.display(), text.len().div_ceil(1000)));
+                Ok(())
+            }
+        }
+    }
+}
+
+fn gate(text: &str) -> std::result::Result<Gate, String> {
+    text.parse().map_err(|error: Error| error.to_string())
+}

@@ -1,0 +1,119 @@
+//! Gates: a figure that a run must reach, for a build to pass; and their results as `JUnit` XML.
+//!
+//! Contract: which side is worse is the metric's own business; a metric that only describes is no gate. A figure that cannot be said fails.
+
+use std::fmt::{self, Write};
+use std::str::FromStr;
+
+use super::text::html;
+use super::view::Report;
+use crate::error::{Error, Result};
+use crate::metrics::{Better, METRICS, Metric, metric};
+
+/// A bound on a metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Gate {
+    metric: &'static Metric,
+    value: f64,
+}
+
+/// What became of a gate in a run.
+#[derive(Clone, Debug)]
+pub struct Gated {
+    /// The run's label.
+    pub run: String,
+    /// The gate.
+    pub gate: Gate,
+    /// The figure; `None` where it cannot be said.
+    pub found: Option<f64>,
+    /// Questions behind it.
+    pub n: usize,
+}
+
+impl Gated {
+    /// Whether the figure is there and not worse than the bound.
+    pub fn passes(&self) -> bool {
+        self.found.is_some_and(|found| match self.gate.metric.better {
+            Better::Higher => found >= self.gate.value,
+            Better::Lower => found <= self.gate.value,
+            Better::Neither => false,
+        })
+    }
+}
+
+impl FromStr for Gate {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let Some((name, value)) = text.split_once('=') else {
+            return Err(Error::usage(format!("gate {text:?} has no value; it must be METRIC=VALUE, as in accuracy=0.5")));
+        };
+        let usable = || METRICS.iter().filter(|m| m.better != Better::Neither).map(|m| m.name).collect::<Vec<_>>().join(", ");
+        let Some(metric) = metric(name.trim()) else {
+            return Err(Error::usage(format!("metric `{}` is unknown; use one of {}", name.trim(), usable())));
+        };
+        if metric.better == Better::Neither {
+            return Err(Error::usage(format!("metric {} describes and does not judge; use one of {}", metric.name, usable())));
+        }
+        match value.trim().parse::<f64>() {
+            Ok(value) if value.is_finite() => Ok(Self { metric, value }),
+            _ => Err(Error::usage(format!("gate {text:?}: {:?} is no finite number", value.trim()))),
+        }
+    }
+}
+
+impl fmt::Display for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let side = if self.metric.better == Better::Lower { "at most" } else { "at least" };
+        write!(f, "{} {side} {}", self.metric.name, self.value)
+    }
+}
+
+impl fmt::Display for Gated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = if self.passes() { "passed" } else { "failed" };
+        write!(f, "{verdict}: {}: {}: ", self.run, self.gate)?;
+        match self.found {
+            Some(found) => write!(f, "it is {found:.4} over {} questions", self.n),
+            None => write!(f, "it cannot be said for this run"),
+        }
+    }
+}
+
+impl Report {
+    /// Every gate in every run.
+    pub fn gated(&self, gates: &[Gate]) -> Vec<Gated> {
+        let one = |gate: &Gate, run: &super::RunView| {
+            let view = run.figure(gate.metric.name);
+            let found = view.and_then(|view| view.figure.value);
+            Gated { run: run.label.clone(), gate: *gate, found, n: view.map_or(0, |view| view.figure.n) }
+        };
+        self.runs.iter().flat_map(|run| gates.iter().map(move |gate| one(gate, run))).collect()
+    }
+}
+
+/// `JUnit` XML: a suite for each run, a case for each gate.
+pub fn junit(gated: &[Gated]) -> String {
+    let failures = |part: &[Gated]| part.iter().filter(|gated| !gated.passes()).count();
+    let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
+    let _ = writeln!(xml, "<testsuites name=\"candor report\" tests=\"{}\" failures=\"{}\">", gated.len(), failures(gated));
+    for suite in gated.chunk_by(|a, b| a.run == b.run) {
+        let name = html(suite.first().map_or("", |gated| &gated.run));
+        let _ = writeln!(xml, "  <testsuite name=\"{name}\" tests=\"{}\" failures=\"{}\">", suite.len(), failures(suite));
+        for gated in suite {
+            let case = html(&gated.gate.to_string());
+            if gated.passes() {
+                let _ = writeln!(xml, "    <testcase classname=\"{name}\" name=\"{case}\"/>");
+            } else {
+                let message = html(&gated.to_string());
+                let _ = writeln!(
+                    xml,
+                    "    <testcase classname=\"{name}\" name=\"{case}\">\n      <failure message=\"{message}\"/>\n    </testcase>"
+                );
+            }
+        }
+        xml.push_str("  </testsuite>\n");
+    }
+    xml.push_str("</testsuites>\n");
+    xml
+}

@@ -1,0 +1,154 @@
+//! Recorded questions as items of figures: the record's verdict, or that of another policy file over the recorded scores.
+//!
+//! Contract: without another policy file everything is as it was recorded. With one, decisions and confidences are exactly those that a run
+//! under it would have made, since a run decides by the same scores. It reads no texts but names.
+
+use crate::calibration::{Bound, Fingerprint, Mismatch, PolicyFile};
+use crate::error::Result;
+use crate::eval::{Grader, Manifest, Scorer, is_right_per_byte};
+use crate::metrics::{Grade, Item};
+use crate::pipeline::names;
+use crate::uncertainty::{self, Confidence, Direction, ESTIMATORS, Estimator, Uncertainty};
+
+use super::read::{Head, Verdict, Word};
+
+/// What became of a question: every question is in exactly one class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// A right answer was given.
+    Right,
+    /// A wrong answer was given.
+    Wrong,
+    /// There was an answer, and it was held back.
+    Abstained,
+    /// There was no answer to give.
+    Failed,
+}
+
+impl Class {
+    /// Every class.
+    pub const ALL: [Self; 4] = [Self::Right, Self::Wrong, Self::Abstained, Self::Failed];
+
+    /// The name in texts and style sheets.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Right => "right",
+            Self::Wrong => "wrong",
+            Self::Abstained => "abstained",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// The class of an item.
+    pub fn of(item: &Item) -> Self {
+        match item.grade {
+            Grade::Failed => Self::Failed,
+            _ if !item.answered => Self::Abstained,
+            Grade::Right => Self::Right,
+            Grade::Wrong => Self::Wrong,
+        }
+    }
+}
+
+/// How the questions of a run are judged.
+pub struct Judging<'a> {
+    scorer: Scorer,
+    /// The estimators that are decided by.
+    estimators: Vec<&'static dyn Estimator>,
+    bound: Option<Bound<'a>>,
+    /// The policy that decides in place of the recorded one.
+    other: Option<&'a PolicyFile>,
+}
+
+/// A question, judged.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// What figures are made from.
+    pub item: Item,
+    /// Why no answer was given, in a sentence.
+    pub reason: Option<String>,
+    /// Every estimator's uncertainty, in the order of [`ESTIMATORS`].
+    pub scores: Vec<Option<f64>>,
+}
+
+/// A run's fingerprint with the estimators of a policy file.
+///
+/// # Errors
+/// Every field that differs: the policy is not for this run. A run without a fingerprint fits none.
+pub fn fits(policy: &PolicyFile, manifest: &Manifest) -> Result<Option<Fingerprint>, Mismatch> {
+    let Some(fingerprint) = manifest.fingerprint.clone() else { return Ok(None) };
+    let running = Fingerprint { estimator: names(&estimators(policy)), ..fingerprint };
+    policy.check(&running)?;
+    Ok(Some(running))
+}
+
+fn estimators(policy: &PolicyFile) -> Vec<&'static dyn Estimator> {
+    policy.fingerprint.estimator.split('+').filter_map(|name| uncertainty::estimator(name).ok()).collect()
+}
+
+impl<'a> Judging<'a> {
+    /// By the record, with the uncertainty that the run decided by; or by `other`, where it fits the run.
+    ///
+    /// # Errors
+    /// A manifest with an estimator that is unknown here.
+    pub fn new(manifest: &'a Manifest, other: Option<&'a PolicyFile>) -> Result<Self> {
+        let policy = other.or(manifest.policy.as_ref());
+        let bound = policy.and_then(|policy| policy.check(&fits(policy, manifest).ok()??).ok());
+        let estimators = match policy {
+            Some(policy) => estimators(policy),
+            None => vec![uncertainty::estimator(&manifest.estimator)?],
+        };
+        Ok(Self { scorer: manifest.task.scorer, estimators, bound, other })
+    }
+
+    /// Judges a question.
+    pub fn judge(&self, head: &Head) -> Judged {
+        let mut item = Item {
+            id: head.doc.id.clone(),
+            grade: head.grade,
+            answered: false,
+            uncertainty: None,
+            confidence: None,
+            answerable: head.doc.answerable,
+            right_per_byte: None,
+            samples: Vec::new(),
+        };
+        let Some(verdict) = &head.outcome else {
+            return Judged { item, reason: head.error.clone(), scores: vec![None; ESTIMATORS.len()] };
+        };
+        item.right_per_byte = is_right_per_byte(&verdict.options, &head.doc);
+        if !self.scorer.is_likelihood() {
+            // Options are no draws: how many of them are right says nothing.
+            item.samples = Grader::new(self.scorer, &head.doc).samples(&verdict.vote);
+        }
+        item.answered = verdict.decision == Word::Answer;
+        item.confidence = verdict.confidence;
+        let mut reason = verdict.reason.as_ref().map(|r| if r.detail.is_empty() { r.code.clone() } else { r.detail.clone() });
+        match self.bound {
+            None if verdict.vote.declines() => {}
+            None => item.uncertainty = self.estimators.first().and_then(|estimator| score(*estimator, verdict)),
+            Some(bound) => {
+                let leads = verdict.vote.leader().is_some() && !verdict.vote.tied && !verdict.vote.declines();
+                let scores: Vec<Option<f64>> = self.estimators.iter().map(|e| leads.then(|| score(*e, verdict))?).collect();
+                item.uncertainty = bound.uncertainty(&scores);
+                if let Some(policy) = self.other {
+                    let (uncertainty, confidence) = (item.uncertainty.and_then(Uncertainty::new), bound.confidence(&scores));
+                    let decision = policy.policy().decide(&verdict.vote, uncertainty, confidence);
+                    item.confidence = confidence.map(Confidence::value);
+                    item.answered = decision.is_answer();
+                    reason = decision.reason().map(ToString::to_string);
+                }
+            }
+        }
+        Judged { item, reason, scores: ESTIMATORS.iter().map(|estimator| score(*estimator, verdict)).collect() }
+    }
+}
+
+/// A recorded score in uncertainty direction.
+fn score(estimator: &dyn Estimator, verdict: &Verdict) -> Option<f64> {
+    let natural = verdict.scores.get(estimator.name()).copied()?;
+    Some(match estimator.direction() {
+        Direction::HigherIsSurer => 0.0 - natural,
+        Direction::HigherIsLessSure => natural,
+    })
+}

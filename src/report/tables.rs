@@ -1,0 +1,123 @@
+//! The figures of a report as Markdown and as CSV.
+//!
+//! Contract: pure. Names of runs and models are untrusted: they can be neither markup nor a formula.
+
+use std::fmt::Write;
+
+use super::text::{self, fixed, markdown as md};
+use super::view::{FigureView, Report};
+use crate::error::{Error, Result};
+use crate::metrics::{Better, METRICS, metric};
+
+/// One word for the direction of a metric.
+pub fn arrow(better: Better) -> &'static str {
+    match better {
+        Better::Higher => "↑",
+        Better::Lower => "↓",
+        Better::Neither => "",
+    }
+}
+
+/// A value with its interval, or a dash.
+pub fn with_interval(view: Option<&FigureView>) -> String {
+    let Some((view, value)) = view.and_then(|view| Some((view, view.figure.value?))) else { return "–".to_owned() };
+    match view.interval {
+        Some((low, high)) => format!("{} [{}, {}]", fixed(value, 3), fixed(low, 3), fixed(high, 3)),
+        None => fixed(value, 3),
+    }
+}
+
+/// Markdown: runs, figures, estimators, comparisons.
+pub fn markdown(report: &Report) -> String {
+    let mut out = String::from("# candor report\n\n| run | task | model | strategy | questions | right | wrong | abstained | failed |\n");
+    out.push_str("|---|---|---|---|--:|--:|--:|--:|--:|\n");
+    for run in &report.runs {
+        let c = run.counts;
+        let names = [&run.label, &run.manifest.task.name, run.config("model"), &run.strategy()].map(md).join(" | ");
+        let _ = writeln!(out, "| {names} | {} | {} | {} | {} | {} |", run.questions, c.right, c.wrong, c.abstained(), c.failed);
+    }
+    for (run, promise) in report.runs.iter().filter_map(|run| Some((run, run.promise.as_ref()?))) {
+        let _ = writeln!(out, "\n{}: {}", md(&run.label), md(&promise.guarantee));
+    }
+    for warning in &report.warnings {
+        let _ = writeln!(out, "\n{}", md(warning));
+    }
+    let heads: Vec<String> = report.runs.iter().map(|run| md(&run.label)).collect();
+    let _ = writeln!(
+        out,
+        "\n## Figures\n\nWith 95 % intervals. ↑ higher is better, ↓ lower is better.\n\n| metric | | {} |",
+        heads.join(" | ")
+    );
+    let _ = writeln!(out, "|---|---|{}", "--:|".repeat(heads.len()));
+    for metric in METRICS.iter().filter(|metric| report.runs.iter().any(|run| run.figure(metric.name).is_some())) {
+        let cells: Vec<String> = report.runs.iter().map(|run| with_interval(run.figure(metric.name))).collect();
+        let _ = writeln!(out, "| {} | {} | {} |", md(metric.name), arrow(metric.better), cells.join(" | "));
+    }
+    for run in &report.runs {
+        let _ = writeln!(out, "\n## Estimators: {}\n\n| estimator | auroc ↑ | aurc ↓ | prr ↑ |\n|---|--:|--:|--:|", md(&run.label));
+        for estimator in &run.estimators {
+            let cells: Vec<String> = estimator.figures.iter().map(|view| with_interval(Some(view))).collect();
+            let name = format!("{}{}", md(estimator.name), if estimator.decides { " (decides)" } else { "" });
+            let _ = writeln!(out, "| {name} | {} |", cells.join(" | "));
+        }
+    }
+    if !report.comparisons.is_empty() {
+        out.push_str("\n## Comparisons\n\n| run | against | shared questions | gains | losses | p (McNemar) | differences |\n");
+        out.push_str("|---|---|--:|--:|--:|--:|---|\n");
+    }
+    for c in &report.comparisons {
+        let differences: Vec<String> = c
+            .figures
+            .iter()
+            .map(|d| {
+                format!("{} {} [{}, {}]", md(d.name), fixed(d.interval.estimate, 3), fixed(d.interval.low, 3), fixed(d.interval.high, 3))
+            })
+            .collect();
+        let differences = differences.join("; ");
+        let (after, before) = (md(&c.run), md(&c.baseline));
+        let _ =
+            writeln!(out, "| {after} | {before} | {} | {} | {} | {} | {differences} |", c.questions, c.gains, c.losses, p_value(c.p_value));
+    }
+    out
+}
+
+/// A p-value that is not rounded to 0.
+pub fn p_value(p: f64) -> String {
+    if p < 0.001 { "< 0.001".to_owned() } else { fixed(p, 3) }
+}
+
+/// CSV: a line for each figure of each run; an estimator's figures name it.
+///
+/// # Errors
+/// None that a writer into memory has.
+pub fn csv(report: &Report) -> Result<String> {
+    let failed = |e: csv::Error| Error::Backend(format!("the figures are no CSV: {e}"));
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer
+        .write_record(["run", "task", "model", "strategy", "estimator", "metric", "better", "value", "low", "high", "n", "left_out"])
+        .map_err(failed)?;
+    for run in &report.runs {
+        let strategy = run.strategy();
+        let names = [&run.label, &run.manifest.task.name, run.config("model"), &strategy].map(text::csv);
+        let own = run.figures.iter().map(|view| ("", view));
+        let ranked = run.estimators.iter().flat_map(|estimator| estimator.figures.iter().map(|view| (estimator.name, view)));
+        for (estimator, view) in own.chain(ranked) {
+            let figure = view.figure;
+            let better = match metric(figure.name).map(|metric| metric.better) {
+                Some(Better::Higher) => "higher",
+                Some(Better::Lower) => "lower",
+                _ => "neither",
+            };
+            let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
+            let [run, task, model, strategy] = &names;
+            let numbers = [number(figure.value), number(view.interval.map(|i| i.0)), number(view.interval.map(|i| i.1))];
+            let [value, low, high] = &numbers;
+            let (n, left_out) = (figure.n.to_string(), figure.left_out.to_string());
+            writer
+                .write_record([run, task, model, strategy, estimator, figure.name, better, value, low, high, &n, &left_out])
+                .map_err(failed)?;
+        }
+    }
+    let bytes = writer.into_inner().map_err(|e| Error::Backend(format!("the figures are no CSV: {e}")))?;
+    String::from_utf8(bytes).map_err(|e| Error::Backend(format!("the figures are no text: {e}")))
+}

@@ -1,0 +1,94 @@
+//! Untrusted text on its way into a page, a table or a file: made visible first, then escaped for where it goes.
+//!
+//! Contract: total. What these functions return can neither end the element, cell or value that it stands in, nor hide, nor turn the
+//! reading direction. They know nothing of what the text means.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+/// Shows what cannot be seen or steers the eye as `\u{202e}`: control characters but newline and tab, marks of direction, characters of no
+/// width, tags. Joiners stay, since scripts and emoji need them.
+pub fn reveal(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_hidden) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if is_hidden(c) {
+            let _ = write!(shown, "\\u{{{:x}}}", u32::from(c));
+        } else {
+            shown.push(c);
+        }
+    }
+    Cow::Owned(shown)
+}
+
+fn is_hidden(c: char) -> bool {
+    (c.is_control() && c != '\n' && c != '\t')
+        || matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+        || matches!(c, '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// The first `most` characters, with an ellipsis if there are more.
+pub fn shortened(text: &str, most: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => Cow::Owned(format!("{}…", text.get(..end).unwrap_or_default())),
+        None => Cow::Borrowed(text),
+    }
+}
+
+/// For the text of an element, or an attribute in double quotes, of HTML or XML.
+pub fn html(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in reveal(text).chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            // XML has no place for them, and no parser needs them.
+            '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// JSON for a script block: no `<` is left that could end it, no `>` or `&` that another parser could read.
+pub fn json_in_script(json: &str) -> String {
+    json.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+}
+
+/// A cell of a Markdown table: on one line, and nothing in it is markup.
+pub fn markdown(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in reveal(text).chars() {
+        match c {
+            '\n' | '\t' => out.push(' '),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '&' => out.push_str("&amp;"),
+            '\\' | '`' | '|' | '*' | '_' | '[' | ']' | '#' | '~' | '!' | '$' | '@' => {
+                out.push('\\');
+                out.push(c);
+            }
+            // Otherwise many readers make links of it.
+            ':' => out.push_str("&#58;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Free text in a cell of a CSV file, made visible; one that a spreadsheet would run as a formula is quoted by an apostrophe (OWASP, CSV injection).
+pub fn csv(text: &str) -> Cow<'_, str> {
+    let risky = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}']);
+    if risky { Cow::Owned(format!("'{}", reveal(text))) } else { reveal(text) }
+}
+
+/// A number with so many decimals, and the sign of zero lost.
+pub fn fixed(value: f64, decimals: usize) -> String {
+    let text = format!("{value:.decimals$}");
+    if text.starts_with('-') && text.bytes().all(|b| matches!(b, b'-' | b'0' | b'.')) { text.replacen('-', "", 1) } else { text }
+}

@@ -1,0 +1,446 @@
+//! The view model: all numbers of a report, ready to be shown in any form.
+//!
+//! Contract: pure but for the reading of records. Intervals are at 95 %: Wilson's for shares of questions, a percentile bootstrap over
+//! questions for everything else that has one, the normal interval of a mean for costs. The number of resamples is bounded by the number of
+//! questions and is part of the report. It knows neither HTML nor SVG.
+
+use std::collections::HashSet;
+use std::path::{Component, Path};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use serde::Serialize;
+
+use super::compare;
+use super::judged::{Class, Judged, Judging, fits};
+use super::read::{self, ReadQuestion};
+use crate::calibration::{PolicyFile, Rule};
+use crate::error::{Error, Result};
+use crate::eval::{Difference, FoundRun, Manifest};
+use crate::metrics::binomial::{NORMAL_97_5, wilson};
+use crate::metrics::bootstrap::{Bootstrap, intervals};
+use crate::metrics::{Figure, Item, METRICS, Metric, metric};
+use crate::uncertainty::{Direction, ESTIMATORS};
+
+/// Questions of all runs that the page may list.
+const LISTED: usize = 1200;
+/// Questions times resamples, at most, where that leaves [`FEWEST`] resamples.
+const DRAWS: usize = 2_000_000;
+/// Resamples at least and at most.
+const FEWEST: u32 = 200;
+const MOST: u32 = 1000;
+/// Metrics that are a share of their questions.
+const SHARES: [&str; 8] = ["accuracy", "acc", "acc_norm", "failure_rate", "unscored_rate", "coverage", "abstention_rate", "selective_risk"];
+/// Metrics with an interval by resampling.
+const RESAMPLED: [&str; 12] =
+    ["truthfulness", "score_t_0", "score_t_50", "score_t_75", "score_t_90", "auroc", "aurc", "e_aurc", "augrc", "prr", "brier", "ece"];
+/// What estimators are compared by.
+const RANKING: [&str; 3] = ["auroc", "aurc", "prr"];
+
+/// A report over runs.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// candor's version.
+    pub version: &'static str,
+    /// The runs, in the order given.
+    pub runs: Vec<RunView>,
+    /// Every later run against the first.
+    pub comparisons: Vec<Difference>,
+    /// What the reader must know besides the figures.
+    pub warnings: Vec<String>,
+}
+
+/// One run.
+#[derive(Debug, Serialize)]
+pub struct RunView {
+    /// Where it was found.
+    pub run: String,
+    /// Its name in the report: the path without what all runs share.
+    pub label: String,
+    /// What was run.
+    pub manifest: Manifest,
+    /// Questions with a record, less those that a policy file given for the report was made on.
+    pub questions: usize,
+    /// Questions with a record.
+    pub recorded: usize,
+    /// What became of them.
+    pub counts: Counts,
+    /// What the decisions promise; `None` without a policy file.
+    pub promise: Option<Promise>,
+    /// Every figure that can be said.
+    pub figures: Vec<FigureView>,
+    /// Every estimator that has scores.
+    pub estimators: Vec<EstimatorView>,
+    /// Rows computed after the prompt, per question.
+    pub forward_tokens: Option<Mean>,
+    /// Time from the prompt to the last token beside other questions, per question.
+    pub seconds: Option<Mean>,
+    /// Resamples behind every interval by resampling.
+    pub resamples: u32,
+    /// The questions as figures see them, in the order of records.
+    #[serde(skip)]
+    pub items: Vec<Item>,
+    /// SHA-256 of each question.
+    #[serde(skip)]
+    pub hashes: Vec<String>,
+    /// The questions that the page may list, with their place among all.
+    #[serde(skip)]
+    pub(super) listed: Vec<(usize, ReadQuestion, Judged)>,
+    /// The policy file that decided, the run's or another.
+    #[serde(skip)]
+    pub(super) policy: Option<PolicyFile>,
+}
+
+/// What became of the questions of a run: every question is counted once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// A right answer was given.
+    pub right: usize,
+    /// A wrong answer was given.
+    pub wrong: usize,
+    /// A right answer was held back.
+    pub abstained_right: usize,
+    /// A wrong answer was held back.
+    pub abstained_wrong: usize,
+    /// There was no answer.
+    pub failed: usize,
+}
+
+impl Counts {
+    /// Answers held back.
+    pub fn abstained(&self) -> usize {
+        self.abstained_right + self.abstained_wrong
+    }
+
+    fn add(&mut self, item: &Item) {
+        match Class::of(item) {
+            Class::Right => self.right += 1,
+            Class::Wrong => self.wrong += 1,
+            Class::Abstained if item.is_right() => self.abstained_right += 1,
+            Class::Abstained => self.abstained_wrong += 1,
+            Class::Failed => self.failed += 1,
+        }
+    }
+}
+
+/// What a policy file promises.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Promise {
+    /// Its exact sentence.
+    pub guarantee: String,
+    /// Whether it is a promise.
+    pub certified: bool,
+    /// Whether the decisions are those of a policy file given for the report, and not those of the run.
+    pub applied_later: bool,
+}
+
+/// A figure with its interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct FigureView {
+    /// The figure.
+    #[serde(flatten)]
+    pub figure: Figure,
+    /// Both ends of its 95 % interval, where it has one.
+    pub interval: Option<(f64, f64)>,
+}
+
+/// How well an estimator's score tells right from wrong.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EstimatorView {
+    /// The estimator.
+    pub name: &'static str,
+    /// Whether the run's decisions go by it.
+    pub decides: bool,
+    /// AUROC, AURC and PRR.
+    pub figures: Vec<FigureView>,
+}
+
+/// A mean over questions with its 95 % interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Mean {
+    /// The mean.
+    pub mean: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// Questions.
+    pub n: usize,
+}
+
+impl Mean {
+    /// `None` of nothing; without a width where there is one value.
+    pub fn of(values: &[f64]) -> Option<Self> {
+        let n = values.len();
+        let mean = values.iter().sum::<f64>() / n as f64;
+        let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n.saturating_sub(1).max(1) as f64;
+        let half = NORMAL_97_5 * (variance / n.max(1) as f64).sqrt();
+        (n > 0 && mean.is_finite()).then(|| Self { mean, low: (mean - half).max(0.0), high: mean + half, n })
+    }
+}
+
+/// A policy file given for the report, with its path for messages.
+#[derive(Clone, Copy, Debug)]
+pub struct OtherPolicy<'a> {
+    /// Where it is.
+    pub path: &'a Path,
+    /// The file.
+    pub file: &'a PolicyFile,
+}
+
+impl Report {
+    /// Reads runs and makes all numbers. Where `other` is given, runs that it fits are decided by it.
+    ///
+    /// # Errors
+    /// A line that is no record; a policy file that fits no run, or that was made on one of the questions.
+    pub fn new(runs: &[FoundRun], other: Option<OtherPolicy<'_>>) -> Result<Self> {
+        let labels = labels(runs);
+        let mut warnings = Vec::new();
+        let fitting = fitting(runs, other, &mut warnings)?;
+        let cap = (LISTED / runs.len().max(1)).max(50);
+        let mut views = Vec::with_capacity(runs.len());
+        for ((run, label), fits) in runs.iter().zip(labels).zip(fitting) {
+            let view = RunView::read(run, label, other.filter(|_| fits).map(|other| other.file), cap)?;
+            warnings.extend(view.warnings());
+            views.push(view);
+        }
+        let comparisons = compare::with_first(&views);
+        Ok(Self { version: env!("CARGO_PKG_VERSION"), runs: views, comparisons, warnings })
+    }
+}
+
+/// Which runs the policy fits.
+fn fitting(runs: &[FoundRun], other: Option<OtherPolicy<'_>>, warnings: &mut Vec<String>) -> Result<Vec<bool>> {
+    let Some(OtherPolicy { path, file }) = other else { return Ok(vec![false; runs.len()]) };
+    let mut found = Vec::with_capacity(runs.len());
+    let mut reasons = Vec::new();
+    for run in runs {
+        let reason = match fits(file, &run.manifest) {
+            Ok(Some(_)) => None,
+            Ok(None) => Some("its model has no single digest".to_owned()),
+            Err(mismatch) => Some(mismatch.to_string()),
+        };
+        found.push(reason.is_none());
+        reasons.extend(reason.map(|reason| format!("{} does not fit {}, which is as it was recorded: {reason}", path.display(), run.name)));
+    }
+    if !found.contains(&true) {
+        return Err(Error::invalid_file(path, reasons.join("; ")));
+    }
+    warnings.extend(reasons);
+    Ok(found)
+}
+
+impl RunView {
+    fn read(run: &FoundRun, label: String, other: Option<&PolicyFile>, cap: usize) -> Result<Self> {
+        let due = run.manifest.task.due().max(1);
+        // Spread evenly over the run: the first ones may be of one kind.
+        let listed = move |at: usize| at < due && at * cap.min(due) / due != (at + 1) * cap.min(due) / due;
+        let mut questions = read::read(run, &listed)?.into_iter().enumerate().collect::<Vec<_>>();
+        let recorded = questions.len();
+        if let Some(policy) = other {
+            let made_on: HashSet<&str> = policy.calibration_ids.iter().map(String::as_str).collect();
+            questions.retain(|(_, question)| !made_on.contains(question.head.doc.id.as_str()));
+            if questions.is_empty() && recorded > 0 {
+                return Err(Error::usage(format!("the policy was made on all questions of {}; report on others", run.name)));
+            }
+        }
+        let (places, questions): (Vec<usize>, Vec<ReadQuestion>) = questions.into_iter().unzip();
+        let judging = Judging::new(&run.manifest, other)?;
+        let judged: Vec<Judged> = parallel(&questions, |question| judging.judge(&question.head));
+        let policy = other.or(run.manifest.policy.as_ref()).cloned();
+        let mut view = Self {
+            run: run.name.clone(),
+            label,
+            manifest: run.manifest.clone(),
+            questions: questions.len(),
+            recorded,
+            counts: Counts::default(),
+            promise: policy.as_ref().map(|policy| Promise {
+                guarantee: policy.guarantee(),
+                certified: policy.is_certified(),
+                applied_later: other.is_some(),
+            }),
+            figures: Vec::new(),
+            estimators: Vec::new(),
+            forward_tokens: None,
+            seconds: None,
+            resamples: resamples(questions.len()),
+            items: judged.iter().map(|judged| judged.item.clone()).collect(),
+            hashes: questions.iter().map(|question| question.head.doc_hash.clone()).collect(),
+            listed: Vec::new(),
+            policy,
+        };
+        view.items.iter().for_each(|item| view.counts.add(item));
+        view.add_costs(&questions);
+        view.add_figures(&judged);
+        let all = places.into_iter().zip(questions).zip(judged);
+        view.listed = all.filter(|((at, _), _)| listed(*at)).map(|((at, question), judged)| (at, question, judged)).collect();
+        Ok(view)
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let due = self.manifest.task.due();
+        let unfinished = (self.recorded < due)
+            .then(|| format!("{}: {} of {due} questions are recorded; the same `candor eval` goes on", self.run, self.recorded));
+        let made_on = self.recorded - self.questions;
+        let held_out = (made_on > 0).then(|| format!("{}: {made_on} questions that the policy was made on are left out", self.run));
+        unfinished.into_iter().chain(held_out).collect()
+    }
+
+    fn add_costs(&mut self, questions: &[ReadQuestion]) {
+        let asked = || questions.iter().filter_map(|question| Some((&question.head, question.head.outcome.as_ref()?)));
+        let rows: Vec<f64> = asked().map(|(_, verdict)| verdict.cost.forward_tokens as f64).collect();
+        let times = asked().filter_map(|(head, _)| Some((head.timing.prefill_ms? + head.timing.decode_ms?) / 1000.0));
+        let times: Vec<f64> = times.filter(|seconds| seconds.is_finite()).collect();
+        (self.forward_tokens, self.seconds) = (Mean::of(&rows), Mean::of(&times));
+    }
+
+    fn add_figures(&mut self, judged: &[Judged]) {
+        let bootstrap = Bootstrap { resamples: self.resamples, ..Bootstrap::default() };
+        // By name of the question, as resampling has it; light, since resampling copies references to them over and over.
+        let mut order: Vec<&Judged> = judged.iter().collect();
+        order.sort_by(|a, b| a.item.id.cmp(&b.item.id));
+        let light = |judged: &Judged, uncertainty: Option<f64>| Item {
+            id: String::new(),
+            samples: Vec::new(),
+            uncertainty,
+            grade: judged.item.grade,
+            answered: judged.item.answered,
+            confidence: judged.item.confidence,
+            answerable: judged.item.answerable,
+            right_per_byte: judged.item.right_per_byte,
+        };
+        let (all, ranking) = (named(&RESAMPLED), named(&RANKING));
+        // The estimators, and last the run's own uncertainty.
+        let jobs: Vec<Option<usize>> = (0..ESTIMATORS.len()).map(Some).chain([None]).collect();
+        let mut results = parallel(&jobs, |job| {
+            let uncertainty = |judged: &Judged| job.map_or(judged.item.uncertainty, |at| judged.scores.get(at).copied().flatten());
+            let items: Vec<Item> = order.iter().map(|judged| light(judged, uncertainty(judged))).collect();
+            let items: Vec<&Item> = items.iter().collect();
+            let metrics = if job.is_some() { &ranking } else { &all };
+            let ends = intervals(metrics, &items, &bootstrap).into_iter().map(|found| found.map(|i| (i.low, i.high)));
+            metrics.iter().zip(ends).map(|(m, interval)| FigureView { figure: m.figure(&items), interval }).collect::<Vec<_>>()
+        });
+        let own = results.pop().unwrap_or_default();
+        let items: Vec<&Item> = self.items.iter().collect();
+        let figures = METRICS.iter().map(|metric| {
+            let figure = metric.figure(&items);
+            let interval = own.iter().find(|view| view.figure.name == figure.name).and_then(|view| view.interval);
+            FigureView { figure, interval: interval.or_else(|| share_interval(&figure)) }
+        });
+        self.figures = figures.filter(|view| view.figure.value.is_some()).collect();
+        let deciding = self.deciding();
+        let views = ESTIMATORS.iter().zip(results);
+        let views = views.map(|(e, figures)| EstimatorView { name: e.name(), decides: deciding.contains(&e.name()), figures });
+        self.estimators = views.filter(|view| view.figures.iter().any(|figure| figure.figure.n > 0)).collect();
+    }
+
+    /// The estimators that the decisions go by.
+    fn deciding(&self) -> Vec<&str> {
+        match &self.policy {
+            Some(policy) => policy.fingerprint.estimator.split('+').collect(),
+            None => vec![self.manifest.estimator.as_str()],
+        }
+    }
+
+    /// What the uncertainty is, with its unit where it is one estimator's.
+    pub fn uncertainty_name(&self) -> String {
+        match self.deciding().as_slice() {
+            [one] => {
+                let known = ESTIMATORS.iter().find(|estimator| estimator.name() == *one);
+                let turned = known.is_some_and(|estimator| estimator.direction() == Direction::HigherIsSurer);
+                let unit = known.map_or("", |estimator| estimator.unit());
+                format!(
+                    "{}{}{}",
+                    if turned { "minus " } else { "" },
+                    one.replace('_', " "),
+                    if unit.is_empty() { String::new() } else { format!(", {unit}") }
+                )
+            }
+            many => format!("fusion of {} scores", many.len()),
+        }
+    }
+
+    /// A figure by its name, where it can be said.
+    pub fn figure(&self, name: &str) -> Option<&FigureView> {
+        self.figures.iter().find(|view| view.figure.name == name)
+    }
+
+    /// A text of the configuration, such as `model`.
+    pub fn config(&self, key: &str) -> &str {
+        self.manifest.config.get(key).and_then(|value| value.as_str()).unwrap_or_default()
+    }
+
+    /// The strategy with its number of samples.
+    pub fn strategy(&self) -> String {
+        let n = self.manifest.config.get("n").and_then(serde_json::Value::as_u64).unwrap_or(1);
+        format!("{}, {n} {}", self.config("strategy").replace('_', " "), if n == 1 { "sample" } else { "samples" })
+    }
+
+    /// The largest risk that the policy file aims at, and whether it is that of all questions rather than of the answers.
+    pub(super) fn target(&self) -> Option<(f64, bool)> {
+        match self.policy.as_ref()?.rule {
+            Rule::SelectiveRisk { alpha, .. } => Some((alpha, false)),
+            Rule::JointRisk { alpha, .. } => Some((alpha, true)),
+            Rule::TargetCoverage { .. } | Rule::TargetConfidence { .. } => None,
+        }
+    }
+}
+
+/// The metrics of these names.
+fn named(names: &[&str]) -> Vec<&'static Metric> {
+    names.iter().filter_map(|name| metric(name)).collect()
+}
+
+fn share_interval(figure: &Figure) -> Option<(f64, f64)> {
+    let share = figure.value.filter(|_| SHARES.contains(&figure.name))?;
+    wilson((share * figure.n as f64).round() as u64, figure.n as u64).map(|interval| (interval.low, interval.high))
+}
+
+/// Resamples for so many questions.
+pub(super) fn resamples(questions: usize) -> u32 {
+    ((DRAWS / questions.max(1)) as u32).clamp(FEWEST, MOST)
+}
+
+/// Paths without the folders that all of them share; a single one is its last part.
+fn labels(runs: &[FoundRun]) -> Vec<String> {
+    let parts: Vec<Vec<String>> = runs
+        .iter()
+        .map(|run| {
+            let normal = Path::new(&run.name).components().filter(|c| matches!(c, Component::Normal(_) | Component::ParentDir));
+            normal.map(|c| c.as_os_str().to_string_lossy().into_owned()).collect()
+        })
+        .collect();
+    let shortest = parts.iter().map(Vec::len).min().unwrap_or(0).saturating_sub(1);
+    let shared = (0..shortest).take_while(|at| parts.iter().all(|p| p.get(*at) == parts.first().and_then(|f| f.get(*at)))).count();
+    let label = |(part, run): (&Vec<String>, &FoundRun)| {
+        let label = part.get(shared..).unwrap_or_default().join("/");
+        if label.is_empty() { run.name.clone() } else { label }
+    };
+    parts.iter().zip(runs).map(label).collect()
+}
+
+/// A function of each, on all cores; in the order of the inputs.
+pub(super) fn parallel<T: Sync, R: Send>(inputs: &[T], f: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(inputs.len().max(1));
+    // Many small inputs are taken several at once.
+    let at_once = (inputs.len() / (8 * threads)).max(1);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let from = next.fetch_add(at_once, Ordering::Relaxed);
+            let Some(part) = inputs.get(from..(from + at_once).min(inputs.len())).filter(|part| !part.is_empty()) else { return done };
+            done.extend(part.iter().zip(from..).map(|(input, at)| (at, f(input))));
+        }
+    };
+    let mut results: Vec<(usize, R)> = thread::scope(|scope| {
+        let workers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let own = work();
+        // A panic in a worker goes on here, as it would without threads.
+        let joined = workers.into_iter().flat_map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        own.into_iter().chain(joined).collect()
+    });
+    results.sort_unstable_by_key(|(at, _)| *at);
+    results.into_iter().map(|(_, result)| result).collect()
+}
