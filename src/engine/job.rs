@@ -2,7 +2,7 @@
 //!
 //! A row is a distinct token prefix, not a sample. All samples on a row share its forward pass, its statistics and its filtered
 //! distribution; each draws its own token, and the row splits into one row per distinct token. Because sample i's draws depend on
-//! (seed, i, step) alone and a row's logits on its tokens alone, the samples are those of separate runs.
+//! (seed, prompt, i, step) alone and a row's logits on its tokens alone, the samples are those of separate runs.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -100,8 +100,9 @@ pub(super) struct Surroundings<'a> {
 }
 
 impl Sampling {
-    pub fn new(params: SamplingParams) -> Self {
-        let sample = |i| Sample { stream: Stream::new(params.draw, params.seed, i), tokens: Vec::new(), bytes: Vec::new(), finished: None };
+    pub fn new(params: SamplingParams, prompt: &[u32]) -> Self {
+        let key = super::random::key(params.seed, prompt);
+        let sample = |i| Sample { stream: Stream::new(params.draw, key, i), tokens: Vec::new(), bytes: Vec::new(), finished: None };
         Self { samples: (0..params.n).map(sample).collect(), rows: Vec::new(), forward_tokens: 0, first_token: None, params }
     }
 

@@ -192,7 +192,8 @@ impl Engine {
         prompt.check_fits(self.context(), params.max_tokens)?;
         let tokens = prompt.tokens.len() + params.n * params.max_tokens;
         let cacheable = prompt.tokens.len() - 1;
-        self.enqueue(prompt, Task::Generate(Sampling::new(params)), tokens, cacheable)
+        let sampling = Sampling::new(params, &prompt.tokens);
+        self.enqueue(prompt, Task::Generate(sampling), tokens, cacheable)
     }
 
     /// Queues the scoring of `continuation` after `prefix`: the statistics that generating exactly these tokens would record.

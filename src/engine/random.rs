@@ -1,7 +1,9 @@
-//! Random points: counter-based, so that sample i at step t is a function of (seed, i, t) and of nothing that ran before or beside it.
+//! Random points: counter-based, so that sample i at step t is a function of (seed, prompt, i, t) and of nothing that ran before or beside it.
 //!
-//! Contract: `ChaCha8` keyed by a purpose and the seed, stream = sample, block = step. Two seeds have two keys, so request (seed 7,
-//! sample 1) shares nothing with request (seed 8, sample 0), as it would where a sample's seed is seed + index.
+//! Contract: `ChaCha8` keyed by a purpose and by seed and prompt, stream = sample, block = step. Two seeds have two keys, so request (seed
+//! 7, sample 1) shares nothing with request (seed 8, sample 0), as it would where a sample's seed is seed + index. Two prompts have two
+//! keys: under one seed, the same points for every question would make all answers err together, and what a calibration learns of one
+//! seed would not hold for another.
 //!
 //! It does not know logits or models.
 
@@ -10,6 +12,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::sampler::{Candidates, Picked};
 use crate::generation::Draw;
+use crate::metrics::bootstrap::mix;
 
 /// 2^-53, the spacing of the uniform points.
 const RESOLUTION: f64 = 1.0 / (1_u64 << 53) as f64;
@@ -39,7 +42,12 @@ impl Purpose {
     }
 }
 
-/// Blocks of random bits, addressed by (purpose, seed, sample, step).
+/// The key of a prompt's streams. One-to-one in the seed for every prompt.
+pub(super) fn key(seed: u64, prompt: &[u32]) -> u64 {
+    prompt.iter().fold(mix(seed), |key, &token| mix(key ^ u64::from(token)))
+}
+
+/// Blocks of random bits, addressed by (purpose, key, sample, step).
 #[derive(Clone)]
 struct Counter(ChaCha8Rng);
 
@@ -94,7 +102,7 @@ enum Kind {
 }
 
 impl Stream {
-    /// The stream of sample `sample` under `seed`.
+    /// The stream of sample `sample` under the key `seed`.
     pub fn new(draw: Draw, seed: u64, sample: usize) -> Self {
         let sample = sample as u64;
         Self(match draw {
@@ -135,6 +143,15 @@ mod tests {
     use super::super::sampler::{History, Scratch};
     use super::*;
     use crate::generation::SamplingParams;
+
+    #[test]
+    fn prompts_and_seeds_have_keys_of_their_own() {
+        let prompts: [&[u32]; 6] = [&[], &[0], &[0, 0], &[1], &[1, 2], &[2, 1]];
+        let mut keys: Vec<u64> = prompts.iter().flat_map(|prompt| (0..100).map(|seed| key(seed, prompt))).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), 600);
+    }
 
     #[test]
     fn blocks_are_addressed_not_consumed() {
