@@ -50,6 +50,8 @@ struct Data {
 #[derive(Serialize)]
 struct RunData {
     label: String,
+    /// Whether the samples are options that were scored by their likelihood.
+    options: bool,
     questions: Vec<Entry>,
 }
 
@@ -95,7 +97,14 @@ fn is_zero(value: &usize) -> bool {
 /// Makes the data of all runs within about `budget` bytes.
 pub fn browse(runs: &[RunView], budget: usize) -> Browse {
     let mut data = Data {
-        runs: runs.iter().map(|run| RunData { label: reveal(&run.label).into_owned(), questions: Vec::new() }).collect(),
+        runs: runs
+            .iter()
+            .map(|run| RunData {
+                label: reveal(&run.label).into_owned(),
+                options: run.manifest.task.scorer.is_likelihood(),
+                questions: Vec::new(),
+            })
+            .collect(),
         ..Data::default()
     };
     let mut order: Vec<(usize, &(usize, ReadQuestion, Judged))> =

@@ -58,6 +58,8 @@
     return all;
   };
 
+  const count = (weight) => Number.isInteger(weight) ? String(weight) : weight.toFixed(2);
+
   const bars = (entry) => {
     const box = el("div", "bars");
     const row = (label, weight, other) => {
@@ -66,7 +68,7 @@
       const fill = el("span", other ? "fill other" : "fill");
       fill.style.width = (100 * weight / Math.max(entry.n, 1)) + "%";
       track.append(fill);
-      box.append(el("div", "a", label), track, el("div", "n", weight + " of " + entry.n));
+      box.append(el("div", "a", label), track, el("div", "n", count(weight) + " of " + entry.n));
     };
     entry.v.forEach(([answer, weight]) => row(answer, weight, false));
     ["(other answers)", "(no answer found)", "(cut by the length limit)", "(failed)"].forEach((label, i) => row(label, entry.x[i], true));
@@ -74,12 +76,13 @@
     return box;
   };
 
-  const sampleNode = (sample, index, entry) => {
+  const sampleNode = (sample, entry, options) => {
+    if (options) sample.leave = -1;
     const node = el("div", "sample");
     const head = el("div", "head");
-    head.append(el("span", "", sample.count > 1 ? sample.count + " samples alike" : "1 sample"));
-    head.append(el("span", "", sample.answer >= 0 ? "answer: " + entry.v[sample.answer][0] : sample.answer === -1 ? "no answer" : "another answer"));
-    head.append(el("span", "", ended[sample.end]));
+    head.append(el("span", "", options ? "option" : sample.count > 1 ? sample.count + " samples alike" : "1 sample"));
+    if (!options) head.append(el("span", "", sample.answer >= 0 ? "answer: " + entry.v[sample.answer][0] : sample.answer === -1 ? "no answer" : "another answer"));
+    if (!options) head.append(el("span", "", ended[sample.end]));
     if (sample.leave >= 0) head.append(el("span", "", "◆ leaves the largest group at token " + (sample.leave + 1)));
     const line = el("div", "tokens");
     const readout = el("div", "readout", "point at a token, or use the arrow keys, for its entropy");
@@ -116,17 +119,17 @@
     return node;
   };
 
-  const key = () => {
+  const key = (options) => {
     const box = el("div", "key");
     box.append(el("span", "", "entropy in nats:"));
     bounds.concat([Infinity]).forEach((bound, i) => {
       box.append(el("span", "t e" + i, i < bounds.length ? "below " + bound : "at least " + bounds[bounds.length - 1]));
     });
-    box.append(el("span", "", "◆ where a sample leaves the largest group of the others"));
+    if (!options) box.append(el("span", "", "◆ where a sample leaves the largest group of the others"));
     return box;
   };
 
-  const fill = (body, entry) => {
+  const fill = (body, entry, options) => {
     const [id, question, gold] = data.docs[entry.d];
     const list = el("dl");
     const pair = (name, text) => { if (text) list.append(el("dt", "", name), el("dd", "", text)); };
@@ -139,12 +142,12 @@
     pair("confidence", entry.p === undefined || entry.p === null ? "none: uncalibrated, or no answer leads" : num(entry.p, 3));
     (entry.o || []).forEach((note) => pair("note", note));
     pair("id", id);
-    body.append(list, el("h4", "", "Vote"), bars(entry), el("h4", "", "Samples"));
+    body.append(list, el("h4", "", "Vote"), bars(entry), el("h4", "", options ? "Options, each scored by its likelihood" : "Samples"));
     if (!entry.s) { body.append(el("p", "small", "The samples of this question are left out to keep the page small; the run folder has them.")); return; }
     const samples = decode(entry.s);
     if (samples.length === 0) { body.append(el("p", "small", "No sample was drawn.")); return; }
-    body.append(key());
-    samples.forEach((sample, i) => body.append(sampleNode(sample, i, entry)));
+    body.append(key(options));
+    samples.forEach((sample) => body.append(sampleNode(sample, entry, options)));
     if (entry.m) body.append(el("p", "small", entry.m + " more distinct samples are left out."));
   };
 
@@ -180,7 +183,7 @@
       summary.append(el("span", "badge " + name, name), el("span", "text", question), el("span", "got", lead + " / " + gold));
       const body = el("div", "body");
       details.append(summary, body);
-      details.addEventListener("toggle", () => { if (details.open && !body.firstChild) fill(body, entry); });
+      details.addEventListener("toggle", () => { if (details.open && !body.firstChild) fill(body, entry, run.options); });
       item.append(details);
       return item;
     }));

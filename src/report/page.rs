@@ -253,9 +253,10 @@ fn cell(out: &mut String, view: Option<&FigureView>) {
         out.push_str("<td class=\"n\"><span class=\"muted\">–</span></td>");
         return;
     };
-    let _ = write!(out, "<td class=\"n\">{}", fixed(value, 3));
+    let number = |value: f64| fixed(value, 3).replace('-', "−");
+    let _ = write!(out, "<td class=\"n\">{}", number(value));
     if let Some((low, high)) = view.interval {
-        let _ = write!(out, "<span class=\"ci\">{} to {}</span>", fixed(low, 3), fixed(high, 3));
+        let _ = write!(out, "<span class=\"ci\">{} to {}</span>", number(low), number(high));
     }
     out.push_str("</td>");
 }
