@@ -19,7 +19,8 @@ use std::ops::Range;
 use half::f16;
 
 use super::Isa;
-use super::distant::{Buffers, Codes, Distant, EncodeQueries, QueryCodes, is_distant};
+use super::codes::{Codes, EncodeQueries, QueryCodes};
+use super::distant::{Buffers, Distant, is_distant};
 use super::host_kv::{Encoder, SPAN, TILE, kept};
 use super::lines::Lines;
 use super::pool::{Disjoint, Pool};
@@ -197,12 +198,18 @@ struct Partial {
 }
 
 impl Partial {
-    fn clear(&mut self, vectors: usize, stored: usize) {
+    /// Makes room; what is there is of no account.
+    fn resize(&mut self, vectors: usize, stored: usize) {
         self.sums.resize(vectors * stored);
-        self.sums.fill(0.0);
         self.maxima.resize(vectors.next_multiple_of(LANES));
-        self.maxima.fill(f32::MIN);
         self.weights.resize(vectors.next_multiple_of(LANES));
+    }
+
+    /// Nothing was visible yet.
+    fn clear(&mut self, vectors: usize, stored: usize) {
+        self.resize(vectors, stored);
+        self.sums.fill(0.0);
+        self.maxima.fill(f32::MIN);
         self.weights.fill(0.0);
     }
 }
@@ -367,10 +374,14 @@ impl Kernel for Piece<'_> {
 
     #[inline(always)]
     unsafe fn run<V: F32x16>(mut self) {
-        self.partial.clear(self.block.queries.len() * self.shape.group(), self.shape.stored_dim());
+        let (vectors, stored) = (self.block.queries.len() * self.shape.group(), self.shape.stored_dim());
         // SAFETY: the instructions are the caller's promise.
         unsafe {
-            if !self.block.queries.iter().all(|query| query.is_distant_to(self.span)) {
+            if self.block.queries.iter().all(|query| query.is_distant_to(self.span)) {
+                // Every vector's places are overwritten.
+                self.partial.resize(vectors, stored);
+            } else {
+                self.partial.clear(vectors, stored);
                 self.near::<V>();
             }
             self.distant::<V>();

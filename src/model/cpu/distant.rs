@@ -1,41 +1,34 @@
 //! Attention to distant keys in 8 bits: what makes a long shared context cheap for many samples.
 //!
-//! A span behind a query's own (see [`is_distant`]) is met in codes: keys and values less the span's mean, keys with a scale per
-//! token, values with one per dimension, queries with one per vector, weights in 255ths of the span's largest. The means go in exactly:
-//! the keys' as q·mean, since it is the same for all keys of the span, the values' as mean times the sum of weights (smoothing as in
-//! `SageAttention`, Zhang et al., arXiv 2410.02367). Weights are rounded up or down by a fixed pattern over the span's places, so that
-//! many small ones keep their sum instead of all becoming zero.
+//! A span behind a query's own (see [`is_distant`]) is met in codes (`codes.rs`). Scores become whole numbers of 16 bits, in a unit that
+//! the norms of the query and of the span's longest key allow (Cauchy-Schwarz), so that none overflows; weights are 255ths of the
+//! span's largest, from powers of two by a polynomial of 16 bits, within 0.3 % of each. They are rounded up or down by a fixed pattern
+//! over the span's places, so that many small ones keep their sum instead of all becoming zero.
 //!
-//! Contract: codes depend on the span's 256 keys and values alone, and sums of codes' products are exact integers; so the result is the
-//! same to the bit however the cache is cut, in any company and on every instruction set. A number that is not finite in a span's keys
-//! or values makes all that the span gives not finite. It knows no parts, rows or tokens.
+//! Contract: sums of codes' products are exact integers, and so is all of the softmax; so the result is the same to the bit however the
+//! cache is cut, in any company and on every instruction set. A number that is not finite in a span's keys or values makes all that
+//! the span gives not finite. It knows no parts, rows or tokens.
 
 #![allow(clippy::inline_always)] // What is not inlined into a function with the instructions is compiled without them.
 
 use std::ops::Range;
 
-use half::f16;
-
-use super::attention::STRIDE;
+use super::codes::{ABREAST, Codes, QueryCodes, ROUND, runs};
 use super::host_kv::{SPAN, Shape, TILE};
 use super::lines::Lines;
-use super::simd::{F32x16, Kernel, LANES, tanh};
+use super::simd::{F32x16, Kernel, LANES, WORDS, Words, tanh};
 
-/// Codes go from -127 to 127.
-const LARGEST: f32 = 127.0;
+/// Words from one vector's scores to the next's: not a power of two, or all vectors' would fall into the same few sets of the cache.
+const STRIDE: usize = SPAN + WORDS;
 /// Weights go from 0 to 255.
 const WHOLE: f32 = 255.0;
-/// Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.
-const ROUND: f32 = 12_582_912.0;
-/// What unsigned codes are moved up by.
-const UP: f32 = 128.0;
-/// Below the scale of any number that f16 holds: instead of dividing by zero.
-const TINY: f32 = 1e-30;
+/// What a score may be at most, in its unit: below 2^15, by more than what rounding adds to a bound.
+const MOST: f32 = 32_000.0;
+/// The finest unit: 2^-12 of a doubling.
+const FINEST: i32 = 12;
 /// Bytes of a cache line.
 #[cfg(target_arch = "x86_64")]
 const LINE: usize = 64;
-/// Tiles whose codes lie side by side.
-const ABREAST: usize = 4;
 /// Query vectors that share a pass over keys or values: as many as registers hold.
 const TOGETHER: usize = 6;
 /// Query vectors that go through a span together: their scores, and the values' codes after them, stay in the first-level cache.
@@ -48,205 +41,36 @@ pub(super) fn is_distant(span: usize, start: usize, end: usize) -> bool {
     span > 0 && start <= span * SPAN && (span + 1) * SPAN < end
 }
 
-/// Runs of four dimensions.
-fn runs(shape: Shape) -> usize {
-    shape.head_dim.div_ceil(4)
-}
-
-/// One head's keys and values of a span in half precision, as they come out of the cache.
-#[derive(Default)]
-pub(super) struct Gathered {
-    /// `[SPAN / TILE, head_dim, TILE]`.
-    pub keys: Lines<f16>,
-    /// `[SPAN, stored_dim]`.
-    pub values: Lines<f16>,
-}
-
-/// One head's keys and values of a span.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Codes {
-    /// `[SPAN / (ABREAST * TILE), head_dim / 4, ABREAST, TILE, 4]`, moved up by 128.
-    keys: Lines<u8>,
-    key_scales: Lines<f32>,
-    /// `[head_dim]`.
-    key_mean: Vec<f32>,
-    /// `[SPAN / 4, stored_dim, 4]`, signed.
-    values: Lines<u8>,
-    /// `[stored_dim]`.
-    value_scales: Lines<f32>,
-    /// `[stored_dim]`.
-    value_mean: Lines<f32>,
-}
-
-/// Fills codes from what was gathered.
-pub(super) struct Encode<'a> {
-    pub shape: Shape,
-    pub from: &'a Gathered,
-    pub into: &'a mut Codes,
-}
-
-impl Kernel for Encode<'_> {
-    type Out = ();
-
-    #[inline(always)]
-    unsafe fn run<V: F32x16>(self) {
-        let Self { shape, from, into } = self;
-        // SAFETY: the instructions are the caller's promise.
-        unsafe {
-            encode_keys::<V>(shape, &from.keys, into);
-            encode_values::<V>(shape, &from.values, into);
-        }
-    }
-}
-
-/// # Safety
-/// V's instructions must be available.
-#[inline(always)]
-unsafe fn encode_keys<V: F32x16>(shape: Shape, keys: &[f16], into: &mut Codes) {
-    let d = shape.head_dim;
-    let tiles = keys.chunks_exact(d * TILE);
-    into.key_mean.clear();
-    into.key_scales.resize(SPAN);
-    into.keys.resize(SPAN * 4 * runs(shape));
-    // SAFETY: a dimension of a tile is a register; `into` has room for every tile; the instructions are the caller's promise.
-    unsafe {
-        for dimension in 0..d {
-            let mut sum = V::splat(0.0);
-            for tile in tiles.clone() {
-                sum = sum.add(V::load_half(tile[dimension * TILE..][..TILE].as_ptr()));
-            }
-            into.key_mean.push(sum.sum() / SPAN as f32);
-        }
-        for (index, (tile, scales)) in tiles.zip(into.key_scales.chunks_exact_mut(TILE)).enumerate() {
-            let centred =
-                |dimension: usize| V::load_half(tile[dimension * TILE..][..TILE].as_ptr()).sub(V::splat(into.key_mean[dimension]));
-            let mut largest = V::splat(TINY);
-            for dimension in 0..d {
-                largest = magnitude(centred(dimension)).max(largest);
-            }
-            largest.mul(V::splat(1.0 / LARGEST)).store(scales.as_mut_ptr());
-            let inverse = V::splat(LARGEST).div(largest);
-            for run in 0..runs(shape) {
-                let place = (index / ABREAST * runs(shape) + run) * ABREAST + index % ABREAST;
-                let codes = &mut into.keys[place * 4 * TILE..][..4 * TILE];
-                let code = |i: usize| {
-                    let dimension = 4 * run + i;
-                    let centred = if dimension < d { centred(dimension) } else { V::splat(0.0) };
-                    centred.fma(inverse, V::splat(ROUND + UP))
-                };
-                V::store_four_low_bytes([code(0), code(1), code(2), code(3)], codes.as_mut_ptr());
-            }
-        }
-    }
-}
-
-/// # Safety
-/// V's instructions must be available.
-#[inline(always)]
-unsafe fn encode_values<V: F32x16>(shape: Shape, values: &[f16], into: &mut Codes) {
-    let stored = shape.stored_dim();
-    into.values.resize(SPAN * stored);
-    into.value_scales.resize(stored);
-    into.value_mean.resize(stored);
-    for column in (0..stored).step_by(LANES) {
-        // SAFETY: `stored` is whole registers; the instructions are the caller's promise.
-        unsafe {
-            let value = |token: usize| V::load_half(values[token * stored + column..][..LANES].as_ptr());
-            let mut sum = V::splat(0.0);
-            for token in 0..SPAN {
-                sum = sum.add(value(token));
-            }
-            let mean = sum.mul(V::splat(1.0 / SPAN as f32));
-            let mut largest = V::splat(TINY);
-            for token in 0..SPAN {
-                largest = magnitude(value(token).sub(mean)).max(largest);
-            }
-            let inverse = V::splat(LARGEST).div(largest);
-            for run in 0..SPAN / 4 {
-                let code = |i: usize| value(4 * run + i).sub(mean).fma(inverse, V::splat(ROUND));
-                let place = &mut into.values[(run * stored + column) * 4..][..4 * LANES];
-                V::store_four_low_bytes([code(0), code(1), code(2), code(3)], place.as_mut_ptr());
-            }
-            mean.store(into.value_mean[column..][..LANES].as_mut_ptr());
-            largest.mul(V::splat(1.0 / LARGEST)).store(into.value_scales[column..][..LANES].as_mut_ptr());
-        }
-    }
-}
-
-/// # Safety
-/// V's instructions must be available.
-#[inline(always)]
-unsafe fn magnitude<V: F32x16>(x: V) -> V {
-    // SAFETY: the caller's promise.
-    unsafe { x.max(V::splat(0.0).sub(x)) }
-}
-
-/// Query vectors in 8 bits.
-#[derive(Default)]
-pub(super) struct QueryCodes {
-    /// `[vectors, head_dim / 4, 4]`, signed.
-    codes: Vec<u8>,
-    /// What a code stands for, times the scores' scale.
-    scales: Vec<f32>,
-    /// -128 times the codes' sum: what the keys' being moved up adds, taken off.
-    offsets: Vec<i32>,
-}
-
-/// Fills the codes of query vectors.
-pub(super) struct EncodeQueries<'a, F> {
-    pub shape: Shape,
-    pub vectors: usize,
-    /// A vector's numbers, `[head_dim]`.
-    pub vector: F,
-    pub into: &'a mut QueryCodes,
-}
-
-impl<'q, F: Fn(usize) -> &'q [f32]> Kernel for EncodeQueries<'_, F> {
-    type Out = ();
-
-    #[inline(always)]
-    unsafe fn run<V: F32x16>(self) {
-        let Self { shape, vectors, vector, into } = self;
-        let (d, width) = (shape.head_dim, 4 * runs(shape));
-        into.codes.resize(vectors * width, 0);
-        into.scales.clear();
-        into.offsets.clear();
-        for (index, codes) in (0..vectors).zip(into.codes.chunks_exact_mut(width)) {
-            let q = &vector(index)[..d];
-            // SAFETY: `load_some` reads what is left of `q`; the bytes have room for a register; the instructions are the caller's promise.
-            unsafe {
-                let part = |at: usize| V::load_some(q[at..].as_ptr(), d - at);
-                let mut largest = V::splat(TINY);
-                for at in (0..d).step_by(LANES) {
-                    largest = magnitude(part(at)).max(largest);
-                }
-                let largest = largest.largest();
-                let inverse = V::splat(LARGEST / largest);
-                let mut sum = V::splat(0.0);
-                for at in (0..d).step_by(LANES) {
-                    let code = part(at).fma(inverse, V::splat(ROUND));
-                    sum = sum.add(code.sub(V::splat(ROUND)));
-                    let mut bytes = [0; LANES];
-                    code.store_low_bytes(bytes.as_mut_ptr());
-                    let count = LANES.min(width - at);
-                    codes[at..at + count].copy_from_slice(&bytes[..count]);
-                }
-                into.scales.push(largest / LARGEST * shape.scale);
-                into.offsets.push(-(UP as i32) * sum.sum() as i32);
-            }
-        }
-    }
-}
-
 /// Buffers of one thread.
 #[derive(Default)]
 pub(super) struct Buffers {
-    /// `[BATCH, STRIDE]`.
-    scores: Lines<f32>,
-    /// `[BATCH, SPAN]`: codes of weights.
+    /// `[BATCH, STRIDE]`: signed, the tiles' numbers in turns, two and two of those that lie abreast.
+    scores: Lines<u16>,
+    /// `[BATCH, SPAN]`: codes of weights, a place for each [`token`](super::codes::token).
     weights: Lines<u8>,
     /// `[vectors]`: the scores of the keys' mean.
     common: Lines<f32>,
+    /// `[vectors]`.
+    units: Vec<Unit>,
+}
+
+/// In what a vector's scores with a span are counted: doublings of a weight over 2^`bits`.
+#[derive(Clone, Copy, Default)]
+struct Unit {
+    bits: u16,
+    /// So many make one of a score, which is a logarithm to base e.
+    per_score: f32,
+}
+
+impl Unit {
+    /// The finest unit, a power of two, in which scores from -`bound` to `bound` have 16 bits. Where not even whole doublings have,
+    /// scores are squeezed: who is largest is still told, and all that is near it is beyond any use.
+    fn for_scores_up_to(bound: f32) -> Self {
+        let room = MOST / (bound * std::f32::consts::LOG2_E);
+        let bits = ((room.to_bits() >> 23) as i32 - 127).clamp(0, FINEST);
+        let doubling = room.min((1 << bits) as f32);
+        Self { bits: bits as u16, per_score: doubling * std::f32::consts::LOG2_E }
+    }
 }
 
 /// Some query vectors over a span.
@@ -281,6 +105,11 @@ impl Kernel for Distant<'_> {
         for first in (this.range.start / LANES * LANES..this.range.end).step_by(LANES) {
             // SAFETY: there is room for every sixteen vectors; the instructions are the caller's promise.
             unsafe { this.common::<V>(first).store(this.buffers.common[first..][..LANES].as_mut_ptr()) };
+        }
+        let (cap, norms, longest) = (this.shape.soft_cap, &this.queries.norms[this.range.clone()], this.codes.key_norm);
+        this.buffers.units.resize(this.range.end, Unit::default());
+        for (unit, norm) in this.buffers.units[this.range.clone()].iter_mut().zip(norms) {
+            *unit = Unit::for_scores_up_to(cap.unwrap_or(norm * longest));
         }
         let mut first = this.range.start;
         while first < this.range.end {
@@ -347,8 +176,12 @@ impl Distant<'_> {
         // SAFETY: the caller's promise.
         unsafe {
             match step {
-                Step::Score(tiles) if V::WIDTH >= 4 => self.score::<V, N, ABREAST>(group, tiles),
-                Step::Score(tiles) => (0..ABREAST).for_each(|tile| self.score::<V, N, 1>(group, tiles * ABREAST + tile)),
+                Step::Score(tiles) => match (V::WIDTH >= 4, self.shape.soft_cap) {
+                    (true, None) => self.score::<V, N, ABREAST, false>(group, tiles),
+                    (true, Some(_)) => self.score::<V, N, ABREAST, true>(group, tiles),
+                    (false, None) => (0..2).for_each(|pair| self.score::<V, N, 2, false>(group, 2 * tiles + pair)),
+                    (false, Some(_)) => (0..2).for_each(|pair| self.score::<V, N, 2, true>(group, 2 * tiles + pair)),
+                },
                 Step::Weigh => self.weigh::<V, N>(group),
                 Step::Sum => {
                     let stored = self.shape.stored_dim();
@@ -393,7 +226,7 @@ impl Distant<'_> {
     /// # Safety
     /// V's instructions must be available.
     #[inline(always)]
-    unsafe fn score<V: F32x16, const N: usize, const T: usize>(&mut self, Group { first, slot }: Group, index: usize) {
+    unsafe fn score<V: F32x16, const N: usize, const T: usize, const CAPPED: bool>(&mut self, Group { first, slot }: Group, index: usize) {
         let (runs, codes) = (runs(self.shape), self.codes);
         let queries: [&[u8]; N] = std::array::from_fn(|i| &self.queries.codes[(first + i) * 4 * runs..][..4 * runs]);
         let abreast = 4 * TILE * ABREAST;
@@ -410,12 +243,23 @@ impl Distant<'_> {
                     }
                 }
             }
-            for (i, sums) in sums.into_iter().enumerate() {
-                let (scale, common) = (V::splat(self.queries.scales[first + i]), V::splat(self.buffers.common[first + i]));
-                for (t, sum) in sums.into_iter().enumerate() {
-                    let place = (index * T + t) * TILE;
-                    let score = V::from_ints(sum).mul(V::load(codes.key_scales[place..][..TILE].as_ptr())).fma(scale, common);
-                    score.store(self.buffers.scores[(slot + i) * STRIDE + place..][..TILE].as_mut_ptr());
+            let scales: [V; T] = std::array::from_fn(|t| V::load(codes.key_scales[(index * T + t) * TILE..][..TILE].as_ptr()));
+            let cap = self.shape.soft_cap.unwrap_or_default();
+            for i in 0..N {
+                let (scale, Unit { per_score, .. }) = (self.queries.scales[first + i], self.buffers.units[first + i]);
+                let places = &mut self.buffers.scores[(slot + i) * STRIDE + index * T * TILE..][..T * TILE];
+                let mut scores = [V::splat(0.0); T];
+                for t in 0..T {
+                    let score = V::from_ints(sums[i][t]).mul(scales[t]);
+                    scores[t] = if CAPPED {
+                        let score = score.fma(V::splat(scale), V::splat(self.buffers.common[first + i]));
+                        tanh(score.div(V::splat(cap))).mul(V::splat(cap)).fma(V::splat(per_score), V::splat(ROUND))
+                    } else {
+                        score.fma(V::splat(scale * per_score), V::splat(ROUND))
+                    };
+                }
+                for pair in 0..T / 2 {
+                    V::low_words(scores[2 * pair], scores[2 * pair + 1]).store(places[pair * WORDS..][..WORDS].as_mut_ptr());
                 }
             }
         }
@@ -449,29 +293,28 @@ impl Distant<'_> {
     /// V's instructions must be available.
     #[inline(always)]
     unsafe fn weigh<V: F32x16, const N: usize>(&mut self, Group { first, slot }: Group) {
-        let Buffers { scores, weights, common } = &mut *self.buffers;
-        let (scores, weights) = (&mut scores[slot * STRIDE..][..N * STRIDE], &mut weights[slot * SPAN..][..N * SPAN]);
+        let Buffers { scores, weights, common, units } = &mut *self.buffers;
+        let (scores, weights) = (&scores[slot * STRIDE..][..N * STRIDE], &mut weights[slot * SPAN..][..N * SPAN]);
         // SAFETY: whole registers; the instructions are the caller's promise.
         unsafe {
-            if let Some(cap) = self.shape.soft_cap {
-                for chunk in scores.chunks_exact_mut(LANES) {
-                    tanh(V::load(chunk.as_ptr()).div(V::splat(cap))).mul(V::splat(cap)).store(chunk.as_mut_ptr());
-                }
-            }
             // What sums lanes up waits for itself, so the vectors' sums stand side by side.
-            let mut maxima = [V::splat(f32::NEG_INFINITY); N];
+            let mut maxima = [V::Words::splat(i16::MIN.cast_unsigned()); N];
             for (max, scores) in maxima.iter_mut().zip(scores.chunks_exact(STRIDE)) {
-                for chunk in scores[..SPAN].chunks_exact(LANES) {
-                    *max = V::load(chunk.as_ptr()).max(*max);
+                for words in scores[..SPAN].chunks_exact(WORDS) {
+                    *max = max.max_signed(V::Words::load(words.as_ptr()));
                 }
             }
-            let maxima = maxima.map(|max| max.largest());
-            for ((max, scores), weights) in maxima.iter().zip(scores.chunks_exact(STRIDE)).zip(weights.chunks_exact_mut(SPAN)) {
-                let scores = scores[..SPAN].chunks_exact(LANES);
-                for ((chunk, weights), threshold) in scores.zip(weights.chunks_exact_mut(LANES)).zip(&THRESHOLDS) {
-                    let weight = coarse_exp(V::load(chunk.as_ptr()).sub(V::splat(*max)));
-                    let code = weight.fma(V::splat(WHOLE), V::load(threshold.as_ptr())).add(V::splat(ROUND));
-                    code.store_low_bytes(weights.as_mut_ptr());
+            let maxima = maxima.map(|max| max.largest_signed());
+            let each = maxima.iter().zip(&units[first..]).zip(scores.chunks_exact(STRIDE).zip(weights.chunks_exact_mut(SPAN)));
+            for ((max, unit), (scores, weights)) in each {
+                let max = V::Words::splat(max.cast_unsigned());
+                let pairs = scores[..SPAN].chunks_exact(2 * WORDS).zip(THRESHOLDS.chunks_exact(2));
+                for ((scores, thresholds), weights) in pairs.zip(weights.chunks_exact_mut(2 * WORDS)) {
+                    let weight = |half: usize| {
+                        let below = max.sub(V::Words::load(scores[half * WORDS..].as_ptr()));
+                        power_below::<V::Words>(below, unit.bits).add(V::Words::load(thresholds[half].as_ptr()))
+                    };
+                    weight(0).store_high_bytes(weight(1), weights.as_mut_ptr());
                 }
             }
             let one = V::four_bytes([1; 4].as_ptr());
@@ -482,9 +325,13 @@ impl Distant<'_> {
                 }
             }
             for (i, sum) in sums.into_iter().enumerate() {
+                let common = common[first + i];
                 // Codes are always finite: what is not shows in the mean, which all the span's keys went into.
-                let whole = if common[first + i].is_finite() { 1.0 / WHOLE } else { f32::NAN };
-                (self.maxima[first + i], self.weights[first + i]) = (maxima[i], V::from_ints(sum).sum() * whole);
+                let whole = if common.is_finite() { 1.0 / WHOLE } else { f32::NAN };
+                let max = f32::from(maxima[i]) / units[first + i].per_score;
+                // What is capped has the mean's score in it.
+                self.maxima[first + i] = if self.shape.soft_cap.is_none() { max + common } else { max };
+                self.weights[first + i] = V::from_ints(sum).sum() * whole;
             }
         }
     }
@@ -525,33 +372,36 @@ impl Distant<'_> {
     }
 }
 
-/// e^x within 2e-4 of it, for x to 0: far below half a 255th. Below -87 what it is there. 2^n times a polynomial that is 1 at 0.
+/// 255 * 256 over 2^(x / 2^bits), rounded, within 0.3 % and 2 of it. 2^-f is 1 - f (a - b f) for a fraction f.
 ///
 /// # Safety
-/// V's instructions must be available.
+/// W's instructions must be available.
 #[inline(always)]
-unsafe fn coarse_exp<V: F32x16>(x: V) -> V {
+unsafe fn power_below<W: Words>(x: W, bits: u16) -> W {
+    /// The largest relative error, 0.0023, is as small as that of any a and b; times 255 * 256.
+    const A: u16 = 43_881;
+    const B: u16 = 11_306;
     // SAFETY: the caller's promise.
     unsafe {
-        let x = x.max(V::splat(-87.0));
-        let shifted = x.fma(V::splat(std::f32::consts::LOG2_E), V::splat(ROUND));
-        let r = V::splat(ROUND).sub(shifted).fma(V::splat(std::f32::consts::LN_2), x);
-        let y = r.fma(V::splat(1.0 / 6.0), V::splat(0.5)).fma(r, V::splat(1.0)).fma(r, V::splat(1.0));
-        y.mul(shifted.power_of_low_bits())
+        // In 65,536ths: what is whole falls off.
+        let fraction = x.shift_left(16 - bits);
+        let slope = W::splat(A).sub(fraction.mul_high(W::splat(B)));
+        W::splat(LARGEST_WEIGHT).sub(fraction.mul_high(slope)).shift_right_each(x.shift_right(bits))
     }
 }
 
-/// What is added to 255ths of weights before they are rounded to the nearest: from -1/2 to below 1/2, evenly over any run of places (the
-/// golden ratio's multiples), so that x becomes the integer above it at a share x - floor(x) of the places.
-static THRESHOLDS: [[f32; LANES]; SPAN / LANES] = {
+/// The code 255 and eight bits more.
+const LARGEST_WEIGHT: u16 = 255 << 8;
+
+/// What is added to weights in 256ths of a code before they are rounded down: 0 to 255, evenly over any run of places (the golden
+/// ratio's multiples), so that x becomes the integer above it at a share x - floor(x) of the places.
+static THRESHOLDS: [[u16; WORDS]; SPAN / WORDS] = {
     /// 2^32 over the golden ratio.
     const STEP: u32 = 2_654_435_769;
-    let mut all = [[0.0; LANES]; SPAN / LANES];
+    let mut all = [[0; WORDS]; SPAN / WORDS];
     let mut at = 0;
     while at < SPAN {
-        // 16 bits: exact in f32, and never 1/2.
-        let share = ((at as u32 + 1).wrapping_mul(STEP) >> 16) as f32 / 65_536.0;
-        all[at / LANES][at % LANES] = share - 0.5;
+        all[at / WORDS][at % WORDS] = ((at as u32 + 1).wrapping_mul(STEP) >> 24) as u16;
         at += 1;
     }
     all
@@ -563,13 +413,44 @@ mod tests {
 
     #[test]
     fn thresholds_are_even_and_never_carry_the_largest_weight_over() {
-        let all: Vec<f32> = THRESHOLDS.iter().flatten().copied().collect();
-        assert!(all.iter().all(|t| (-0.5..0.5).contains(t) && (WHOLE + t + ROUND) - ROUND <= WHOLE));
+        let all: Vec<u16> = THRESHOLDS.iter().flatten().copied().collect();
+        assert!(all.iter().all(|t| *t < 256 && (LARGEST_WEIGHT + t) >> 8 == 255));
         // A weight of x 255ths becomes one at a share x of the places: within 4 of 256.
         for x in [0.1, 0.25, 0.5, 0.9] {
-            let ones = all.iter().filter(|t| (x + **t + ROUND) - ROUND == 1.0).count();
-            assert!((ones as f32 - 256.0 * x).abs() <= 4.0, "{x}: {ones}");
+            let ones = all.iter().filter(|t| ((256.0 * x) as u16 + **t) >> 8 == 1).count();
+            assert!((ones as f64 - 256.0 * x).abs() <= 4.0, "{x}: {ones}");
         }
+    }
+
+    #[test]
+    fn powers_are_near_those_of_the_library() {
+        let check = |bits: u16| {
+            for x in 0..=u16::MAX {
+                // SAFETY: plain Rust runs everywhere.
+                let power = unsafe { power_below::<[u16; WORDS]>([x; WORDS], bits) }[0];
+                let want = f64::from(LARGEST_WEIGHT) * (-f64::from(x) / f64::from(1 << bits)).exp2();
+                assert!((f64::from(power) - want).abs() <= 0.003 * want + 2.0, "2^-({x} / 2^{bits}): {power}, not {want}");
+            }
+        };
+        (0..=FINEST as u16).for_each(check);
+    }
+
+    #[test]
+    fn units_leave_room_for_every_score() {
+        let check = |bound: f32, bits: u16| {
+            let unit = Unit::for_scores_up_to(bound);
+            assert_eq!(unit.bits, bits, "{bound}");
+            assert!(bound * unit.per_score < 32_767.0, "{bound}");
+            // The finest one that does, where there is a choice.
+            assert!(bits == 0 || bits as i32 == FINEST || 2.0 * bound * unit.per_score > MOST, "{bound}");
+        };
+        check(0.0, 12);
+        check(5.0, 12);
+        check(6.0, 11);
+        check(44.0, 8);
+        check(22_000.0, 0);
+        check(1e9, 0);
+        check(f32::MAX, 0);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use half::f16;
 
 use super::Isa;
-use super::distant::{Codes, Encode, Gathered};
+use super::codes::{Codes, Encode, Gathered};
 use super::lines::Lines;
 use super::simd::{F32x16, Kernel, LANES, run};
 

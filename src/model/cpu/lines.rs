@@ -28,6 +28,8 @@ unsafe impl Plain for u8 {}
 unsafe impl Plain for f16 {}
 // SAFETY: as above.
 unsafe impl Plain for f32 {}
+// SAFETY: any bits are a word.
+unsafe impl Plain for u16 {}
 
 /// A growing array that begins on a cache line.
 #[derive(Clone)]

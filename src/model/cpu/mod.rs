@@ -24,6 +24,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod buffer;
+mod codes;
 mod distant;
 mod elementwise;
 mod host_kv;

@@ -10,8 +10,11 @@ use half::f16;
 
 use super::Isa;
 
+mod words;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+
+pub(super) use words::{WORDS, Words};
 
 /// Lanes.
 pub(super) const LANES: usize = 16;
@@ -28,6 +31,8 @@ pub(super) trait F32x16: Copy {
     type Bytes: Copy;
     /// Sixteen 32-bit integers.
     type Ints: Copy;
+    /// Thirty-two 16-bit integers.
+    type Words: Words;
 
     /// # Safety
     /// The instruction set must be available, as for every function below.
@@ -100,6 +105,11 @@ pub(super) trait F32x16: Copy {
     /// # Safety
     /// See the trait.
     unsafe fn from_ints(x: Self::Ints) -> Self;
+    /// The low halves of the numbers' representations: `even`'s at even places, `odd`'s behind each of them.
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn low_words(even: Self, odd: Self) -> Self::Words;
     /// Stores the lowest byte of each number's representation.
     ///
     /// # Safety
@@ -233,6 +243,7 @@ impl F32x16 for [f32; LANES] {
     const WIDTH: usize = 2;
     type Bytes = [u8; 64];
     type Ints = [i32; LANES];
+    type Words = [u16; WORDS];
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -313,6 +324,10 @@ impl F32x16 for [f32; LANES] {
     #[inline(always)]
     unsafe fn from_ints(x: [i32; LANES]) -> Self {
         x.map(|x| x as f32)
+    }
+    #[inline(always)]
+    unsafe fn low_words(even: Self, odd: Self) -> [u16; WORDS] {
+        std::array::from_fn(|i| if i % 2 == 0 { even[i / 2] } else { odd[i / 2] }.to_bits() as u16)
     }
     #[inline(always)]
     unsafe fn store_low_bytes(self, to: *mut u8) {

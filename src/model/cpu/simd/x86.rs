@@ -6,7 +6,10 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::F32x16;
+use super::{F32x16, Words};
+
+/// Every second word of 32.
+const ODD: __mmask32 = 0xaaaa_aaaa;
 
 /// Two AVX registers.
 #[derive(Clone, Copy)]
@@ -18,6 +21,7 @@ impl F32x16 for Pair {
     const WIDTH: usize = 2;
     type Bytes = (__m256i, __m256i);
     type Ints = (__m256i, __m256i);
+    type Words = (__m256i, __m256i);
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -134,6 +138,14 @@ impl F32x16 for Pair {
         unsafe { Self(_mm256_cvtepi32_ps(x.0), _mm256_cvtepi32_ps(x.1)) }
     }
     #[inline(always)]
+    unsafe fn low_words(even: Self, odd: Self) -> Self::Words {
+        // SAFETY: see above.
+        unsafe {
+            let join = |even, odd| _mm256_blend_epi16::<0xaa>(_mm256_castps_si256(even), _mm256_slli_epi32::<16>(_mm256_castps_si256(odd)));
+            (join(even.0, odd.0), join(even.1, odd.1))
+        }
+    }
+    #[inline(always)]
     unsafe fn store_low_bytes(self, to: *mut u8) {
         // SAFETY: see above.
         unsafe {
@@ -166,6 +178,7 @@ impl F32x16 for __m512 {
     const WIDTH: usize = 4;
     type Bytes = __m512i;
     type Ints = __m512i;
+    type Words = __m512i;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -258,6 +271,11 @@ impl F32x16 for __m512 {
         unsafe { _mm512_cvtepi32_ps(x) }
     }
     #[inline(always)]
+    unsafe fn low_words(even: Self, odd: Self) -> __m512i {
+        // SAFETY: see above.
+        unsafe { _mm512_mask_mov_epi16(_mm512_castps_si512(even), ODD, _mm512_slli_epi32::<16>(_mm512_castps_si512(odd))) }
+    }
+    #[inline(always)]
     unsafe fn store_low_bytes(self, to: *mut u8) {
         // SAFETY: see above.
         unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(_mm512_castps_si512(self))) }
@@ -273,6 +291,149 @@ impl F32x16 for __m512 {
             let cd = masked(c, byte, _mm512_slli_epi32::<8>(d));
             let ab = masked(a, byte, _mm512_slli_epi32::<8>(_mm512_and_si512(b, byte)));
             let all = masked(ab, _mm512_set1_epi32(0xffff), _mm512_slli_epi32::<16>(cd));
+            _mm512_storeu_si512(to.cast(), all);
+        }
+    }
+}
+
+impl Words for (__m256i, __m256i) {
+    #[inline(always)]
+    unsafe fn splat(x: u16) -> Self {
+        // SAFETY: see above.
+        unsafe { (_mm256_set1_epi16(x.cast_signed()), _mm256_set1_epi16(x.cast_signed())) }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const u16) -> Self {
+        // SAFETY: see above.
+        unsafe { (_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(16).cast())) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut u16) {
+        // SAFETY: see above.
+        unsafe {
+            _mm256_storeu_si256(to.cast(), self.0);
+            _mm256_storeu_si256(to.add(16).cast(), self.1);
+        }
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { (_mm256_add_epi16(self.0, other.0), _mm256_add_epi16(self.1, other.1)) }
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { (_mm256_sub_epi16(self.0, other.0), _mm256_sub_epi16(self.1, other.1)) }
+    }
+    #[inline(always)]
+    unsafe fn max_signed(self, other: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { (_mm256_max_epi16(self.0, other.0), _mm256_max_epi16(self.1, other.1)) }
+    }
+    #[inline(always)]
+    unsafe fn mul_high(self, other: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { (_mm256_mulhi_epu16(self.0, other.0), _mm256_mulhi_epu16(self.1, other.1)) }
+    }
+    #[inline(always)]
+    unsafe fn shift_left(self, by: u16) -> Self {
+        // SAFETY: see above.
+        unsafe {
+            let by = _mm_cvtsi32_si128(by.into());
+            (_mm256_sll_epi16(self.0, by), _mm256_sll_epi16(self.1, by))
+        }
+    }
+    #[inline(always)]
+    unsafe fn shift_right(self, by: u16) -> Self {
+        // SAFETY: see above.
+        unsafe {
+            let by = _mm_cvtsi32_si128(by.into());
+            (_mm256_srl_epi16(self.0, by), _mm256_srl_epi16(self.1, by))
+        }
+    }
+    #[inline(always)]
+    unsafe fn shift_right_each(self, by: Self) -> Self {
+        // SAFETY: see above.
+        unsafe {
+            // Shifts of each lane's own are of 32 bits here: odd words go where they stand, with what is below them, even ones alone.
+            let shift = |x, by| {
+                let low = _mm256_set1_epi32(0xffff);
+                let even = _mm256_srlv_epi32(_mm256_and_si256(x, low), _mm256_and_si256(by, low));
+                let odd = _mm256_srlv_epi32(x, _mm256_srli_epi32::<16>(by));
+                _mm256_blend_epi16::<0xaa>(even, odd)
+            };
+            (shift(self.0, by.0), shift(self.1, by.1))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_high_bytes(self, odd: Self, to: *mut u8) {
+        // SAFETY: see above.
+        unsafe {
+            let join = |even, odd| _mm256_or_si256(_mm256_srli_epi16::<8>(even), _mm256_andnot_si256(_mm256_set1_epi16(255), odd));
+            _mm256_storeu_si256(to.cast(), join(self.0, odd.0));
+            _mm256_storeu_si256(to.add(32).cast(), join(self.1, odd.1));
+        }
+    }
+}
+
+impl Words for __m512i {
+    #[inline(always)]
+    unsafe fn splat(x: u16) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_set1_epi16(x.cast_signed()) }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const u16) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut u16) {
+        // SAFETY: see above.
+        unsafe { _mm512_storeu_si512(to.cast(), self) }
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_add_epi16(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_sub_epi16(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn max_signed(self, other: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_max_epi16(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn mul_high(self, other: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_mulhi_epu16(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn shift_left(self, by: u16) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_sllv_epi16(self, Self::splat(by)) }
+    }
+    #[inline(always)]
+    unsafe fn shift_right(self, by: u16) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_srlv_epi16(self, Self::splat(by)) }
+    }
+    #[inline(always)]
+    unsafe fn shift_right_each(self, by: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { _mm512_srlv_epi16(self, by) }
+    }
+    #[inline(always)]
+    unsafe fn store_high_bytes(self, odd: Self, to: *mut u8) {
+        // SAFETY: see above.
+        unsafe {
+            // even >> 8 | odd & !mask, the second half in one instruction: a | (b & !c).
+            let even = _mm512_srli_epi16::<8>(self);
+            let all = _mm512_ternarylogic_epi32::<0b1111_0100>(even, odd, _mm512_set1_epi16(255));
             _mm512_storeu_si512(to.cast(), all);
         }
     }
