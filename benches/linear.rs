@@ -1,17 +1,20 @@
 //! Speed of the packed linear layers over the shapes of three real models.
 //!
-//!     cargo bench --bench linear -- [--threads N] [--isa avx2] [--rows 1,8] [--only Q4_1] [--copies 1]
+//!     CANDOR_ONLY=Q4_1 cargo bench --bench linear
 //!
-//! One line per matrix and number of activation rows: Gop/s (a multiply-add is two operations) and, as bytes of weights over time,
-//! GB/s, of the median of many short runs. The mean shows what other processes take. Copies of a matrix
-//! beyond the caches take turns, so that weights come from memory as they do in a step (a matrix larger than the cache has one copy);
-//! `--copies 1` shows the kernel alone. Quantising the activations is part of the time.
+//! One case per matrix and number of activation rows. Items are operations (a multiply-add is two), bytes are those of the weights.
+//! Copies of a matrix beyond the caches take turns, so that weights come from memory as they do in a step (a matrix larger than the
+//! cache has one copy). Quantising the activations is part of the time. The environment chooses threads and instructions: see `common`.
 
+use std::fmt;
 use std::hint::black_box;
-use std::time::{Duration, Instant};
 
-use candor::model::cpu::{Activations, Isa, PackedMatrix, Pool, linear, physical_cores};
+use candor::model::cpu::{Activations, PackedMatrix, Pool, linear};
 use candor::model::dtype::{Dtype, RawTensor};
+use divan::Bencher;
+use divan::counter::{BytesCount, ItemsCount};
+
+mod common;
 
 /// (model, type, outputs, inputs).
 const SHAPES: &[(&str, Dtype, usize, usize)] = &[
@@ -39,37 +42,27 @@ const SHAPES: &[(&str, Dtype, usize, usize)] = &[
     ("other", Dtype::BF16, 2048, 2048),
 ];
 
+const ROWS: [usize; 5] = [1, 4, 8, 32, 128];
 /// Weights that copies of a matrix take together: more than any cache here.
 const BEYOND_CACHES: usize = 64 << 20;
-const TIME: Duration = Duration::from_millis(250);
 
-struct Options {
-    threads: usize,
-    isa: Isa,
-    rows: Vec<usize>,
-    only: String,
-    copies: usize,
+struct Case {
+    name: &'static str,
+    dtype: Dtype,
+    out: usize,
+    width: usize,
+    rows: usize,
 }
 
-fn options() -> Options {
-    let mut options =
-        Options { threads: physical_cores(), isa: Isa::best(), rows: vec![1, 4, 8, 32, 128], only: String::new(), copies: 256 };
-    let arguments: Vec<String> = std::env::args().collect();
-    for pair in arguments.windows(2) {
-        let value = pair[1].as_str();
-        match pair[0].as_str() {
-            "--copies" => options.copies = value.parse().expect("--copies takes a number"),
-            "--threads" => options.threads = value.parse().expect("--threads takes a number"),
-            "--rows" => options.rows = value.split(',').map(|rows| rows.parse().expect("--rows takes numbers")).collect(),
-            "--only" => value.clone_into(&mut options.only),
-            "--isa" => {
-                let named = |isa: &&Isa| format!("{isa:?}").eq_ignore_ascii_case(value);
-                options.isa = *Isa::ALL.iter().find(named).expect("--isa takes scalar, avx2 or avx512vnni");
-            }
-            _ => {}
-        }
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {} {}x{}, {} rows", self.name, self.dtype.name(), self.out, self.width, self.rows)
     }
-    options
+}
+
+fn cases() -> Vec<Case> {
+    let each = SHAPES.iter().flat_map(|&(name, dtype, out, width)| ROWS.map(|rows| Case { name, dtype, out, width, rows }));
+    common::wanted(each)
 }
 
 fn pack(pool: &Pool, dtype: Dtype, out: usize, width: usize) -> PackedMatrix {
@@ -84,51 +77,32 @@ fn pack(pool: &Pool, dtype: Dtype, out: usize, width: usize) -> PackedMatrix {
     PackedMatrix::pack(&raw, pool).expect("packs")
 }
 
-/// Seconds.
-fn time(f: impl FnOnce()) -> f64 {
-    let started = Instant::now();
-    f();
-    started.elapsed().as_secs_f64()
+#[divan::bench(args = cases(), max_time = 0.5)]
+fn product(bencher: Bencher, &Case { dtype, out, width, rows, .. }: &Case) {
+    let pool = common::pool();
+    let first = pack(pool, dtype, out, width);
+    let bytes = first.bytes();
+    let copies = (BEYOND_CACHES / bytes).max(1);
+    let matrices: Vec<_> = std::iter::once(first).chain((1..copies).map(|_| pack(pool, dtype, out, width))).collect();
+    let x: Vec<f32> = (0..rows * width).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
+    let mut y = vec![0.0; rows * out];
+    let mut activations = Activations::new(common::isa()).expect("the processor has it");
+    let mut turn = 0;
+    bencher.counter(ItemsCount::new(2 * rows * out * width)).counter(BytesCount::new(bytes)).bench_local(|| {
+        turn += 1;
+        let matrix = &matrices[turn % matrices.len()];
+        activations.set(pool, black_box(&x), rows, &[matrix]);
+        linear(pool, matrix, &activations, None, black_box(&mut y));
+    });
+}
+
+/// What sharing out so many tasks costs when they do nothing.
+#[divan::bench(args = [2, 16, 64])]
+fn fork_join(bencher: Bencher, tasks: usize) {
+    let pool = common::pool();
+    bencher.bench_local(|| pool.for_each(tasks, |task| _ = black_box(task)));
 }
 
 fn main() {
-    let options = options();
-    let pool = Pool::new(options.threads);
-    pool.pin_caller();
-    println!("{} threads, {:?}", pool.threads(), options.isa);
-    for tasks in [2, 16, 64] {
-        let mut times: Vec<f64> = (0..20_000).map(|_| time(|| pool.for_each(tasks, |task| _ = black_box(task)))).collect();
-        times.sort_by(f64::total_cmp);
-        println!("a fork-join of {tasks} empty tasks: median {:.2} us, 99 % {:.2} us", times[10_000] * 1e6, times[19_800] * 1e6);
-    }
-    println!(
-        "{:<13} {:<5} {:>15} {:>5} {:>9} {:>9} {:>9} {:>8} {:>8}",
-        "matrix", "type", "shape", "rows", "best us", "median", "mean", "Gop/s", "GB/s"
-    );
-    for &(name, dtype, out, width) in SHAPES.iter().filter(|shape| shape.1.name().contains(&options.only)) {
-        let first = pack(&pool, dtype, out, width);
-        let copies = (BEYOND_CACHES / first.bytes()).clamp(1, options.copies);
-        let matrices: Vec<_> = std::iter::once(first).chain((1..copies).map(|_| pack(&pool, dtype, out, width))).collect();
-        for &rows in &options.rows {
-            let x: Vec<f32> = (0..rows * width).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
-            let mut y = vec![0.0; rows * out];
-            let mut activations = Activations::new(options.isa).expect("the processor has it");
-            let mut times = Vec::new();
-            let started = Instant::now();
-            while started.elapsed() < TIME || times.len() < 5 {
-                let matrix = &matrices[times.len() % matrices.len()];
-                times.push(time(|| {
-                    activations.set(&pool, black_box(&x), rows, &[matrix]);
-                    linear(&pool, matrix, &activations, None, black_box(&mut y));
-                }));
-            }
-            times.sort_by(f64::total_cmp);
-            let (best, median) = (times[0], times[times.len() / 2]);
-            let (gop, gb) = (2e-9 * (rows * out * width) as f64 / median, 1e-9 * matrices[0].bytes() as f64 / median);
-            let mean = times.iter().sum::<f64>() / times.len() as f64 * 1e6;
-            let shape = format!("{out}x{width}");
-            let (best, median) = (best * 1e6, median * 1e6);
-            println!("{name:<13} {:<5} {shape:>15} {rows:>5} {best:>9.1} {median:>9.1} {mean:>9.1} {gop:>8.1} {gb:>8.1}", dtype.name());
-        }
-    }
+    divan::main();
 }

@@ -245,21 +245,21 @@ impl Distant<'_> {
             }
             let scales: [V; T] = std::array::from_fn(|t| V::load(codes.key_scales[(index * T + t) * TILE..][..TILE].as_ptr()));
             let cap = self.shape.soft_cap.unwrap_or_default();
-            for i in 0..N {
+            for (i, sums) in sums.into_iter().enumerate() {
                 let (scale, Unit { per_score, .. }) = (self.queries.scales[first + i], self.buffers.units[first + i]);
                 let places = &mut self.buffers.scores[(slot + i) * STRIDE + index * T * TILE..][..T * TILE];
                 let mut scores = [V::splat(0.0); T];
-                for t in 0..T {
-                    let score = V::from_ints(sums[i][t]).mul(scales[t]);
-                    scores[t] = if CAPPED {
-                        let score = score.fma(V::splat(scale), V::splat(self.buffers.common[first + i]));
+                for (score, (sum, key)) in scores.iter_mut().zip(sums.into_iter().zip(scales)) {
+                    let product = V::from_ints(sum).mul(key);
+                    *score = if CAPPED {
+                        let score = product.fma(V::splat(scale), V::splat(self.buffers.common[first + i]));
                         tanh(score.div(V::splat(cap))).mul(V::splat(cap)).fma(V::splat(per_score), V::splat(ROUND))
                     } else {
-                        score.fma(V::splat(scale * per_score), V::splat(ROUND))
+                        product.fma(V::splat(scale * per_score), V::splat(ROUND))
                     };
                 }
-                for pair in 0..T / 2 {
-                    V::low_words(scores[2 * pair], scores[2 * pair + 1]).store(places[pair * WORDS..][..WORDS].as_mut_ptr());
+                for (pair, places) in scores.as_chunks::<2>().0.iter().zip(places.chunks_exact_mut(WORDS)) {
+                    V::low_words(pair[0], pair[1]).store(places.as_mut_ptr());
                 }
             }
         }
@@ -442,7 +442,7 @@ mod tests {
             assert_eq!(unit.bits, bits, "{bound}");
             assert!(bound * unit.per_score < 32_767.0, "{bound}");
             // The finest one that does, where there is a choice.
-            assert!(bits == 0 || bits as i32 == FINEST || 2.0 * bound * unit.per_score > MOST, "{bound}");
+            assert!(bits == 0 || i32::from(bits) == FINEST || 2.0 * bound * unit.per_score > MOST, "{bound}");
         };
         check(0.0, 12);
         check(5.0, 12);

@@ -327,7 +327,7 @@ impl F32x16 for [f32; LANES] {
     }
     #[inline(always)]
     unsafe fn low_words(even: Self, odd: Self) -> [u16; WORDS] {
-        std::array::from_fn(|i| if i % 2 == 0 { even[i / 2] } else { odd[i / 2] }.to_bits() as u16)
+        std::array::from_fn(|i| if i.is_multiple_of(2) { even[i / 2] } else { odd[i / 2] }.to_bits() as u16)
     }
     #[inline(always)]
     unsafe fn store_low_bytes(self, to: *mut u8) {

@@ -99,7 +99,7 @@ impl Words for [u16; WORDS] {
     }
     #[inline(always)]
     unsafe fn mul_high(self, other: Self) -> Self {
-        std::array::from_fn(|i| (u32::from(self[i]) * u32::from(other[i]) >> 16) as u16)
+        std::array::from_fn(|i| ((u32::from(self[i]) * u32::from(other[i])) >> 16) as u16)
     }
     #[inline(always)]
     unsafe fn shift_left(self, by: u16) -> Self {
@@ -115,7 +115,7 @@ impl Words for [u16; WORDS] {
     }
     #[inline(always)]
     unsafe fn store_high_bytes(self, odd: Self, to: *mut u8) {
-        let byte = |i: usize| (if i % 2 == 0 { self[i / 2] } else { odd[i / 2] } >> 8) as u8;
+        let byte = |i: usize| (if i.is_multiple_of(2) { self[i / 2] } else { odd[i / 2] } >> 8) as u8;
         // SAFETY: the caller's promise.
         unsafe { to.cast::<[u8; 2 * WORDS]>().write(std::array::from_fn(byte)) };
     }
@@ -173,7 +173,7 @@ mod tests {
             let b: [u16; WORDS] = std::array::from_fn(|i| if i % 2 == 0 { draw() % 20 } else { draw() });
             let want = run(Isa::Scalar, All(a, b, round % 18));
             assert_eq!(want.2, a.iter().map(|word| word.cast_signed()).max().unwrap());
-            assert_eq!((want.0[0], want.0[3 * WORDS + 1]), (a[0].wrapping_add(b[0]), (u32::from(a[1]) * u32::from(b[1]) >> 16) as u16));
+            assert_eq!((want.0[0], want.0[3 * WORDS + 1]), (a[0].wrapping_add(b[0]), ((u32::from(a[1]) * u32::from(b[1])) >> 16) as u16));
             assert_eq!((want.0[8 * WORDS], want.0[8 * WORDS + 1]), (a[0], a[LANES]));
             assert_eq!((want.1[0], want.1[1]), ((a[0] >> 8) as u8, (b[0] >> 8) as u8));
             for isa in Isa::ALL.iter().filter(|isa| isa.is_available()) {

@@ -1,0 +1,33 @@
+//! What the benches share: settings from the environment, since divan has the command line.
+//!
+//! `CANDOR_THREADS` (default: all physical cores), `CANDOR_ISA` (scalar, avx2 or avx512vnni; default: the best), and `CANDOR_ONLY`, a
+//! text that a case's name must contain.
+
+use std::env;
+use std::sync::LazyLock;
+
+use candor::model::cpu::{Isa, Pool, physical_cores};
+
+/// The pool of all cases, whose calling thread stays on its core.
+pub fn pool() -> &'static Pool {
+    static POOL: LazyLock<Pool> = LazyLock::new(|| {
+        let given = env::var("CANDOR_THREADS").map(|text| text.parse().expect("CANDOR_THREADS is a number"));
+        let pool = Pool::new(given.unwrap_or_else(|_| physical_cores()));
+        pool.pin_caller();
+        pool
+    });
+    &POOL
+}
+
+/// The instructions to measure.
+pub fn isa() -> Isa {
+    let Ok(name) = env::var("CANDOR_ISA") else { return Isa::best() };
+    let named = |isa: &&Isa| format!("{isa:?}").eq_ignore_ascii_case(&name);
+    *Isa::ALL.iter().filter(|isa| isa.is_available()).find(named).expect("CANDOR_ISA is one that this processor has")
+}
+
+/// The cases that were asked for.
+pub fn wanted<T: ToString>(cases: impl IntoIterator<Item = T>) -> Vec<T> {
+    let only = env::var("CANDOR_ONLY").unwrap_or_default();
+    cases.into_iter().filter(|case| case.to_string().contains(&only)).collect()
+}
