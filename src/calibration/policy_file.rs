@@ -322,6 +322,7 @@ impl PolicyFile {
             confidence: bound.confidence(&example.scores).map(Confidence::value),
             answerable: None,
             right_per_byte: None,
+            right_mass: None,
             samples: Vec::new(),
         };
         let items: Vec<Item> = examples.iter().map(item).collect();

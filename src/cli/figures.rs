@@ -9,7 +9,8 @@ use serde_json::json;
 use super::terminal::sanitize;
 use crate::decision::AbstainReason;
 use crate::eval::{Difference, FoundRun, Manifest, Scored};
-use crate::metrics::{Better, Figure, METRICS, figures};
+use crate::metrics::bootstrap::Bootstrap;
+use crate::metrics::{Better, Estimate, METRICS, estimates};
 
 /// The figures of one run.
 #[derive(Debug, Serialize)]
@@ -22,8 +23,8 @@ pub struct Report {
     questions: usize,
     /// Records that come out otherwise when judged again.
     differing: usize,
-    /// Every figure that can be said.
-    figures: Vec<Figure>,
+    /// Every figure that can be said, with its 95 % interval.
+    figures: Vec<Estimate>,
     /// How many questions were not answered, by reason.
     abstained: BTreeMap<&'static str, usize>,
     /// What a question cost.
@@ -77,7 +78,10 @@ impl Report {
             run: run.name.clone(),
             questions: scored.len(),
             differing: scored.iter().filter(|scored| scored.differs.is_some()).count(),
-            figures: figures(&items).into_iter().filter(|figure| figure.value.is_some()).collect(),
+            figures: estimates(METRICS, &items, &Bootstrap::of(items.len()))
+                .into_iter()
+                .filter(|found| found.figure.value.is_some())
+                .collect(),
             abstained,
             cost: Cost::new(scored),
             manifest: run.manifest.clone(),
@@ -101,12 +105,12 @@ impl Report {
         warnings
     }
 
-    /// A line per figure: name, value, questions behind it, direction, meaning.
+    /// A line per figure: name, value, interval, questions behind it, direction, meaning.
     pub fn table(&self) -> String {
         let model = self.manifest.config.get("model").and_then(|v| v.as_str()).unwrap_or("");
         let (task, run) = (sanitize(&self.manifest.task.name), sanitize(&self.run));
-        let mut text = format!("{task}, {} questions, {}, {run}\n", self.questions, sanitize(model));
-        for figure in &self.figures {
+        let mut text = format!("{task}, {} questions, {}, {run}; figures with 95 % intervals\n", self.questions, sanitize(model));
+        for Estimate { figure, interval, constant } in &self.figures {
             let Some(metric) = METRICS.iter().find(|metric| metric.name == figure.name) else { continue };
             let arrow = match metric.better {
                 Better::Higher => "higher is better",
@@ -114,7 +118,12 @@ impl Report {
                 Better::Neither => "",
             };
             let value = figure.value.unwrap_or_default();
-            let _ = writeln!(text, "{:<24}{value:>9.4}  n {:<6}{arrow:<18}{}", figure.name, figure.n, metric.summary);
+            let interval = match interval {
+                Some((low, high)) => format!("{low:.4} to {high:.4}"),
+                None if *constant => "does not vary".to_owned(),
+                None => String::new(),
+            };
+            let _ = writeln!(text, "{:<24}{value:>9.4}  {interval:<18}  n {:<6}{arrow:<18}{}", figure.name, figure.n, metric.summary);
         }
         if !self.abstained.is_empty() {
             let reasons: Vec<String> = self.abstained.iter().map(|(code, count)| format!("{code} {count}")).collect();
@@ -130,7 +139,7 @@ impl Report {
     }
 
     fn value(&self, name: &str) -> f64 {
-        self.figures.iter().find(|figure| figure.name == name).and_then(|figure| figure.value).unwrap_or(f64::NAN)
+        self.figures.iter().find(|found| found.figure.name == name).and_then(|found| found.figure.value).unwrap_or(f64::NAN)
     }
 }
 
@@ -155,7 +164,12 @@ pub fn comparison(reports: &[Report], differences: &[Difference]) -> String {
         let _ = write!(text, "\n{run} against {baseline}: {gains} gained, {losses} lost of {questions}, McNemar p = {p_value:.4}");
         for figure in &difference.figures {
             let interval = &figure.interval;
-            let _ = write!(text, "\n  {:<16}{:>+8.4}  ({:+.4} to {:+.4})", figure.name, interval.estimate, interval.low, interval.high);
+            let _ = write!(text, "\n  {:<16}{:>+8.4}  ", figure.name, interval.estimate);
+            let _ = if figure.constant {
+                write!(text, "(does not vary)")
+            } else {
+                write!(text, "({:+.4} to {:+.4})", interval.low, interval.high)
+            };
         }
     }
     text.trim_end().to_owned()

@@ -1,6 +1,7 @@
 //! The vote over options that were scored instead of drawn: each weighs its share of their likelihood.
 //!
-//! Contract: pure and total. A completion is an option, and its index the option's letter; its tokens are those scored. The weights of n options
+//! Contract: pure and total. A completion is an option, and its index the option's letter; its tokens
+//! are those scored. The weights of n options
 //! sum to n, so that a share is the softmax of the options' log-likelihoods: what the model, asked to choose among them, would give each.
 //! Whether that is a probability of being right is for a calibration to say.
 
@@ -18,7 +19,7 @@ pub fn likelihood_vote(generation: &Generation) -> Vote {
     let cluster = |(index, weight): (usize, &Option<f64>)| {
         let answer = options.get(index)?.text.clone();
         let weight = (*weight)? / total * options.len() as f64;
-        Some(Cluster { answer, canonical: letter(index)?.to_string(), weight, samples: vec![index] })
+        Some(Cluster { answer, canonical: option_name(index), weight, samples: vec![index] })
     };
     let mut clusters: Vec<Cluster> = weights.iter().enumerate().filter_map(cluster).collect();
     clusters.sort_by(|a, b| b.weight.total_cmp(&a.weight));
@@ -34,7 +35,7 @@ pub fn logprob(tokens: impl ExactSizeIterator<Item = f64>) -> Option<f64> {
     (count > 0 && sum.is_finite()).then_some(sum)
 }
 
-/// The option's letter in its canonical form.
-fn letter(index: usize) -> Option<char> {
-    ('a'..='z').nth(index)
+/// What an option is called, in canonical form: its letter, and beyond z its number from 1.
+pub fn option_name(index: usize) -> String {
+    ('a'..='z').nth(index).map_or_else(|| (index + 1).to_string(), String::from)
 }

@@ -17,4 +17,4 @@ mod short_answer;
 pub use cluster::{Cluster, Vote, vote};
 pub use declined::DECLINED;
 pub use extract::{Answer, Extractor, Reading};
-pub use likelihood::{likelihood_vote, logprob};
+pub use likelihood::{likelihood_vote, logprob, option_name};

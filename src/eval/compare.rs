@@ -39,6 +39,9 @@ pub struct FigureDifference {
     /// Run less baseline.
     #[serde(flatten)]
     pub interval: Interval,
+    /// The interval has no width and says nothing: every question has the same difference.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub constant: bool,
 }
 
 impl Difference {
@@ -60,7 +63,7 @@ impl Difference {
         for name in COMPARED {
             let Some(metric) = metric(name) else { continue };
             let difference = paired_difference(metric, baseline.1, run.1, bootstrap)?;
-            figures.extend(difference.map(|interval| FigureDifference { name: metric.name, interval }));
+            figures.extend(difference.map(|interval| FigureDifference { name: metric.name, interval, constant: interval.is_constant() }));
         }
         Ok(Self {
             run: run.0.to_owned(),

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Doc;
-use crate::consensus::{Extractor, Vote, normalize};
+use crate::consensus::{Extractor, Vote, normalize, option_name};
 use crate::metrics::{Grade, Sample};
 
 /// What a question is put into where its answer is to be continued with.
@@ -76,8 +76,13 @@ impl Scorer {
     pub(super) fn check(self, doc: &Doc) -> Result<(), String> {
         if self.is_likelihood() {
             return match doc.choices.iter().position(|choice| choice.trim().is_empty()) {
-                _ if doc.gold().is_none() => Err("it has no options with a right one among them, so none can be scored".to_owned()),
+                _ if doc.right_options().is_empty() => {
+                    Err("it has no options with a right one among them, so none can be scored".to_owned())
+                }
                 Some(index) => Err(format!("option {} is empty; give it a text", index + 1)),
+                None if self == Self::LoglikelihoodLetter && !doc.right.is_empty() => {
+                    Err("several options may be right, and a letter is the answer where one is; take loglikelihood".to_owned())
+                }
                 None => Ok(()),
             };
         }
@@ -105,10 +110,15 @@ pub struct Grader {
 impl Grader {
     /// A grader for a question.
     pub fn new(scorer: Scorer, doc: &Doc) -> Self {
-        // Of a scored option its letter is known; another one's text may spell that letter.
-        let counted = if scorer.is_likelihood() { 1 } else { doc.answers.len() };
-        let answers = doc.answers.iter().take(counted).filter(|_| doc.answerable != Some(false));
-        Self { scorer, gold: answers.filter_map(|answer| scorer.canonical(answer)).collect() }
+        let gold = if doc.answerable == Some(false) {
+            Vec::new()
+        } else if scorer.is_likelihood() {
+            // Of a scored option its letter is known; another one's text may spell that letter.
+            doc.right_options().into_iter().map(option_name).collect()
+        } else {
+            doc.answers.iter().filter_map(|answer| scorer.canonical(answer)).collect()
+        };
+        Self { scorer, gold }
     }
 
     /// Whether an answer is right, by its canonical form and as it was written.

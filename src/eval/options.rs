@@ -1,7 +1,8 @@
 //! Figures of options that were scored by their likelihood.
 //!
 //! Contract: pure and total. Two choices are told apart: the option that is likeliest, and the one that is likeliest per byte of its text
-//! (`acc` and `acc_norm` of lm-evaluation-harness, whose `acc_norm` divides by characters). Of equals the first counts.
+//! (`acc` and `acc_norm` of lm-evaluation-harness, whose `acc_norm` divides by characters). Of equals the first counts. Where several may be
+//! right, how likely these are together is a figure of its own.
 
 use serde::{Deserialize, Serialize};
 
@@ -43,5 +44,20 @@ pub fn is_right_per_byte(options: &[OptionScore], doc: &Doc) -> Option<bool> {
     let scored = options.iter().enumerate().filter_map(|(index, option)| Some((index, per_byte(option)?)));
     // Reversed, the last of equals is the first.
     let (best, _) = scored.rev().max_by(|(_, a), (_, b)| a.total_cmp(b))?;
-    Some(Some(best) == doc.gold())
+    Some(doc.right_options().contains(&best))
+}
+
+/// Where several options may be right: the probability of all right ones together, of that of all options, 0 to 1 (MC2 of Lin et al., arXiv
+/// 2109.07958). `None` where one is right, nothing was scored, or an option has no likelihood.
+pub fn right_mass(options: &[OptionScore], doc: &Doc) -> Option<f64> {
+    let logprobs: Vec<f64> = options.iter().map(|option| option.logprob).collect::<Option<_>>()?;
+    // Relative to the largest: of long options every likelihood may be too small for a number.
+    let most = logprobs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let (mut right, mut all) = (0.0, 0.0);
+    for (index, logprob) in logprobs.iter().enumerate() {
+        let weight = (logprob - most).exp();
+        all += weight;
+        right += if doc.right.contains(&index) { weight } else { 0.0 };
+    }
+    (!doc.right.is_empty() && !logprobs.is_empty()).then(|| right / all)
 }

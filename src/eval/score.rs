@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::{Grader, Manifest, Record, RecordedCost, Scorer, Timing, is_right_per_byte, option_scores, runs};
+use super::{Grader, Manifest, Record, RecordedCost, Scorer, Timing, is_right_per_byte, option_scores, right_mass, runs};
 use crate::calibration::PolicyFile;
 use crate::decision::Policy;
 use crate::error::{Error, Result};
@@ -72,6 +72,7 @@ pub fn item(record: &Record, scorer: Scorer, judge: &Judge) -> Scored {
             confidence: None,
             answerable,
             right_per_byte: None,
+            right_mass: None,
             samples: Vec::new(),
         };
         return Scored { item, judgement: None, cost: None, timing: record.timing, differs: None };
@@ -88,6 +89,7 @@ pub fn item(record: &Record, scorer: Scorer, judge: &Judge) -> Scored {
         confidence: judgement.confidence.map(uncertainty::Confidence::value),
         answerable,
         right_per_byte: is_right_per_byte(&options, &record.doc),
+        right_mass: right_mass(&options, &record.doc),
         // Options are no draws: how many of them are right says nothing.
         samples: if scorer.is_likelihood() { Vec::new() } else { grader.samples(&judgement.vote) },
     };

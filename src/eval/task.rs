@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::tasks::TASKS;
 use super::{Scorer, table};
-use crate::consensus::Extractor;
+use crate::consensus::{Extractor, option_name};
 use crate::error::{Error, Result};
 use crate::metrics::bootstrap::mix;
 use crate::pipeline::{Shot, sha256};
@@ -21,6 +21,8 @@ const SHOTS: u64 = 0x7368_6f74;
 const DATASETS: &str = "datasets/";
 /// What options are called.
 const LETTERS: std::ops::RangeInclusive<char> = 'A'..='J';
+/// Options of a question where none has a letter.
+const MOST_OPTIONS: usize = 100;
 
 /// One question with its gold answer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -35,6 +37,9 @@ pub struct Doc {
     pub choices: Vec<String>,
     /// Gold answers, any of which is right; none for a question that has no answer.
     pub answers: Vec<String>,
+    /// The indices of the right options, ascending, where several may be right; otherwise the answers name the one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub right: Vec<usize>,
     /// Whether the question has an answer, where the task says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answerable: Option<bool>,
@@ -58,12 +63,30 @@ impl Doc {
             return Err(format!("gold is {gold}, counted from 0, of {} choices", choices.len()));
         };
         let answers = vec![letter.to_string(), text.clone()];
-        Ok(Self { id, question, choices, answers, answerable: None })
+        Ok(Self { choices, ..Self::new(id, question, answers) })
+    }
+
+    /// A question with options of which several may be right; `right` are their indices, ascending. It can be scored by likelihood alone.
+    ///
+    /// # Errors
+    /// Fewer than two options or more than 100, no right or no wrong one among them, or a right one that is none of them; in
+    /// words for a row.
+    pub fn several(id: String, question: String, choices: Vec<String>, right: Vec<usize>) -> Result<Self, String> {
+        if !(2..=MOST_OPTIONS).contains(&choices.len()) {
+            return Err(format!("{} choices; give 2 to {MOST_OPTIONS}", choices.len()));
+        }
+        let answers: Option<Vec<String>> = right.iter().map(|index| choices.get(*index).cloned()).collect();
+        match answers {
+            Some(answers) if !answers.is_empty() && answers.len() < choices.len() => {
+                Ok(Self { choices, right, ..Self::new(id, question, answers) })
+            }
+            _ => Err(format!("{} of {} choices are right; at least one must be, and at least one must not", right.len(), choices.len())),
+        }
     }
 
     /// The question as it goes into the frame: with its options, a line each.
     pub fn text(&self) -> String {
-        let options = self.choices.iter().zip(LETTERS).map(|(choice, letter)| format!("\n{letter}. {choice}"));
+        let options = self.choices.iter().enumerate().map(|(i, choice)| format!("\n{}. {choice}", option_name(i).to_uppercase()));
         std::iter::once(self.question.clone()).chain(options).collect()
     }
 
@@ -72,10 +95,14 @@ impl Doc {
         LETTERS.take(self.choices.len())
     }
 
-    /// The index of the right option; `None` without options.
-    pub fn gold(&self) -> Option<usize> {
-        let letter = self.answers.first()?;
-        self.letters().position(|other| letter.len() == 1 && letter.starts_with(other))
+    /// The indices of the right options; none without options.
+    pub fn right_options(&self) -> Vec<usize> {
+        if !self.right.is_empty() {
+            return self.right.clone();
+        }
+        let is_letter =
+            |(_, letter): &(usize, char)| self.answers.first().is_some_and(|answer| answer.len() == 1 && answer.starts_with(*letter));
+        (0..).zip(self.letters()).filter(is_letter).map(|(index, _)| index).collect()
     }
 
     /// The gold answer as one text: the first alias, or nothing.
@@ -235,6 +262,8 @@ impl Questions {
     pub fn by_likelihood(self, scorer: Scorer) -> Result<Self> {
         let without = self.docs.iter().find_map(|doc| Some((doc, scorer.check(doc).err()?)));
         match without {
+            // The task's own frame is part of it.
+            None if scorer == self.scorer => Ok(self),
             _ if !scorer.is_likelihood() => Err(Error::usage(format!(
                 "scorer {} is not of the task {}; give loglikelihood or loglikelihood_letter",
                 scorer.name(),
@@ -273,8 +302,7 @@ impl Questions {
     /// A gold answer as an example says it.
     fn shown_answer(&self, doc: &Doc) -> String {
         match self.scorer {
-            // The letter comes first, then the text.
-            Scorer::Loglikelihood => doc.answers.get(1).cloned().unwrap_or_default(),
+            Scorer::Loglikelihood => doc.right_options().first().and_then(|right| doc.choices.get(*right)).cloned().unwrap_or_default(),
             Scorer::Number if self.frame.contains("####") => format!("#### {}", doc.target()),
             _ => doc.target().to_owned(),
         }

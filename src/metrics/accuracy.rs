@@ -1,7 +1,7 @@
 //! Share of all questions whose leading answer is right, given or not: what the model can do when it must answer. A failed question is
 //! not right.
 
-use super::{Basis, Better, Item, Metric, count, share};
+use super::{Basis, Better, Formula, Item, Metric, count};
 
 /// See the module.
 pub(super) static ACCURACY: Metric = Metric {
@@ -11,5 +11,5 @@ pub(super) static ACCURACY: Metric = Metric {
     basis: Basis::All,
     source: "exact match",
     summary: "right leading answers of all questions, given or not, 0 to 1",
-    compute: |items| share(count(items, Item::is_right), items.len()),
+    formula: Formula::Proportion(|items| (count(items, Item::is_right), items.len())),
 };

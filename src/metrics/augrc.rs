@@ -3,7 +3,7 @@
 //! The area is that of the curve from (0, 0) through (k/N, errors(k)/N), by trapezoids, tie-averaged. So it is exactly
 //! acc (1 - acc) (1 - AUROC) + (1 - acc)^2 / 2, whatever N is; the plain mean over k = 1..N would be larger by (1 - acc) / 2N.
 
-use super::{Basis, Better, Item, Metric, risk_coverage};
+use super::{Basis, Better, Formula, Item, Metric, risk_coverage};
 
 /// See the module.
 pub(super) static AUGRC: Metric = Metric {
@@ -13,7 +13,7 @@ pub(super) static AUGRC: Metric = Metric {
     basis: Basis::Scored,
     source: "Traub et al., arXiv 2407.01032: area under the generalised risk-coverage curve; ties averaged",
     summary: "mean over all coverages of the share answered and wrong, 0 to 1/2; ties averaged",
-    compute: augrc,
+    formula: Formula::Number(augrc),
 };
 
 fn augrc(items: &[&Item]) -> Option<f64> {

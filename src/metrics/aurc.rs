@@ -2,7 +2,7 @@
 //!
 //! Tie-averaged, see `curve`, so it does not depend on the order of questions. It gives the few surest answers most of the weight.
 
-use super::{Basis, Better, Item, Metric, risk_coverage};
+use super::{Basis, Better, Formula, Item, Metric, risk_coverage};
 
 /// See the module.
 pub(super) static AURC: Metric = Metric {
@@ -12,7 +12,7 @@ pub(super) static AURC: Metric = Metric {
     basis: Basis::Scored,
     source: "Geifman et al., arXiv 1805.08206: AURC; ties averaged",
     summary: "mean error rate of the k surest answers over all k, 0 to 1; ties averaged",
-    compute: aurc,
+    formula: Formula::Number(aurc),
 };
 
 pub(super) fn aurc(items: &[&Item]) -> Option<f64> {

@@ -4,7 +4,7 @@
 
 use super::curve::by_uncertainty;
 use super::ties::right_is_lower;
-use super::{Basis, Better, Item, Metric};
+use super::{Basis, Better, Formula, Item, Metric};
 
 /// See the module.
 pub(super) static AUROC: Metric = Metric {
@@ -14,7 +14,7 @@ pub(super) static AUROC: Metric = Metric {
     basis: Basis::Scored,
     source: "Mann and Whitney 1947; scikit-learn roc_auc_score",
     summary: "probability that a right answer is surer than a wrong one, 0 to 1; ties half",
-    compute: auroc,
+    formula: Formula::Number(auroc),
 };
 
 fn auroc(items: &[&Item]) -> Option<f64> {

@@ -24,7 +24,20 @@ pub struct Bootstrap {
 impl Default for Bootstrap {
     /// 1,000 resamples, 95 %, seed 0.
     fn default() -> Self {
-        Self { resamples: 1000, level: 0.95, seed: 0 }
+        Self { resamples: MOST, level: 0.95, seed: 0 }
+    }
+}
+
+/// Questions times resamples, at most, where that leaves [`FEWEST`] resamples.
+const DRAWS: usize = 2_000_000;
+/// Resamples at least and at most.
+const FEWEST: u32 = 200;
+const MOST: u32 = 1000;
+
+impl Bootstrap {
+    /// As the default, but with fewer resamples where there are many questions, so that it takes no longer: 200 to 1,000.
+    pub fn of(questions: usize) -> Self {
+        Self { resamples: ((DRAWS / questions.max(1)) as u32).clamp(FEWEST, MOST), ..Self::default() }
     }
 }
 
@@ -43,6 +56,16 @@ pub struct Interval {
     pub resamples: usize,
     /// Resamples in which it could not, and which the interval leaves out; at most a tenth of all.
     pub undefined: usize,
+}
+
+/// Ends that are no further apart than this differ by the rounding of sums of numbers near 1.
+const ROUNDING: f64 = 1e-12;
+
+impl Interval {
+    /// It has no width: the resamples say the same, so they do not say how far the figure is from the truth.
+    pub fn is_constant(&self) -> bool {
+        self.high - self.low <= ROUNDING
+    }
 }
 
 /// The interval of a metric. `None` where the metric cannot be said, or not in more than a tenth of the resamples.

@@ -6,7 +6,7 @@
 
 use super::pool::{Block, non_decreasing};
 use super::ties::{Group, groups};
-use super::{Basis, Better, Item, Metric};
+use super::{Basis, Better, Formula, Item, Metric};
 
 const ROW: Metric = Metric {
     name: "brier",
@@ -15,7 +15,7 @@ const ROW: Metric = Metric {
     basis: Basis::Confident,
     source: "Brier 1950; scikit-learn brier_score_loss",
     summary: "mean squared difference of confidence and being right, 0 to 1",
-    compute: |items| Some(Parts::of(items)?.brier),
+    formula: Formula::Number(|items| Some(Parts::of(items)?.brier)),
 };
 
 const PARTS: &str = "Dimitriadis, Gneiting and Jordan, PNAS 118 (2021): MCB, DSC and UNC of the CORP decomposition";
@@ -28,7 +28,7 @@ pub(super) static BRIER_RELIABILITY: Metric = Metric {
     name: "brier_reliability",
     source: PARTS,
     summary: "what monotone recalibration would take off the brier score, 0 to 1; 0 is calibrated",
-    compute: |items| Parts::of(items).map(|parts| parts.brier - parts.recalibrated),
+    formula: Formula::Number(|items| Parts::of(items).map(|parts| parts.brier - parts.recalibrated)),
     ..ROW
 };
 
@@ -38,7 +38,7 @@ pub(super) static BRIER_RESOLUTION: Metric = Metric {
     better: Better::Higher,
     source: PARTS,
     summary: "what the recalibrated confidence takes off the brier score of the base rate, 0 to 1/4",
-    compute: |items| Parts::of(items).map(|parts| parts.base_rate - parts.recalibrated),
+    formula: Formula::Number(|items| Parts::of(items).map(|parts| parts.base_rate - parts.recalibrated)),
     ..ROW
 };
 
@@ -48,7 +48,7 @@ pub(super) static BRIER_UNCERTAINTY: Metric = Metric {
     better: Better::Neither,
     source: PARTS,
     summary: "brier score of always saying the base rate, 0 to 1/4",
-    compute: |items| Some(Parts::of(items)?.base_rate),
+    formula: Formula::Number(|items| Some(Parts::of(items)?.base_rate)),
     ..ROW
 };
 

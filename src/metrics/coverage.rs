@@ -1,6 +1,6 @@
 //! Share of all questions that were answered. A failed question is not.
 
-use super::{Basis, Better, Item, Metric, count, share};
+use super::{Basis, Better, Formula, Item, Metric, count};
 
 /// See the module.
 pub(super) static COVERAGE: Metric = Metric {
@@ -10,5 +10,5 @@ pub(super) static COVERAGE: Metric = Metric {
     basis: Basis::All,
     source: "Geifman and El-Yaniv, arXiv 1705.08500: coverage",
     summary: "answers given of all questions, 0 to 1",
-    compute: |items| share(count(items, Item::is_given), items.len()),
+    formula: Formula::Proportion(|items| (count(items, Item::is_given), items.len())),
 };

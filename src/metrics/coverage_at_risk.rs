@@ -3,7 +3,7 @@
 //! The largest k whose tie-averaged error rate is at most r, over N, which counts failed and unscored questions too. 0 where there is none.
 //! In hindsight: a threshold chosen like this promises nothing about new questions, see `calibration`.
 
-use super::{Basis, Better, Item, Metric, risk_coverage, share};
+use super::{Basis, Better, Formula, Item, Metric, risk_coverage, share};
 
 const ROW: Metric = Metric {
     name: "coverage_at_risk_5",
@@ -12,7 +12,7 @@ const ROW: Metric = Metric {
     basis: Basis::Scored,
     source: "Geifman and El-Yaniv, arXiv 1705.08500: coverage at a target risk, in hindsight; ties averaged",
     summary: "largest share of all questions answered with at most 5 % wrong, 0 to 1; ties averaged",
-    compute: |items| coverage_at_risk(items, 0.05),
+    formula: Formula::Number(|items| coverage_at_risk(items, 0.05)),
 };
 
 /// At 5 %.
@@ -22,7 +22,7 @@ pub(super) static COVERAGE_AT_RISK_5: Metric = ROW;
 pub(super) static COVERAGE_AT_RISK_10: Metric = Metric {
     name: "coverage_at_risk_10",
     summary: "largest share of all questions answered with at most 10 % wrong, 0 to 1; ties averaged",
-    compute: |items| coverage_at_risk(items, 0.1),
+    formula: Formula::Number(|items| coverage_at_risk(items, 0.1)),
     ..ROW
 };
 
@@ -30,7 +30,7 @@ pub(super) static COVERAGE_AT_RISK_10: Metric = Metric {
 pub(super) static COVERAGE_AT_RISK_20: Metric = Metric {
     name: "coverage_at_risk_20",
     summary: "largest share of all questions answered with at most 20 % wrong, 0 to 1; ties averaged",
-    compute: |items| coverage_at_risk(items, 0.2),
+    formula: Formula::Number(|items| coverage_at_risk(items, 0.2)),
     ..ROW
 };
 

@@ -4,7 +4,7 @@
 //! With N questions a perfect ranking stays above that limit by less than r / N, never below.
 
 use super::aurc::aurc;
-use super::{Basis, Better, Metric, risk_coverage};
+use super::{Basis, Better, Formula, Metric, risk_coverage};
 
 /// See the module.
 pub(super) static E_AURC: Metric = Metric {
@@ -14,7 +14,7 @@ pub(super) static E_AURC: Metric = Metric {
     basis: Basis::Scored,
     source: "Geifman et al., arXiv 1805.08206: E-AURC",
     summary: "aurc less that of a perfect ranking, r + (1 - r) ln(1 - r), 0 to 1",
-    compute: |items| Some(aurc(items)? - optimum(risk_coverage(items).error_rate()?)),
+    formula: Formula::Number(|items| Some(aurc(items)? - optimum(risk_coverage(items).error_rate()?))),
 };
 
 /// AURC of a perfect ranking at error rate r, 0 to 1.

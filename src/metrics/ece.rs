@@ -7,7 +7,7 @@
 
 use super::brier::by_confidence;
 use super::ties::Group;
-use super::{Basis, Better, Item, Metric};
+use super::{Basis, Better, Formula, Item, Metric};
 
 /// Bins of both rows.
 const BINS: u32 = 10;
@@ -20,7 +20,7 @@ pub(super) static ECE: Metric = Metric {
     basis: Basis::Confident,
     source: "Guo et al., arXiv 1706.04599, eq. 3",
     summary: "mean |accuracy - confidence| over 10 bins of equal width, closed above, 0 to 1",
-    compute: |items| equal_width(items, BINS),
+    formula: Formula::Number(|items| equal_width(items, BINS)),
 };
 
 /// See the module.
@@ -31,7 +31,7 @@ pub(super) static ECE_EQUAL_MASS: Metric = Metric {
     basis: Basis::Confident,
     source: "Nixon et al., arXiv 1904.01685: adaptive calibration error of one class; ties averaged",
     summary: "mean |accuracy - confidence| over 10 bins of equally many questions, 0 to 1; ties averaged",
-    compute: |items| equal_mass(items, BINS),
+    formula: Formula::Number(|items| equal_mass(items, BINS)),
 };
 
 /// To which bin a confidence on a border belongs.

@@ -1,6 +1,6 @@
 //! What is its own class: questions without a readable answer, and answers without an uncertainty.
 
-use super::{Basis, Better, Item, Metric, count, share};
+use super::{Basis, Better, Formula, Item, Metric, count};
 
 /// See the module.
 pub(super) static FAILURE_RATE: Metric = Metric {
@@ -10,7 +10,7 @@ pub(super) static FAILURE_RATE: Metric = Metric {
     basis: Basis::All,
     source: "a count",
     summary: "questions without a readable answer, of all, 0 to 1",
-    compute: |items| share(count(items, Item::is_failed), items.len()),
+    formula: Formula::Proportion(|items| (count(items, Item::is_failed), items.len())),
 };
 
 /// See the module.
@@ -21,5 +21,5 @@ pub(super) static UNSCORED_RATE: Metric = Metric {
     basis: Basis::All,
     source: "a count",
     summary: "questions with an answer but no finite uncertainty, of all, 0 to 1",
-    compute: |items| share(count(items, |item| !item.is_failed() && item.score().is_none()), items.len()),
+    formula: Formula::Proportion(|items| (count(items, |item| !item.is_failed() && item.score().is_none()), items.len())),
 };

@@ -4,7 +4,7 @@
 //! costs 36 nats, not infinity, which JSON cannot hold.
 
 use super::brier::by_confidence;
-use super::{Basis, Better, Item, Metric};
+use super::{Basis, Better, Formula, Item, Metric};
 
 /// See the module.
 pub(super) static LOG_LOSS: Metric = Metric {
@@ -14,7 +14,7 @@ pub(super) static LOG_LOSS: Metric = Metric {
     basis: Basis::Confident,
     source: "scikit-learn log_loss",
     summary: "mean -ln of the probability given to what happened, 0 to 36",
-    compute: log_loss,
+    formula: Formula::Number(log_loss),
 };
 
 fn log_loss(items: &[&Item]) -> Option<f64> {

@@ -4,9 +4,9 @@
 //! A sample without an answer never votes; without votes the question is not right. Where several answers share the first place, the
 //! expected value of picking one of them at random counts.
 
-use super::{Basis, Better, Item, Metric, Sample};
+use super::{Basis, Better, Formula, Item, Metric, Sample, count};
 
-const fn row(name: &'static str, k: usize, compute: fn(&[&Item]) -> Option<f64>) -> Metric {
+const fn row(name: &'static str, k: usize, formula: Formula) -> Metric {
     Metric {
         name,
         unit: "share",
@@ -14,20 +14,28 @@ const fn row(name: &'static str, k: usize, compute: fn(&[&Item]) -> Option<f64>)
         basis: Basis::Samples(k),
         source: "Wang et al., arXiv 2203.11171",
         summary: "questions whose first k samples vote for a right answer, 0 to 1; ties averaged",
-        compute,
+        formula,
     }
 }
 
 /// The first sample.
-pub(super) static MAJ_AT_1: Metric = row("maj_at_1", 1, |items| maj_at_k(items, 1));
+pub(super) static MAJ_AT_1: Metric = row(
+    "maj_at_1",
+    1,
+    // One sample is never tied.
+    Formula::Proportion(|items| {
+        let first = |item: &Item| item.samples.first().is_some_and(Sample::is_right);
+        (count(items, first), count(items, |item| !item.samples.is_empty()))
+    }),
+);
 /// Of 4 samples.
-pub(super) static MAJ_AT_4: Metric = row("maj_at_4", 4, |items| maj_at_k(items, 4));
+pub(super) static MAJ_AT_4: Metric = row("maj_at_4", 4, Formula::Number(|items| maj_at_k(items, 4)));
 /// Of 8 samples.
-pub(super) static MAJ_AT_8: Metric = row("maj_at_8", 8, |items| maj_at_k(items, 8));
+pub(super) static MAJ_AT_8: Metric = row("maj_at_8", 8, Formula::Number(|items| maj_at_k(items, 8)));
 /// Of 16 samples.
-pub(super) static MAJ_AT_16: Metric = row("maj_at_16", 16, |items| maj_at_k(items, 16));
+pub(super) static MAJ_AT_16: Metric = row("maj_at_16", 16, Formula::Number(|items| maj_at_k(items, 16)));
 /// Of 32 samples.
-pub(super) static MAJ_AT_32: Metric = row("maj_at_32", 32, |items| maj_at_k(items, 32));
+pub(super) static MAJ_AT_32: Metric = row("maj_at_32", 32, Formula::Number(|items| maj_at_k(items, 32)));
 
 /// Share of questions that the majority of the first `k` samples gets right, 0 to 1, higher is better; over questions with at least `k`
 /// samples. `None` without such questions, or for `k` = 0.

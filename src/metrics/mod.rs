@@ -26,9 +26,11 @@ mod coverage_at_risk;
 mod curve;
 mod e_aurc;
 pub mod ece;
+mod estimate;
 mod failure_rate;
 mod log_loss;
 mod maj_at_k;
+mod mc2;
 pub mod mcnemar;
 mod pass_at_k;
 pub mod pool;
@@ -45,6 +47,7 @@ mod wqd;
 
 pub use coverage_at_risk::coverage_at_risk;
 pub use curve::{RiskCoverage, risk_coverage};
+pub use estimate::{Estimate, RESAMPLED, estimates};
 pub use maj_at_k::maj_at_k;
 pub use pass_at_k::pass_at_k;
 pub use prr::rejection_ratio;
@@ -84,6 +87,9 @@ pub struct Item {
     /// Whether the option that is likeliest per byte is the right one; `None` where no options were scored.
     #[serde(default)]
     pub right_per_byte: Option<bool>,
+    /// Where several options may be right: what share of the scored options' probability these have, 0 to 1.
+    #[serde(default)]
+    pub right_mass: Option<f64>,
     /// The samples behind the answer, in the order drawn.
     #[serde(default)]
     pub samples: Vec<Sample>,
@@ -169,6 +175,8 @@ pub enum Basis {
     Contrasted,
     /// Those whose options were scored by their likelihood.
     Options,
+    /// Those of them with several right options.
+    SeveralRight,
 }
 
 impl Basis {
@@ -183,6 +191,7 @@ impl Basis {
             Self::Samples(k) => item.samples.len() >= k,
             Self::Contrasted => wqd::pairs(item).1 > 0.0,
             Self::Options => item.right_per_byte.is_some(),
+            Self::SeveralRight => item.right_mass.is_some(),
         }
     }
 }
@@ -202,14 +211,38 @@ pub struct Metric {
     pub source: &'static str,
     /// One line: what it measures, its range, its convention.
     pub summary: &'static str,
-    /// The number; not to be called without [`Metric::value`], which keeps it finite.
-    compute: fn(&[&Item]) -> Option<f64>,
+    /// The number; not to be asked but by [`Metric::value`], which keeps it finite.
+    formula: Formula,
+}
+
+/// How a metric's number is made.
+#[derive(Clone, Copy, Debug)]
+enum Formula {
+    /// A proportion: so many questions, the first number, of so many, the second. Nothing can be said of none.
+    Proportion(fn(&[&Item]) -> (usize, usize)),
+    /// Anything else; `None` where it cannot be said.
+    Number(fn(&[&Item]) -> Option<f64>),
 }
 
 impl Metric {
     /// The figure: finite, or `None` where it cannot be said.
     pub fn value(&self, items: &[&Item]) -> Option<f64> {
-        (self.compute)(items).filter(|value| value.is_finite()).map(|value| value + 0.0)
+        let value = match self.formula {
+            Formula::Proportion(counts) => {
+                let (part, whole) = counts(items);
+                share(part, whole)
+            }
+            Formula::Number(number) => number(items),
+        };
+        value.filter(|value| value.is_finite()).map(|value| value + 0.0)
+    }
+
+    /// The two counts of a proportion, the part first; `None` where the metric is none.
+    pub fn proportion(&self, items: &[&Item]) -> Option<(usize, usize)> {
+        match self.formula {
+            Formula::Proportion(counts) => Some(counts(items)),
+            Formula::Number(_) => None,
+        }
     }
 
     /// The figure and how many questions are behind it.
@@ -237,6 +270,7 @@ pub static METRICS: &[&Metric] = &[
     &accuracy::ACCURACY,
     &acc::ACC,
     &acc::ACC_NORM,
+    &mc2::MC2,
     &failure_rate::FAILURE_RATE,
     &failure_rate::UNSCORED_RATE,
     &coverage::COVERAGE,

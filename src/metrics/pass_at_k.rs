@@ -2,9 +2,9 @@
 //! with c right ones. A sample without an answer is not right.
 
 use super::maj_at_k::mean_over_samples;
-use super::{Basis, Better, Item, Metric, Sample};
+use super::{Basis, Better, Formula, Item, Metric, Sample};
 
-const fn row(name: &'static str, k: usize, compute: fn(&[&Item]) -> Option<f64>) -> Metric {
+const fn row(name: &'static str, k: usize, formula: Formula) -> Metric {
     Metric {
         name,
         unit: "probability",
@@ -12,20 +12,20 @@ const fn row(name: &'static str, k: usize, compute: fn(&[&Item]) -> Option<f64>)
         basis: Basis::Samples(k),
         source: "Chen et al., arXiv 2107.03374, eq. 1",
         summary: "probability that one of k samples is right, in the mean over questions, 0 to 1",
-        compute,
+        formula,
     }
 }
 
 /// One sample.
-pub(super) static PASS_AT_1: Metric = row("pass_at_1", 1, |items| pass_at_k(items, 1));
+pub(super) static PASS_AT_1: Metric = row("pass_at_1", 1, Formula::Number(|items| pass_at_k(items, 1)));
 /// One of 4 samples.
-pub(super) static PASS_AT_4: Metric = row("pass_at_4", 4, |items| pass_at_k(items, 4));
+pub(super) static PASS_AT_4: Metric = row("pass_at_4", 4, Formula::Number(|items| pass_at_k(items, 4)));
 /// One of 8 samples.
-pub(super) static PASS_AT_8: Metric = row("pass_at_8", 8, |items| pass_at_k(items, 8));
+pub(super) static PASS_AT_8: Metric = row("pass_at_8", 8, Formula::Number(|items| pass_at_k(items, 8)));
 /// One of 16 samples.
-pub(super) static PASS_AT_16: Metric = row("pass_at_16", 16, |items| pass_at_k(items, 16));
+pub(super) static PASS_AT_16: Metric = row("pass_at_16", 16, Formula::Number(|items| pass_at_k(items, 16)));
 /// One of 32 samples.
-pub(super) static PASS_AT_32: Metric = row("pass_at_32", 32, |items| pass_at_k(items, 32));
+pub(super) static PASS_AT_32: Metric = row("pass_at_32", 32, Formula::Number(|items| pass_at_k(items, 32)));
 
 /// Mean probability that one of `k` samples is right, 0 to 1, higher is better; over questions with at least `k` samples. `None` without
 /// such questions, or for `k` = 0.

@@ -4,7 +4,7 @@
 //! random and O of a perfect order. A is tie-averaged, and R is the expected value over random orders, which is the accuracy itself: no
 //! shuffles. 1 is a perfect ranking, 0 is none, below 0 it is worse than none. `None` where all answers are right or all are wrong.
 
-use super::{Basis, Better, Item, Metric, risk_coverage};
+use super::{Basis, Better, Formula, Item, Metric, risk_coverage};
 
 /// See the module.
 pub(super) static PRR: Metric = Metric {
@@ -14,7 +14,7 @@ pub(super) static PRR: Metric = Metric {
     basis: Basis::Scored,
     source: "Malinin et al., arXiv 2006.10848; lm-polygraph PredictionRejectionArea, shuffles replaced by their expected value",
     summary: "gain of rejecting the least sure answers as a share of the possible gain, at most 1; ties averaged",
-    compute: |items| rejection_ratio(items, 1.0),
+    formula: Formula::Number(|items| rejection_ratio(items, 1.0)),
 };
 
 /// Rejecting at most half of the answers.
@@ -25,7 +25,7 @@ pub(super) static PRR_50: Metric = Metric {
     basis: Basis::Scored,
     source: "lm-polygraph PredictionRejectionArea(max_rejection=0.5), shuffles replaced by their expected value",
     summary: "prr over rejecting at most half of the answers, at most 1; ties averaged",
-    compute: |items| rejection_ratio(items, 0.5),
+    formula: Formula::Number(|items| rejection_ratio(items, 0.5)),
 };
 
 /// PRR over rejecting fewer than floor(N * `max_rejection`) answers, 0 to 1. `None` if that is none, or if no ranking could gain.

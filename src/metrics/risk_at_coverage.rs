@@ -3,7 +3,7 @@
 //! k = ceil(c N) answers are given, N counting failed and unscored questions too; ties are averaged, as if broken at random. `None` where
 //! fewer than k questions have a score: that coverage cannot be had.
 
-use super::{Basis, Better, Item, Metric, risk_coverage};
+use super::{Basis, Better, Formula, Item, Metric, risk_coverage};
 
 const ROW: Metric = Metric {
     name: "risk_at_coverage_50",
@@ -12,7 +12,7 @@ const ROW: Metric = Metric {
     basis: Basis::Scored,
     source: "Geifman and El-Yaniv, arXiv 1705.08500: selective risk at a coverage; ties averaged",
     summary: "error rate of the surest 50 % of all questions, 0 to 1; ties averaged; none if fewer have a score",
-    compute: |items| risk_at_coverage(items, 0.5),
+    formula: Formula::Number(|items| risk_at_coverage(items, 0.5)),
 };
 
 /// At 50 %.
@@ -22,7 +22,7 @@ pub(super) static RISK_AT_COVERAGE_50: Metric = ROW;
 pub(super) static RISK_AT_COVERAGE_80: Metric = Metric {
     name: "risk_at_coverage_80",
     summary: "error rate of the surest 80 % of all questions, 0 to 1; ties averaged; none if fewer have a score",
-    compute: |items| risk_at_coverage(items, 0.8),
+    formula: Formula::Number(|items| risk_at_coverage(items, 0.8)),
     ..ROW
 };
 
@@ -30,7 +30,7 @@ pub(super) static RISK_AT_COVERAGE_80: Metric = Metric {
 pub(super) static RISK_AT_COVERAGE_90: Metric = Metric {
     name: "risk_at_coverage_90",
     summary: "error rate of the surest 90 % of all questions, 0 to 1; ties averaged; none if fewer have a score",
-    compute: |items| risk_at_coverage(items, 0.9),
+    formula: Formula::Number(|items| risk_at_coverage(items, 0.9)),
     ..ROW
 };
 

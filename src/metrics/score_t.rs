@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use super::{Basis, Better, Item, Metric, count, share};
+use super::{Basis, Better, Formula, Item, Metric, count, share};
 
 /// The grid of the rows.
 pub const GRID: [f64; 4] = [0.0, 0.5, 0.75, 0.9];
@@ -66,7 +66,8 @@ const SCORE_T: Metric = Metric {
     basis: Basis::All,
     source: SOURCE,
     summary: "right +1, silent 0, wrong 0, per question, 0 to 1",
-    compute: |items| score_t(items, GRID[0]),
+    // The fine is 0, so it is the share of right answers given.
+    formula: Formula::Proportion(|items| (count(items, |item| item.is_given() && item.is_right()), items.len())),
 };
 
 /// t = 0: share of all questions answered rightly.
@@ -76,7 +77,7 @@ pub(super) static SCORE_T_0: Metric = SCORE_T;
 pub(super) static SCORE_T_50: Metric = Metric {
     name: "score_t_50",
     summary: "right +1, silent 0, wrong -1, per question, -1 to 1",
-    compute: |items| score_t(items, GRID[1]),
+    formula: Formula::Number(|items| score_t(items, GRID[1])),
     ..SCORE_T
 };
 
@@ -84,7 +85,7 @@ pub(super) static SCORE_T_50: Metric = Metric {
 pub(super) static SCORE_T_75: Metric = Metric {
     name: "score_t_75",
     summary: "right +1, silent 0, wrong -3, per question, -3 to 1",
-    compute: |items| score_t(items, GRID[2]),
+    formula: Formula::Number(|items| score_t(items, GRID[2])),
     ..SCORE_T
 };
 
@@ -92,6 +93,6 @@ pub(super) static SCORE_T_75: Metric = Metric {
 pub(super) static SCORE_T_90: Metric = Metric {
     name: "score_t_90",
     summary: "right +1, silent 0, wrong -9, per question, -9 to 1",
-    compute: |items| score_t(items, GRID[3]),
+    formula: Formula::Number(|items| score_t(items, GRID[3])),
     ..SCORE_T
 };

@@ -7,7 +7,7 @@
 
 use super::brier::by_confidence;
 use super::ties::Group;
-use super::{Basis, Better, Item, Metric};
+use super::{Basis, Better, Formula, Item, Metric};
 
 /// See the module.
 pub(super) static SMOOTH_ECE: Metric = Metric {
@@ -17,7 +17,7 @@ pub(super) static SMOOTH_ECE: Metric = Metric {
     basis: Basis::Confident,
     source: "Blasiok and Nakkiran, arXiv 2309.12236, definition 4; relplot smECE",
     summary: "kernel-smoothed |accuracy - confidence| at its own bandwidth, 0 to 1",
-    compute: |items| smooth_ece(items).map(|(error, _)| error),
+    formula: Formula::Number(|items| smooth_ece(items).map(|(error, _)| error)),
 };
 
 /// Bandwidths below this are not tried.

@@ -1,6 +1,6 @@
 //! (right - wrong) / N over the answers given: a wrong answer costs what a right one earns, silence costs nothing.
 
-use super::{Basis, Better, Metric};
+use super::{Basis, Better, Formula, Metric};
 
 /// See the module.
 pub(super) static TRUTHFULNESS: Metric = Metric {
@@ -10,5 +10,5 @@ pub(super) static TRUTHFULNESS: Metric = Metric {
     basis: Basis::All,
     source: "(right - wrong) / N; score_t at t = 1/2",
     summary: "answers given and right less those given and wrong, per question, -1 to 1",
-    compute: |items| super::score_t::score_t(items, 0.5),
+    formula: Formula::Number(|items| super::score_t::score_t(items, 0.5)),
 };

@@ -3,7 +3,7 @@
 //! Over questions known to have an answer or to have none. Failed questions are left out and counted: garbage is neither a wise silence
 //! nor an answer. `None` where a denominator is 0: nothing was held back, or nothing is unanswerable.
 
-use super::{Basis, Better, Item, Metric, count, share};
+use super::{Basis, Better, Formula, Item, Metric, count, share};
 
 const ROW: Metric = Metric {
     name: "unanswerable_precision",
@@ -12,7 +12,7 @@ const ROW: Metric = Metric {
     basis: Basis::Labelled,
     source: "Yin et al., arXiv 2305.18153: F1 of the unanswerable class; scikit-learn precision_recall_fscore_support",
     summary: "abstentions that were on unanswerable questions, 0 to 1",
-    compute: |items| share(caught(items), count(items, abstained)),
+    formula: Formula::Proportion(|items| (caught(items), count(items, abstained))),
 };
 
 /// P(unanswerable | abstained).
@@ -22,7 +22,7 @@ pub(super) static UNANSWERABLE_PRECISION: Metric = ROW;
 pub(super) static UNANSWERABLE_RECALL: Metric = Metric {
     name: "unanswerable_recall",
     summary: "unanswerable questions that were abstained on, 0 to 1",
-    compute: |items| share(caught(items), count(items, unanswerable)),
+    formula: Formula::Proportion(|items| (caught(items), count(items, unanswerable))),
     ..ROW
 };
 
@@ -30,7 +30,7 @@ pub(super) static UNANSWERABLE_RECALL: Metric = Metric {
 pub(super) static UNANSWERABLE_F1: Metric = Metric {
     name: "unanswerable_f1",
     summary: "harmonic mean of precision and recall of abstaining on the unanswerable, 0 to 1",
-    compute: |items| share(2 * caught(items), count(items, abstained) + count(items, unanswerable)),
+    formula: Formula::Number(|items| share(2 * caught(items), count(items, abstained) + count(items, unanswerable))),
     ..ROW
 };
 

@@ -4,7 +4,7 @@
 //! where calibration across questions does not. Samples without an answer or a confidence are in no pair.
 
 use super::ties::{groups, right_is_lower};
-use super::{Basis, Better, Item, Metric};
+use super::{Basis, Better, Formula, Item, Metric};
 
 /// See the module.
 pub(super) static WQD: Metric = Metric {
@@ -14,7 +14,7 @@ pub(super) static WQD: Metric = Metric {
     basis: Basis::Contrasted,
     source: "Taubenfeld et al., arXiv 2502.06233: within-question discrimination",
     summary: "probability that a right sample is surer than a wrong one of the same question, 0 to 1; ties half",
-    compute: wqd,
+    formula: Formula::Number(wqd),
 };
 
 fn wqd(items: &[&Item]) -> Option<f64> {

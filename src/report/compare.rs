@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use super::view::{RunView, parallel, resamples};
+use super::view::{RunView, parallel};
 use crate::eval::Difference;
 use crate::metrics::Item;
 use crate::metrics::bootstrap::Bootstrap;
@@ -18,7 +18,7 @@ pub(super) fn with_first(runs: &[RunView]) -> Vec<Difference> {
 
 fn compare(baseline: &RunView, run: &RunView) -> Option<Difference> {
     let (before, after) = (shared(baseline, run), shared(run, baseline));
-    let bootstrap = Bootstrap { resamples: resamples(after.len()), ..Bootstrap::default() };
+    let bootstrap = Bootstrap::of(after.len());
     let difference = |before: &[&Item], after: &[&Item]| Difference::resampled((&run.label, after), (&baseline.label, before), &bootstrap);
     // A question that is twice in one run cannot be paired.
     difference(&before, &after).or_else(|_| difference(&[], &[])).ok()

@@ -5,7 +5,7 @@
 
 use crate::calibration::{Bound, Fingerprint, Mismatch, PolicyFile};
 use crate::error::Result;
-use crate::eval::{Grader, Manifest, Scorer, is_right_per_byte};
+use crate::eval::{Grader, Manifest, Scorer, is_right_per_byte, right_mass};
 use crate::metrics::{Grade, Item};
 use crate::pipeline::names;
 use crate::uncertainty::{self, Confidence, Direction, ESTIMATORS, Estimator, Uncertainty};
@@ -111,12 +111,14 @@ impl<'a> Judging<'a> {
             confidence: None,
             answerable: head.doc.answerable,
             right_per_byte: None,
+            right_mass: None,
             samples: Vec::new(),
         };
         let Some(verdict) = &head.outcome else {
             return Judged { item, reason: head.error.clone(), scores: vec![None; ESTIMATORS.len()] };
         };
         item.right_per_byte = is_right_per_byte(&verdict.options, &head.doc);
+        item.right_mass = right_mass(&verdict.options, &head.doc);
         if !self.scorer.is_likelihood() {
             // Options are no draws: how many of them are right says nothing.
             item.samples = Grader::new(self.scorer, &head.doc).samples(&verdict.vote);

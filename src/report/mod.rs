@@ -24,4 +24,4 @@ pub use gate::{Gate, Gated, junit};
 pub use judged::Class;
 pub use page::html;
 pub use tables::{csv, markdown};
-pub use view::{Counts, EstimatorView, FigureView, Mean, OtherPolicy, Promise, Report, RunView};
+pub use view::{Counts, EstimatorView, Mean, OtherPolicy, Promise, Report, RunView};

@@ -15,8 +15,8 @@ use super::charts::{self, Chart, percent, short};
 use super::svg::{stack, swatch};
 use super::tables::{arrow, p_value};
 use super::text::{fixed, html as escaped};
-use super::view::{FigureView, Report, RunView};
-use crate::metrics::{Better, METRICS, Metric, metric};
+use super::view::{Report, RunView};
+use crate::metrics::{Better, Estimate, METRICS, Metric, metric};
 
 /// Bytes that a page is to stay below.
 pub const MOST_BYTES: usize = 490_000;
@@ -248,7 +248,7 @@ fn figure(out: &mut String, report: &Report, chart: &Chart) {
     let _ = writeln!(out, "<figcaption>{}</figcaption></figure>", escaped(&chart.caption));
 }
 
-fn cell(out: &mut String, view: Option<&FigureView>) {
+fn cell(out: &mut String, view: Option<&Estimate>) {
     let Some((view, value)) = view.and_then(|view| Some((view, view.figure.value?))) else {
         out.push_str("<td class=\"n\"><span class=\"muted\">–</span></td>");
         return;
@@ -257,6 +257,8 @@ fn cell(out: &mut String, view: Option<&FigureView>) {
     let _ = write!(out, "<td class=\"n\">{}", number(value));
     if let Some((low, high)) = view.interval {
         let _ = write!(out, "<span class=\"ci\">{} to {}</span>", number(low), number(high));
+    } else if view.constant {
+        out.push_str("<span class=\"ci\">does not vary</span>");
     }
     out.push_str("</td>");
 }
@@ -265,7 +267,8 @@ fn figures(out: &mut String, report: &Report) {
     out.push_str("<section aria-labelledby=\"figures\"><h2 id=\"figures\">Figures</h2>\n");
     out.push_str(
         "<p class=\"small\">↑ higher is better, ↓ lower is better. Below a figure stands its 95 % interval: Wilson's for shares of questions, a \
-         bootstrap over questions for the others.</p>\n",
+         bootstrap over questions for the others. One that does not vary is the same whichever questions are drawn again, so that they \
+         cannot say how sure it is; it is not certain.</p>\n",
     );
     let first: Vec<&Metric> = FIRST.iter().filter_map(|name| metric(name)).collect();
     metric_rows(out, report, "Figures", &first);
@@ -337,13 +340,12 @@ fn comparisons(out: &mut String, report: &Report) {
             match comparison.figures.iter().find(|difference| difference.name == *column) {
                 Some(d) => {
                     let sign = |value: f64| if value > 0.0 { format!("+{}", fixed(value, 3)) } else { fixed(value, 3).replace('-', "−") };
-                    let _ = write!(
-                        out,
-                        "<td class=\"n\">{}<span class=\"ci\">{} to {}</span></td>",
-                        sign(d.interval.estimate),
-                        sign(d.interval.low),
-                        sign(d.interval.high)
-                    );
+                    let interval = if d.constant {
+                        "does not vary".to_owned()
+                    } else {
+                        format!("{} to {}", sign(d.interval.low), sign(d.interval.high))
+                    };
+                    let _ = write!(out, "<td class=\"n\">{}<span class=\"ci\">{interval}</span></td>", sign(d.interval.estimate));
                 }
                 None => cell(out, None),
             }

@@ -5,9 +5,9 @@
 use std::fmt::Write;
 
 use super::text::{self, fixed, markdown as md};
-use super::view::{FigureView, Report};
+use super::view::Report;
 use crate::error::{Error, Result};
-use crate::metrics::{Better, METRICS, metric};
+use crate::metrics::{Better, Estimate, METRICS, metric};
 
 /// One word for the direction of a metric.
 pub fn arrow(better: Better) -> &'static str {
@@ -19,10 +19,11 @@ pub fn arrow(better: Better) -> &'static str {
 }
 
 /// A value with its interval, or a dash.
-pub fn with_interval(view: Option<&FigureView>) -> String {
+pub fn with_interval(view: Option<&Estimate>) -> String {
     let Some((view, value)) = view.and_then(|view| Some((view, view.figure.value?))) else { return "–".to_owned() };
     match view.interval {
         Some((low, high)) => format!("{} [{}, {}]", fixed(value, 3), fixed(low, 3), fixed(high, 3)),
+        None if view.constant => format!("{} (does not vary)", fixed(value, 3)),
         None => fixed(value, 3),
     }
 }
@@ -70,6 +71,9 @@ pub fn markdown(report: &Report) -> String {
             .figures
             .iter()
             .map(|d| {
+                if d.constant {
+                    return format!("{} {} (does not vary)", md(d.name), fixed(d.interval.estimate, 3));
+                }
                 format!("{} {} [{}, {}]", md(d.name), fixed(d.interval.estimate, 3), fixed(d.interval.low, 3), fixed(d.interval.high, 3))
             })
             .collect();

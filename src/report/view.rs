@@ -1,8 +1,7 @@
 //! The view model: all numbers of a report, ready to be shown in any form.
 //!
-//! Contract: pure but for the reading of records. Intervals are at 95 %: Wilson's for shares of questions, a percentile bootstrap over
-//! questions for everything else that has one, the normal interval of a mean for costs. The number of resamples is bounded by the number of
-//! questions and is part of the report. It knows neither HTML nor SVG.
+//! Contract: pure but for the reading of records. Intervals are at 95 %: those of [`Estimate`] for figures, the normal interval of a
+//! mean for costs. The number of resamples is bounded by the number of questions and is part of the report. It knows neither HTML nor SVG.
 
 use std::collections::HashSet;
 use std::path::{Component, Path};
@@ -17,23 +16,13 @@ use super::read::{self, ReadQuestion};
 use crate::calibration::{PolicyFile, Rule};
 use crate::error::{Error, Result};
 use crate::eval::{Difference, FoundRun, Manifest};
-use crate::metrics::binomial::{NORMAL_97_5, wilson};
-use crate::metrics::bootstrap::{Bootstrap, intervals};
-use crate::metrics::{Figure, Item, METRICS, Metric, metric};
+use crate::metrics::binomial::NORMAL_97_5;
+use crate::metrics::bootstrap::Bootstrap;
+use crate::metrics::{Estimate, Item, METRICS, Metric, estimates, metric};
 use crate::uncertainty::{Direction, ESTIMATORS};
 
 /// Questions of all runs that the page may list.
 const LISTED: usize = 1200;
-/// Questions times resamples, at most, where that leaves [`FEWEST`] resamples.
-const DRAWS: usize = 2_000_000;
-/// Resamples at least and at most.
-const FEWEST: u32 = 200;
-const MOST: u32 = 1000;
-/// Metrics that are a share of their questions.
-const SHARES: [&str; 8] = ["accuracy", "acc", "acc_norm", "failure_rate", "unscored_rate", "coverage", "abstention_rate", "selective_risk"];
-/// Metrics with an interval by resampling.
-const RESAMPLED: [&str; 12] =
-    ["truthfulness", "score_t_0", "score_t_50", "score_t_75", "score_t_90", "auroc", "aurc", "e_aurc", "augrc", "prr", "brier", "ece"];
 /// What estimators are compared by.
 const RANKING: [&str; 3] = ["auroc", "aurc", "prr"];
 
@@ -68,7 +57,7 @@ pub struct RunView {
     /// What the decisions promise; `None` without a policy file.
     pub promise: Option<Promise>,
     /// Every figure that can be said.
-    pub figures: Vec<FigureView>,
+    pub figures: Vec<Estimate>,
     /// Every estimator that has scores.
     pub estimators: Vec<EstimatorView>,
     /// Rows computed after the prompt, per question.
@@ -134,16 +123,6 @@ pub struct Promise {
     pub applied_later: bool,
 }
 
-/// A figure with its interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct FigureView {
-    /// The figure.
-    #[serde(flatten)]
-    pub figure: Figure,
-    /// Both ends of its 95 % interval, where it has one.
-    pub interval: Option<(f64, f64)>,
-}
-
 /// How well an estimator's score tells right from wrong.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct EstimatorView {
@@ -152,7 +131,7 @@ pub struct EstimatorView {
     /// Whether the run's decisions go by it.
     pub decides: bool,
     /// AUROC, AURC and PRR.
-    pub figures: Vec<FigureView>,
+    pub figures: Vec<Estimate>,
 }
 
 /// A mean over questions with its 95 % interval.
@@ -264,7 +243,7 @@ impl RunView {
             estimators: Vec::new(),
             forward_tokens: None,
             seconds: None,
-            resamples: resamples(questions.len()),
+            resamples: Bootstrap::of(questions.len()).resamples,
             items: judged.iter().map(|judged| judged.item.clone()).collect(),
             hashes: questions.iter().map(|question| question.head.doc_hash.clone()).collect(),
             listed: Vec::new(),
@@ -309,26 +288,18 @@ impl RunView {
             confidence: judged.item.confidence,
             answerable: judged.item.answerable,
             right_per_byte: judged.item.right_per_byte,
+            right_mass: judged.item.right_mass,
         };
-        let (all, ranking) = (named(&RESAMPLED), named(&RANKING));
-        // The estimators, and last the run's own uncertainty.
+        let (all, ranking) = (self.items.iter().collect::<Vec<_>>(), named(&RANKING));
+        // The estimators, and last the run's own figures.
         let jobs: Vec<Option<usize>> = (0..ESTIMATORS.len()).map(Some).chain([None]).collect();
         let mut results = parallel(&jobs, |job| {
-            let uncertainty = |judged: &Judged| job.map_or(judged.item.uncertainty, |at| judged.scores.get(at).copied().flatten());
-            let items: Vec<Item> = order.iter().map(|judged| light(judged, uncertainty(judged))).collect();
-            let items: Vec<&Item> = items.iter().collect();
-            let metrics = if job.is_some() { &ranking } else { &all };
-            let ends = intervals(metrics, &items, &bootstrap).into_iter().map(|found| found.map(|i| (i.low, i.high)));
-            metrics.iter().zip(ends).map(|(m, interval)| FigureView { figure: m.figure(&items), interval }).collect::<Vec<_>>()
+            let Some(at) = *job else { return estimates(METRICS, &all, &bootstrap) };
+            let items: Vec<Item> = order.iter().map(|judged| light(judged, judged.scores.get(at).copied().flatten())).collect();
+            estimates(&ranking, &items.iter().collect::<Vec<_>>(), &bootstrap)
         });
         let own = results.pop().unwrap_or_default();
-        let items: Vec<&Item> = self.items.iter().collect();
-        let figures = METRICS.iter().map(|metric| {
-            let figure = metric.figure(&items);
-            let interval = own.iter().find(|view| view.figure.name == figure.name).and_then(|view| view.interval);
-            FigureView { figure, interval: interval.or_else(|| share_interval(&figure)) }
-        });
-        self.figures = figures.filter(|view| view.figure.value.is_some()).collect();
+        self.figures = own.into_iter().filter(|view| view.figure.value.is_some()).collect();
         let deciding = self.deciding();
         let views = ESTIMATORS.iter().zip(results);
         let views = views.map(|(e, figures)| EstimatorView { name: e.name(), decides: deciding.contains(&e.name()), figures });
@@ -362,7 +333,7 @@ impl RunView {
     }
 
     /// A figure by its name, where it can be said.
-    pub fn figure(&self, name: &str) -> Option<&FigureView> {
+    pub fn figure(&self, name: &str) -> Option<&Estimate> {
         self.figures.iter().find(|view| view.figure.name == name)
     }
 
@@ -390,16 +361,6 @@ impl RunView {
 /// The metrics of these names.
 fn named(names: &[&str]) -> Vec<&'static Metric> {
     names.iter().filter_map(|name| metric(name)).collect()
-}
-
-fn share_interval(figure: &Figure) -> Option<(f64, f64)> {
-    let share = figure.value.filter(|_| SHARES.contains(&figure.name))?;
-    wilson((share * figure.n as f64).round() as u64, figure.n as u64).map(|interval| (interval.low, interval.high))
-}
-
-/// Resamples for so many questions.
-pub(super) fn resamples(questions: usize) -> u32 {
-    ((DRAWS / questions.max(1)) as u32).clamp(FEWEST, MOST)
 }
 
 /// Paths without the folders that all of them share; a single one is its last part.

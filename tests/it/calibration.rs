@@ -767,6 +767,7 @@ fn failures_are_never_answered() {
         confidence: None,
         answerable: None,
         right_per_byte: None,
+        right_mass: None,
         samples: vec![],
     };
     assert_eq!(Example::from(&item).scores, [None]);

@@ -213,6 +213,57 @@ fn the_right_option_is_not_always_the_first() {
 }
 
 #[test]
+fn several_options_may_be_right() {
+    let schema = "optional binary question (STRING);
+        optional group mc2_targets { optional group choices (LIST) { repeated group list { optional binary element (STRING); } }
+            optional group labels (LIST) { repeated group list { optional int32 element; } } }";
+    let build = |labels: Vec<i32>| {
+        let options = vec!["Nothing.", "They pass through.", "They grow.", "You fall ill."];
+        write(schema, &[Column::Texts(vec![Some("What of seeds?")]), Column::TextLists(vec![options]), Column::IntLists(vec![labels])])
+    };
+    let questions = task("truthfulqa_mc2", &build(vec![1, 1, 0, 0])).unwrap();
+    let doc = &questions.docs[0];
+    assert_eq!((doc.id.as_str(), &doc.right[..]), ("truthfulqa:0", &[0, 1][..]));
+    assert_eq!(doc.answers, ["Nothing.", "They pass through."]);
+    assert_eq!(
+        (questions.scorer, questions.scorer.question(doc), questions.scorer.options(doc)),
+        (Scorer::Loglikelihood, doc.question.clone(), doc.choices.clone())
+    );
+    // Its own frame stays, whether or not the scorer is named; letters are no way to say that several are right.
+    assert!(questions.frame.ends_with("Barcelona, Spain.\n\nQ: {question}\nA:") && questions.frame.matches("Q: ").count() == 7);
+    assert_eq!(questions.clone().by_likelihood(Scorer::Loglikelihood).unwrap(), questions);
+    let error = questions.by_likelihood(Scorer::LoglikelihoodLetter).unwrap_err();
+    assert!(error.is_usage() && error.to_string().contains("truthfulqa:0: several options may be right"), "{error}");
+    let refused = |labels: Vec<i32>, expected: &str| {
+        let error = task("truthfulqa_mc2", &build(labels)).unwrap_err();
+        assert!(error.exit_code() == 4 && error.to_string().contains(expected), "{error}, expected {expected}");
+    };
+    refused(vec![1, 1, 1, 1], "row 1: 4 of 4 choices are right; at least one must be, and at least one must not");
+    refused(vec![0, 0, 0, 0], "row 1: 0 of 4 choices are right");
+    refused(vec![1, 0, 0], "row 1: 4 choices and 3 labels; there must be as many, each 0 or 1");
+    refused(vec![1, 0, 0, 2], "row 1: 4 choices and 4 labels");
+}
+
+#[test]
+fn the_challenge_has_labels_of_both_kinds() {
+    let questions = task("arc_challenge", &arc()).unwrap();
+    let found: Vec<(&str, &[String])> = questions.docs.iter().map(|doc| (doc.id.as_str(), &doc.answers[..])).collect();
+    let gold = |letter: &str, text: &str| [letter.to_owned(), text.to_owned()];
+    let expected = [gold("B", "wood"), gold("B", "Holz"), gold("A", "hierro")];
+    assert_eq!(found, [("arc_challenge:m1", &expected[0][..]), ("arc_challenge:m2", &expected[1]), ("arc_challenge:m3", &expected[2])]);
+    let columns = [
+        Column::Texts(vec![Some("m1")]),
+        Column::Texts(vec![Some("Which floats?")]),
+        Column::TextLists(vec![vec!["iron", "wood"]]),
+        Column::TextLists(vec![vec!["1", "2"]]),
+        Column::Texts(vec![Some("B")]),
+    ];
+    let error = task("arc_challenge", &write(CHOICES, &columns)).unwrap_err();
+    let expected = "row 1: answerKey is \"B\"; 2 texts have the labels 1, 2, of which it must be one";
+    assert!(error.exit_code() == 4 && error.to_string().contains(expected), "{error}");
+}
+
+#[test]
 fn what_is_not_in_the_folder_is_fetched_from_the_hub() {
     let task = eval::task("nq_open").unwrap();
     let folder = tempfile::tempdir().unwrap();

@@ -5,10 +5,13 @@ use std::path::Path;
 
 use candor::consensus::likelihood_vote;
 use candor::engine::EngineOptions;
-use candor::eval::{self, Doc, Grader, OptionScore, PLAIN, Questions, Record, Records, Run, Scorer, Subset, is_right_per_byte, rescore};
+use candor::eval::{
+    self, Doc, Grader, OptionScore, PLAIN, Questions, Record, Records, Run, Scorer, Subset, is_right_per_byte, rescore, right_mass,
+};
 use candor::generation::{Completion, Cost, FinishReason, Generation, Role, Token, TokenStats};
 use candor::hub::{Location, ResolvedModel};
-use candor::metrics::{Grade, metric};
+use candor::metrics::bootstrap::Bootstrap;
+use candor::metrics::{Grade, estimates, metric};
 use candor::model::dtype::Dtype;
 use candor::pipeline::{Frame, LoadedModel, Shot, Shots, sha256};
 use candor::prompt::{Mode, PromptOptions};
@@ -187,6 +190,84 @@ fn per_byte_is_another_choice() {
     let doc = Doc::choice("x".into(), "x".into(), vec!["B".into(), "A".into()], 0).unwrap();
     assert_eq!(Grader::new(Scorer::Loglikelihood, &doc).grade(&likelihood_vote(&options(&[-2.0, -1.0]))), Grade::Wrong);
     assert_eq!(Grader::new(Scorer::Loglikelihood, &doc).grade(&likelihood_vote(&options(&[-1.0, -2.0]))), Grade::Right);
+}
+
+/// A question with options of which these are right.
+fn several(id: &str, labels: &[usize]) -> Doc {
+    let choices = (0..labels.len()).map(|i| ["no", "hehe", "the sea", "12", "a"][i].to_owned()).collect();
+    let right = (0..labels.len()).filter(|i| labels[*i] == 1).collect();
+    Doc::several(id.into(), format!("{id}?"), choices, right).unwrap()
+}
+
+#[test]
+fn the_mass_of_several_right_options_is_numpys() {
+    // ll, y = numpy.array(..., float), numpy.array(..., bool); p = numpy.exp(ll - ll.max()); p[y].sum() / p.sum(), numpy 2.4.6. The first
+    // row is also what lm-evaluation-harness' process_results_mc2 gives; of the others it cannot take the exponential.
+    let cases: [(&[f64], &[usize], f64); 3] = [
+        (&[-3.2, -4.1, -2.7, -6.0], &[1, 1, 0, 0], 0.4513876998436656),
+        (&[-310.5, -312.25, -309.0], &[0, 1, 1], 0.8231798178925557),
+        (&[-1000.0, -1001.5, -999.0, -1004.0, -998.5], &[1, 0, 1, 1, 0], 0.44265051721785503),
+    ];
+    for (logprobs, labels, expected) in cases {
+        let scores: Vec<OptionScore> =
+            logprobs.iter().map(|logprob| OptionScore { logprob: Some(*logprob), bytes: 1, greedy: false }).collect();
+        let doc = several("x", labels);
+        let found = right_mass(&scores, &doc).unwrap();
+        assert!((found - expected).abs() < 1e-12, "{found}, expected {expected}");
+        // One without a likelihood leaves no whole to be a share of.
+        let mut broken = scores.clone();
+        broken[1].logprob = None;
+        assert_eq!((right_mass(&broken, &doc), right_mass(&[], &doc)), (None, None));
+        // The likeliest option is the answer: the third, the third and the fifth.
+        let grade = Grader::new(Scorer::Loglikelihood, &doc).grade(&likelihood_vote(&options(logprobs)));
+        assert_eq!(grade == Grade::Right, labels == [0, 1, 1], "{logprobs:?}");
+    }
+    let one = Doc::choice("x".into(), "x".into(), vec!["a".into(), "b".into()], 1).unwrap();
+    assert_eq!(right_mass(&[OptionScore { logprob: Some(-1.0), bytes: 1, greedy: false }; 2], &one), None, "one is right: acc says it");
+    assert!(Doc::several("x".into(), "x".into(), vec!["a".into(), "b".into()], vec![2]).is_err());
+    // Beyond the letters options have numbers, and the thirtieth can be right.
+    let many = Doc::several("x".into(), "x".into(), (0..30).map(|i| format!("o{i}")).collect(), vec![3, 29]).unwrap();
+    let likeliest = |at: usize| (0..30).map(|i| if i == at { -1.0 } else { -9.0 }).collect::<Vec<f64>>();
+    let grade = |at: usize| Grader::new(Scorer::Loglikelihood, &many).grade(&likelihood_vote(&options(&likeliest(at))));
+    assert_eq!([3, 28, 29].map(grade), [Grade::Right, Grade::Wrong, Grade::Right]);
+    assert!(many.text().contains("\nZ. o25\n27. o26\n"));
+}
+
+#[test]
+fn a_run_over_several_right_options_has_their_mass() {
+    let folder = tempfile::tempdir().unwrap();
+    let loaded = loaded(folder.path());
+    let docs: Vec<Doc> = (0..12)
+        .map(|i| {
+            let labels: Vec<usize> = (0..3 + i % 3).map(|option| usize::from(option <= i % 2)).collect();
+            several(&"q".repeat(i + 1), &labels)
+        })
+        .collect();
+    let questions = Questions { docs, ..questions(0) };
+    let out = folder.path().join("run");
+    let (records, _) = records(&mut pipeline(&loaded, Mode::Raw, framed(PLAIN)), &questions, &out, 4);
+    let (_, scored) = rescore(&out).unwrap();
+    assert!(scored.iter().all(|scored| scored.differs.is_none()));
+    // From the log-likelihoods as the records have them, plainly.
+    let mass = |record: &Record| {
+        let weights: Vec<f64> = record.resps.iter().map(|response| response[0].parse::<f64>().unwrap().exp()).collect();
+        record.doc.right.iter().map(|index| weights[*index]).sum::<f64>() / weights.iter().sum::<f64>()
+    };
+    let masses: Vec<f64> = records.iter().map(mass).collect();
+    let items: Vec<_> = scored.iter().map(|scored| &scored.item).collect();
+    for (item, mass) in items.iter().zip(&masses) {
+        assert!((item.right_mass.unwrap() - mass).abs() < 1e-12 && (0.0..=1.0).contains(mass), "{item:?}, {mass}");
+    }
+    let found = estimates(&[metric("mc2").unwrap()], &items, &Bootstrap::of(12)).remove(0);
+    let value = found.figure.value.unwrap();
+    assert!((value - masses.iter().sum::<f64>() / 12.0).abs() < 1e-12 && found.figure.n == 12);
+    let (low, high) = found.interval.unwrap();
+    assert!(low < value && value < high && high - low < 0.7, "{low} to {high} around {value}");
+    // It is in the tables that a person reads, with its interval.
+    let page = candor::report::Report::new(&eval::runs(&[out]).unwrap(), None).unwrap();
+    assert_eq!(page.runs[0].figure("mc2"), Some(&found));
+    assert!(candor::report::markdown(&page).contains(&format!("| mc2 | ↑ | {value:.3} [{low:.3}, {high:.3}] |")));
+    assert_eq!(metric("mc2").unwrap().value(&[]), None);
 }
 
 #[test]

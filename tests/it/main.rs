@@ -5,6 +5,7 @@ mod consensus; // extraction, normalisation, votes
 mod cpu_attention; // attention against f64, and its invariance
 mod cpu_linear; // packed weights and kernels against their definitions
 mod engine; // the invariants, bit for bit
+mod estimates; // intervals of figures
 mod eval; // tasks, run folders that survive anything, the same figures again
 mod eval_cli; // eval, score, calibrate and ask --policy as a user has them
 mod eval_files; // parquet and the layouts of the Hub's data sets

@@ -45,6 +45,7 @@ fn item(id: usize, confidence: f64, right: bool) -> Item {
         confidence: Some(confidence),
         answerable: None,
         right_per_byte: None,
+        right_mass: None,
         samples: Vec::new(),
     }
 }
@@ -560,7 +561,7 @@ prop_compose! {
         samples in prop::collection::vec((prop::option::of(0..3_u32), any::<bool>(), any_number()), 0..9),
     ) -> Item {
         let samples = samples.into_iter().map(|(answer, right, confidence)| Sample { answer, right, confidence }).collect();
-        Item { id: String::new(), grade, answered, uncertainty, confidence, answerable, right_per_byte: None, samples }
+        Item { id: String::new(), grade, answered, uncertainty, confidence, answerable, right_per_byte: None, right_mass: None, samples }
     }
 }
 

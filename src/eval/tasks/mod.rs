@@ -1,5 +1,6 @@
 //! The built-in tasks, one file each. A new one is a file and a line here.
 
+mod arc_challenge;
 mod arc_easy;
 mod arithmetic;
 mod boolq;
@@ -21,6 +22,7 @@ mod simpleqa;
 mod svamp;
 mod triviaqa;
 mod truthfulqa;
+mod truthfulqa_mc2;
 mod umwp;
 mod webquestions;
 
@@ -57,9 +59,11 @@ pub static TASKS: &[&Task] = &[
     &nq_open::NQ_OPEN,
     &boolq::BOOLQ,
     &arc_easy::ARC_EASY,
+    &arc_challenge::ARC_CHALLENGE,
     &openbookqa::OPENBOOKQA,
     &mmlu::MMLU,
     &truthfulqa::TRUTHFULQA,
+    &truthfulqa_mc2::TRUTHFULQA_MC2,
     &selfaware::SELFAWARE,
     &invented::INVENTED,
     &umwp::UMWP,
