@@ -5,8 +5,9 @@ use std::path::Path;
 
 use candor::eval::{self, FileTask, Map, Questions, Scorer};
 use candor::metrics::bootstrap::mix;
+use parquet::basic::Encoding;
 
-use crate::support::parquet_writer::{Column, write};
+use crate::support::parquet_writer::{Column, write, write_encoded};
 
 /// What the Hub's ARC has: a group of two lists, and the label of the right option.
 const CHOICES: &str = "optional binary id (STRING); optional binary question (STRING);
@@ -109,6 +110,35 @@ fn hostile_parquet_files_are_errors() {
         if let Err(error) = open(&spoiled, MAP) {
             assert!(matches!(error.exit_code(), 4 | 6), "byte {place}: {error}");
         }
+    }
+}
+
+#[test]
+fn a_small_file_of_much_text_is_refused_before_its_rows_are_made() {
+    // Half a megabyte once in the dictionary, and 2,100 rows or list elements that have it: 1,025 MB.
+    let long: &'static str = "ab".repeat(1 << 18).leak();
+    let refused = |schema: &str, columns: &[Column], column: &str| {
+        let file = write(schema, columns);
+        assert!(file.len() < 1 << 20, "{} bytes", file.len());
+        let error = open(&file, "").unwrap_err();
+        let expected = format!("a.parquet: more than 1024 MB of text in all rows, up to column `{column}`; split it");
+        assert!(error.exit_code() == 6 && error.to_string().ends_with(&expected), "{error}, expected {expected}");
+    };
+    let plain = "optional binary question (STRING); optional binary answer (STRING);";
+    refused(plain, &[Column::Texts(vec![Some("x"); 2100]), Column::Texts(vec![Some(long); 2100])], "answer");
+    let listed =
+        "optional binary question (STRING); optional group answer (LIST) { repeated group list { optional binary element (STRING); } }";
+    refused(listed, &[Column::Texts(vec![Some("x")]), Column::TextLists(vec![vec![long; 2100]])], "answer.list.element");
+    // A hundredth of it is read.
+    let columns = [Column::Texts(vec![Some("x")]), Column::TextLists(vec![vec![long; 20]])];
+    assert_eq!(open(&write(listed, &columns), "").unwrap().docs[0].answers.len(), 20);
+    // What builds each text on the one before needs no dictionary to be long.
+    let texts = || [Column::Texts(vec![Some("x")]), Column::Texts(vec![Some("1")])];
+    let error = open(&write_encoded(plain, &texts(), Encoding::DELTA_BYTE_ARRAY), "").unwrap_err();
+    let expected = "a page is encoded as DELTA_BYTE_ARRAY; write the file again with plain or dictionary encoding";
+    assert!(error.exit_code() == 4 && error.to_string().ends_with(expected), "{error}");
+    for encoding in [Encoding::PLAIN, Encoding::DELTA_LENGTH_BYTE_ARRAY] {
+        assert_eq!(open(&write_encoded(plain, &texts(), encoding), "").unwrap().docs[0].answers, ["1"]);
     }
 }
 

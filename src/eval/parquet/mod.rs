@@ -1,7 +1,7 @@
 //! Rows of a parquet file, as JSON values: nested groups become objects, lists and repeated fields become lists.
 //!
 //! Contract: a hostile file is an error that says why. Before anything is decoded, the footer and all pages are walked, and what they announce
-//! is bounded (see [`pages`]); decoding runs in a thread of its own with a deep stack, so that a decoder that gives up takes nothing along.
+//! is bounded (see [`pages`]); before any row is made, its texts are counted as often as rows have them; decoding runs in a thread of its own with a deep stack, so that a decoder that gives up takes nothing along.
 //! Compression is Snappy or none, which is what the Hub's files have. Numbers that JSON cannot hold become null. It does not know what
 //! the columns mean.
 
@@ -11,6 +11,8 @@ use std::path::Path;
 use std::thread;
 
 use bytes::Bytes;
+use parquet::column::reader::ColumnReader;
+use parquet::data_type::ByteArray;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row as Record};
@@ -25,6 +27,10 @@ pub const DECODER_THREAD: &str = "parquet";
 const MAX_ROWS: usize = 10_000_000;
 /// Longest texts of all rows together.
 const MAX_TEXT_BYTES: usize = 1 << 30;
+/// Records of a column that are counted at once.
+const BATCH: usize = 1024;
+/// Characters of a column's name in a message.
+const NAME_CHARS: usize = 80;
 /// Room for schemas that are nested as deeply as a footer can hold.
 const STACK_BYTES: usize = 512 << 20;
 
@@ -73,15 +79,17 @@ impl From<ParquetError> for Refusal {
 
 fn decode(bytes: &Bytes) -> Result<Vec<Row>, Refusal> {
     let reader = SerializedFileReader::new(bytes.clone())?;
+    let mut values = 0;
     for group in reader.metadata().row_groups() {
         for column in group.columns() {
             // Both are read as unsigned there, but may be anything in a file.
             let (start, length) = (column.dictionary_page_offset().unwrap_or(column.data_page_offset()), column.compressed_size());
             let range = usize::try_from(start).ok().zip(usize::try_from(length).ok()).and_then(|(s, l)| bytes.get(s..s.checked_add(l)?));
             let chunk = range.ok_or_else(|| Refusal::Invalid("a column lies outside the file".into()))?;
-            pages::check(chunk)?;
+            pages::check(chunk, &mut values)?;
         }
     }
+    check_texts(&reader)?;
     let (mut rows, mut left) = (Vec::new(), MAX_TEXT_BYTES);
     for record in reader.get_row_iter(None)? {
         if rows.len() == MAX_ROWS {
@@ -92,6 +100,31 @@ fn decode(bytes: &Bytes) -> Result<Vec<Row>, Refusal> {
         rows.push(Row::numbered(rows.len() + 1, fields));
     }
     Ok(rows)
+}
+
+/// Refuses more text than is read. A dictionary holds a text once for however many rows have it, but every row gets a copy: so references are
+/// counted, which share its bytes.
+fn check_texts(reader: &SerializedFileReader<Bytes>) -> Result<(), Refusal> {
+    let mut total = 0_usize;
+    for group in 0..reader.num_row_groups() {
+        let group = reader.get_row_group(group)?;
+        for column in 0..group.num_columns() {
+            let ColumnReader::ByteArrayColumnReader(mut texts) = group.get_column_reader(column)? else { continue };
+            let (mut defined, mut repeated, mut values) = (Vec::new(), Vec::new(), Vec::new());
+            while texts.read_records(BATCH, Some(&mut defined), Some(&mut repeated), &mut values)?.0 > 0 {
+                total = values.iter().map(ByteArray::len).fold(total, usize::saturating_add);
+                if total > MAX_TEXT_BYTES {
+                    let name: String = group.metadata().column(column).column_path().string().chars().take(NAME_CHARS).collect();
+                    let most = MAX_TEXT_BYTES >> 20;
+                    return Err(Refusal::TooMuch(format!("more than {most} MB of text in all rows, up to column `{name}`; split it")));
+                }
+                defined.clear();
+                repeated.clear();
+                values.clear();
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A record as an object; `None` where its texts are longer than what is left.

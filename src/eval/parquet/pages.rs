@@ -1,7 +1,8 @@
-//! What a parquet file announces, before anything is decoded: the footer's length, and each page's length and number of values.
+//! What a parquet file announces, before anything is decoded: the footer's length, and each page's length, number of values and encoding.
 //!
 //! A decoder makes room for what a page's header announces, up to 2 GiB, whatever is really there. So the headers (Thrift's compact protocol,
-//! apache/parquet-format, `PageHeader`) are walked first, and a file that announces more than the limits is refused.
+//! apache/parquet-format, `PageHeader`) are walked first, and a file that announces more than the limits is refused. So is the encoding that
+//! builds a text on the one before it, which makes a long one of a few bytes.
 
 use super::Refusal;
 
@@ -9,8 +10,10 @@ use super::Refusal;
 const MAX_FOOTER_BYTES: usize = 4 << 20;
 /// Longest page, decompressed.
 const MAX_PAGE_BYTES: u64 = 256 << 20;
-/// Most values on the pages of a column in a row group.
+/// Most values on all pages.
 const MAX_VALUES: u64 = 16_000_000;
+/// The number of the encoding `DELTA_BYTE_ARRAY`.
+const INCREMENTAL: u64 = 7;
 /// Structures within structures in a page's header: the format has two levels and statistics.
 const MAX_DEPTH: usize = 8;
 
@@ -32,19 +35,23 @@ pub(super) fn check_footer(bytes: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether the pages of a column chunk announce no more than the limits.
-pub(super) fn check(chunk: &[u8]) -> Result<(), Refusal> {
+/// Whether the pages of a column chunk announce no more than the limits; `values` counts those of all chunks.
+pub(super) fn check(chunk: &[u8], values: &mut u64) -> Result<(), Refusal> {
     let damaged = || Refusal::Invalid("a damaged parquet file: the header of a page cannot be read; fetch it again".into());
     let mut rest = Thrift(chunk);
-    let mut values = 0;
     while !rest.0.is_empty() {
         let page = rest.page().ok_or_else(damaged)?;
         if page.bytes > MAX_PAGE_BYTES {
             return Err(Refusal::TooMuch(format!("a page of {} MB; at most {} MB are read", page.bytes >> 20, MAX_PAGE_BYTES >> 20)));
         }
-        values += page.values;
-        if values > MAX_VALUES {
-            return Err(Refusal::TooMuch(format!("more than {MAX_VALUES} values in a column; split it")));
+        if page.encoding == Some(INCREMENTAL) {
+            return Err(Refusal::Invalid(
+                "a page is encoded as DELTA_BYTE_ARRAY; write the file again with plain or dictionary encoding".into(),
+            ));
+        }
+        *values += page.values;
+        if *values > MAX_VALUES {
+            return Err(Refusal::TooMuch(format!("more than {MAX_VALUES} values; split it")));
         }
         rest.0 = usize::try_from(page.stored_bytes).ok().and_then(|stored| rest.0.get(stored..)).ok_or_else(damaged)?;
     }
@@ -57,6 +64,7 @@ struct Page {
     bytes: u64,
     stored_bytes: u64,
     values: u64,
+    encoding: Option<u64>,
 }
 
 /// The rest of some bytes in Thrift's compact protocol. Every method gives `None` where they are not that.
@@ -74,20 +82,23 @@ impl Thrift<'_> {
                 (2, INT32) => page.bytes = u64::try_from(self.integer()?).ok()?,
                 (3, INT32) => page.stored_bytes = u64::try_from(self.integer()?).ok()?,
                 // Data page, dictionary page, data page of the second kind: the first field is the number of values.
-                (5 | 7 | 8, STRUCT) => page.values += self.values()?,
+                (5 | 7, STRUCT) => self.values(&mut page, 2)?,
+                (8, STRUCT) => self.values(&mut page, 4)?,
                 (_, kind) => self.skip(kind, 0)?,
             }
         }
     }
 
-    fn values(&mut self) -> Option<u64> {
-        let (mut id, mut values) = (0, 0);
+    /// Reads the number of values and, from its field, their encoding.
+    fn values(&mut self, page: &mut Page, encoding: i64) -> Option<()> {
+        let mut id = 0;
         loop {
             let (next, kind) = self.field(id)?;
             id = next;
             match (id, kind) {
-                (_, STOP) => return Some(values),
-                (1, INT32) => values = u64::try_from(self.integer()?).ok()?,
+                (_, STOP) => return Some(()),
+                (1, INT32) => page.values += u64::try_from(self.integer()?).ok()?,
+                (field, INT32) if field == encoding => page.encoding = Some(u64::try_from(self.integer()?).ok()?),
                 (_, kind) => self.skip(kind, 1)?,
             }
         }
