@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use super::svg::{Axis, Plot};
+use super::svg::{Axis, Plot, Point};
 use super::text::fixed;
 use super::view::{Mean, RunView};
 use crate::decision::Policy;
@@ -149,15 +149,26 @@ fn accuracy_and_cost(runs: &[RunView]) -> Chart {
         let costs: Vec<Option<Mean>> = runs.iter().map(cost).collect();
         let ends = costs.iter().flatten().flat_map(|mean| [mean.mean, mean.low.max(mean.mean * 0.2), mean.high]);
         let mut plot = Plot::new(id, Axis::factors(label, ends), Axis::share("accuracy: leading answers right"));
-        let mut said = Vec::new();
+        let (mut said, mut points) = (Vec::new(), Vec::new());
         for (series, (run, mean)) in runs.iter().zip(&costs).enumerate() {
             let (Some(mean), Some(view)) = (mean, run.figure("accuracy")) else { continue };
             let (Some(accuracy), Some(interval)) = (view.figure.value, view.interval) else { continue };
-            plot.whisker_y(series, mean.mean, interval);
-            plot.whisker_x(series, (mean.low.max(mean.mean * 0.01), mean.high), accuracy);
+            let point = Point {
+                at: (mean.mean, accuracy),
+                along_x: (mean.low.max(mean.mean * 0.01), mean.high),
+                along_y: interval,
+                name: &run.label,
+            };
+            plot.whisker_y(series, mean.mean, point.along_y);
+            plot.whisker_x(series, point.along_x, accuracy);
+            points.push(point);
             let words = format!("{}: accuracy {} at {} {label}", run.label, percent(accuracy), short(mean.mean));
             plot.mark(series, (mean.mean, accuracy), &words);
             said.push(words);
+        }
+        // One point is named by the legend, which the plot has anyway.
+        if points.len() > 1 {
+            plot.names(&points);
         }
         (!said.is_empty()).then(|| plot.finish(&format!("Accuracy over {label}"), &said.join("; ")))
     };

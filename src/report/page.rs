@@ -131,7 +131,13 @@ fn number_head(text: &str) -> (String, bool) {
 }
 
 fn run_name(series: usize, run: &RunView) -> String {
-    format!("<span class=\"run\">{}<span>{}</span></span>", swatch(series), escaped(&run.label))
+    format!("<span class=\"run\">{}<span>{}</span></span>", swatch(series), run_label(run))
+}
+
+/// A run's name that breaks where its parts end.
+fn run_label(run: &RunView) -> String {
+    let separators = ['/', '_', ':', ','];
+    separators.iter().fold(escaped(&run.label), |name, separator| name.replace(*separator, &format!("{separator}<wbr>")))
 }
 
 fn overview(out: &mut String, report: &Report) {
@@ -279,7 +285,7 @@ fn figures(out: &mut String, report: &Report) {
 }
 
 fn metric_rows(out: &mut String, report: &Report, label: &str, metrics: &[&Metric]) {
-    let runs = report.runs.iter().map(|run| (format!("<span class=\"lab\">{}</span>", escaped(&run.label)), true));
+    let runs = report.runs.iter().map(|run| (format!("<span class=\"lab\">{}</span>", run_label(run)), true));
     table(out, label, &[text_head("figure")].into_iter().chain(runs).collect::<Vec<_>>());
     for metric in metrics.iter().filter(|metric| report.runs.iter().any(|run| run.figure(metric.name).is_some())) {
         let way = match metric.better {

@@ -6,7 +6,9 @@
 
 use std::fmt::Write;
 
-use super::text::{fixed, html};
+use unicode_width::UnicodeWidthStr;
+
+use super::text::{fixed, html, shortened};
 
 /// Size of every plot in units of its view box.
 pub const WIDTH: f64 = 440.0;
@@ -17,6 +19,14 @@ const LEFT: f64 = 54.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 46.0;
+
+/// What a column of a note's text takes at most, and its lines: 11 pixels high in the page's style.
+const NOTE_COLUMN: f64 = 6.4;
+const NOTE_HEIGHT: f64 = 12.0;
+/// From a point to the nearest corner of its name: clear of its mark.
+const NAME_GAP: f64 = 8.0;
+/// Characters of a point's name.
+const NAME_CHARS: usize = 40;
 
 /// Colours and marks that series go through.
 pub const SERIES: usize = 7;
@@ -114,6 +124,43 @@ fn round_up(value: f64) -> f64 {
     }
     let step = step(value);
     (value / step - 1e-9).ceil() * step
+}
+
+/// A point with the bars of its intervals.
+#[derive(Clone, Debug)]
+pub struct Point<'a> {
+    /// Where it is.
+    pub at: (f64, f64),
+    /// Both ends of its bar along x.
+    pub along_x: (f64, f64),
+    /// Both ends of its bar along y.
+    pub along_y: (f64, f64),
+    /// What it is called.
+    pub name: &'a str,
+}
+
+/// A rectangle in pixels.
+#[derive(Clone, Copy, Debug)]
+struct Area {
+    left: f64,
+    top: f64,
+    right: f64,
+    bottom: f64,
+}
+
+impl Area {
+    /// Around a line or a point, with some room on every side.
+    fn around((x0, y0): (f64, f64), (x1, y1): (f64, f64), room: f64) -> Self {
+        Self { left: x0.min(x1) - room, top: y0.min(y1) - room, right: x0.max(x1) + room, bottom: y0.max(y1) + room }
+    }
+
+    fn touches(&self, other: &Self) -> bool {
+        self.left < other.right && other.left < self.right && self.top < other.bottom && other.top < self.bottom
+    }
+
+    fn is_within(&self, other: &Self) -> bool {
+        self.left >= other.left && self.right <= other.right && self.top >= other.top && self.bottom <= other.bottom
+    }
 }
 
 /// A plot that marks are added to.
@@ -216,6 +263,40 @@ impl Plot {
     pub fn note(&mut self, (x, y): (f64, f64), (dx, dy): (f64, f64), anchor: &str, text: &str) {
         let (x, y) = (px(self.px(x) + dx), px(self.py(y) + dy));
         let _ = write!(self.notes, r#"<text class="note" x="{x}" y="{y}" text-anchor="{anchor}">{}</text>"#, html(text));
+    }
+
+    /// Names points beside them, each where there is room for it: within the plot, off every mark and every other name, and off the bars if
+    /// that can be had. A name that fits nowhere is left to the legend.
+    pub fn names(&mut self, points: &[Point<'_>]) {
+        let at = |(x, y): (f64, f64)| (self.px(x), self.py(y));
+        let marks: Vec<Area> = points.iter().map(|point| Area::around(at(point.at), at(point.at), NAME_GAP - 1.0)).collect();
+        let bar = |a: (f64, f64), b: (f64, f64)| Area::around(at(a), at(b), 1.0);
+        let bars = points.iter().flat_map(|Point { at: (x, y), along_x, along_y, .. }| {
+            [bar((along_x.0, *y), (along_x.1, *y)), bar((*x, along_y.0), (*x, along_y.1))]
+        });
+        let bars: Vec<Area> = bars.collect();
+        let plot = Area { left: LEFT, top: TOP, right: WIDTH - RIGHT, bottom: HEIGHT - BOTTOM };
+        let mut placed: Vec<Area> = Vec::new();
+        let mut notes = String::new();
+        for point in points.iter().filter(|point| point.at.0.is_finite() && point.at.1.is_finite()) {
+            let name = shortened(point.name, NAME_CHARS);
+            let (width, (x, y)) = (NOTE_COLUMN * name.width() as f64, at(point.at));
+            let corner = |(right, below): (bool, bool)| {
+                let left = if right { x + NAME_GAP } else { x - NAME_GAP - width };
+                let top = if below { y + NAME_GAP * 0.5 } else { y - NAME_GAP * 0.5 - NOTE_HEIGHT };
+                Area { left, top, right: left + width, bottom: top + NOTE_HEIGHT }
+            };
+            let corners = [(true, false), (true, true), (false, false), (false, true)].map(corner);
+            let is_free = |area: &&Area| area.is_within(&plot) && !marks.iter().chain(&placed).any(|other| other.touches(area));
+            let is_clear = |area: &&Area| is_free(area) && !bars.iter().any(|bar| bar.touches(area));
+            let Some(area) = corners.iter().find(is_clear).or_else(|| corners.iter().find(is_free)) else { continue };
+            placed.push(*area);
+            // The name begins, or ends, beside the point, however wide its letters turn out to be.
+            let (from, anchor) = if area.left > x { (area.left, "start") } else { (area.right, "end") };
+            let (from, base) = (px(from), px(area.bottom - 3.0));
+            let _ = write!(notes, r#"<text class="note" x="{from}" y="{base}" text-anchor="{anchor}">{}</text>"#, html(&name));
+        }
+        self.notes.push_str(&notes);
     }
 
     /// A horizontal line from end to end.

@@ -322,6 +322,49 @@ fn plots_put_numbers_where_they_belong() {
     assert!(ticks(svg::Axis::factors("x", [3.0, 400.0].into_iter())).starts_with("5 10 20 50 100 200 500"));
 }
 
+/// The names beside points of a plot of 372 by 240 units from (54, 14): text, anchor and place.
+fn named(points: &[(f64, f64, &str)]) -> Vec<(String, String, f64, f64)> {
+    let mut plot = svg::Plot::new("p", svg::Axis::share("x"), svg::Axis::share("y"));
+    let point = |&(x, y, name): &(f64, f64, &'static str)| svg::Point {
+        at: (x, y),
+        along_x: (x - 0.05, x + 0.05),
+        along_y: (y - 0.1, y + 0.1),
+        name,
+    };
+    plot.names(&points.iter().map(|&(x, y, name)| (x, y, &*name.to_owned().leak())).map(|p| point(&p)).collect::<Vec<_>>());
+    let drawn = plot.finish("T", "D");
+    let notes = drawn.split("<text class=\"note\" ").skip(1);
+    let value = |note: &str, key: &str| note.split_once(&format!("{key}=\"")).unwrap().1.split('"').next().unwrap().to_owned();
+    notes
+        .map(|note| {
+            let place = |key: &str| value(note, key).parse::<f64>().unwrap();
+            (between(note, ">", "<").to_owned(), value(note, "text-anchor"), place("x"), place("y"))
+        })
+        .collect()
+}
+
+#[test]
+fn points_are_named_where_there_is_room() {
+    // On the right, above the point's own bar; on the left where the right side ends; below where something is above.
+    let found = named(&[(0.2, 0.5, "first"), (0.98, 0.5, "second"), (0.5, 0.99, "third")]);
+    let expected = [("first", "start"), ("second", "end"), ("third", "start")];
+    assert!(found.iter().map(|n| (n.0.as_str(), n.1.as_str())).eq(expected), "{found:?}");
+    assert_eq!((found[0].2, found[0].3), (54.0 + 0.2 * 372.0 + 8.0, 134.0 - 4.0 - 3.0));
+    assert!(found[2].3 > 14.0 + 0.01 * 240.0, "below its point: {found:?}");
+    // Of points in one place four have a corner, and no two names the same.
+    let crowd = named(&[(0.5, 0.5, "a"), (0.5, 0.5, "b"), (0.5, 0.5, "c"), (0.5, 0.5, "d"), (0.5, 0.5, "e")]);
+    assert_eq!(crowd.iter().map(|n| n.0.as_str()).collect::<Vec<_>>(), ["a", "b", "c", "d"]);
+    let mut places: Vec<String> = crowd.iter().map(|n| format!("{:?}", (&n.1, n.2, n.3))).collect();
+    places.sort();
+    places.dedup();
+    assert_eq!(places.len(), 4);
+    // A mark is never written over, and what is wider than the plot is left to the legend.
+    let beside = named(&[(0.5, 0.5, "on the left side"), (0.55, 0.52, "b")]);
+    assert_eq!((beside[0].1.as_str(), beside.len()), ("end", 2), "{beside:?}");
+    let wide = named(&[(0.5, 0.5, &"東".repeat(40)), (0.1, 0.1, "<b>")]);
+    assert_eq!(wide.iter().map(|n| n.0.as_str()).collect::<Vec<_>>(), ["&lt;b&gt;"]);
+}
+
 #[test]
 fn figures_are_those_of_the_records() {
     // Four questions by hand: surest right, next wrong, a tie held back, one without an answer.
