@@ -216,6 +216,14 @@ impl PromptArgs {
             ..PromptOptions::default()
         }
     }
+
+    /// Says so where the context that was asked for is more than the model was made for.
+    pub fn tell_context(&self, loaded: &LoadedModel, output: &Output) {
+        let most = loaded.model.spec().max_position_embeddings;
+        if let Some(context) = self.context.filter(|context| *context > most) {
+            output.warning(&format!("context is {context}, and the model is made for {most} tokens, which is what counts"));
+        }
+    }
 }
 
 /// How an answer is read and when it is given.

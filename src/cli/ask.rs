@@ -58,32 +58,34 @@ impl Ask {
         self.pipeline.check()?;
         let policy = self.pipeline.decision.policy_file()?;
         let loaded = self.model.load(output)?;
+        self.pipeline.prompt.tell_context(&loaded, output);
         let mut pipeline = self.pipeline.pipeline(&TaskDefaults::default(), policy, &loaded)?;
         drop(loaded);
         let mut abstained = false;
         let mut failure = None;
-        for batch in questions.chunks(BATCH) {
-            let messages: Vec<_> = batch.iter().map(|(_, messages)| messages.clone()).collect();
-            for ((line, messages), outcome) in batch.iter().zip(pipeline.answer_all(&messages)) {
-                match outcome {
-                    Ok(outcome) => {
-                        abstained |= !outcome.decision.is_answer();
-                        self.show(&outcome, messages, questions.len() > 1, output)?;
+        let (lines, messages): (Vec<Option<usize>>, Vec<Vec<Message>>) = questions.into_iter().unzip();
+        let many = messages.len() > 1;
+        pipeline.answer_each(&messages, BATCH, &mut |at, outcome| {
+            let line = lines.get(at).copied().flatten();
+            match outcome {
+                Ok(outcome) => {
+                    abstained |= !outcome.decision.is_answer();
+                    self.show(&outcome, messages.get(at).map_or(&[], Vec::as_slice), many, output)
+                }
+                // With many questions one that cannot be asked does not stop the others.
+                Err(error) => {
+                    if let Some(line) = line.filter(|_| self.jsonl) {
+                        let row = serde_json::json!({"line": line, "error": {"message": error.to_string()}});
+                        output.raw(format!("{row}\n").as_bytes())?;
                     }
-                    // With many questions one that cannot be asked does not stop the others.
-                    Err(error) => {
-                        if let Some(line) = line.filter(|_| self.jsonl) {
-                            let row = serde_json::json!({"line": line, "error": {"message": error.to_string()}});
-                            output.raw(format!("{row}\n").as_bytes())?;
-                        }
-                        if let Some(line) = line.filter(|_| questions.len() > 1) {
-                            output.warning(&format!("line {line}: {error}"));
-                        }
-                        failure = failure.or(Some(error));
+                    if let Some(line) = line.filter(|_| many) {
+                        output.warning(&format!("line {line}: {error}"));
                     }
+                    failure = failure.take().or(Some(error));
+                    Ok(())
                 }
             }
-        }
+        })?;
         match failure {
             Some(error) => Err(error),
             None if abstained && self.exit_on_abstain => Ok(Ended::Abstained),

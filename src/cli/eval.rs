@@ -82,6 +82,7 @@ impl Eval {
         let arms = self.arms(&questions, out)?;
         let policy = self.pipeline.decision.policy_file()?;
         let loaded = self.model.load(output)?;
+        self.pipeline.prompt.tell_context(&loaded, output);
         let mut places = Vec::new();
         for Planned { arm, folder } in &arms {
             let mut pipeline = self.pipeline(&questions, arm.as_ref(), policy.clone(), &loaded)?;

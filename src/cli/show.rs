@@ -61,10 +61,10 @@ impl Show {
         line("vocabulary", format!("{} tokens, {} rows", tokenizer.vocab_size(), spec.vocab_size))?;
         let ends: Vec<_> = tokenizer.end_tokens().iter().map(|&id| format!("{id} {}", tokenizer.token(id).unwrap_or("?"))).collect();
         line("end tokens", ends.join(", "))?;
-        match tokenizer.chat_template() {
+        match tokenizer.chat_template().zip(tokenizer.chat_template_file()) {
             None => line("chat template", "none: a base model; ask it with --raw".to_owned()),
-            Some(source) => {
-                line("chat template", format!("sha256 {}", ChatTemplate::new(source)?.sha256()))?;
+            Some((source, file)) => {
+                line("chat template", format!("sha256 {}", ChatTemplate::from_file(source, file)?.sha256()))?;
                 if self.template { output.answer(source) } else { Ok(()) }
             }
         }

@@ -11,10 +11,7 @@ use std::path::{Path, PathBuf};
 use super::{Doc, Existing, Manifest, Questions, Record, RunFolder, Shard, Subset};
 use crate::engine::JobId;
 use crate::error::{Error, Result};
-use crate::pipeline::{Pipeline, sha256};
-
-/// How far questions may run ahead of the oldest one that is not done, in batches: what bounds the records in memory.
-const AHEAD: usize = 4;
+use crate::pipeline::{AHEAD, Pipeline, sha256};
 
 /// Questions in one batch, unless the caller says otherwise.
 pub const IN_FLIGHT: usize = 16;

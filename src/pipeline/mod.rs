@@ -10,6 +10,7 @@ mod load;
 mod options;
 mod outcome;
 
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -31,6 +32,9 @@ pub use frame::{Frame, QUESTION, Shot, Shots};
 pub use judge::{Calibration, Judge, Judgement, deciding_scores, names};
 pub use load::{Identity, LoadedModel, load_tokenizer, quantization};
 pub use outcome::{Cost, Outcome, ResolvedConfig, Sample, SampleToken, ScoredUncertainty};
+
+/// How far questions may run ahead of the oldest one that is not done, in batches: what bounds the outcomes in memory.
+pub const AHEAD: usize = 4;
 
 /// Everything about answering that is not the model.
 #[derive(Clone)]
@@ -212,33 +216,50 @@ impl Pipeline {
         Ok(outcomes)
     }
 
-    /// Answers many questions in one batch, in order. A question that cannot be asked has its error; the others go on.
-    pub fn answer_all(&mut self, questions: &[Vec<Message>]) -> Vec<Result<Outcome>> {
-        let mut outcomes: Vec<Option<Result<Outcome>>> = questions.iter().map(|_| None).collect();
-        let mut jobs: Vec<(JobId, usize)> = Vec::new();
-        for (i, messages) in questions.iter().enumerate() {
-            match self.render(messages).and_then(|prompt| self.submit(prompt)) {
-                Ok(id) => jobs.push((id, i)),
-                Err(error) => outcomes[i] = Some(Err(error)),
+    /// Answers questions, `in_flight` of them at a time. `heard` gets each outcome, with the question's index, as soon as it and all before it
+    /// are there. A question that cannot be asked has its error; the others go on.
+    ///
+    /// # Errors
+    /// That of `heard`; what is on its way is given up then.
+    pub fn answer_each(
+        &mut self,
+        questions: &[Vec<Message>],
+        in_flight: usize,
+        heard: &mut dyn FnMut(usize, Result<Outcome>) -> Result<()>,
+    ) -> Result<()> {
+        let mut jobs: HashMap<JobId, usize> = HashMap::new();
+        let mut waiting: BTreeMap<usize, Result<Outcome>> = BTreeMap::new();
+        let (mut next, mut told) = (0, 0);
+        while told < questions.len() {
+            // One slow question must not keep the outcomes of all others in memory.
+            let limit = questions.len().min(told + AHEAD * in_flight.max(1));
+            while next < limit && jobs.len() < in_flight.max(1) {
+                match self.render(&questions[next]).and_then(|prompt| self.submit(prompt)) {
+                    Ok(id) => drop(jobs.insert(id, next)),
+                    Err(error) => drop(waiting.insert(next, Err(error))),
+                }
+                next += 1;
             }
-        }
-        while !self.engine.is_idle() {
-            match self.step() {
-                Ok(finished) => {
-                    for (id, outcome) in finished {
-                        if let Some((_, i)) = jobs.iter().find(|(job, _)| *job == id) {
-                            outcomes[*i] = Some(Ok(outcome));
-                        }
+            if !jobs.is_empty() {
+                match self.step() {
+                    Ok(finished) => {
+                        waiting.extend(finished.into_iter().filter_map(|(id, outcome)| Some((jobs.remove(&id)?, Ok(outcome)))));
+                    }
+                    Err(error) => {
+                        let lost = error.to_string();
+                        waiting.extend(jobs.drain().map(|(_, index)| (index, Err(Error::Backend(lost.clone())))));
                     }
                 }
-                Err(error) => {
-                    let lost = error.to_string();
-                    outcomes.iter_mut().filter(|o| o.is_none()).for_each(|o| *o = Some(Err(Error::Backend(lost.clone()))));
-                    break;
+            }
+            while let Some(outcome) = waiting.remove(&told) {
+                if let Err(error) = heard(told, outcome) {
+                    self.asked.drain(..).for_each(|(id, _)| self.engine.cancel(id));
+                    return Err(error);
                 }
+                told += 1;
             }
         }
-        outcomes.into_iter().map(|o| o.unwrap_or_else(|| Err(Error::Backend("a question was lost".into())))).collect()
+        Ok(())
     }
 
     /// Takes a scored option in; the outcome where it was the last one of its question.

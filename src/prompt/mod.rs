@@ -164,11 +164,12 @@ impl PromptFormat {
     /// A usage error if there is no template in chat mode; an invalid-file error if it does not compile.
     pub fn new(tokenizer: Arc<Tokenizer>, options: PromptOptions) -> Result<Self> {
         options.arguments.validate()?;
-        let source = options.template.as_deref().or_else(|| tokenizer.chat_template());
-        let template = match (options.mode, source) {
-            (Mode::Raw, _) => None,
-            (Mode::Chat, Some(source)) => Some(ChatTemplate::new(source)?),
-            (Mode::Chat, None) => {
+        let own = || Some((tokenizer.chat_template()?, tokenizer.chat_template_file()?));
+        let template = match (options.mode, &options.template, own()) {
+            (Mode::Raw, ..) => None,
+            (Mode::Chat, Some(source), _) => Some(ChatTemplate::new(source)?),
+            (Mode::Chat, None, Some((source, file))) => Some(ChatTemplate::from_file(source, file)?),
+            (Mode::Chat, None, None) => {
                 return Err(Error::usage(
                     "this model has no chat template, as base models do not; use --raw, which sends the text as it is, or another model",
                 ));

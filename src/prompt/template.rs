@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -114,6 +115,8 @@ pub struct Variables<'a> {
 pub struct ChatTemplate {
     environment: Environment<'static>,
     source: String,
+    /// The file that errors name.
+    file: PathBuf,
     /// A rendering was late: its thread may still be at it, and no other is begun.
     late: AtomicBool,
 }
@@ -136,7 +139,15 @@ impl ChatTemplate {
         let mut environment = environment();
         let prepared = source::prepare(source).map_err(invalid)?;
         environment.add_template_owned(NAME, prepared).map_err(|error| failure(&error, FUEL))?;
-        Ok(Self { environment, source: source.to_owned(), late: AtomicBool::new(false) })
+        Ok(Self { environment, source: source.to_owned(), file: PathBuf::from(UNPLACED), late: AtomicBool::new(false) })
+    }
+
+    /// Compiles the source that stands in `file`.
+    ///
+    /// # Errors
+    /// As [`Self::new`], with the file's name; so are those of rendering.
+    pub fn from_file(source: &str, file: &Path) -> Result<Self> {
+        Self::new(source).map(|template| Self { file: file.to_owned(), ..template }).map_err(|error| placed(error, file))
     }
 
     /// The template's text as given.
@@ -159,6 +170,10 @@ impl ChatTemplate {
     /// A usage error with the template's words if it refuses the messages (`raise_exception`); a resources error if fuel,
     /// output or time run out; an invalid-file error with the line if the template fails in any other way.
     pub fn render(&self, messages: &[Message], variables: Variables<'_>) -> Result<String> {
+        self.rendered(messages, variables).map_err(|error| placed(error, &self.file))
+    }
+
+    fn rendered(&self, messages: &[Message], variables: Variables<'_>) -> Result<String> {
         let late = || Error::Resources(format!("the chat template was stopped: it did not end within {} s", DEADLINE.as_secs()));
         if self.late.load(Ordering::Relaxed) {
             return Err(late());
@@ -447,8 +462,19 @@ impl JsonWriter<'_, '_, '_> {
     }
 }
 
+/// What errors name where no file is known.
+const UNPLACED: &str = "tokenizer.chat_template";
+
 fn invalid(reason: impl fmt::Display) -> Error {
-    Error::invalid_file("tokenizer.chat_template", format!("the model's chat template cannot be used: {reason}"))
+    Error::invalid_file(UNPLACED, format!("the model's chat template cannot be used: {reason}"))
+}
+
+/// The error with the name of the file that the template stands in.
+fn placed(error: Error, file: &Path) -> Error {
+    match error {
+        Error::InvalidFile { reason, .. } => Error::invalid_file(file, reason),
+        other => other,
+    }
 }
 
 /// The longest text of a template that an error repeats, in characters.

@@ -7,7 +7,7 @@ use super::bpe::{self, ByteLevelBpe, Options};
 use super::split::Split;
 use super::spm::Spm;
 use super::vocab::{Kind, Vocabulary, byte_value};
-use super::{Model, Spelling, Tokenizer, end_tokens, looks_like_control};
+use super::{Model, SourceText, Spelling, Tokenizer, end_tokens, looks_like_control};
 use crate::error::Result;
 use crate::model::gguf::Metadata;
 
@@ -62,7 +62,8 @@ pub(super) fn tokenizer(meta: &Metadata) -> Result<Tokenizer> {
     // Early files of Llama 3 forget to say that its texts begin with a token.
     let llama3 = !sentence_piece && pre_tokenizer(meta)? == LLAMA3;
     let add_bos = meta.bool("tokenizer.ggml.add_bos_token")?.unwrap_or(sentence_piece || llama3);
-    let chat_template = meta.str("tokenizer.chat_template")?.map(str::to_owned);
+    let template = meta.str("tokenizer.chat_template")?;
+    let chat_template = template.map(|text| SourceText { text: text.to_owned(), file: meta.path().to_owned() });
     let end_tokens = end_tokens(&vocabulary, ids.ends);
     Ok(Tokenizer { vocabulary, model, added, spelling, bos: ids.bos, add_bos, end_tokens, chat_template })
 }

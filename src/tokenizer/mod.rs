@@ -17,7 +17,7 @@ mod vocab;
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use self::decode::Decoder;
 
@@ -55,7 +55,14 @@ pub struct Tokenizer {
     bos: Option<u32>,
     add_bos: bool,
     end_tokens: Vec<u32>,
-    chat_template: Option<String>,
+    chat_template: Option<SourceText>,
+}
+
+/// A text and the file that it stands in.
+#[derive(Clone, Debug)]
+struct SourceText {
+    text: String,
+    file: PathBuf,
 }
 
 /// What makes tokens of plain text.
@@ -198,7 +205,12 @@ impl Tokenizer {
 
     /// The chat template that comes with the model, as Jinja source.
     pub fn chat_template(&self) -> Option<&str> {
-        self.chat_template.as_deref()
+        self.chat_template.as_ref().map(|template| template.text.as_str())
+    }
+
+    /// The file that the chat template stands in.
+    pub fn chat_template_file(&self) -> Option<&Path> {
+        self.chat_template.as_ref().map(|template| template.file.as_path())
     }
 
     /// A decoder for a stream of ids.

@@ -303,6 +303,14 @@ fn a_policy_decides_recorded_questions_and_its_promise_is_tested() {
     let answered = labels.examples.iter().filter(|example| example.scores[0].is_some_and(|score| score <= threshold)).count();
     let coverage = report["figures"].as_array().unwrap().iter().find(|figure| figure["name"] == "coverage").unwrap();
     assert_eq!((report["questions"].as_u64(), coverage["value"].as_f64()), (Some(30), Some(answered as f64 / 30.0)));
+    let interval: Vec<f64> = coverage["interval"].as_array().unwrap().iter().map(|end| end.as_f64().unwrap()).collect();
+    assert!(interval[0] < answered as f64 / 30.0 && interval[1] > answered as f64 / 30.0, "{coverage}");
+    let (table, _) = said(&candor(at, "score run --policy policy.json"), 0);
+    let row = format!("coverage {:>24.4}  {:.4} to {:.4}    n 30", answered as f64 / 30.0, interval[0], interval[1]);
+    assert!(table.contains(&row), "{table}, expected {row}");
+    // More context than the model has is not silently less.
+    let (_, note) = said(&candor(at, "ask x --context 9999"), 0);
+    assert!(note.contains("context is 9999, and the model is made for 256 tokens, which is what counts"), "{note}");
     // A question that the policy was made on is left out.
     let mut seen: Value = serde_json::from_str(&policy.to_json().unwrap()).unwrap();
     seen["calibration_ids"][0] = labels.examples[4].id.clone().into();

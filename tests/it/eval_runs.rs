@@ -102,6 +102,49 @@ fn shards_that_do_not_fit_are_named() {
 }
 
 #[test]
+fn each_answer_is_heard_in_order_and_no_more_once_nobody_listens() {
+    let folder = tempfile::tempdir().unwrap();
+    let questions = digits(9);
+    let loaded = loaded(folder.path());
+    let mut pipeline = pipeline(&loaded, &questions);
+    let mut asked: Vec<_> = questions.docs.iter().map(|doc| pipeline.frame(&doc.question)).collect();
+    asked[4] = pipeline.frame(&"x".repeat(100_000));
+    let alone: Vec<Option<String>> = asked.iter().map(|messages| pipeline.answer(messages).ok().map(plain)).collect();
+    for in_flight in [0, 1, 3, 20] {
+        let mut heard = Vec::new();
+        let mut listen = |at, outcome: candor::Result<candor::pipeline::Outcome>| {
+            heard.push((at, outcome.ok().map(plain)));
+            Ok(())
+        };
+        pipeline.answer_each(&asked, in_flight, &mut listen).unwrap();
+        assert!(heard == alone.iter().cloned().enumerate().collect::<Vec<_>>(), "{in_flight} in flight");
+    }
+    assert!(alone[4].is_none() && alone.iter().flatten().count() == 8);
+    // The reader goes away after the third: nothing more is said, and the next question is asked as if nothing had been.
+    let mut count = 0;
+    let mut leave = |at, _| {
+        count += 1;
+        if at == 2 { Err(candor::Error::usage("gone")) } else { Ok(()) }
+    };
+    let error = pipeline.answer_each(&asked, 20, &mut leave).unwrap_err();
+    assert!(error.to_string() == "gone" && count == 3, "{error}, {count}");
+    let mut again = Vec::new();
+    pipeline
+        .answer_each(&asked[..2], 2, &mut |_, outcome| {
+            again.push(outcome.ok().map(plain));
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(again, alone[..2]);
+}
+
+/// An outcome as JSON without what differs from run to run.
+fn plain(mut outcome: candor::pipeline::Outcome) -> String {
+    outcome.cost.cached_tokens = 0;
+    serde_json::to_string(&outcome.without_times()).unwrap()
+}
+
+#[test]
 fn a_folder_is_one_run_or_holds_runs() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);

@@ -462,10 +462,13 @@ fn missing_templates_are_errors_and_raw_is_a_choice() {
 fn a_broken_template_is_an_invalid_file() {
     let config = json!({"chat_template": "{% for m in messages %}"});
     let error = PromptFormat::new(tokenizer(&config), PromptOptions::default()).err().unwrap();
-    assert!(error.is_invalid_file() && error.to_string().contains("line 1"), "{error}");
+    let named =
+        |error: &candor::Error| error.is_invalid_file() && error.to_string().contains("tokenizer_config.json: the model's chat template");
+    assert!(named(&error) && error.to_string().contains("line 1"), "{error}");
     let config = json!({"chat_template": "{{ messages[0].name.first }}"});
     let format = PromptFormat::new(tokenizer(&config), PromptOptions::default()).unwrap();
-    assert!(format.render(&[Message::user("x")]).unwrap_err().is_invalid_file());
+    let error = format.render(&[Message::user("x")]).unwrap_err();
+    assert!(named(&error), "{error}");
 }
 
 #[test]

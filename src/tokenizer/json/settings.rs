@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::read;
 use crate::error::{Error, Result};
+use crate::tokenizer::SourceText;
 use crate::tokenizer::vocab::Vocabulary;
 
 /// The settings, with tokens as ids.
@@ -17,7 +18,7 @@ pub(super) struct Settings {
     pub(super) bos: Option<u32>,
     pub(super) ends: Vec<u32>,
     pub(super) add_bos: Option<bool>,
-    pub(super) chat_template: Option<String>,
+    pub(super) chat_template: Option<SourceText>,
 }
 
 #[derive(Default, Deserialize)]
@@ -89,7 +90,8 @@ impl Ids {
 impl Settings {
     /// Reads what is beside the tokenizer at `path`.
     pub(super) fn read(path: &Path, vocabulary: &Vocabulary) -> Result<Self> {
-        let config: TokenizerConfig = json(&path.with_file_name("tokenizer_config.json"))?;
+        let config_path = path.with_file_name("tokenizer_config.json");
+        let config: TokenizerConfig = json(&config_path)?;
         let generation_path = path.with_file_name("generation_config.json");
         let generation: GenerationConfig = json(&generation_path)?;
         let eos = config.eos_token.as_ref().and_then(|token| token.id(vocabulary));
@@ -100,12 +102,14 @@ impl Settings {
                 format!("eos_token_id is {id}, but the vocabulary has {} tokens", vocabulary.len()),
             ));
         }
-        let template = optional(&path.with_file_name("chat_template.jinja"))?;
+        let file = path.with_file_name("chat_template.jinja");
+        let template = optional(&file)?.map(|text| SourceText { text, file });
+        let configured = || config.chat_template.and_then(Template::default).map(|text| SourceText { text, file: config_path });
         Ok(Self {
             bos: config.bos_token.as_ref().and_then(|token| token.id(vocabulary)),
             ends: eos.into_iter().chain(more.iter().copied()).collect(),
             add_bos: config.add_bos_token,
-            chat_template: template.or_else(|| config.chat_template.and_then(Template::default)),
+            chat_template: template.or_else(configured),
         })
     }
 }
