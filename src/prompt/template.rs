@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -33,7 +33,8 @@ use crate::generation::Message;
 pub const FUEL: u64 = 200_000;
 /// What it may spend besides for each byte of the messages: a template may copy them eight times.
 const FUEL_PER_BYTE: f64 = 8.0 / 64.0;
-/// How long one rendering may take. The longest published templates need a thousandth of it.
+/// How long one rendering may take, not counted while this process gets no processor. The longest published templates need a
+/// thousandth of it.
 pub const DEADLINE: Duration = Duration::from_secs(2);
 /// The longest text a template may make, in bytes.
 pub const OUTPUT_LIMIT: usize = 4 << 20;
@@ -117,8 +118,10 @@ pub struct ChatTemplate {
     source: String,
     /// The file that errors name.
     file: PathBuf,
-    /// A rendering was late: its thread may still be at it, and no other is begun.
-    late: AtomicBool,
+    /// Renderings that were late and are still at it. As long as there are any, no other is begun.
+    late: Arc<AtomicUsize>,
+    /// [`DEADLINE`], but in tests.
+    deadline: Duration,
 }
 
 impl fmt::Debug for ChatTemplate {
@@ -139,7 +142,7 @@ impl ChatTemplate {
         let mut environment = environment();
         let prepared = source::prepare(source).map_err(invalid)?;
         environment.add_template_owned(NAME, prepared).map_err(|error| failure(&error, FUEL))?;
-        Ok(Self { environment, source: source.to_owned(), file: PathBuf::from(UNPLACED), late: AtomicBool::new(false) })
+        Ok(Self { environment, source: source.to_owned(), file: PathBuf::from(UNPLACED), late: Arc::default(), deadline: DEADLINE })
     }
 
     /// Compiles the source that stands in `file`.
@@ -174,8 +177,8 @@ impl ChatTemplate {
     }
 
     fn rendered(&self, messages: &[Message], variables: Variables<'_>) -> Result<String> {
-        let late = || Error::Resources(format!("the chat template was stopped: it did not end within {} s", DEADLINE.as_secs()));
-        if self.late.load(Ordering::Relaxed) {
+        let late = || Error::Resources(format!("the chat template was stopped: it did not end within {} s", self.deadline.as_secs_f32()));
+        if self.late.load(Ordering::Acquire) > 0 {
             return Err(late());
         }
         let said: usize = messages.iter().map(|message| message.content.len()).sum();
@@ -184,19 +187,55 @@ impl ChatTemplate {
         environment.set_fuel(Some(fuel));
         let context = context(messages, variables);
         let (sender, receiver) = mpsc::sync_channel(1);
+        // Whoever comes second, the rendering to its end or the deadline, finds the other's mark.
+        let marked = Arc::new(AtomicBool::new(false));
+        let (mark, left) = (Arc::clone(&marked), Arc::clone(&self.late));
         let work = move || {
-            // Nobody listens any more where this was late.
             let _ = sender.send(render(&environment, context, fuel));
+            if mark.swap(true, Ordering::AcqRel) {
+                left.fetch_sub(1, Ordering::Release);
+            }
         };
+        let begun = process_time();
         let thread = thread::Builder::new().name("chat-template".into()).spawn(work);
         thread.map_err(|error| Error::Resources(format!("no thread for the chat template: {error}")))?;
-        receiver.recv_timeout(DEADLINE).unwrap_or_else(|error| {
-            self.late.store(true, Ordering::Relaxed);
-            Err(match error {
-                mpsc::RecvTimeoutError::Timeout => late(),
-                mpsc::RecvTimeoutError::Disconnected => invalid("the template engine failed on it"),
-            })
-        })
+        let failed = || invalid("the template engine failed on it");
+        let mut rest = self.deadline;
+        loop {
+            let received = receiver.recv_timeout(rest);
+            rest = self.deadline.saturating_sub(process_time().saturating_sub(begun));
+            match received {
+                Ok(text) => return text,
+                // Dropped without a word: it panicked.
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Err(failed()),
+                // A stopped process, or a machine with no time for it: the template is not to blame.
+                Err(mpsc::RecvTimeoutError::Timeout) if !rest.is_zero() => {}
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    self.late.fetch_add(1, Ordering::AcqRel);
+                    if marked.swap(true, Ordering::AcqRel) {
+                        // It ended just now.
+                        self.late.fetch_sub(1, Ordering::Release);
+                        return receiver.recv().unwrap_or_else(|_| Err(failed()));
+                    }
+                    return Err(late());
+                }
+            }
+        }
+    }
+}
+
+/// Processor time that this process has had, all threads together, so no less than any one of them; the wall's time where there is no
+/// such clock. From some point on.
+fn process_time() -> Duration {
+    #[cfg(unix)]
+    {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        Duration::try_from(time).unwrap_or(Duration::MAX)
+    }
+    #[cfg(not(unix))]
+    {
+        static START: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
+        START.elapsed()
     }
 }
 
@@ -553,6 +592,27 @@ mod tests {
         check("{% set a = 'a' * 9000000 %}{% set b = 'a' * 9000000 %}{% for i in range(90000) %}{% if a == b %}{% endif %}{% endfor %}");
         let long = render(&format!("{{{{ raise_exception('{}') }}}}", "a".repeat(10_000))).unwrap_err().to_string();
         assert!(long.len() < 500, "{}", long.len());
+    }
+
+    #[test]
+    fn a_template_that_was_late_is_used_again_when_it_has_ended() {
+        // Slow for some words only: comparing is work that fuel does not measure.
+        let slow = "{% set a = 'a' * 4000000 %}{% set b = 'a' * 4000000 %}{% for i in range(2000) %}{% if a == b %}{% endif %}{% endfor %}";
+        let source = format!("{{% if messages[0].content == 'slow' %}}{slow}{{% endif %}}{{{{ messages[0].content }}}}");
+        let template = ChatTemplate { deadline: Duration::from_millis(20), ..ChatTemplate::new(&source).unwrap() };
+        let render = |words: &str| {
+            let (boundary, arguments) = (BoundaryTokens { bos: None, eos: None }, TemplateArguments::default());
+            let variables = Variables { boundary: &boundary, arguments: &arguments, add_generation_prompt: false, date: Date::default() };
+            template.render(&[Message::user(words)], variables).map_err(|error| error.to_string())
+        };
+        assert_eq!(render("quick").unwrap(), "quick");
+        let error = render("slow").unwrap_err();
+        assert!(error.contains("did not end within 0.02 s"), "{error}");
+        while let Err(error) = render("quick") {
+            assert!(error.contains("did not end within 0.02 s"), "{error}");
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(template.late.load(Ordering::Acquire), 0);
     }
 
     #[test]
