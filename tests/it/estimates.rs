@@ -18,7 +18,7 @@ fn item(id: usize, grade: Grade, answered: bool) -> Item {
     }
 }
 
-fn found(items: &[Item]) -> impl Fn(&str) -> Estimate {
+fn found(items: &[Item]) -> impl Fn(&str) -> Estimate + use<> {
     let items: Vec<&Item> = items.iter().collect();
     let all = estimates(METRICS, &items, &Bootstrap::of(items.len()));
     move |name| *all.iter().find(|found| found.figure.name == name).unwrap()
