@@ -78,7 +78,7 @@ fn a_run_is_scored_calibrated_and_decides() {
     assert!(again == figures && notes.contains("30 of 30 questions are recorded already"), "{notes}");
     assert_eq!(said(&candor(at, "score run --json"), 0).0, figures);
     let table = said(&candor(at, "score run"), 0).0;
-    assert!(table.starts_with("q.csv, 30 questions, ./tiny.gguf, run\naccuracy"), "{table}");
+    assert!(table.starts_with("q.csv, 30 questions, ./tiny.gguf, run; figures with 95 % intervals\naccuracy"), "{table}");
     let (_, refused) = said(&candor(at, &format!("{eval} --seed 1")), 2);
     assert!(refused.contains("config.seed is 1 and was 0"), "{refused}");
 
