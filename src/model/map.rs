@@ -41,9 +41,13 @@ impl Map {
     }
 }
 
+/// Bytes on either side of one that is read which come into memory along with it: Linux maps the 64 kB around a page.
+#[cfg(unix)]
+const AROUND: usize = 64 << 10;
+
 impl Map {
-    /// Lets go of the pages of `bytes`, which the process then no longer holds in memory; read again, they come from the file again.
-    /// Does nothing where `bytes` are not of this map, or were never a file.
+    /// Lets go of the pages of `bytes` and of those that came along with them, which the process then no longer holds in memory; read
+    /// again, they come from the file again. Does nothing where `bytes` are not of this map, or were never a file.
     #[cfg(unix)]
     pub(super) fn release(&self, bytes: &[u8]) {
         let Self::Mapped(map) = self else { return };
@@ -52,9 +56,10 @@ impl Map {
         if start < first || end > first + map.len() {
             return;
         }
-        // Half a page at an end belongs to a neighbour too, who may have to read it once more.
+        // What lies around belongs to neighbours, who may have to read it once more.
+        let (start, end) = ((start - first).saturating_sub(AROUND), (end - first + AROUND).min(map.len()));
         // SAFETY: the map is read-only and of a file, so dropped pages come back with the file's bytes; the range is inside the map.
-        let advised = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start - first, bytes.len()) };
+        let advised = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start) };
         // A refusal costs memory only.
         let _ = advised;
     }

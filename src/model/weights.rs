@@ -113,16 +113,19 @@ impl WeightSource {
     pub fn get(&self, spec: &Spec, name: &str) -> Result<RawTensor<'_>> {
         let raw = self.stored(spec.family, name)?;
         let fault = |reason: String| Error::invalid_file(self.path(), format!("tensor {name}: {reason}"));
-        match self {
+        let arranged = match self {
             Self::Gguf(_) if spec.family.gguf_interleaved_qk && name.contains("self_attn.q_proj") => {
-                deinterleave(&raw, spec.num_attention_heads, spec.head_dim).map_err(fault)
+                deinterleave(&raw, spec.num_attention_heads, spec.head_dim)
             }
             Self::Gguf(_) if spec.family.gguf_interleaved_qk && name.contains("self_attn.k_proj") => {
-                deinterleave(&raw, spec.num_key_value_heads, spec.head_dim).map_err(fault)
+                deinterleave(&raw, spec.num_key_value_heads, spec.head_dim)
             }
-            Self::Safetensors { .. } if spec.family.norms_stored_minus_one && name.contains("norm.weight") => plus_one(&raw).map_err(fault),
-            _ => Ok(raw),
-        }
+            Self::Safetensors { .. } if spec.family.norms_stored_minus_one && name.contains("norm.weight") => plus_one(&raw),
+            _ => return Ok(raw),
+        };
+        // The copy is what is read from here on.
+        self.release(&raw.bytes);
+        arranged.map_err(fault)
     }
 
     /// Lets go of the file's pages under `bytes`, a part of a tensor that this source gave: a hint, for when they have been read for the

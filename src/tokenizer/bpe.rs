@@ -1,13 +1,11 @@
 //! Byte-level BPE as GPT-2 has it: bytes are spelled as printable characters, words are merged pair by pair in the order of a list.
 //!
-//! The merging is the `tokenizers` crate's, the cutting into words is [`Split`]'s. Contract: emits only normal and user-defined tokens,
-//! whatever the file's merges say. A byte that has no token is left out, as the reference does (`SmolLM` has none for U+0004). Knows
-//! nothing of files.
+//! The merging is [`Merges`]', the cutting into words is [`Split`]'s. Contract: emits only normal and user-defined tokens, whatever the
+//! file's merges say. A byte that has no token is left out, as the reference does (`SmolLM` has none for U+0004). Knows nothing of files.
 
-use tokenizers::Model as _;
-use tokenizers::models::bpe::{BPE, BpeBuilder, Merges, Vocab};
 use unicode_normalization::{IsNormalized, UnicodeNormalization as _, is_nfc_quick};
 
+use super::merges::{Merges, NONE, Word};
 use super::split::Split;
 use super::vocab::{Kind, Vocabulary};
 use crate::error::{Error, Result};
@@ -37,11 +35,16 @@ const BYTES: [u16; 0x144] = {
     bytes
 };
 
+/// The byte that a character spells.
+fn byte_of(c: char) -> Option<u8> {
+    BYTES.get(c as usize).and_then(|&byte| u8::try_from(byte).ok())
+}
+
 /// The bytes that a token of a byte-level vocabulary stands for. A character that spells no byte stands for itself.
 pub(super) fn bytes_of(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     for c in text.chars() {
-        match BYTES.get(c as usize).and_then(|&byte| u8::try_from(byte).ok()) {
+        match byte_of(c) {
             Some(byte) => bytes.push(byte),
             None => bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
         }
@@ -63,7 +66,9 @@ pub(super) struct Options {
 /// A byte-level BPE model with its pre-tokenizer.
 #[derive(Clone, Debug)]
 pub(super) struct ByteLevelBpe {
-    model: BPE,
+    merges: Merges,
+    /// The token of each byte, [`NONE`] for a byte without.
+    bytes: Box<[u32; 256]>,
     options: Options,
 }
 
@@ -72,64 +77,75 @@ pub(super) fn pair(merge: &str) -> Option<(&str, &str)> {
     merge.split_once(' ').filter(|(left, right)| !left.is_empty() && !right.is_empty() && !right.contains(' '))
 }
 
-/// A builder with the tokens that text may become, by kind, and with `merges`, best first. `Err` says which merge cannot be, and why. A
-/// merge that would make a control token out of text is left out.
-pub(super) fn builder<'a>(
+/// Looks up merge `rank`: its `[left, right, merged]` ids, or `None` for one that would make a control token out of text. `Err` says why
+/// it cannot be. `merged` is memory to use again.
+pub(super) fn ids(
     vocabulary: &Vocabulary,
-    merges: impl ExactSizeIterator<Item = Result<(&'a str, &'a str), String>>,
-    kinds: &[Kind],
-) -> Result<BpeBuilder, String> {
-    let texts: Vocab = vocabulary.iter().filter(|(_, _, kind)| kinds.contains(kind)).map(|(id, text, _)| (text.to_owned(), id)).collect();
-    let mut pairs = Merges::with_capacity(merges.len());
-    let mut merged = String::new();
-    for (rank, merge) in merges.enumerate() {
-        let (left, right) = merge.map_err(|text| format!("merge {rank} is {text:?}, want two tokens with one space between"))?;
-        merged.clear();
-        merged.extend([left, right]);
-        let mut usable = true;
-        for text in [left, right, &merged] {
-            let id = vocabulary.id(text).ok_or_else(|| format!("merge {rank} is {left:?} and {right:?}, but {text:?} is no token"))?;
-            usable &= matches!(vocabulary.kind(id), Kind::Normal | Kind::UserDefined);
-        }
-        if usable {
-            pairs.push((left.to_owned(), right.to_owned()));
-        }
+    rank: usize,
+    merge: Result<(&str, &str), String>,
+    merged: &mut String,
+) -> Result<Option<[u32; 3]>, String> {
+    let (left, right) = merge.map_err(|text| format!("merge {rank} is {text:?}, want two tokens with one space between"))?;
+    merged.clear();
+    merged.extend([left, right]);
+    let mut found = [0; 3];
+    for (text, found) in [left, right, merged].into_iter().zip(&mut found) {
+        *found = vocabulary.id(text).ok_or_else(|| format!("merge {rank} is {left:?} and {right:?}, but {text:?} is no token"))?;
     }
-    Ok(BPE::builder().vocab_and_merges(texts, pairs))
+    Ok(Some(found).filter(|ids| ids.iter().all(|&id| mergeable(vocabulary.kind(id)))))
+}
+
+fn mergeable(kind: Kind) -> bool {
+    matches!(kind, Kind::Normal | Kind::UserDefined)
 }
 
 impl ByteLevelBpe {
-    /// Builds the model; merges and errors as in [`builder`].
+    /// Builds the model from the vocabulary and the merges, best first; errors as in [`ids`].
     pub(super) fn new<'a>(
         vocabulary: &Vocabulary,
         merges: impl ExactSizeIterator<Item = Result<(&'a str, &'a str), String>>,
         options: Options,
     ) -> Result<Self, String> {
-        let builder = builder(vocabulary, merges, &[Kind::Normal, Kind::UserDefined])?.ignore_merges(options.whole_words);
-        let model = builder.build().map_err(|error| format!("merges do not fit the vocabulary: {error}"))?;
-        Ok(Self { model, options })
+        let mut merged = String::new();
+        let merges = Merges::new(vocabulary.len(), merges.enumerate().map(|(rank, merge)| ids(vocabulary, rank, merge, &mut merged)))?;
+        let mut bytes = Box::new([NONE; 256]);
+        for (id, text, _) in vocabulary.iter().filter(|(_, _, kind)| mergeable(*kind)) {
+            let mut chars = text.chars();
+            if let (Some(c), None) = (chars.next(), chars.next())
+                && let Some(byte) = byte_of(c)
+            {
+                bytes[usize::from(byte)] = id;
+            }
+        }
+        Ok(Self { merges, bytes, options })
     }
 
     /// Appends the tokens of `text`.
-    pub(super) fn encode(&self, text: &str, out: &mut Vec<u32>) -> Result<()> {
+    pub(super) fn encode(&self, vocabulary: &Vocabulary, text: &str, out: &mut Vec<u32>) -> Result<()> {
         if self.options.compose && is_nfc_quick(text.chars()) != IsNormalized::Yes {
-            return self.encode_composed(&text.nfc().collect::<String>(), out);
+            return self.encode_composed(vocabulary, &text.nfc().collect::<String>(), out);
         }
-        self.encode_composed(text, out)
+        self.encode_composed(vocabulary, text, out)
     }
 
-    fn encode_composed(&self, text: &str, out: &mut Vec<u32>) -> Result<()> {
-        let mut spelled = String::new();
-        let mut failure = None;
+    fn encode_composed(&self, vocabulary: &Vocabulary, text: &str, out: &mut Vec<u32>) -> Result<()> {
+        if u32::try_from(text.len()).is_err() {
+            return Err(Error::Resources(format!("a text of {} bytes is too long to tokenize, the limit is 4 GiB", text.len())));
+        }
+        let (mut spelled, mut work) = (String::new(), Word::default());
         self.options.split.each(text, &mut |word| {
-            spelled.clear();
-            spelled.extend(word.bytes().map(|byte| CHARS[usize::from(byte)]));
-            match self.model.tokenize(&spelled) {
-                Ok(tokens) => out.extend(tokens.iter().map(|token| token.id)),
-                Err(error) => failure = Some(error),
+            if self.options.whole_words {
+                spelled.clear();
+                spelled.extend(word.bytes().map(|byte| CHARS[usize::from(byte)]));
+                if let Some(id) = vocabulary.id(&spelled).filter(|&id| mergeable(vocabulary.kind(id))) {
+                    out.push(id);
+                    return;
+                }
             }
+            let ids = word.bytes().map(|byte| self.bytes[usize::from(byte)]).filter(|&id| id != NONE);
+            self.merges.apply(ids, &mut work, out);
         });
-        failure.map_or(Ok(()), |error| Err(Error::Usage(format!("the text cannot be tokenized: {error}"))))
+        Ok(())
     }
 }
 
@@ -159,7 +175,8 @@ mod tests {
             let mut ids = Vec::new();
             let merges = merges.iter().map(|merge| pair(merge).ok_or_else(|| (*merge).to_owned()));
             let options = Options { split: Split::Gpt2, compose: false, whole_words: false };
-            ByteLevelBpe::new(&vocabulary, merges, options)?.encode(text, &mut ids).map_err(|error| error.to_string())?;
+            let model = ByteLevelBpe::new(&vocabulary, merges, options)?;
+            model.encode(&vocabulary, text, &mut ids).map_err(|error| error.to_string())?;
             Ok::<_, String>(ids)
         };
         assert_eq!(encode(&["a b", "b c"], "abc"), Ok(vec![0, 4]));

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokenizers::models::bpe::BPE;
+use tokenizers::models::bpe::{BPE, BpeBuilder, Merges, Vocab};
 use tokenizers::normalizer::Range;
 use tokenizers::{
     Model as _, NormalizedString, Normalizer as _, NormalizerWrapper, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _,
@@ -76,7 +76,7 @@ fn model(parts: &Parts, vocabulary: &Vocabulary) -> Result<Model, String> {
         let options = Options { split, compose, whole_words: parts.model.ignore_merges() };
         return ByteLevelBpe::new(vocabulary, merges, options).map(Box::new).map(Model::ByteLevel);
     }
-    let mut builder = bpe::builder(vocabulary, merges, &[Kind::Normal, Kind::UserDefined, Kind::Byte, Kind::Unknown])?
+    let mut builder = builder(vocabulary, merges)?
         .byte_fallback(parts.model.byte_fallback())
         .fuse_unk(parts.model.fuse_unk())
         .ignore_merges(parts.model.ignore_merges());
@@ -90,6 +90,23 @@ fn model(parts: &Parts, vocabulary: &Vocabulary) -> Result<Model, String> {
         normalized: Added::default(),
     };
     pipeline.with_normalized(parts).map(Box::new).map(Model::Json)
+}
+
+/// The crate's builder with the tokens that text may become and with `merges`, best first; errors as in [`bpe::ids`].
+fn builder<'a>(
+    vocabulary: &Vocabulary,
+    merges: impl ExactSizeIterator<Item = Result<(&'a str, &'a str), String>>,
+) -> Result<BpeBuilder, String> {
+    let kinds = [Kind::Normal, Kind::UserDefined, Kind::Byte, Kind::Unknown];
+    let texts: Vocab = vocabulary.iter().filter(|(_, _, kind)| kinds.contains(kind)).map(|(id, text, _)| (text.to_owned(), id)).collect();
+    let text = |id: u32| vocabulary.text(id).unwrap_or_default().to_owned();
+    let mut pairs = Merges::with_capacity(merges.len());
+    let mut merged = String::new();
+    for (rank, merge) in merges.enumerate() {
+        let ids = bpe::ids(vocabulary, rank, merge, &mut merged)?;
+        pairs.extend(ids.map(|[left, right, _]| (text(left), text(right))));
+    }
+    Ok(BPE::builder().vocab_and_merges(texts, pairs))
 }
 
 /// A component of the crate from its part of the file; `null` is none.

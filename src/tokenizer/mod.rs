@@ -11,6 +11,7 @@ mod classes;
 mod decode;
 mod gguf;
 mod json;
+mod merges;
 mod split;
 mod spm;
 mod vocab;
@@ -139,7 +140,7 @@ impl Tokenizer {
     fn encode_plain(&self, text: &str, out: &mut Vec<u32>) -> Result<()> {
         match &self.model {
             _ if text.is_empty() => Ok(()),
-            Model::ByteLevel(bpe) => bpe.encode(text, out),
+            Model::ByteLevel(bpe) => bpe.encode(&self.vocabulary, text, out),
             Model::Spm(spm) => spm.encode(&self.vocabulary, text, out),
             Model::Json(pipeline) => pipeline.encode(text, &[], out),
         }

@@ -14,6 +14,7 @@ mod eval_runs; // several strategies, shards of a run
 mod eval_tasks; // tasks made on the spot
 mod gguf; // hostile and valid GGUF files
 mod hub; // downloads against a local server that speaks the Hub's protocol
+mod memory; // what is held beyond the file
 mod metrics; // figures against scikit-learn, MAPIE and relplot
 mod model; // logits against outside implementations
 mod prompt; // chat templates against transformers
