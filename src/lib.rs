@@ -67,6 +67,7 @@ pub mod model;
 pub mod pipeline;
 pub mod prompt;
 pub mod report;
+mod reuse;
 pub mod strategy;
 pub mod tokenizer;
 pub mod uncertainty;

@@ -59,7 +59,11 @@ impl Distribution {
 ///
 /// `None` if the row has a NaN or plus infinity, or no finite logit.
 pub fn distribution(logits: &[f32]) -> Option<Distribution> {
-    let mut peaks = Peaks::default();
+    distribution_with(logits, &mut Peaks::default())
+}
+
+/// [`distribution`] of a row that `peaks` is left to know.
+pub(crate) fn distribution_with(logits: &[f32], peaks: &mut Peaks) -> Option<Distribution> {
     let max_logit = peaks.scan(logits)?;
     let Moments { finite, linear, mass, first, second } = Moments::new(logits, max_logit);
     let log_mass = mass.ln();
@@ -85,7 +89,7 @@ pub fn distribution(logits: &[f32]) -> Option<Distribution> {
 pub fn top_k(logits: &[f32], k: usize) -> Vec<(u32, f32)> {
     let mut peaks = Peaks::default();
     peaks.scan(logits);
-    peaks.best(logits, k)
+    peaks.best(logits, k).to_vec()
 }
 
 /// The id of the largest logit, the lowest id winning a tie; `None` as for [`distribution`].
@@ -255,6 +259,7 @@ pub(crate) fn standard_deviation(logits: &[f32], max: f32) -> f64 {
 pub(crate) struct Peaks {
     blocks: Vec<f32>,
     sorted: Vec<f32>,
+    best: Vec<(u32, f32)>,
 }
 
 impl Peaks {
@@ -297,19 +302,21 @@ impl Peaks {
     }
 
     /// The `k` best tokens of the scanned row, best first.
-    fn best(&mut self, logits: &[f32], k: usize) -> Vec<(u32, f32)> {
-        let mut best = Vec::new();
+    pub(crate) fn best(&mut self, logits: &[f32], k: usize) -> &[(u32, f32)] {
         if k == 0 {
-            return best;
+            return &[];
         }
         let bound = self.bound(k);
+        let mut best = std::mem::take(&mut self.best);
+        best.clear();
         self.at_least(logits, f64::from(bound), |id, logit| best.push((id, logit)));
         if best.len() > k {
             best.select_nth_unstable_by(k - 1, |a, b| best_first(*a, *b));
             best.truncate(k);
         }
         best.sort_unstable_by(|a, b| best_first(*a, *b));
-        best
+        self.best = best;
+        &self.best
     }
 }
 

@@ -12,7 +12,7 @@ use super::sampler::{Candidates, History, Scratch, Stream};
 use super::{Control, Drawn, JobId, Output};
 use crate::error::{Error, Result};
 use crate::generation::{Completion, Cost, FinishReason, Generation, SamplingParams, Token, TokenStats};
-use crate::logits::{self, Distribution};
+use crate::logits::{self, Distribution, Peaks};
 use crate::model::Row;
 use crate::model::kv::KvSeq;
 use crate::tokenizer::Tokenizer;
@@ -42,6 +42,8 @@ pub(super) struct Scoring {
 pub(super) struct Sampling {
     params: SamplingParams,
     rows: Vec<SampleRow>,
+    /// The last step's rows: memory for the next one's.
+    stepped: Vec<SampleRow>,
     samples: Vec<Sample>,
     /// Rows computed after the prompt.
     forward_tokens: usize,
@@ -103,26 +105,32 @@ impl Sampling {
     pub fn new(params: SamplingParams, prompt: &[u32]) -> Self {
         let key = super::random::key(params.seed, prompt);
         let sample = |i| Sample { stream: Stream::new(params.draw, key, i), tokens: Vec::new(), bytes: Vec::new(), finished: None };
-        Self { samples: (0..params.n).map(sample).collect(), rows: Vec::new(), forward_tokens: 0, first_token: None, params }
+        let samples = (0..params.n).map(sample).collect();
+        Self { samples, rows: Vec::new(), stepped: Vec::new(), forward_tokens: 0, first_token: None, params }
     }
 
     /// One row per distinct prefix, each with the token it goes on with.
-    fn rows(&mut self) -> Vec<Row<'_>> {
+    fn rows(&mut self) -> impl Iterator<Item = Row<'_>> {
         self.forward_tokens += self.rows.len();
-        self.rows.iter_mut().map(|row| Row { tokens: std::slice::from_ref(&row.next), kv: &mut row.kv, logits: 1 }).collect()
+        self.rows.iter_mut().map(|row| Row { tokens: std::slice::from_ref(&row.next), kv: &mut row.kv, logits: 1 })
     }
 
     /// What the samples on a row (the row's first sample is `first`) draw from.
     fn prepare(&self, prompt: &[u32], first: usize, z: &[f32], scratch: &mut Scratch) -> Result<Prepared> {
-        let Some(distribution) = logits::distribution(z) else { return Ok(Prepared::NoNumbers) };
-        let penalised = self.params.penalises();
-        let output: Vec<u32> = self.samples[first].tokens.iter().filter(|_| penalised).map(|t| t.id).collect();
-        let candidates = Candidates::new(&self.params, z, History { prompt, output: &output }, scratch)?;
-        Ok(Prepared::Row { distribution, candidates, top_logprobs: top_logprobs(&distribution, z, self.params.top_logprobs) })
+        let Some(distribution) = logits::distribution_with(z, &mut scratch.peaks) else { return Ok(Prepared::NoNumbers) };
+        let top_logprobs = top_logprobs(&distribution, z, self.params.top_logprobs, &mut scratch.peaks);
+        let mut output = std::mem::take(&mut scratch.output);
+        output.clear();
+        if self.params.penalises() {
+            output.extend(self.samples[first].tokens.iter().map(|t| t.id));
+        }
+        let candidates = Candidates::new(&self.params, z, History { prompt, output: &output }, scratch);
+        scratch.output = output;
+        Ok(Prepared::Row { distribution, candidates: candidates?, top_logprobs })
     }
 
     /// Every sample on `row` draws from its logits; those still going on take the row's cache along, forked where they part.
-    fn draw(&mut self, id: JobId, row: SampleRow, z: &[f32], prepared: Prepared, around: &mut Surroundings<'_>) {
+    fn draw(&mut self, id: JobId, mut row: SampleRow, z: &[f32], prepared: Prepared, around: &mut Surroundings<'_>) {
         let Prepared::Row { distribution, candidates, top_logprobs } = prepared else {
             for &i in &row.samples {
                 self.samples[i].finished = Some(FinishReason::NumericalError);
@@ -130,7 +138,6 @@ impl Sampling {
             return;
         };
         let step = self.samples[row.samples[0]].tokens.len();
-        let mut groups: Vec<(u32, Vec<usize>)> = Vec::new();
         for &i in &row.samples {
             let picked = self.samples[i].stream.draw(step, &candidates);
             let stats = TokenStats { sampling_logprob: picked.logprob, ..stats(&distribution, z[picked.token as usize]) };
@@ -144,25 +151,22 @@ impl Sampling {
                     Control::StopAll => (0..self.samples.len()).for_each(|i| self.finish(i, FinishReason::Cancelled)),
                 }
             }
-            if self.samples[i].finished.is_none() {
-                match groups.iter_mut().find(|(token, _)| *token == picked.token && !around.eager_forking) {
-                    Some((_, samples)) => samples.push(i),
-                    None => groups.push((picked.token, vec![i])),
-                }
-            }
         }
         around.spare.push(candidates);
         // A callback may have stopped samples that had drawn before it.
-        for (_, samples) in &mut groups {
-            samples.retain(|&i| self.samples[i].finished.is_none());
+        row.samples.retain(|&i| self.samples[i].finished.is_none());
+        let drawn = |i: usize| self.samples[i].tokens.last().map_or(0, |token| token.id);
+        while let Some(&first) = row.samples.first() {
+            row.next = drawn(first);
+            let parts = |i: usize| i != first && (around.eager_forking || drawn(i) != row.next);
+            let others: Vec<usize> = row.samples.iter().copied().filter(|&i| parts(i)).collect();
+            if others.is_empty() {
+                self.rows.push(row);
+                return;
+            }
+            row.samples.retain(|&i| !parts(i));
+            self.rows.push(SampleRow { kv: row.kv.fork(), next: row.next, samples: std::mem::replace(&mut row.samples, others) });
         }
-        groups.retain(|(_, samples)| !samples.is_empty());
-        let mut kv = row.kv;
-        let last = groups.pop();
-        for (next, samples) in groups {
-            self.rows.push(SampleRow { kv: kv.fork(), next, samples });
-        }
-        self.rows.extend(last.map(|(next, samples)| SampleRow { kv, next, samples }));
     }
 
     /// Appends a drawn token to sample `i` and ends it where it has to end.
@@ -174,9 +178,8 @@ impl Sampling {
             return;
         }
         if !self.params.stop.is_empty() {
-            let piece = around.tokenizer.token_bytes(id);
             let old = sample.bytes.len();
-            sample.bytes.extend_from_slice(&piece);
+            around.tokenizer.append_bytes(id, &mut sample.bytes);
             let hit = |stop: &String| find(&sample.bytes[old.saturating_sub(stop.len() - 1)..], stop.as_bytes());
             if self.params.stop.iter().any(hit) {
                 sample.finished = Some(FinishReason::Stop);
@@ -222,11 +225,11 @@ impl Job {
         }
     }
 
-    /// The rows of the next step.
-    pub fn rows(&mut self, prefill_chunk: usize) -> Vec<Row<'_>> {
+    /// Appends the rows of the next step.
+    pub fn rows<'a>(&'a mut self, prefill_chunk: usize, out: &mut Vec<Row<'a>>) {
         let (start, len) = (self.kv.len(), self.prefill_len());
         let (end, logits) = match &mut self.task {
-            Task::Generate(sampling) if sampling.first_token.is_some() => return sampling.rows(),
+            Task::Generate(sampling) if sampling.first_token.is_some() => return out.extend(sampling.rows()),
             Task::Generate(_) => {
                 let end = len.min(start + prefill_chunk);
                 (end, usize::from(end == len))
@@ -238,7 +241,7 @@ impl Job {
                 (end, end - start)
             }
         };
-        vec![Row { tokens: &self.tokens[start..end], kv: &mut self.kv, logits }]
+        out.push(Row { tokens: &self.tokens[start..end], kv: &mut self.kv, logits });
     }
 
     /// Makes the `index`-th row of the step's logits ready. Changes nothing: rows may be prepared at once.
@@ -249,7 +252,7 @@ impl Job {
         match &self.task {
             Task::Score(scoring) => {
                 let token = self.tokens[scoring.from + scoring.scored.len() + index];
-                score_token(z, token, scoring.top_logprobs).map(Prepared::Scored)
+                score_token(z, token, scoring.top_logprobs, &mut scratch.peaks).map(Prepared::Scored)
             }
             Task::Generate(sampling) => {
                 let first = sampling.rows.get(index).map_or(0, |row| row.samples[0]);
@@ -274,9 +277,12 @@ impl Job {
                 }
             }
             Task::Generate(sampling) if sampling.first_token.is_some() => {
-                for (row, (z, prepared)) in std::mem::take(&mut sampling.rows).into_iter().zip(rows) {
+                let free = std::mem::take(&mut sampling.stepped);
+                let mut stepped = std::mem::replace(&mut sampling.rows, free);
+                for (row, (z, prepared)) in stepped.drain(..).zip(rows) {
                     sampling.draw(self.id, row, z, prepared, around);
                 }
+                sampling.stepped = stepped;
             }
             Task::Generate(sampling) => {
                 let Some((z, prepared)) = rows.next() else { return Ok(()) };
@@ -316,12 +322,16 @@ impl Job {
 }
 
 /// The statistics of a given token under raw logits.
-fn score_token(z: &[f32], id: u32, top: usize) -> Result<Token> {
-    let distribution = logits::distribution(z)
+fn score_token(z: &[f32], id: u32, top: usize, peaks: &mut Peaks) -> Result<Token> {
+    let distribution = logits::distribution_with(z, peaks)
         .ok_or_else(|| Error::Numerical("the model's logits are no numbers; check the file with `candor verify`".into()))?;
     let logit = *z.get(id as usize).ok_or_else(|| Error::usage(format!("token id {id} is outside the vocabulary of {}", z.len())))?;
     let stats = stats(&distribution, logit);
-    Ok(Token { id, stats: TokenStats { sampling_logprob: stats.logprob, ..stats }, top_logprobs: top_logprobs(&distribution, z, top) })
+    Ok(Token {
+        id,
+        stats: TokenStats { sampling_logprob: stats.logprob, ..stats },
+        top_logprobs: top_logprobs(&distribution, z, top, peaks),
+    })
 }
 
 fn stats(distribution: &Distribution, logit: f32) -> TokenStats {
@@ -337,11 +347,9 @@ fn stats(distribution: &Distribution, logit: f32) -> TokenStats {
     }
 }
 
-fn top_logprobs(distribution: &Distribution, z: &[f32], k: usize) -> Vec<(u32, f64)> {
-    if k == 0 {
-        return Vec::new();
-    }
-    logits::top_k(z, k).into_iter().map(|(id, logit)| (id, distribution.logprob(logit))).collect()
+/// Of the `k` most probable tokens of the row that `peaks` has just scanned.
+fn top_logprobs(distribution: &Distribution, z: &[f32], k: usize, peaks: &mut Peaks) -> Vec<(u32, f64)> {
+    peaks.best(z, k).iter().map(|&(id, logit)| (id, distribution.logprob(logit))).collect()
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> bool {

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::generation::{FinishReason, Generation, SamplingParams, Token};
 use crate::model::{Logits, Model, Row};
 use crate::prompt::Prompt;
+use crate::reuse::emptied;
 use crate::tokenizer::Tokenizer;
 use job::{Job, Prepared, Sampling, Scoring, Surroundings, Task};
 use prefix::PrefixCache;
@@ -104,6 +105,11 @@ pub struct Engine {
     /// Finished while somebody waited for another job; the next step returns them.
     finished: Vec<(JobId, Output)>,
     prefixes: PrefixCache,
+    /// A step's rows, and of each job how many rows of logits it wants.
+    rows: Vec<Row<'static>>,
+    wanted: Vec<usize>,
+    /// A step's rows of logits, made ready.
+    slots: Vec<Slot>,
     /// One for each thread that prepares rows.
     scratch: Vec<Mutex<Scratch>>,
     /// Candidates whose memory is used again.
@@ -111,6 +117,13 @@ pub struct Engine {
     /// The most rows of logits that a step had.
     most_rows: usize,
     next_id: u64,
+}
+
+/// A row of logits: whose it is, which of its owner's, and what it was made.
+struct Slot {
+    job: usize,
+    index: usize,
+    prepared: Option<Result<Prepared>>,
 }
 
 struct Pending {
@@ -148,6 +161,9 @@ impl Engine {
             running: Vec::new(),
             finished: Vec::new(),
             prefixes,
+            rows: Vec::new(),
+            wanted: Vec::new(),
+            slots: Vec::new(),
             scratch,
             spare: Vec::new(),
             most_rows: 0,
@@ -257,16 +273,17 @@ impl Engine {
     }
 
     fn advance(&mut self, on_token: &mut dyn FnMut(Drawn<'_>) -> Control) -> Result<Vec<(JobId, Output)>> {
-        let mut rows: Vec<Row<'_>> = Vec::new();
-        let mut wanted = Vec::with_capacity(self.running.len());
+        let mut rows: Vec<Row<'_>> = std::mem::take(&mut self.rows);
+        self.wanted.clear();
         for (job, _) in &mut self.running {
-            let new = job.rows(self.options.prefill_chunk);
-            wanted.push(new.iter().map(|row| row.logits).sum::<usize>());
-            rows.extend(new);
+            let first = rows.len();
+            job.rows(self.options.prefill_chunk, &mut rows);
+            self.wanted.push(rows[first..].iter().map(|row| row.logits).sum());
         }
-        let logits: Logits = self.model.forward(&mut rows)?;
-        drop(rows);
-        let prepared = self.prepare(&logits, &wanted)?;
+        let logits = self.model.forward(&mut rows);
+        self.rows = emptied(rows);
+        let logits = logits?;
+        self.prepare(&logits)?;
         let mut around = Surroundings {
             tokenizer: &self.tokenizer,
             end_tokens: &self.options.end_tokens,
@@ -275,41 +292,42 @@ impl Engine {
             spare: &mut self.spare,
             on_token,
         };
+        let prepared = self.slots.drain(..).filter_map(|slot| slot.prepared?.ok());
         let mut each = logits.rows().map(|z| &z[..self.vocab_size]).zip(prepared);
-        for ((job, _), wanted) in self.running.iter_mut().zip(wanted) {
+        for ((job, _), &wanted) in self.running.iter_mut().zip(&self.wanted) {
             job.record(&mut each.by_ref().take(wanted), &mut around)?;
         }
-        let (finished, running) = std::mem::take(&mut self.running).into_iter().partition(|(job, _)| job.is_finished());
-        self.running = running;
-        Ok(finished.into_iter().map(|(job, _): (Job, usize)| (job.id, job.output(&around))).collect())
+        let finished = self.running.extract_if(.., |(job, _)| job.is_finished());
+        Ok(finished.map(|(job, _)| (job.id, job.output(&around))).collect())
     }
 
-    /// Makes every row of logits ready for its job, on all threads: what a row becomes depends on that row alone.
-    fn prepare(&mut self, logits: &Logits, wanted: &[usize]) -> Result<Vec<Prepared>> {
-        let owners = self.running.iter().zip(wanted).flat_map(|((job, _), &wanted)| (0..wanted).map(move |index| (job, index)));
-        // The real vocabulary: logits of padded rows beyond it do not exist.
-        let rows: Vec<_> = owners.zip(logits.rows()).map(|((job, index), z)| (job, index, &z[..self.vocab_size])).collect();
-        let threads = self.scratch.len();
+    /// Makes every row of logits ready for its job, on all threads: what a row becomes depends on that row alone. Leaves them in `slots`.
+    fn prepare(&mut self, logits: &Logits) -> Result<()> {
+        self.slots.clear();
+        for (job, &wanted) in self.wanted.iter().enumerate() {
+            self.slots.extend((0..wanted).map(|index| Slot { job, index, prepared: None }));
+        }
         // A row takes one, whichever thread it meets. As many are kept as there were rows at most: jobs come and go, and memory that is let
         // go and taken again has to be cleared every time.
-        self.most_rows = self.most_rows.max(rows.len());
+        self.most_rows = self.most_rows.max(self.slots.len());
         self.spare.truncate(self.most_rows);
         let spare = Mutex::new(std::mem::take(&mut self.spare));
-        let mut prepared: Vec<Option<Result<Prepared>>> = rows.iter().map(|_| None).collect();
-        let share = rows.len().div_ceil(threads).max(1);
-        let work = |at: usize, out: &mut [Option<Result<Prepared>>]| {
+        let share = self.slots.len().div_ceil(self.scratch.len()).max(1);
+        let work = |at: usize, slots: &mut [Slot]| {
             let mut scratch = self.scratch[at].lock().unwrap_or_else(PoisonError::into_inner);
-            for (out, (job, index, z)) in out.iter_mut().zip(&rows[at * share..]) {
+            for (slot, z) in slots.iter_mut().zip(logits.rows().skip(at * share)) {
                 scratch.refill(|| spare.lock().unwrap_or_else(PoisonError::into_inner).pop());
-                *out = Some(job.prepare(*index, z, &mut scratch));
+                // The real vocabulary: logits of padded rows beyond it do not exist.
+                slot.prepared = Some(self.running[slot.job].0.prepare(slot.index, &z[..self.vocab_size], &mut scratch));
             }
         };
         match self.model.pool() {
-            Some(pool) => pool.for_each_chunk(&mut prepared, share, work),
-            None => work(0, &mut prepared),
+            Some(pool) => pool.for_each_chunk(&mut self.slots, share, work),
+            None => work(0, &mut self.slots),
         }
         self.spare = spare.into_inner().unwrap_or_else(PoisonError::into_inner);
-        prepared.into_iter().flatten().collect()
+        let failed = self.slots.iter_mut().find_map(|slot| slot.prepared.take_if(|prepared| prepared.is_err())?.err());
+        failed.map_or(Ok(()), Err)
     }
 
     /// Starts waiting jobs, in order, while the budget holds what all running ones may come to need.

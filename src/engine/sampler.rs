@@ -50,7 +50,10 @@ pub struct History<'a> {
 /// Buffers that outlive a step, so that a step allocates nothing once they have grown. One per thread; holds no state that shows.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    peaks: Peaks,
+    /// Knows the row that was scanned last.
+    pub(super) peaks: Peaks,
+    /// What a sample has drawn so far.
+    pub(super) output: Vec<u32>,
     adjusted: Vec<f32>,
     counts: Vec<u32>,
     pool: Vec<Entry>,
@@ -106,7 +109,7 @@ impl Candidates {
     /// [`Error::Usage`] if `logit_bias` names a token outside the vocabulary; [`Error::Numerical`] if a logit is NaN or plus infinity
     /// (also after bias and penalties), or none is finite.
     pub fn new(params: &SamplingParams, logits: &[f32], history: History<'_>, scratch: &mut Scratch) -> Result<Self> {
-        let Scratch { peaks, adjusted, counts, pool, spare } = scratch;
+        let Scratch { peaks, adjusted, counts, pool, spare, .. } = scratch;
         let logits = if changes_logits(params) {
             adjust(params, logits, history, adjusted, counts)?;
             adjusted.as_slice()

@@ -7,6 +7,7 @@ use super::ops::{GatedMlp, Ops};
 use super::spec::Spec;
 use super::weights::WeightSource;
 use crate::error::{Error, Result};
+use crate::reuse::Idle;
 
 /// One row of a step: new tokens of one sequence.
 pub struct Row<'a> {
@@ -56,6 +57,40 @@ pub struct Decoder<O: Ops> {
     layers: Vec<Layer<O>>,
     norm: O::Norm,
     head: Option<O::Linear>,
+    lists: Idle<Lists<O::Angles>>,
+}
+
+/// A step's tokens.
+struct Lists<A> {
+    tokens: Vec<u32>,
+    positions: Vec<usize>,
+    /// For each of the model's ropes.
+    angles: Vec<A>,
+    /// The step's tokens whose logits are wanted.
+    wanted: Vec<u32>,
+}
+
+impl<A> Default for Lists<A> {
+    fn default() -> Self {
+        Self { tokens: Vec::new(), positions: Vec::new(), angles: Vec::new(), wanted: Vec::new() }
+    }
+}
+
+impl<A> Lists<A> {
+    fn fill(&mut self, rows: &[Row<'_>]) {
+        let Self { tokens, positions, angles, wanted } = self;
+        tokens.clear();
+        positions.clear();
+        angles.clear();
+        wanted.clear();
+        for row in rows {
+            let next = row.kv.next_position();
+            tokens.extend_from_slice(row.tokens);
+            positions.extend(next..next + row.tokens.len());
+            let end = tokens.len() as u32;
+            wanted.extend(end - row.logits.min(row.tokens.len()) as u32..end);
+        }
+    }
 }
 
 impl<O: Ops> Decoder<O> {
@@ -70,7 +105,7 @@ impl<O: Ops> Decoder<O> {
         let norm = loader.norm("model.norm")?;
         let head = if spec.tied { None } else { Some(loader.linear("lm_head", false)?) };
         source.release_all();
-        Ok(Self { ops, embedding, layers, norm, head })
+        Ok(Self { ops, embedding, layers, norm, head, lists: Idle::default() })
     }
 
     /// The device.
@@ -83,7 +118,12 @@ impl<O: Ops> Decoder<O> {
     /// # Errors
     /// The same.
     pub fn forward(&self, spec: &Spec, rows: &mut [Row<'_>]) -> Result<Logits> {
-        let tokens: Vec<u32> = rows.iter().flat_map(|row| row.tokens).copied().collect();
+        self.lists.lend(|lists| self.step(spec, rows, lists))
+    }
+
+    fn step(&self, spec: &Spec, rows: &mut [Row<'_>], lists: &mut Lists<O::Angles>) -> Result<Logits> {
+        lists.fill(rows);
+        let Lists { tokens, positions, angles, wanted } = lists;
         if let Some(bad) = tokens.iter().find(|&&id| id as usize >= spec.vocab_size) {
             return Err(Error::usage(format!("token id {bad} is outside the model's vocabulary of {}", spec.vocab_size)));
         }
@@ -91,10 +131,10 @@ impl<O: Ops> Decoder<O> {
             return Ok(Logits::none(spec.vocab_size));
         }
         let ops = &self.ops;
-        let positions: Vec<usize> = rows.iter().flat_map(|row| (0..row.tokens.len()).map(|t| row.kv.next_position() + t)).collect();
-        let angles: Vec<O::Angles> = spec.ropes.iter().map(|rope| ops.angles(rope, &positions)).collect::<Result<_>>()?;
-        let wanted = wanted(rows);
-        let mut x = ops.embed(&self.embedding, &tokens, spec.embedding_scale)?; // [T, hidden]
+        for rope in &spec.ropes {
+            angles.push(ops.angles(rope, positions)?);
+        }
+        let mut x = ops.embed(&self.embedding, tokens, spec.embedding_scale)?; // [T, hidden]
         for (i, layer) in self.layers.iter().enumerate() {
             let angles = &angles[spec.layers[i].rope];
             let (q_norm, k_norm) = layer.qk_norms.as_ref().map(|(q, k)| (q, k)).unzip();
@@ -108,13 +148,14 @@ impl<O: Ops> Decoder<O> {
                 if wanted.is_empty() {
                     break;
                 }
-                x = ops.select_rows(x, &wanted)?;
-                attended = ops.select_rows(attended, &wanted)?;
+                x = ops.select_rows(x, wanted)?;
+                attended = ops.select_rows(attended, wanted)?;
             }
             x = ops.add(x, &ops.linear(&layer.o, &attended)?, attention_norm)?;
             let fed = ops.feed_forward(&layer.mlp_norm, &x, &layer.mlp)?;
             x = ops.add(x, &fed, mlp_norm)?;
         }
+        angles.clear();
         for row in rows.iter_mut() {
             row.kv.advance(row.tokens.len());
         }
@@ -124,18 +165,6 @@ impl<O: Ops> Decoder<O> {
         let head = self.head.as_ref().unwrap_or(&self.embedding);
         Ok(Logits { vocab_size: spec.vocab_size, values: ops.logits(&self.norm, &x, head, spec.final_logit_softcapping)? })
     }
-}
-
-/// The step's tokens whose logits are wanted.
-fn wanted(rows: &[Row<'_>]) -> Vec<u32> {
-    let mut wanted = Vec::new();
-    let mut first = 0;
-    for row in rows {
-        let end = first + row.tokens.len();
-        wanted.extend((end - row.logits.min(row.tokens.len())..end).map(|t| t as u32));
-        first = end;
-    }
-    wanted
 }
 
 struct Loader<'a, O> {

@@ -40,16 +40,14 @@ fn byte_of(c: char) -> Option<u8> {
     BYTES.get(c as usize).and_then(|&byte| u8::try_from(byte).ok())
 }
 
-/// The bytes that a token of a byte-level vocabulary stands for. A character that spells no byte stands for itself.
-pub(super) fn bytes_of(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len());
+/// Appends the bytes that a token of a byte-level vocabulary stands for. A character that spells no byte stands for itself.
+pub(super) fn append_bytes(text: &str, out: &mut Vec<u8>) {
     for c in text.chars() {
         match byte_of(c) {
-            Some(byte) => bytes.push(byte),
-            None => bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+            Some(byte) => out.push(byte),
+            None => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
         }
     }
-    bytes
 }
 
 /// What a byte-level vocabulary does before and beside its merges.
@@ -155,6 +153,11 @@ mod tests {
 
     #[test]
     fn every_byte_has_its_own_character() {
+        let bytes_of = |text: &str| {
+            let mut bytes = Vec::new();
+            append_bytes(text, &mut bytes);
+            bytes
+        };
         for byte in 0..=u8::MAX {
             let c = CHARS[usize::from(byte)];
             assert!(!c.is_whitespace() && !c.is_control(), "{byte}");

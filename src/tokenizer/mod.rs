@@ -185,13 +185,30 @@ impl Tokenizer {
     pub fn token_bytes(&self, id: u32) -> Cow<'_, [u8]> {
         let text = self.vocabulary.text(id).unwrap_or_default();
         match (self.vocabulary.kind(id), self.spelling) {
-            (Kind::Unknown | Kind::Control | Kind::Unused, _) => Cow::Borrowed(&[]),
-            (Kind::Byte, _) => vocab::byte_value(text).into_iter().collect::<Vec<u8>>().into(),
-            (Kind::Normal, Spelling::ByteLevel) => bpe::bytes_of(text).into(),
-            (Kind::Normal | Kind::UserDefined, Spelling::SentencePiece { .. }) if text.contains(spm::SPACE) => {
-                text.replace(spm::SPACE, " ").into_bytes().into()
+            (Kind::UserDefined, Spelling::ByteLevel) => text.as_bytes().into(),
+            (Kind::Normal | Kind::UserDefined, Spelling::SentencePiece { .. }) if !text.contains(spm::SPACE) => text.as_bytes().into(),
+            _ => {
+                let mut bytes = Vec::with_capacity(text.len());
+                self.append_bytes(id, &mut bytes);
+                bytes.into()
             }
-            (Kind::Normal | Kind::UserDefined, _) => text.as_bytes().into(),
+        }
+    }
+
+    /// Appends [`Self::token_bytes`].
+    pub fn append_bytes(&self, id: u32, out: &mut Vec<u8>) {
+        let text = self.vocabulary.text(id).unwrap_or_default();
+        match (self.vocabulary.kind(id), self.spelling) {
+            (Kind::Unknown | Kind::Control | Kind::Unused, _) => {}
+            (Kind::Byte, _) => out.extend(vocab::byte_value(text)),
+            (Kind::Normal, Spelling::ByteLevel) => bpe::append_bytes(text, out),
+            (Kind::UserDefined, Spelling::ByteLevel) => out.extend_from_slice(text.as_bytes()),
+            (Kind::Normal | Kind::UserDefined, Spelling::SentencePiece { .. }) => {
+                for (at, part) in text.split(spm::SPACE).enumerate() {
+                    out.extend((at > 0).then_some(b' '));
+                    out.extend_from_slice(part.as_bytes());
+                }
+            }
         }
     }
 

@@ -27,6 +27,8 @@ use super::pool::{Disjoint, Pool};
 use super::simd::{F32x16, Kernel, LANES, exp, run};
 use super::tiles::{Place, score_tile, softmax, value_tile};
 
+use crate::reuse::emptied;
+
 pub use super::host_kv::{HostKv, Part, Shape};
 
 /// Numbers from one vector's scores to the next's: not a power of two, or a tile's scores of all vectors would fall into the same few
@@ -84,9 +86,8 @@ struct Block<'a> {
 
 impl<'a> Block<'a> {
     /// Cuts the queries into blocks of at most `most`, whose caches begin alike.
-    fn cut(queries: &'a [Query<'a>], most: usize) -> Vec<Self> {
+    fn cut(queries: &'a [Query<'a>], most: usize, blocks: &mut Vec<Self>) {
         let alike = |a: &Query<'_>, b: &Query<'_>| a.same_row(b) || a.parts.first().zip(b.parts.first()).is_some_and(|(a, b)| a.is(b));
-        let mut blocks = Vec::with_capacity(queries.len().div_ceil(most) + 1);
         let mut first = 0;
         while first < queries.len() {
             let rest = &queries[first..];
@@ -97,7 +98,6 @@ impl<'a> Block<'a> {
             blocks.push(Self { first, queries: members, shared });
             first += count;
         }
-        blocks
     }
 
     /// A vector of one key-value head, `[head_dim]`.
@@ -181,6 +181,9 @@ struct Work {
 /// Buffers that all threads fill, which the calling one reuses.
 #[derive(Default)]
 struct Common {
+    blocks: Vec<Block<'static>>,
+    /// Item and span of what is shared out.
+    pieces: Vec<(usize, usize)>,
     packed: Vec<Packed>,
     partials: Vec<Partial>,
 }
@@ -226,23 +229,30 @@ thread_local! {
 pub fn attend(pool: &Pool, isa: Isa, shape: Shape, queries: &[Query<'_>], q: &[f32], out: &mut [f32]) {
     let width = shape.heads * shape.head_dim;
     assert!(q.len() == queries.len() * width && out.len() == q.len(), "{} queries of {width} numbers", queries.len());
-    let blocks = Block::cut(queries, (VECTORS / shape.group()).max(1));
-    let out = Disjoint::new(out);
+    let mut blocks: Vec<Block<'_>> = COMMON.with_borrow_mut(|common| std::mem::take(&mut common.blocks));
+    Block::cut(queries, (VECTORS / shape.group()).max(1), &mut blocks);
+    attend_blocks(pool, isa, shape, &blocks, q, &Disjoint::new(out));
+    COMMON.with_borrow_mut(|common| common.blocks = emptied(blocks));
+}
+
+fn attend_blocks(pool: &Pool, isa: Isa, shape: Shape, blocks: &[Block<'_>], q: &[f32], out: &Disjoint<'_, f32>) {
     let items = blocks.len() * shape.kv_heads;
     let each = |item: usize| (&blocks[item / shape.kv_heads], item % shape.kv_heads);
     let spans: usize = blocks.iter().map(|block| block.spans().len()).sum();
     if items >= ITEMS_PER_THREAD * pool.threads() || spans == blocks.len() || pool.threads() == 1 {
         pool.for_each(items, |item| {
             let (block, head) = each(item);
-            SCRATCH.with_borrow_mut(|scratch| run(isa, Whole { isa, shape, block, head, q, out: &out, scratch }));
+            SCRATCH.with_borrow_mut(|scratch| run(isa, Whole { isa, shape, block, head, q, out, scratch }));
         });
         return;
     }
     // Few queries over a long cache: the spans of a block are shared out too, and merged afterwards as they would have been. Blocks
     // that meet the same keys do so one after the other.
-    let mut pieces: Vec<(usize, usize)> = (0..items).flat_map(|item| each(item).0.spans().map(move |span| (item, span))).collect();
-    pieces.sort_unstable_by_key(|&(item, span)| (item % shape.kv_heads, span, item));
-    COMMON.with_borrow_mut(|Common { packed, partials }| {
+    COMMON.with_borrow_mut(|Common { pieces, packed, partials, .. }| {
+        pieces.clear();
+        pieces.extend((0..items).flat_map(|item| each(item).0.spans().map(move |span| (item, span))));
+        pieces.sort_unstable_by_key(|&(item, span)| (item % shape.kv_heads, span, item));
+        let pieces = &*pieces;
         packed.resize_with(packed.len().max(items), Packed::default);
         partials.resize_with(partials.len().max(pieces.len()), Partial::default);
         pool.for_each_chunk(&mut packed[..items], 1, |item, packed| {
@@ -268,7 +278,7 @@ pub fn attend(pool: &Pool, isa: Isa, shape: Shape, queries: &[Query<'_>], q: &[f
             SCRATCH.with_borrow_mut(|scratch| {
                 scratch.total.clear(block.queries.len() * shape.group(), shape.stored_dim());
                 mine.for_each(|partial| run(isa, Merge { stored: shape.stored_dim(), from: partial, into: &mut scratch.total }));
-                finish(shape, block, head, &scratch.total, &out);
+                finish(shape, block, head, &scratch.total, out);
             });
         });
     });

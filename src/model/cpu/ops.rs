@@ -4,7 +4,8 @@
 //! share it. Five to eight fork-joins a layer; what is too small to share stays on the calling thread. Everything works on one row, or
 //! as `attention.rs` says, so a row's result does not depend on the batch.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::mem::take;
+use std::sync::Arc;
 
 use super::attention::{self, Part, Query, Shape};
 use super::buffer::{Arena, Buffer};
@@ -17,6 +18,7 @@ use crate::model::decoder::Row;
 use crate::model::dtype::{Dtype, RawTensor};
 use crate::model::ops::{GatedMlp, Ops, visible};
 use crate::model::spec::{Rope, Spec};
+use crate::reuse::{Idle, emptied};
 
 /// The CPU's own kernels.
 #[derive(Debug)]
@@ -24,7 +26,17 @@ pub struct Cpu {
     pool: Arc<Pool>,
     isa: Isa,
     arena: Arc<Arena>,
-    inputs: Mutex<Vec<Activations>>,
+    inputs: Idle<Activations>,
+    seen: Idle<Seen>,
+}
+
+/// What a step's queries see of the cache.
+#[derive(Debug, Default)]
+struct Seen {
+    /// All rows' parts one after another, and where each row's end.
+    parts: Vec<Part<'static>>,
+    ends: Vec<usize>,
+    queries: Vec<Query<'static>>,
 }
 
 /// A packed matrix with its bias.
@@ -72,7 +84,7 @@ impl Cpu {
     pub fn new(threads: Option<usize>) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let pool = threads.map_or_else(Pool::global, |threads| Arc::new(Pool::new(threads.min(processors))));
-        Self { pool, isa: Isa::best(), arena: Arc::default(), inputs: Mutex::default() }
+        Self { pool, isa: Isa::best(), arena: Arc::default(), inputs: Idle::default(), seen: Idle::default() }
     }
 
     /// The threads.
@@ -82,15 +94,6 @@ impl Cpu {
 
     fn value(&self, rows: usize, width: usize) -> Value {
         Value { numbers: self.arena.take(rows * width), rows }
-    }
-
-    /// Lends inputs that keep their memory.
-    fn with_input<R>(&self, work: impl FnOnce(&mut Activations) -> R) -> R {
-        let idle = || self.inputs.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut input = idle().pop().unwrap_or_default();
-        let result = work(&mut input);
-        idle().push(input);
-        result
     }
 
     /// The normed rows of `x` as an input of `matrices`.
@@ -168,7 +171,7 @@ impl Ops for Cpu {
 
     fn project<const N: usize>(&self, norm: &Norm, x: &Value, linears: [&Linear; N]) -> Result<[Value; N]> {
         let mut outputs = linears.map(|linear| (linear, self.value(x.rows, linear.matrix.rows())));
-        self.with_input(|input| {
+        self.inputs.lend(|input| {
             self.normed(norm, x, &linears.map(|linear| &linear.matrix), input);
             let products =
                 outputs.each_mut().map(|(linear, y)| Product { matrix: &linear.matrix, bias: linear.bias.as_deref(), y: &mut y.numbers });
@@ -201,31 +204,34 @@ impl Ops for Cpu {
             row.kv.append_host(layer, self.isa, shape, &k.numbers[span.clone()], &v.numbers[span]);
             first += row.tokens.len();
         }
-        // All rows' parts one after another, and where each row's end.
-        let (mut parts, mut ends) = (Vec::with_capacity(2 * rows.len()), Vec::with_capacity(rows.len()));
-        for row in rows.iter() {
-            row.kv.each_part(layer, |kv, visible| parts.push(Part { kv, start: visible.start, end: visible.end }));
-            ends.push(parts.len());
-        }
-        let mut queries = Vec::with_capacity(q.rows);
-        let mut start = 0;
-        for (row, &end) in rows.iter().zip(&ends) {
-            let parts = &parts[start..end];
-            start = end;
-            queries.extend((0..row.tokens.len()).map(|t| {
-                let visible = visible(spec.layers[layer], row.kv, t);
-                Query { parts, start: visible.start, end: visible.end }
-            }));
-        }
         let mut out = self.value(q.rows, q.width());
-        attention::attend(&self.pool, self.isa, shape, &queries, &q.numbers, &mut out.numbers);
+        self.seen.lend(|seen| {
+            let (mut parts, mut queries) = (take(&mut seen.parts), take(&mut seen.queries));
+            seen.ends.clear();
+            for row in rows.iter() {
+                row.kv.each_part(layer, |kv, visible| parts.push(Part { kv, start: visible.start, end: visible.end }));
+                seen.ends.push(parts.len());
+            }
+            let mut start = 0;
+            for (row, &end) in rows.iter().zip(&seen.ends) {
+                let parts = &parts[start..end];
+                start = end;
+                queries.extend((0..row.tokens.len()).map(|t| {
+                    let visible = visible(spec.layers[layer], row.kv, t);
+                    Query { parts, start: visible.start, end: visible.end }
+                }));
+            }
+            attention::attend(&self.pool, self.isa, shape, &queries, &q.numbers, &mut out.numbers);
+            seen.queries = emptied(queries);
+            seen.parts = emptied(parts);
+        });
         Ok(out)
     }
 
     fn linear(&self, linear_layer: &Linear, x: &Value) -> Result<Value> {
         let Linear { matrix, bias } = linear_layer;
         let mut y = self.value(x.rows, matrix.rows());
-        self.with_input(|input| {
+        self.inputs.lend(|input| {
             input.set(&self.pool, &x.numbers, x.rows, &[matrix]);
             linear(&self.pool, matrix, input, bias.as_deref(), &mut y.numbers);
         });
@@ -235,9 +241,9 @@ impl Ops for Cpu {
     fn feed_forward(&self, norm: &Norm, x: &Value, mlp: &GatedMlp<Linear>) -> Result<Value> {
         let [gate, up, down] = [&mlp.gate.matrix, &mlp.up.matrix, &mlp.down.matrix];
         let mut y = self.value(x.rows, down.rows());
-        self.with_input(|input| {
+        self.inputs.lend(|input| {
             self.normed(norm, x, &[gate, up], input);
-            self.with_input(|inner| {
+            self.inputs.lend(|inner| {
                 gated(&self.pool, input, mlp.activation, [gate, up, down], inner);
                 linear(&self.pool, down, inner, None, &mut y.numbers);
             });
@@ -265,7 +271,7 @@ impl Ops for Cpu {
 
     fn logits(&self, norm: &Norm, x: &Value, head: &Linear, soft_cap: Option<f64>) -> Result<Buffer> {
         let mut z = self.value(x.rows, head.matrix.rows());
-        self.with_input(|input| {
+        self.inputs.lend(|input| {
             self.normed(norm, x, &[&head.matrix], input);
             linear(&self.pool, &head.matrix, input, head.bias.as_deref(), &mut z.numbers);
         });
