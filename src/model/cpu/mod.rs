@@ -23,6 +23,7 @@ pub mod attention;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod blocks;
 mod buffer;
 mod codes;
 mod distant;
