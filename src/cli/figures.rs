@@ -11,6 +11,7 @@ use crate::decision::AbstainReason;
 use crate::eval::{Difference, FoundRun, Manifest, Scored};
 use crate::metrics::bootstrap::Bootstrap;
 use crate::metrics::{Better, Estimate, METRICS, estimates};
+use crate::report::text::fixed;
 
 /// The figures of one run.
 #[derive(Debug, Serialize)]
@@ -117,13 +118,13 @@ impl Report {
                 Better::Lower => "lower is better",
                 Better::Neither => "",
             };
-            let value = figure.value.unwrap_or_default();
+            let value = fixed(figure.value.unwrap_or_default(), 4);
             let interval = match interval {
-                Some((low, high)) => format!("{low:.4} to {high:.4}"),
+                Some((low, high)) => format!("{} to {}", fixed(*low, 4), fixed(*high, 4)),
                 None if *constant => "does not vary".to_owned(),
                 None => String::new(),
             };
-            let _ = writeln!(text, "{:<24}{value:>9.4}  {interval:<18}  n {:<6}{arrow:<18}{}", figure.name, figure.n, metric.summary);
+            let _ = writeln!(text, "{:<24}{value:>9}  {interval:<18}  n {:<6}{arrow:<18}{}", figure.name, figure.n, metric.summary);
         }
         if !self.abstained.is_empty() {
             let reasons: Vec<String> = self.abstained.iter().map(|(code, count)| format!("{code} {count}")).collect();

@@ -265,8 +265,8 @@ impl Plot {
         let _ = write!(self.notes, r#"<text class="note" x="{x}" y="{y}" text-anchor="{anchor}">{}</text>"#, html(text));
     }
 
-    /// Names points beside them, each where there is room for it: within the plot, off every mark and every other name, and off the bars if
-    /// that can be had. A name that fits nowhere is left to the legend.
+    /// Names points beside them or at the ends of their bars, each where there is room for it: within the plot, off every mark and every other
+    /// name, and off the bars if that can be had. A name that fits nowhere is left to the legend.
     pub fn names(&mut self, points: &[Point<'_>]) {
         let at = |(x, y): (f64, f64)| (self.px(x), self.py(y));
         let marks: Vec<Area> = points.iter().map(|point| Area::around(at(point.at), at(point.at), NAME_GAP - 1.0)).collect();
@@ -278,7 +278,7 @@ impl Plot {
         let plot = Area { left: LEFT, top: TOP, right: WIDTH - RIGHT, bottom: HEIGHT - BOTTOM };
         let mut placed: Vec<Area> = Vec::new();
         let mut notes = String::new();
-        for point in points.iter().filter(|point| point.at.0.is_finite() && point.at.1.is_finite()) {
+        for (series, point) in points.iter().enumerate().filter(|(_, point)| point.at.0.is_finite() && point.at.1.is_finite()) {
             let name = shortened(point.name, NAME_CHARS);
             let (width, (x, y)) = (NOTE_COLUMN * name.width() as f64, at(point.at));
             let corner = |(right, below): (bool, bool)| {
@@ -286,15 +286,25 @@ impl Plot {
                 let top = if below { y + NAME_GAP * 0.5 } else { y - NAME_GAP * 0.5 - NOTE_HEIGHT };
                 Area { left, top, right: left + width, bottom: top + NOTE_HEIGHT }
             };
+            // Above and below its bar a name may move aside, as long as the bar points at it.
+            let left = (x - 0.5 * width).min(plot.right - width).max(plot.left);
+            let end = |top: f64| Area { left, top, right: left + width, bottom: top + NOTE_HEIGHT };
+            let ends = [end(self.py(point.along_y.1) - 2.0 - NOTE_HEIGHT), end(self.py(point.along_y.0) + 2.0)];
             let corners = [(true, false), (true, true), (false, false), (false, true)].map(corner);
             let is_free = |area: &&Area| area.is_within(&plot) && !marks.iter().chain(&placed).any(|other| other.touches(area));
             let is_clear = |area: &&Area| is_free(area) && !bars.iter().any(|bar| bar.touches(area));
-            let Some(area) = corners.iter().find(is_clear).or_else(|| corners.iter().find(is_free)) else { continue };
+            let places = || corners.iter().chain(&ends);
+            let Some(area) = places().find(is_clear).or_else(|| places().find(is_free)) else { continue };
             placed.push(*area);
             // The name begins, or ends, beside the point, however wide its letters turn out to be.
-            let (from, anchor) = if area.left > x { (area.left, "start") } else { (area.right, "end") };
-            let (from, base) = (px(from), px(area.bottom - 3.0));
-            let _ = write!(notes, r#"<text class="note" x="{from}" y="{base}" text-anchor="{anchor}">{}</text>"#, html(&name));
+            let (from, anchor) = match area {
+                area if area.left > x => (area.left, "start"),
+                area if area.right < x => (area.right, "end"),
+                area => (f64::midpoint(area.left, area.right), "middle"),
+            };
+            let (from, base, series) = (px(from), px(area.bottom - 3.0), series % SERIES);
+            let _ =
+                write!(notes, r#"<text class="note name s{series}" x="{from}" y="{base}" text-anchor="{anchor}">{}</text>"#, html(&name));
         }
         self.notes.push_str(&notes);
     }

@@ -333,7 +333,7 @@ fn named(points: &[(f64, f64, &str)]) -> Vec<(String, String, f64, f64)> {
     };
     plot.names(&points.iter().map(|&(x, y, name)| (x, y, &*name.to_owned().leak())).map(|p| point(&p)).collect::<Vec<_>>());
     let drawn = plot.finish("T", "D");
-    let notes = drawn.split("<text class=\"note\" ").skip(1);
+    let notes = drawn.split("<text class=\"note name ").skip(1);
     let value = |note: &str, key: &str| note.split_once(&format!("{key}=\"")).unwrap().1.split('"').next().unwrap().to_owned();
     notes
         .map(|note| {
@@ -351,13 +351,16 @@ fn points_are_named_where_there_is_room() {
     assert!(found.iter().map(|n| (n.0.as_str(), n.1.as_str())).eq(expected), "{found:?}");
     assert_eq!((found[0].2, found[0].3), (54.0 + 0.2 * 372.0 + 8.0, 134.0 - 4.0 - 3.0));
     assert!(found[2].3 > 14.0 + 0.01 * 240.0, "below its point: {found:?}");
-    // Of points in one place four have a corner, and no two names the same.
-    let crowd = named(&[(0.5, 0.5, "a"), (0.5, 0.5, "b"), (0.5, 0.5, "c"), (0.5, 0.5, "d"), (0.5, 0.5, "e")]);
-    assert_eq!(crowd.iter().map(|n| n.0.as_str()).collect::<Vec<_>>(), ["a", "b", "c", "d"]);
+    // Of points in one place four have a corner, two more an end of the bar, and no two names the same.
+    let crowd = named(&["a", "b", "c", "d", "e", "f", "g"].map(|name| (0.5, 0.5, name)));
+    let anchors: Vec<(&str, &str)> = crowd.iter().map(|n| (n.0.as_str(), n.1.as_str())).collect();
+    assert_eq!(anchors, [("a", "start"), ("b", "start"), ("c", "end"), ("d", "end"), ("e", "middle"), ("f", "middle")]);
+    // The bar goes from 0.4 to 0.6: 158 to 110 pixels from the top.
+    assert_eq!((crowd[4].3, crowd[5].3), (110.0 - 2.0 - 3.0, 158.0 + 2.0 + 12.0 - 3.0));
     let mut places: Vec<String> = crowd.iter().map(|n| format!("{:?}", (&n.1, n.2, n.3))).collect();
     places.sort();
     places.dedup();
-    assert_eq!(places.len(), 4);
+    assert_eq!(places.len(), 6);
     // A mark is never written over, and what is wider than the plot is left to the legend.
     let beside = named(&[(0.5, 0.5, "on the left side"), (0.55, 0.52, "b")]);
     assert_eq!((beside[0].1.as_str(), beside.len()), ("end", 2), "{beside:?}");
