@@ -21,9 +21,9 @@ pub fn pool() -> &'static Pool {
 
 /// The instructions to measure.
 pub fn isa() -> Isa {
-    let Ok(name) = env::var("CANDOR_ISA") else { return Isa::best() };
-    let named = |isa: &&Isa| format!("{isa:?}").eq_ignore_ascii_case(&name);
-    *Isa::ALL.iter().filter(|isa| isa.is_available()).find(named).expect("CANDOR_ISA is one that this processor has")
+    let isa = env::var("CANDOR_ISA").map_or_else(|_| Isa::best(), |name| name.parse().expect("CANDOR_ISA is a set of instructions"));
+    assert!(isa.is_available(), "this processor has no {isa}");
+    isa
 }
 
 /// The cases that were asked for.

@@ -2,13 +2,16 @@
 
     cargo build --release
     CMAKE_ARGS="-DGGML_NATIVE=ON" pip install llama-cpp-python
-    python benches/peers/compare.py target/release/candor MODEL.gguf... [--ik BIN] [--rounds 5] [--threads 2] [--json OUT]
+    python benches/peers/compare.py target/release/candor MODEL.gguf... [--ik BIN] [--rounds 5] [--threads 2]
+        [--device cpu] [--json OUT]
 
 A round runs every engine once on every part, one after the other; the table shows medians over the rounds and candor's ratio to
 llama.cpp. Parts: prefill of 512 tokens; one stream of 128 tokens after a prompt of 16; 8 and 32 samples of 64 tokens after a shared
 prompt of 256, every sample on a row of its own; 5 questions with short answers, 32 samples each, at temperature 0.7 and top-p 0.9
 (candor shares rows there, the peer draws the samples in one batch); a new process up to its first token; peak memory. `--ik` is the
 folder with ik_llama.cpp's llama-bench and llama-batched-bench. Run nothing else beside it.
+
+`--device cpu:avx2` keeps candor to AVX2; build the peers with `-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON` for that.
 """
 import argparse
 import json
@@ -48,7 +51,7 @@ def run(command, **options):
 def candor(arguments, model):
     asked = [part for question in questions(arguments.questions) for part in ("--question", question)]
     sampling = ["--temperature", "0.7", "--top-p", "0.9"]
-    report = json.loads(run([arguments.candor, "bench", "--json", "--repeat", "1", "-m", model, "-t", arguments.threads, *asked, *sampling]))
+    report = json.loads(run([arguments.candor, "bench", "--json", "--repeat", "1", "-m", model, "-t", arguments.threads, "--device", arguments.device, *asked, *sampling]))
     figures = {"prefill": report["prefill"]["tokens_per_second"], "single": report["decode"]["tokens_per_second"],
                "memory": report["peak_memory_bytes"] / 1e6}
     figures |= {f"samples{s['n']}": s["tokens_per_second"] for s in report["samples"]}
@@ -56,7 +59,7 @@ def candor(arguments, model):
     if forking:
         figures["questions"] = forking[0]["milliseconds_per_question"]
         started = time.perf_counter()
-        run([arguments.candor, "ask", "-m", model, "-t", arguments.threads, "-n", "1", "--max-tokens", "1", "The capital of France is"])
+        run([arguments.candor, "ask", "-m", model, "-t", arguments.threads, "--device", arguments.device, "-n", "1", "--max-tokens", "1", "The capital of France is"])
         figures["process"] = (time.perf_counter() - started) * 1e3
     return figures, report
 
@@ -100,6 +103,7 @@ def main():
     parser.add_argument("--ik", type=pathlib.Path)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="candor's: cpu:avx2 beside peers that were built without AVX-512")
     parser.add_argument("--questions", type=int, default=5, help="how many questions, at most 20")
     parser.add_argument("--json", type=pathlib.Path)
     arguments = parser.parse_args()

@@ -43,7 +43,7 @@ pub struct SourceArgs {
 /// Where to compute.
 #[derive(Debug, Args)]
 pub struct ComputeArgs {
-    /// auto, cpu, portable, cuda:N or metal
+    /// auto, cpu (or with given instructions: cpu:scalar, cpu:avx2, cpu:avx512vnni), portable, cuda:N or metal
     #[arg(long, env = "CANDOR_DEVICE", default_value = "auto")]
     pub device: Device,
     /// Type of activations and dense weights: auto, f32, f16 or bf16

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device as CandleDevice};
 
 use crate::error::{Error, Result};
-use cpu::Pool;
+use cpu::{Isa, Pool};
 use decoder::Decoder;
 use ops::Ops;
 use spec::Spec;
@@ -52,10 +52,11 @@ impl Model {
     pub fn load(source: &WeightSource, options: LoadOptions) -> Result<Self> {
         let spec = source.spec()?;
         let device = options.device.open()?;
+        let isa = if let Device::CpuWith(isa) = options.device { Some(isa) } else { None };
         let quantized = matches!(source, WeightSource::Gguf(_)) && source.dtypes()?.iter().any(|(dtype, _)| dtype.block_len() > 1);
         let dtype = if quantized { DType::F32 } else { options.dtype.resolve(&device) };
         let backend = if device.is_cpu() && dtype == DType::F32 && options.device != Device::Portable {
-            Backend::Cpu(Decoder::load(source, &spec, cpu::ops::Cpu::new(options.threads))?)
+            Backend::Cpu(Decoder::load(source, &spec, cpu::ops::Cpu::new(options.threads, isa)?)?)
         } else {
             Backend::Portable(Decoder::load(source, &spec, portable::Portable::new(device, dtype))?)
         };
@@ -134,6 +135,8 @@ pub enum Device {
     Auto,
     /// The CPU, through its own kernels.
     Cpu,
+    /// The same with these instructions; the bits are those of any others, only the time is not.
+    CpuWith(Isa),
     /// The CPU, through the tensor backend alone: the path that GPUs take, and the oracle of the kernels.
     Portable,
     /// The n-th NVIDIA GPU.
@@ -155,9 +158,10 @@ impl std::str::FromStr for Device {
             "portable" => Ok(Self::Portable),
             "cuda" => Ok(Self::Cuda(0)),
             "metal" => Ok(Self::Metal),
-            other => match other.strip_prefix("cuda:") {
-                Some(n) => ordinal(n),
-                None => Err(Error::usage(format!("device `{other}` is unknown; use auto, cpu, portable, cuda:N or metal"))),
+            other => match other.split_once(':') {
+                Some(("cuda", n)) => ordinal(n),
+                Some(("cpu", isa)) => isa.parse().map(Self::CpuWith),
+                _ => Err(Error::usage(format!("device `{other}` is unknown; use auto, cpu, cpu:avx2, portable, cuda:N or metal"))),
             },
         }
     }
@@ -168,6 +172,7 @@ impl std::fmt::Display for Device {
         match self {
             Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str("cpu"),
+            Self::CpuWith(isa) => write!(f, "cpu:{isa}"),
             Self::Portable => f.write_str("portable"),
             Self::Cuda(n) => write!(f, "cuda:{n}"),
             Self::Metal => f.write_str("metal"),
@@ -185,7 +190,7 @@ impl Device {
             Self::Metal => CandleDevice::new_metal(0).map_err(fail),
             Self::Auto if cfg!(feature = "cuda") => Ok(CandleDevice::new_cuda(0).unwrap_or(CandleDevice::Cpu)),
             Self::Auto if cfg!(feature = "metal") => Ok(CandleDevice::new_metal(0).unwrap_or(CandleDevice::Cpu)),
-            Self::Auto | Self::Cpu | Self::Portable => Ok(CandleDevice::Cpu),
+            Self::Auto | Self::Cpu | Self::CpuWith(_) | Self::Portable => Ok(CandleDevice::Cpu),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
+use candor::model::cpu::Isa;
 use candor::model::dtype::Dtype;
 use candor::model::{Device, LoadOptions, Model, Row, WeightSource};
 use serde_json::Value;
@@ -119,6 +120,44 @@ fn chunked_prefill_gives_the_same_bits() {
             }
         }
     }
+}
+
+#[test]
+fn every_instruction_set_gives_the_same_logits() {
+    for family in Recipe::ALL {
+        for dtype in [Dtype::F16, Dtype::Q8_0, Dtype::Q4_0] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("tiny.gguf");
+            fs::write(&path, Recipe::load(family).gguf(dtype)).unwrap();
+            let golden = tokens(&golden(&format!("tiny-{family}.json"))["tokens"]);
+            // Past two spans of 256, so that one of them is met in 8 bits.
+            let tokens: Vec<u32> = golden.iter().copied().cycle().take(560).collect();
+            let on = |device| logits(&load_on(device, &path), &tokens, 250).into_iter().flatten().map(f32::to_bits).collect::<Vec<_>>();
+            let want = on(Device::CpuWith(Isa::Scalar));
+            for isa in Isa::ALL.iter().filter(|isa| isa.is_available()) {
+                assert!(on(Device::CpuWith(*isa)) == want, "{family} {} on {isa}", dtype.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn devices_are_named_as_they_print() {
+    let check = |text: &str, want: Result<Device, &str>| match (text.parse::<Device>(), want) {
+        (Ok(device), Ok(want)) => assert_eq!((device, device.to_string().as_str()), (want, text)),
+        (Err(error), Err(want)) => assert!(error.to_string().contains(want), "{text}: {error}"),
+        (got, want) => panic!("{text}: {got:?}, not {want:?}"),
+    };
+    check("auto", Ok(Device::Auto));
+    check("cpu", Ok(Device::Cpu));
+    check("cpu:scalar", Ok(Device::CpuWith(Isa::Scalar)));
+    check("portable", Ok(Device::Portable));
+    check("cuda:1", Ok(Device::Cuda(1)));
+    check("metal", Ok(Device::Metal));
+    check("cuda:first", Err("device `cuda:first`: the number is a GPU's index"));
+    check("cpu:sse9", Err("instruction set `sse9` is unknown; use one of scalar"));
+    check("tpu:0", Err("device `tpu:0` is unknown; use auto, cpu"));
+    check("", Err("device `` is unknown"));
 }
 
 const REAL: [(&str, &str); 3] = [

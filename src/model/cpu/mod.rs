@@ -103,8 +103,35 @@ impl Isa {
         *BEST.get_or_init(|| Self::ALL.iter().copied().rev().find(|isa| isa.is_available()).unwrap_or(Self::Scalar))
     }
 
-    fn check(self) -> Result<()> {
-        if self.is_available() { Ok(()) } else { Err(Error::usage(format!("this processor has no {self:?}; use {:?}", Self::best()))) }
+    /// Itself, if this machine has it.
+    fn check(self) -> Result<Self> {
+        if self.is_available() { Ok(self) } else { Err(Error::usage(format!("this processor has no {self}; use {}", Self::best()))) }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Scalar => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni => "avx512vnni",
+        }
+    }
+}
+
+impl std::fmt::Display for Isa {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for Isa {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let names: Vec<&str> = Self::ALL.iter().map(|isa| isa.name()).collect();
+        let found = Self::ALL.iter().find(|isa| isa.name() == text);
+        found.copied().ok_or_else(|| Error::usage(format!("instruction set `{text}` is unknown; use one of {}", names.join(", "))))
     }
 }
 

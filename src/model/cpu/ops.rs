@@ -79,17 +79,26 @@ impl Value {
 }
 
 impl Cpu {
-    /// On `threads` threads, or the process's pool of one per physical core. Spinning threads beyond the processors would only keep each
+    /// With `isa`, or the fastest instructions there are, on `threads` threads, or the process's pool of one per physical core. Spinning threads beyond the processors would only keep each
     /// other from running, so there are no more than those.
-    pub fn new(threads: Option<usize>) -> Self {
+    pub fn new(threads: Option<usize>, isa: Option<Isa>) -> Result<Self> {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let pool = threads.map_or_else(Pool::global, |threads| Arc::new(Pool::new(threads.min(processors))));
-        Self { pool, isa: Isa::best(), arena: Arc::default(), inputs: Idle::default(), seen: Idle::default() }
+        let isa = isa.map_or_else(|| Ok(Isa::best()), Isa::check)?;
+        Ok(Self { pool, isa, arena: Arc::default(), inputs: Idle::default(), seen: Idle::default() })
     }
 
     /// The threads.
     pub fn pool(&self) -> &Arc<Pool> {
         &self.pool
+    }
+
+    /// Lends an input whose products run on this CPU's instructions.
+    fn lend<R>(&self, work: impl FnOnce(&mut Activations) -> R) -> R {
+        self.inputs.lend(|input| {
+            input.run_on(self.isa);
+            work(input)
+        })
     }
 
     fn value(&self, rows: usize, width: usize) -> Value {
@@ -171,7 +180,7 @@ impl Ops for Cpu {
 
     fn project<const N: usize>(&self, norm: &Norm, x: &Value, linears: [&Linear; N]) -> Result<[Value; N]> {
         let mut outputs = linears.map(|linear| (linear, self.value(x.rows, linear.matrix.rows())));
-        self.inputs.lend(|input| {
+        self.lend(|input| {
             self.normed(norm, x, &linears.map(|linear| &linear.matrix), input);
             let products =
                 outputs.each_mut().map(|(linear, y)| Product { matrix: &linear.matrix, bias: linear.bias.as_deref(), y: &mut y.numbers });
@@ -231,7 +240,7 @@ impl Ops for Cpu {
     fn linear(&self, linear_layer: &Linear, x: &Value) -> Result<Value> {
         let Linear { matrix, bias } = linear_layer;
         let mut y = self.value(x.rows, matrix.rows());
-        self.inputs.lend(|input| {
+        self.lend(|input| {
             input.set(&self.pool, &x.numbers, x.rows, &[matrix]);
             linear(&self.pool, matrix, input, bias.as_deref(), &mut y.numbers);
         });
@@ -241,9 +250,9 @@ impl Ops for Cpu {
     fn feed_forward(&self, norm: &Norm, x: &Value, mlp: &GatedMlp<Linear>) -> Result<Value> {
         let [gate, up, down] = [&mlp.gate.matrix, &mlp.up.matrix, &mlp.down.matrix];
         let mut y = self.value(x.rows, down.rows());
-        self.inputs.lend(|input| {
+        self.lend(|input| {
             self.normed(norm, x, &[gate, up], input);
-            self.inputs.lend(|inner| {
+            self.lend(|inner| {
                 gated(&self.pool, input, mlp.activation, [gate, up, down], inner);
                 linear(&self.pool, down, inner, None, &mut y.numbers);
             });
@@ -271,7 +280,7 @@ impl Ops for Cpu {
 
     fn logits(&self, norm: &Norm, x: &Value, head: &Linear, soft_cap: Option<f64>) -> Result<Buffer> {
         let mut z = self.value(x.rows, head.matrix.rows());
-        self.inputs.lend(|input| {
+        self.lend(|input| {
             self.normed(norm, x, &[&head.matrix], input);
             linear(&self.pool, &head.matrix, input, head.bias.as_deref(), &mut z.numbers);
         });

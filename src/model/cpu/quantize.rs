@@ -74,14 +74,18 @@ impl Activations {
     /// # Errors
     /// `Usage`: this machine has no such instructions.
     pub fn new(isa: Isa) -> Result<Self> {
-        isa.check()?;
-        Ok(Self::with_best(isa))
+        Ok(Self::with_best(isa.check()?))
     }
 
     /// `isa` must be available.
     fn with_best(isa: Isa) -> Self {
         let (codes, scales, numbers) = (Vec::new(), Vec::new(), Vec::new());
         Self { isa, rows: 0, width: 0, coded: false, exact: false, codes, scales, numbers }
+    }
+
+    /// Has later products run on `isa`, which must be available.
+    pub(super) fn run_on(&mut self, isa: Isa) {
+        self.isa = isa;
     }
 
     /// Rows.
