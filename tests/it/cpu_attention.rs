@@ -187,6 +187,34 @@ fn a_token_to_come_touches_nothing_before_it() {
 }
 
 #[test]
+fn what_is_not_finite_in_a_distant_span_shows() {
+    for shape in shapes() {
+        let (width, tokens) = (shape.kv_heads * shape.head_dim, 1000);
+        let q = numbers(shape.heads * shape.head_dim, 3);
+        let check = |spoil: &dyn Fn(&mut Sequence, usize), token: usize| {
+            let mut sequence = Sequence::new(shape, 0, tokens, 0);
+            // One number of the last head's.
+            spoil(&mut sequence, (token + 1) * width - 1);
+            for isa in instructions() {
+                let kvs = sequence.segments(shape, isa, &[], tokens);
+                let parts = [whole(&kvs[0])];
+                let mut out = vec![0.0; q.len()];
+                attend(&Pool::new(1), isa, shape, &[Query { parts: &parts, start: 0, end: tokens }], &q, &mut out);
+                let last = &out[(shape.heads - 1) * shape.head_dim..];
+                assert!(!last[shape.head_dim - 1].is_finite(), "{shape:?} {isa} token {token}: {last:?}");
+            }
+        };
+        // The first token of a distant span, one inside, and the last.
+        for token in [256, 300, 511] {
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                check(&|sequence, at| sequence.k[at] = bad, token);
+                check(&|sequence, at| sequence.v[at] = bad, token);
+            }
+        }
+    }
+}
+
+#[test]
 fn distant_spans_are_near_the_formula_and_the_same_to_the_bit_however_the_cache_is_cut() {
     let pools = [Pool::new(1), Pool::new(3)];
     for shape in shapes() {

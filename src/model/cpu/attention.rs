@@ -9,7 +9,7 @@
 //! beside it and on any number of threads. It depends on the visible range of cache indices alone: a score depends on its own key; the
 //! cache is cut into spans of 256 indices at multiples of it, and whether a span is met in 8 bits depends on that range too; within a span
 //! the softmax sums in lanes by index and values are added one key after another by rising index; and spans are merged by their
-//! log-sum-exp, rising. Equal on every instruction set.
+//! log-sum-exp, rising: those of a group (`blocks.rs`) first, then the groups. Equal on every instruction set.
 
 #![allow(clippy::inline_always)] // What is not inlined into a function with the instructions is compiled without them.
 
@@ -20,8 +20,8 @@ use half::f16;
 use super::Isa;
 use super::blocks::{Block, Packed, each_tile};
 use super::codes::Codes;
-use super::distant::{Buffers, Distant};
-use super::host_kv::{Encoder, SPAN, TILE, kept};
+use super::distant::{Ahead, Buffers, Distant};
+use super::host_kv::{Encoder, SPAN, TILE};
 use super::lines::Lines;
 use super::pool::{Disjoint, Pool};
 use super::simd::{F32x16, Kernel, LANES, exp, run};
@@ -56,6 +56,8 @@ struct Scratch {
 /// What a span leaves nothing in.
 #[derive(Default)]
 struct Work {
+    /// Of a span that is met in half precision.
+    near: Partial,
     /// `[vectors, STRIDE]`: scores, then weights.
     scores: Lines<f32>,
     encoder: Encoder,
@@ -66,7 +68,7 @@ struct Work {
 #[derive(Default)]
 struct Common {
     blocks: Vec<Block<'static>>,
-    /// Item and span of what is shared out.
+    /// Item and group of spans of what is shared out.
     pieces: Vec<(usize, usize)>,
     packed: Vec<Packed>,
     partials: Vec<Partial>,
@@ -122,8 +124,8 @@ pub fn attend(pool: &Pool, isa: Isa, shape: Shape, queries: &[Query<'_>], q: &[f
 fn attend_blocks(pool: &Pool, isa: Isa, shape: Shape, blocks: &[Block<'_>], q: &[f32], out: &Disjoint<'_, f32>) {
     let items = blocks.len() * shape.kv_heads;
     let each = |item: usize| (&blocks[item / shape.kv_heads], item % shape.kv_heads);
-    let spans: usize = blocks.iter().map(|block| block.spans().len()).sum();
-    if items >= ITEMS_PER_THREAD * pool.threads() || spans == blocks.len() || pool.threads() == 1 {
+    let groups: usize = blocks.iter().map(|block| block.groups().len()).sum();
+    if items >= ITEMS_PER_THREAD * pool.threads() || groups == blocks.len() || pool.threads() == 1 {
         pool.for_each(items, |item| {
             let (block, head) = each(item);
             SCRATCH.with_borrow_mut(|scratch| run(isa, Whole { isa, shape, block, head, q, out, scratch }));
@@ -134,8 +136,8 @@ fn attend_blocks(pool: &Pool, isa: Isa, shape: Shape, blocks: &[Block<'_>], q: &
     // that meet the same keys do so one after the other.
     COMMON.with_borrow_mut(|Common { pieces, packed, partials, .. }| {
         pieces.clear();
-        pieces.extend((0..items).flat_map(|item| each(item).0.spans().map(move |span| (item, span))));
-        pieces.sort_unstable_by_key(|&(item, span)| (item % shape.kv_heads, span, item));
+        pieces.extend((0..items).flat_map(|item| each(item).0.groups().map(move |group| (item, group))));
+        pieces.sort_unstable_by_key(|&(item, group)| (item % shape.kv_heads, group, item));
         let pieces = &*pieces;
         packed.resize_with(packed.len().max(items), Packed::default);
         partials.resize_with(partials.len().max(pieces.len()), Partial::default);
@@ -144,16 +146,16 @@ fn attend_blocks(pool: &Pool, isa: Isa, shape: Shape, blocks: &[Block<'_>], q: &
             block.pack(isa, shape, head, q, &mut packed[0]);
         });
         pool.for_each_chunk(&mut partials[..pieces.len()], 1, |piece, partial| {
-            let (item, span) = pieces[piece];
+            let (item, group) = pieces[piece];
             let (block, head) = each(item);
             // The other threads most likely take the pieces between; this one's next will find its codes in the cache.
-            let next = pieces.get(piece + pool.threads()).and_then(|&(item, span)| {
+            let next = pieces.get(piece + pool.threads()).and_then(|&(item, group)| {
                 let (block, head) = each(item);
-                kept(shape, head, block.queries[0].parts, span * SPAN)?.get()
+                block.kept(shape, head, block.spans_of(group).start)
             });
             SCRATCH.with_borrow_mut(|Scratch { work, .. }| {
                 let partial = &mut partial[0];
-                run(isa, Piece { isa, shape, block, head, packed: &packed[item], span, next, work, partial });
+                run(isa, Piece { isa, shape, block, head, packed: &packed[item], group, next, work, partial });
             });
         });
         pool.for_each(items, |item| {
@@ -189,10 +191,10 @@ impl Kernel for Whole<'_> {
         let stored = shape.stored_dim();
         block.pack(isa, shape, head, q, packed);
         total.clear(block.queries.len() * shape.group(), stored);
-        for span in block.spans() {
+        for group in block.groups() {
             // SAFETY: the instructions are the caller's promise.
             unsafe {
-                Piece { isa, shape, block, head, packed, span, next: None, work, partial }.run::<V>();
+                Piece { isa, shape, block, head, packed, group, next: None, work, partial }.run::<V>();
                 Merge { stored, from: partial, into: total }.run::<V>();
             }
         }
@@ -212,7 +214,7 @@ fn finish(shape: Shape, block: &Block<'_>, head: usize, total: &Partial, out: &D
     }
 }
 
-/// Adds one span's result to that of the spans before it.
+/// Adds the result of some spans to that of the ones before them.
 struct Merge<'a> {
     stored: usize,
     from: &'a Partial,
@@ -248,7 +250,7 @@ impl Kernel for Merge<'_> {
     }
 }
 
-/// One key-value head of a block, over one span.
+/// One key-value head of a block, over a group of spans.
 struct Piece<'a> {
     isa: Isa,
     shape: Shape,
@@ -256,8 +258,8 @@ struct Piece<'a> {
     head: usize,
     /// The block's vectors as [`Block::pack`] puts them.
     packed: &'a Packed,
-    span: usize,
-    /// Codes that will be needed soon.
+    group: usize,
+    /// Codes that will be needed after this.
     next: Option<&'a Codes>,
     work: &'a mut Work,
     partial: &'a mut Partial,
@@ -269,16 +271,17 @@ impl Kernel for Piece<'_> {
     #[inline(always)]
     unsafe fn run<V: F32x16>(mut self) {
         let (vectors, stored) = (self.block.queries.len() * self.shape.group(), self.shape.stored_dim());
-        // SAFETY: the instructions are the caller's promise.
-        unsafe {
-            if self.block.queries.iter().all(|query| query.is_distant_to(self.span)) {
-                // Every vector's places are overwritten.
-                self.partial.resize(vectors, stored);
-            } else {
-                self.partial.clear(vectors, stored);
-                self.near::<V>();
+        self.partial.clear(vectors, stored);
+        for span in self.block.spans_of(self.group) {
+            // SAFETY: the instructions are the caller's promise.
+            unsafe {
+                if self.block.queries.iter().any(|query| !query.within(span).is_empty()) {
+                    self.work.near.clear(vectors, stored);
+                    self.near::<V>(span);
+                    Merge { stored, from: &self.work.near, into: self.partial }.run::<V>();
+                }
+                self.distant::<V>(span);
             }
-            self.distant::<V>();
         }
     }
 }
@@ -289,8 +292,9 @@ impl Piece<'_> {
     /// # Safety
     /// V's instructions must be available.
     #[inline(always)]
-    unsafe fn distant<V: F32x16>(&mut self) {
-        let Self { isa, shape, block, head, packed, span, next, .. } = *self;
+    unsafe fn distant<V: F32x16>(&mut self, span: usize) {
+        let Self { isa, shape, block, head, packed, .. } = *self;
+        let next = if block.spans_of(self.group).contains(&(span + 1)) { block.kept(shape, head, span + 1) } else { self.next };
         let (group, first) = (shape.group(), span * SPAN);
         let shared: usize = block.queries[0].parts[..block.shared].iter().map(Part::len).sum();
         let mut at = 0;
@@ -299,11 +303,11 @@ impl Piece<'_> {
             let same = |query: &&Query<'_>| query.is_distant_to(span) && (shared >= first + SPAN || query.same_row(row));
             at = from + block.queries[from..].iter().take_while(same).count();
             let codes = self.work.encoder.codes(isa, shape, head, row.parts, first);
-            let (buffers, queries, vectors) = (&mut self.work.buffers, &packed.codes, &packed.vectors);
+            let (buffers, queries, vectors, ahead) = (&mut self.work.buffers, &packed.codes, &packed.vectors, Ahead::of(next));
             let Partial { sums, maxima, weights } = &mut *self.partial;
             // SAFETY: the instructions are the caller's promise.
             unsafe {
-                Distant { shape, codes, next, queries, vectors, range: from * group..at * group, buffers, sums, maxima, weights }
+                Distant { shape, codes, ahead, queries, vectors, range: from * group..at * group, buffers, sums, maxima, weights }
                     .run::<V>();
             }
         }
@@ -314,10 +318,10 @@ impl Piece<'_> {
     /// # Safety
     /// V's instructions must be available.
     #[inline(always)]
-    unsafe fn near<V: F32x16>(&mut self) {
-        let Self { shape, block, head, packed, span, .. } = *self;
-        let (work, partial) = (&mut *self.work, &mut *self.partial);
-        let (scores, q) = (&mut work.scores, &packed.vectors);
+    unsafe fn near<V: F32x16>(&mut self, span: usize) {
+        let Self { shape, block, head, packed, .. } = *self;
+        let Work { near: partial, scores, .. } = &mut *self.work;
+        let q = &packed.vectors;
         let (d, stored, group) = (shape.head_dim, shape.stored_dim(), shape.group());
         let vectors = block.queries.len() * group;
         scores.resize(vectors * STRIDE);

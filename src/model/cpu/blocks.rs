@@ -7,11 +7,20 @@
 use std::ops::Range;
 
 use super::Isa;
-use super::codes::{EncodeQueries, QueryCodes};
+use super::codes::{Codes, EncodeQueries, QueryCodes};
 use super::distant::is_distant;
-use super::host_kv::{Part, SPAN, Shape, TILE};
+use super::host_kv::{Part, SPAN, Shape, TILE, kept};
 use super::lines::Lines;
 use super::simd::{LANES, run};
+
+/// Spans that are merged with each other before they are with those before them: one piece of work, whose sums stay in the first-level
+/// cache. The first span is a group of its own, since it takes longest.
+const GROUP: usize = 2;
+
+/// The group that a span belongs to.
+fn group_of(span: usize) -> usize {
+    span.div_ceil(GROUP)
+}
 
 /// One new token of one row.
 #[derive(Clone, Debug)]
@@ -95,6 +104,23 @@ impl<'a> Block<'a> {
         let start = self.queries.iter().map(|query| query.start).min().unwrap_or(0);
         let end = self.queries.iter().map(|query| query.end).max().unwrap_or(0);
         start / SPAN..end.div_ceil(SPAN)
+    }
+
+    /// The groups of the spans that some query sees.
+    pub(super) fn groups(&self) -> Range<usize> {
+        let spans = self.spans();
+        if spans.is_empty() { 0..0 } else { group_of(spans.start)..group_of(spans.end - 1) + 1 }
+    }
+
+    /// The spans of a group that some query sees.
+    pub(super) fn spans_of(&self, group: usize) -> Range<usize> {
+        let (spans, end) = (self.spans(), group * GROUP + 1);
+        spans.start.max(end.saturating_sub(GROUP))..spans.end.min(end)
+    }
+
+    /// The codes of a span, if they are kept and have been made.
+    pub(super) fn kept(&self, shape: Shape, head: usize, span: usize) -> Option<&'a Codes> {
+        kept(shape, head, self.queries[0].parts, span * SPAN)?.get()
     }
 
     /// Every part that some query sees in `span`: the queries (as indices of the block), the part, and its first cache index.

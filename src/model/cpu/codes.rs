@@ -1,6 +1,6 @@
 //! Keys, values and queries in 8 bits, for spans that are met in codes (`distant.rs`): made once per span, and kept.
 //!
-//! Keys and values go in less the span's mean, keys with a scale per token, values with one per dimension, queries with one per vector.
+//! Keys and values go in less the span's mean, keys with one scale, values with one per dimension, queries with one per vector.
 //! The means go in exactly: the keys' as q·mean, since it is the same for all keys of the span, the values' as mean times the sum of
 //! weights (smoothing as in `SageAttention`, Zhang et al., arXiv 2410.02367). Codes depend on the span's 256 keys and values alone.
 
@@ -20,6 +20,8 @@ pub(super) const ROUND: f32 = 12_582_912.0;
 const UP: f32 = 128.0;
 /// Below the scale of any number that f16 holds: instead of dividing by zero.
 const TINY: f32 = 1e-30;
+/// Codes that are spread together (`F32x16::spread`).
+pub(super) const BLOCK: usize = 64;
 /// Tiles whose codes lie side by side.
 pub(super) const ABREAST: usize = 4;
 
@@ -48,8 +50,8 @@ pub(super) struct Gathered {
 pub(super) struct Codes {
     /// `[SPAN / (ABREAST * TILE), head_dim / 4, ABREAST, TILE, 4]`, moved up by 128.
     pub keys: Lines<u8>,
-    /// `[SPAN]`.
-    pub key_scales: Lines<f32>,
+    /// What a key's code stands for.
+    pub key_scale: f32,
     /// `[head_dim]`.
     pub key_mean: Vec<f32>,
     /// The largest norm of a key less the mean, as its code has it.
@@ -90,7 +92,6 @@ unsafe fn encode_keys<V: F32x16>(shape: Shape, keys: &[f16], into: &mut Codes) {
     let d = shape.head_dim;
     let tiles = keys.chunks_exact(d * TILE);
     into.key_mean.clear();
-    into.key_scales.resize(SPAN);
     into.keys.resize(SPAN * 4 * runs(shape));
     // SAFETY: a dimension of a tile is a register; `into` has room for every tile; the instructions are the caller's promise.
     unsafe {
@@ -101,23 +102,27 @@ unsafe fn encode_keys<V: F32x16>(shape: Shape, keys: &[f16], into: &mut Codes) {
             }
             into.key_mean.push(sum.sum() / SPAN as f32);
         }
-        let mut norms = V::splat(0.0);
-        for (index, (tile, scales)) in tiles.zip(into.key_scales.chunks_exact_mut(TILE)).enumerate() {
-            let centred =
-                |dimension: usize| V::load_half(tile[dimension * TILE..][..TILE].as_ptr()).sub(V::splat(into.key_mean[dimension]));
-            let mut largest = V::splat(TINY);
+        let centred = |tile: &[f16], dimension: usize| {
+            V::load_half(tile[dimension * TILE..][..TILE].as_ptr()).sub(V::splat(into.key_mean[dimension]))
+        };
+        let mut largest = V::splat(TINY);
+        for tile in tiles.clone() {
             for dimension in 0..d {
-                largest = magnitude(centred(dimension)).max(largest);
+                largest = magnitude(centred(tile, dimension)).max(largest);
             }
-            largest.mul(V::splat(1.0 / LARGEST)).store(scales.as_mut_ptr());
-            let inverse = V::splat(LARGEST).div(largest);
+        }
+        let largest = largest.largest();
+        into.key_scale = largest / LARGEST;
+        let inverse = V::splat(LARGEST / largest);
+        let mut norms = V::splat(0.0);
+        for (index, tile) in tiles.enumerate() {
             let mut squares = V::splat(0.0);
             for run in 0..runs(shape) {
                 let place = (index / ABREAST * runs(shape) + run) * ABREAST + index % ABREAST;
                 let codes = &mut into.keys[place * 4 * TILE..][..4 * TILE];
                 let code = |i: usize| {
                     let dimension = 4 * run + i;
-                    let centred = if dimension < d { centred(dimension) } else { V::splat(0.0) };
+                    let centred = if dimension < d { centred(tile, dimension) } else { V::splat(0.0) };
                     centred.fma(inverse, V::splat(ROUND + UP))
                 };
                 let four = [code(0), code(1), code(2), code(3)];
@@ -127,10 +132,9 @@ unsafe fn encode_keys<V: F32x16>(shape: Shape, keys: &[f16], into: &mut Codes) {
                     squares = code.fma(code, squares);
                 }
             }
-            let scales = V::load(scales.as_ptr());
-            norms = squares.mul(scales).mul(scales).max(norms);
+            norms = squares.max(norms);
         }
-        into.key_norm = norms.largest().sqrt();
+        into.key_norm = norms.largest().sqrt() * into.key_scale;
     }
 }
 
@@ -178,8 +182,10 @@ unsafe fn magnitude<V: F32x16>(x: V) -> V {
 /// Query vectors in 8 bits.
 #[derive(Default)]
 pub(super) struct QueryCodes {
-    /// `[vectors, head_dim / 4, 4]`, signed.
+    /// `[vectors, head_dim / 64, 16, 4]`, signed, and spread as the instructions take them.
     pub codes: Vec<u8>,
+    /// Bytes of a vector's.
+    pub stride: usize,
     /// What a code stands for, times the scores' scale.
     pub scales: Vec<f32>,
     /// The vector's norm, as its code has it, times the scores' scale.
@@ -203,12 +209,13 @@ impl<'q, F: Fn(usize) -> &'q [f32]> Kernel for EncodeQueries<'_, F> {
     #[inline(always)]
     unsafe fn run<V: F32x16>(self) {
         let Self { shape, vectors, vector, into } = self;
-        let (d, width) = (shape.head_dim, 4 * runs(shape));
-        into.codes.resize(vectors * width, 0);
+        let d = shape.head_dim;
+        into.stride = d.div_ceil(BLOCK) * V::SPREAD;
+        into.codes.resize(vectors * into.stride, 0);
         into.scales.clear();
         into.norms.clear();
         into.offsets.clear();
-        for (index, codes) in (0..vectors).zip(into.codes.chunks_exact_mut(width)) {
+        for (index, codes) in (0..vectors).zip(into.codes.chunks_exact_mut(into.stride)) {
             let q = &vector(index)[..d];
             // SAFETY: `load_some` reads what is left of `q`; the bytes have room for a register; the instructions are the caller's promise.
             unsafe {
@@ -220,14 +227,15 @@ impl<'q, F: Fn(usize) -> &'q [f32]> Kernel for EncodeQueries<'_, F> {
                 let largest = largest.largest();
                 let inverse = V::splat(LARGEST / largest);
                 let (mut sum, mut squares) = (V::splat(0.0), V::splat(0.0));
-                for at in (0..d).step_by(LANES) {
-                    let code = part(at).fma(inverse, V::splat(ROUND));
-                    let whole = code.sub(V::splat(ROUND));
-                    (sum, squares) = (sum.add(whole), whole.fma(whole, squares));
-                    let mut bytes = [0; LANES];
-                    code.store_low_bytes(bytes.as_mut_ptr());
-                    let count = LANES.min(width - at);
-                    codes[at..at + count].copy_from_slice(&bytes[..count]);
+                for (from, codes) in (0..d).step_by(BLOCK).zip(codes.chunks_exact_mut(V::SPREAD)) {
+                    let mut bytes = [0; BLOCK];
+                    for (at, bytes) in (from..d).step_by(LANES).zip(bytes.chunks_exact_mut(LANES)) {
+                        let code = part(at).fma(inverse, V::splat(ROUND));
+                        let whole = code.sub(V::splat(ROUND));
+                        (sum, squares) = (sum.add(whole), whole.fma(whole, squares));
+                        code.store_low_bytes(bytes.as_mut_ptr());
+                    }
+                    V::spread(bytes.as_ptr(), codes.as_mut_ptr());
                 }
                 let scale = largest / LARGEST * shape.scale;
                 into.scales.push(scale);

@@ -13,11 +13,13 @@
 
 use std::ops::Range;
 
-use super::codes::{ABREAST, Codes, QueryCodes, ROUND, runs};
+use super::codes::{ABREAST, BLOCK, Codes, QueryCodes, ROUND, runs};
 use super::host_kv::{SPAN, Shape, TILE};
 use super::lines::Lines;
-use super::simd::{F32x16, Kernel, LANES, WORDS, Words, tanh};
+use super::simd::{F32x16, Kernel, LANES, WORDS, Words, exp, tanh};
 
+/// Runs of four of a block of codes.
+const RUNS: usize = BLOCK / 4;
 /// Words from one vector's scores to the next's: not a power of two, or all vectors' would fall into the same few sets of the cache.
 const STRIDE: usize = SPAN + WORDS;
 /// Weights go from 0 to 255.
@@ -27,7 +29,6 @@ const MOST: f32 = 32_000.0;
 /// The finest unit: 2^-12 of a doubling.
 const FINEST: i32 = 12;
 /// Bytes of a cache line.
-#[cfg(target_arch = "x86_64")]
 const LINE: usize = 64;
 /// Query vectors that share a pass over keys or values: as many as registers hold.
 const TOGETHER: usize = 6;
@@ -41,17 +42,71 @@ pub(super) fn is_distant(span: usize, start: usize, end: usize) -> bool {
     span > 0 && start <= span * SPAN && (span + 1) * SPAN < end
 }
 
+/// Room for a number of every vector of a batch, in whole registers.
+type Each = [f32; BATCH.next_multiple_of(LANES)];
+
 /// Buffers of one thread.
 #[derive(Default)]
 pub(super) struct Buffers {
     /// `[BATCH, STRIDE]`: signed, the tiles' numbers in turns, two and two of those that lie abreast.
     scores: Lines<u16>,
-    /// `[BATCH, SPAN]`: codes of weights, a place for each [`token`](super::codes::token).
+    /// `[BATCH, SPAN / 64, 64]`: codes of weights, spread, a place for each [`token`](super::codes::token).
     weights: Lines<u8>,
     /// `[vectors]`: the scores of the keys' mean.
     common: Lines<f32>,
     /// `[vectors]`.
     units: Vec<Unit>,
+    /// The largest score of the span, and the sum of its weights.
+    maxima: Each,
+    sums: Each,
+    /// What earlier sums and the span's are multiplied by where they are added.
+    before: Each,
+    now: Each,
+}
+
+/// Codes that will be needed soon. They are asked for between the products, a cache line or two at a time: all at once they would fill
+/// the processor's list of misses, and the products would wait.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Ahead<'a> {
+    keys: &'a [u8],
+    values: &'a [u8],
+    /// The line that is next, the values' after the keys'.
+    line: usize,
+    /// Lines for a run of four dimensions of a score.
+    per_run: usize,
+}
+
+impl<'a> Ahead<'a> {
+    pub(super) fn of(codes: Option<&'a Codes>) -> Self {
+        codes.map_or_else(Self::default, |Codes { keys, values, .. }| Self { keys, values, ..Self::default() })
+    }
+
+    /// Spreads the lines over so many runs.
+    fn spread(&mut self, runs: usize) {
+        self.per_run = (self.keys.len() + self.values.len()).div_ceil(LINE).div_ceil(runs);
+    }
+
+    /// Where the lines of so many runs begin; beside keys and values where there are none left.
+    #[inline(always)]
+    fn next(&mut self, runs: usize) -> *const u8 {
+        let at = self.line * LINE;
+        self.line += runs * self.per_run;
+        let bytes = if at < self.keys.len() { self.keys.get(at..) } else { self.values.get(at - self.keys.len()..) };
+        bytes.unwrap_or_default().as_ptr()
+    }
+}
+
+/// Asks for a cache line, of which nothing needs to be there.
+#[inline(always)]
+fn prefetch(line: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing that the program could see, and no address is wrong.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(line.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = line;
 }
 
 /// In what a vector's scores with a span are counted: doublings of a weight over 2^`bits`.
@@ -60,6 +115,8 @@ struct Unit {
     bits: u16,
     /// So many make one of a score, which is a logarithm to base e.
     per_score: f32,
+    /// What a product of codes stands for: in units, or as a score where that is capped yet.
+    factor: f32,
 }
 
 impl Unit {
@@ -69,7 +126,7 @@ impl Unit {
         let room = MOST / (bound * std::f32::consts::LOG2_E);
         let bits = ((room.to_bits() >> 23) as i32 - 127).clamp(0, FINEST);
         let doubling = room.min((1 << bits) as f32);
-        Self { bits: bits as u16, per_score: doubling * std::f32::consts::LOG2_E }
+        Self { bits: bits as u16, per_score: doubling * std::f32::consts::LOG2_E, factor: 0.0 }
     }
 }
 
@@ -77,19 +134,20 @@ impl Unit {
 pub(super) struct Distant<'a> {
     pub shape: Shape,
     pub codes: &'a Codes,
-    /// Codes to ask memory for.
-    pub next: Option<&'a Codes>,
+    /// What to ask memory for meanwhile.
+    pub ahead: Ahead<'a>,
     pub queries: &'a QueryCodes,
     /// All vectors, `[vectors / 16, head_dim, 16]`.
     pub vectors: &'a [f32],
     /// Which of them.
     pub range: Range<usize>,
     pub buffers: &'a mut Buffers,
-    /// `[vectors, stored_dim]`, overwritten at `vectors`: sums of values, weighed by e^(score - max).
+    /// `[vectors, stored_dim]`: sums of values, weighed by e^(score - max). This and what follows have the spans before in them, and
+    /// get this one too.
     pub sums: &'a mut [f32],
-    /// `[vectors]`, overwritten there: the largest score.
+    /// `[vectors]`: the largest score.
     pub maxima: &'a mut [f32],
-    /// `[vectors]`, overwritten there: the sum of the weights.
+    /// `[vectors]`: the sum of the weights.
     pub weights: &'a mut [f32],
 }
 
@@ -100,7 +158,7 @@ impl Kernel for Distant<'_> {
     unsafe fn run<V: F32x16>(self) {
         let mut this = self;
         this.buffers.scores.resize(BATCH * STRIDE);
-        this.buffers.weights.resize(BATCH * SPAN);
+        this.buffers.weights.resize(BATCH * spread::<V>());
         this.buffers.common.resize(this.vectors.len() / this.shape.head_dim);
         for first in (this.range.start / LANES * LANES..this.range.end).step_by(LANES) {
             // SAFETY: there is room for every sixteen vectors; the instructions are the caller's promise.
@@ -108,24 +166,33 @@ impl Kernel for Distant<'_> {
         }
         let (cap, norms, longest) = (this.shape.soft_cap, &this.queries.norms[this.range.clone()], this.codes.key_norm);
         this.buffers.units.resize(this.range.end, Unit::default());
-        for (unit, norm) in this.buffers.units[this.range.clone()].iter_mut().zip(norms) {
+        let scales = this.queries.scales[this.range.clone()].iter().map(|scale| scale * this.codes.key_scale);
+        for (unit, (norm, scale)) in this.buffers.units[this.range.clone()].iter_mut().zip(norms.iter().zip(scales)) {
             *unit = Unit::for_scores_up_to(cap.unwrap_or(norm * longest));
+            unit.factor = if cap.is_some() { scale } else { scale * unit.per_score };
         }
+        let together = if V::WIDTH >= 4 { TOGETHER } else { 4 };
+        this.ahead.spread(this.range.len().div_ceil(together) * (SPAN / TILE / ABREAST) * runs(this.shape));
         let mut first = this.range.start;
         while first < this.range.end {
             let batch = first..this.range.end.min(first + BATCH);
-            this.ask(first);
             // SAFETY: the caller's promise.
             unsafe {
                 for tiles in 0..SPAN / TILE / ABREAST {
                     this.each_group::<V>(&batch, Step::Score(tiles));
                 }
                 this.each_group::<V>(&batch, Step::Weigh);
+                this.merge::<V>(&batch);
                 this.each_group::<V>(&batch, Step::Sum);
             }
             first = batch.end;
         }
     }
+}
+
+/// Bytes of a vector's weights over a span.
+const fn spread<V: F32x16>() -> usize {
+    SPAN / BLOCK * V::SPREAD
 }
 
 /// What a group of vectors does next.
@@ -179,8 +246,8 @@ impl Distant<'_> {
                 Step::Score(tiles) => match (V::WIDTH >= 4, self.shape.soft_cap) {
                     (true, None) => self.score::<V, N, ABREAST, false>(group, tiles),
                     (true, Some(_)) => self.score::<V, N, ABREAST, true>(group, tiles),
-                    (false, None) => (0..2).for_each(|pair| self.score::<V, N, 2, false>(group, 2 * tiles + pair)),
-                    (false, Some(_)) => (0..2).for_each(|pair| self.score::<V, N, 2, true>(group, 2 * tiles + pair)),
+                    (false, None) => self.score::<V, N, 1, false>(group, tiles),
+                    (false, Some(_)) => self.score::<V, N, 1, true>(group, tiles),
                 },
                 Step::Weigh => self.weigh::<V, N>(group),
                 Step::Sum => {
@@ -191,7 +258,6 @@ impl Distant<'_> {
                         column += LANES
                             * match width {
                                 4.. => self.sum::<V, N, 4>(group, column),
-                                2.. => self.sum::<V, N, 2>(group, column),
                                 _ => self.sum::<V, N, 1>(group, column),
                             };
                     }
@@ -201,63 +267,61 @@ impl Distant<'_> {
         N
     }
 
-    /// Asks for the part of the next codes that belongs to the vectors from `first` on.
-    #[inline(always)]
-    fn ask(&self, first: usize) {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(next) = self.next {
-            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-            let passes = self.range.len().div_ceil(BATCH);
-            for bytes in [&next.keys, &next.values] {
-                let lines = bytes.len() / LINE;
-                let pass = (first - self.range.start) / BATCH;
-                for line in bytes[lines * pass / passes * LINE..lines * (pass + 1) / passes * LINE].chunks(LINE) {
-                    // SAFETY: the address is inside the slice, and a prefetch reads nothing that the program could see.
-                    unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
-                }
-            }
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = first;
-    }
-
     /// Scores of N vectors, times the scores' scale, with the `index`-th T tiles of keys.
     ///
     /// # Safety
     /// V's instructions must be available.
     #[inline(always)]
-    unsafe fn score<V: F32x16, const N: usize, const T: usize, const CAPPED: bool>(&mut self, Group { first, slot }: Group, index: usize) {
-        let (runs, codes) = (runs(self.shape), self.codes);
-        let queries: [&[u8]; N] = std::array::from_fn(|i| &self.queries.codes[(first + i) * 4 * runs..][..4 * runs]);
-        let abreast = 4 * TILE * ABREAST;
-        let keys = &codes.keys[index * T / ABREAST * abreast * runs..][..abreast * runs];
+    unsafe fn score<V: F32x16, const N: usize, const T: usize, const CAPPED: bool>(&mut self, Group { first, slot }: Group, tiles: usize) {
+        let (runs, per_run) = (runs(self.shape), self.ahead.per_run);
+        let mut ahead = self.ahead.next(runs);
+        let stride = self.queries.stride;
+        let queries = &self.queries.codes[first * stride..][..N * stride];
+        let offsets = &self.queries.offsets[first..][..N];
+        let keys = &self.codes.keys[tiles * ABREAST * TILE * 4 * runs..][..ABREAST * TILE * 4 * runs];
         // SAFETY: the slices above and below bound every address; the instructions are the caller's promise.
         unsafe {
-            let mut sums: [[V::Ints; T]; N] = std::array::from_fn(|i| [V::splat_int(self.queries.offsets[first + i]); T]);
-            for (run, keys) in keys.chunks_exact(abreast).enumerate() {
-                let keys: [V::Bytes; T] = std::array::from_fn(|t| V::bytes(keys.as_ptr().add((index * T % ABREAST + t) * 4 * TILE)));
-                for i in 0..N {
-                    let q = V::four_bytes(queries[i].as_ptr().add(4 * run));
-                    for t in 0..T {
-                        sums[i][t] = V::dot(sums[i][t], keys[t], q);
+            let mut sums = [[V::splat_int(0); ABREAST]; N];
+            for part in (0..ABREAST).step_by(T) {
+                let mut now: [[V::Ints; T]; N] = std::array::from_fn(|i| [V::splat_int(offsets[i]); T]);
+                for (block, keys) in keys.chunks(RUNS * ABREAST * TILE * 4).enumerate() {
+                    let queries = queries.as_ptr().add(block * V::SPREAD);
+                    for (run, keys) in keys.chunks_exact(ABREAST * TILE * 4).enumerate() {
+                        let keys: [V::Bytes; T] = std::array::from_fn(|t| V::bytes(keys.as_ptr().add((part + t) * 4 * TILE)));
+                        for (i, now) in now.iter_mut().enumerate() {
+                            let q = V::four(queries.add(i * stride), run);
+                            for (sum, key) in now.iter_mut().zip(keys) {
+                                *sum = V::dot(*sum, key, q);
+                            }
+                        }
+                        if part == 0 {
+                            for _ in 0..per_run {
+                                prefetch(ahead);
+                                ahead = ahead.wrapping_add(LINE);
+                            }
+                        }
                     }
                 }
+                for i in 0..N {
+                    sums[i][part..part + T].copy_from_slice(&now[i]);
+                }
             }
-            let scales: [V; T] = std::array::from_fn(|t| V::load(codes.key_scales[(index * T + t) * TILE..][..TILE].as_ptr()));
             let cap = self.shape.soft_cap.unwrap_or_default();
-            for (i, sums) in sums.into_iter().enumerate() {
-                let (scale, Unit { per_score, .. }) = (self.queries.scales[first + i], self.buffers.units[first + i]);
-                let places = &mut self.buffers.scores[(slot + i) * STRIDE + index * T * TILE..][..T * TILE];
-                let mut scores = [V::splat(0.0); T];
-                for (score, (sum, key)) in scores.iter_mut().zip(sums.into_iter().zip(scales)) {
-                    let product = V::from_ints(sum).mul(key);
-                    *score = if CAPPED {
-                        let score = product.fma(V::splat(scale), V::splat(self.buffers.common[first + i]));
+            let Buffers { scores, common, units, .. } = &mut *self.buffers;
+            let (units, common) = (&units[first..][..N], &common[first..][..N]);
+            let places = &mut scores[slot * STRIDE..][..N * STRIDE];
+            for i in 0..N {
+                let Unit { per_score, factor, .. } = units[i];
+                let scores = sums[i].map(|sum| {
+                    let sum = V::from_ints(sum);
+                    if CAPPED {
+                        let score = sum.fma(V::splat(factor), V::splat(common[i]));
                         tanh(score.div(V::splat(cap))).mul(V::splat(cap)).fma(V::splat(per_score), V::splat(ROUND))
                     } else {
-                        product.fma(V::splat(scale * per_score), V::splat(ROUND))
-                    };
-                }
+                        sum.fma(V::splat(factor), V::splat(ROUND))
+                    }
+                });
+                let places = &mut places[i * STRIDE + tiles * ABREAST * TILE..][..ABREAST * TILE];
                 for (pair, places) in scores.as_chunks::<2>().0.iter().zip(places.chunks_exact_mut(WORDS)) {
                     V::low_words(pair[0], pair[1]).store(places.as_mut_ptr());
                 }
@@ -277,9 +341,15 @@ impl Distant<'_> {
         unsafe {
             // Four sums side by side: one alone would wait for itself.
             let mut sums = [V::splat(0.0); 4];
-            for (q, mean) in vectors.chunks(4 * LANES).zip(self.codes.key_mean.chunks(4)) {
-                for ((sum, q), &mean) in sums.iter_mut().zip(q.chunks_exact(LANES)).zip(mean) {
-                    *sum = V::load(q.as_ptr()).fma(V::splat(mean), *sum);
+            let ((fours, rest), (means, more)) = (vectors.as_chunks::<{ 4 * LANES }>(), self.codes.key_mean.as_chunks::<4>());
+            for (q, mean) in fours.iter().zip(means) {
+                for i in 0..4 {
+                    sums[i] = V::load(q[i * LANES..].as_ptr()).fma(V::splat(mean[i]), sums[i]);
+                }
+            }
+            for i in 0..3 {
+                if let Some(&mean) = more.get(i) {
+                    sums[i] = V::load(rest[i * LANES..][..LANES].as_ptr()).fma(V::splat(mean), sums[i]);
                 }
             }
             let [a, b, c, d] = sums;
@@ -293,50 +363,75 @@ impl Distant<'_> {
     /// V's instructions must be available.
     #[inline(always)]
     unsafe fn weigh<V: F32x16, const N: usize>(&mut self, Group { first, slot }: Group) {
-        let Buffers { scores, weights, common, units } = &mut *self.buffers;
-        let (scores, weights) = (&scores[slot * STRIDE..][..N * STRIDE], &mut weights[slot * SPAN..][..N * SPAN]);
+        let Buffers { scores, weights, common, units, maxima, sums: totals, .. } = &mut *self.buffers;
+        let span = spread::<V>();
+        let (scores, weights) = (&scores[slot * STRIDE..][..N * STRIDE], &mut weights[slot * span..][..N * span]);
         // SAFETY: whole registers; the instructions are the caller's promise.
         unsafe {
             // What sums lanes up waits for itself, so the vectors' sums stand side by side.
-            let mut maxima = [V::Words::splat(i16::MIN.cast_unsigned()); N];
-            for (max, scores) in maxima.iter_mut().zip(scores.chunks_exact(STRIDE)) {
+            let mut largest = [V::Words::splat(i16::MIN.cast_unsigned()); N];
+            for (max, scores) in largest.iter_mut().zip(scores.chunks_exact(STRIDE)) {
                 for words in scores[..SPAN].chunks_exact(WORDS) {
                     *max = max.max_signed(V::Words::load(words.as_ptr()));
                 }
             }
-            let maxima = maxima.map(|max| max.largest_signed());
-            let each = maxima.iter().zip(&units[first..]).zip(scores.chunks_exact(STRIDE).zip(weights.chunks_exact_mut(SPAN)));
-            for ((max, unit), (scores, weights)) in each {
+            let largest = largest.map(|max| max.largest_signed());
+            let each = largest.iter().zip(&units[first..]).zip(scores.chunks_exact(STRIDE).zip(weights.chunks_exact_mut(span)));
+            for ((max, &Unit { bits, .. }), (scores, weights)) in each {
                 let max = V::Words::splat(max.cast_unsigned());
                 let pairs = scores[..SPAN].chunks_exact(2 * WORDS).zip(THRESHOLDS.chunks_exact(2));
-                for ((scores, thresholds), weights) in pairs.zip(weights.chunks_exact_mut(2 * WORDS)) {
+                for ((scores, thresholds), weights) in pairs.zip(weights.chunks_exact_mut(V::SPREAD)) {
                     let weight = |half: usize| {
                         let below = max.sub(V::Words::load(scores[half * WORDS..].as_ptr()));
-                        power_below::<V::Words>(below, unit.bits).add(V::Words::load(thresholds[half].as_ptr()))
+                        power_below::<V::Words>(below, bits).add(V::Words::load(thresholds[half].as_ptr()))
                     };
-                    weight(0).store_high_bytes(weight(1), weights.as_mut_ptr());
+                    V::spread_high_bytes(weight(0), weight(1), weights.as_mut_ptr());
                 }
             }
-            let one = V::four_bytes([1; 4].as_ptr());
             let mut sums = [V::splat_int(0); N];
-            for (sum, weights) in sums.iter_mut().zip(weights.chunks_exact(SPAN)) {
-                for codes in weights.chunks_exact(4 * LANES) {
-                    *sum = V::dot(*sum, V::bytes(codes.as_ptr()), one);
+            for (sum, weights) in sums.iter_mut().zip(weights.chunks_exact(span)) {
+                for codes in weights.chunks_exact(V::SPREAD) {
+                    *sum = V::add_codes(*sum, codes.as_ptr());
                 }
             }
             for (i, sum) in sums.into_iter().enumerate() {
                 let common = common[first + i];
                 // Codes are always finite: what is not shows in the mean, which all the span's keys went into.
                 let whole = if common.is_finite() { 1.0 / WHOLE } else { f32::NAN };
-                let max = f32::from(maxima[i]) / units[first + i].per_score;
+                let max = f32::from(largest[i]) / units[first + i].per_score;
                 // What is capped has the mean's score in it.
-                self.maxima[first + i] = if self.shape.soft_cap.is_none() { max + common } else { max };
-                self.weights[first + i] = V::from_ints(sum).sum() * whole;
+                maxima[slot + i] = if self.shape.soft_cap.is_none() { max + common } else { max };
+                totals[slot + i] = V::from_ints(sum).sum() * whole;
             }
         }
     }
 
-    /// Weighed sums of W registers of values from `column` on, for N vectors.
+    /// Puts the largest scores and the weights' sums of a batch to those of the spans before.
+    ///
+    /// # Safety
+    /// V's instructions must be available.
+    #[inline(always)]
+    unsafe fn merge<V: F32x16>(&mut self, batch: &Range<usize>) {
+        let Buffers { maxima, sums, before, now, .. } = &mut *self.buffers;
+        for at in (0..batch.len()).step_by(LANES) {
+            let count = LANES.min(batch.len() - at);
+            let places = batch.start + at..batch.start + at + count;
+            let (old_maxima, old_weights) = (&mut self.maxima[places.clone()], &mut self.weights[places]);
+            // SAFETY: the arrays have whole registers; `count` old numbers are read; the instructions are the caller's promise.
+            unsafe {
+                let (max, old) = (V::load(maxima[at..][..LANES].as_ptr()), V::load_some(old_maxima.as_ptr(), count));
+                let (weight, old_weight) = (V::load(sums[at..][..LANES].as_ptr()), V::load_some(old_weights.as_ptr(), count));
+                let largest = max.max(old);
+                let (a, b) = (exp(old.sub(largest)), exp(max.sub(largest)));
+                old_maxima.copy_from_slice(&largest.lanes()[..count]);
+                old_weights.copy_from_slice(&weight.fma(b, old_weight.mul(a)).lanes()[..count]);
+                a.store(before[at..][..LANES].as_mut_ptr());
+                b.store(now[at..][..LANES].as_mut_ptr());
+            }
+        }
+    }
+
+    /// Adds weighed sums of W registers of values from `column` on, for N vectors.
     ///
     /// # Safety
     /// V's instructions must be available.
@@ -344,27 +439,35 @@ impl Distant<'_> {
     unsafe fn sum<V: F32x16, const N: usize, const W: usize>(&mut self, Group { first, slot }: Group, column: usize) -> usize {
         let stored = self.shape.stored_dim();
         let codes = self.codes;
-        let weights: [&[u8]; N] = std::array::from_fn(|i| &self.buffers.weights[(slot + i) * SPAN..][..SPAN]);
+        let span = spread::<V>();
+        let weights = &self.buffers.weights[slot * span..][..N * span];
         // SAFETY: the slices bound every address; the instructions are the caller's promise.
         unsafe {
             let mut sums = [[V::splat_int(0); W]; N];
-            for (run, values) in codes.values[..SPAN * stored].chunks_exact(4 * stored).enumerate() {
-                let values: [V::Bytes; W] = std::array::from_fn(|w| V::bytes(values.as_ptr().add(4 * (column + w * LANES))));
-                for i in 0..N {
-                    let weight = V::four_bytes(weights[i].as_ptr().add(4 * run));
-                    for w in 0..W {
-                        sums[i][w] = V::dot(sums[i][w], weight, values[w]);
+            for (block, values) in codes.values[..SPAN * stored].chunks_exact(BLOCK * stored).enumerate() {
+                let weights = weights.as_ptr().add(block * V::SPREAD);
+                for (run, values) in values.chunks_exact(4 * stored).enumerate() {
+                    let values: [V::Bytes; W] = std::array::from_fn(|w| V::bytes(values.as_ptr().add(4 * (column + w * LANES))));
+                    for (i, sums) in sums.iter_mut().enumerate() {
+                        let weight = V::four(weights.add(i * span), run);
+                        for (sum, value) in sums.iter_mut().zip(values) {
+                            *sum = V::dot_four(*sum, weight, value);
+                        }
                     }
                 }
             }
+            let scales: [V; W] = std::array::from_fn(|w| V::load(codes.value_scales[column + w * LANES..][..LANES].as_ptr()));
+            let means: [V; W] = std::array::from_fn(|w| V::load(codes.value_mean[column + w * LANES..][..LANES].as_ptr()));
+            let Buffers { sums: totals, before, now, .. } = &*self.buffers;
+            let places = &mut self.sums[first * stored..][..N * stored];
             for (i, sums) in sums.into_iter().enumerate() {
-                let total = V::splat(self.weights[first + i]);
+                let (total, before, now) = (V::splat(totals[slot + i]), V::splat(before[slot + i]), V::splat(now[slot + i]));
+                let place = &mut places[i * stored + column..][..W * LANES];
                 for (w, sum) in sums.into_iter().enumerate() {
-                    let at = column + w * LANES;
-                    let scale = V::load(codes.value_scales[at..][..LANES].as_ptr()).mul(V::splat(1.0 / WHOLE));
-                    let mean = V::load(codes.value_mean[at..][..LANES].as_ptr()).mul(total);
-                    let place = &mut self.sums[(first + i) * stored + at..][..LANES];
-                    V::from_ints(sum).fma(scale, mean).store(place.as_mut_ptr());
+                    let scale = scales[w].mul(V::splat(1.0 / WHOLE));
+                    let sum = V::from_ints(sum).fma(scale, means[w].mul(total));
+                    let place = place[w * LANES..][..LANES].as_mut_ptr();
+                    sum.fma(now, V::load(place).mul(before)).store(place);
                 }
             }
         }

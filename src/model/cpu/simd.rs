@@ -29,6 +29,10 @@ pub(super) trait F32x16: Copy {
     const WIDTH: usize;
     /// Sixteen lanes of four bytes.
     type Bytes: Copy;
+    /// Four bytes, the same in all lanes, as the instructions take them.
+    type Four: Copy;
+    /// Bytes of memory that 64 codes take where [`four`](Self::four) reads them.
+    const SPREAD: usize;
     /// Sixteen 32-bit integers.
     type Ints: Copy;
     /// Thirty-two 16-bit integers.
@@ -87,11 +91,26 @@ pub(super) trait F32x16: Copy {
     /// # Safety
     /// 64 bytes must be readable at `from`.
     unsafe fn bytes(from: *const u8) -> Self::Bytes;
-    /// The four bytes at `from`, in every lane.
+    /// Puts 64 signed codes where [`four`](Self::four) reads them.
     ///
     /// # Safety
-    /// 4 bytes must be readable at `from`.
-    unsafe fn four_bytes(from: *const u8) -> Self::Bytes;
+    /// 64 bytes must be readable at `from` and [`SPREAD`](Self::SPREAD) writable at `to`.
+    unsafe fn spread(from: *const u8, to: *mut u8);
+    /// Puts the high bytes of words there as unsigned codes: `even`'s at even places, `odd`'s behind each of them.
+    ///
+    /// # Safety
+    /// [`SPREAD`](Self::SPREAD) bytes must be writable at `to`.
+    unsafe fn spread_high_bytes(even: Self::Words, odd: Self::Words, to: *mut u8);
+    /// The `run`-th four of 64 codes.
+    ///
+    /// # Safety
+    /// [`SPREAD`](Self::SPREAD) bytes must be readable at `from`, and `run` below 16.
+    unsafe fn four(from: *const u8, run: usize) -> Self::Four;
+    /// Adds 64 unsigned codes to the lanes, any four to each. Exact.
+    ///
+    /// # Safety
+    /// [`SPREAD`](Self::SPREAD) bytes must be readable at `from`.
+    unsafe fn add_codes(sums: Self::Ints, from: *const u8) -> Self::Ints;
     /// # Safety
     /// See the trait.
     unsafe fn splat_int(x: i32) -> Self::Ints;
@@ -99,7 +118,12 @@ pub(super) trait F32x16: Copy {
     ///
     /// # Safety
     /// See the trait.
-    unsafe fn dot(sums: Self::Ints, unsigned: Self::Bytes, signed: Self::Bytes) -> Self::Ints;
+    unsafe fn dot(sums: Self::Ints, unsigned: Self::Bytes, signed: Self::Four) -> Self::Ints;
+    /// The same with four unsigned bytes, the same in all lanes.
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn dot_four(sums: Self::Ints, unsigned: Self::Four, signed: Self::Bytes) -> Self::Ints;
     /// Rounds to the nearest number, ties to even.
     ///
     /// # Safety
@@ -242,6 +266,8 @@ impl F32x16 for [f32; LANES] {
     const SCORES: usize = 4;
     const WIDTH: usize = 2;
     type Bytes = [u8; 64];
+    type Four = [u8; 4];
+    const SPREAD: usize = 64;
     type Ints = [i32; LANES];
     type Words = [u16; WORDS];
 
@@ -307,18 +333,39 @@ impl F32x16 for [f32; LANES] {
         unsafe { from.cast::<[u8; 64]>().read() }
     }
     #[inline(always)]
-    unsafe fn four_bytes(from: *const u8) -> [u8; 64] {
+    unsafe fn spread(from: *const u8, to: *mut u8) {
         // SAFETY: the caller's promise.
-        let four = unsafe { from.cast::<[u8; 4]>().read() };
-        std::array::from_fn(|i| four[i % 4])
+        unsafe { to.cast::<[u8; 64]>().write(from.cast::<[u8; 64]>().read()) };
+    }
+    #[inline(always)]
+    unsafe fn spread_high_bytes(even: [u16; WORDS], odd: [u16; WORDS], to: *mut u8) {
+        let byte = |i: usize| (if i.is_multiple_of(2) { even[i / 2] } else { odd[i / 2] } >> 8) as u8;
+        // SAFETY: the caller's promise.
+        unsafe { to.cast::<[u8; 64]>().write(std::array::from_fn(byte)) };
+    }
+    #[inline(always)]
+    unsafe fn four(from: *const u8, run: usize) -> [u8; 4] {
+        // SAFETY: the caller's promise.
+        unsafe { from.add(4 * run).cast::<[u8; 4]>().read() }
+    }
+    #[inline(always)]
+    unsafe fn add_codes(sums: [i32; LANES], from: *const u8) -> [i32; LANES] {
+        // SAFETY: the caller's promise.
+        let codes = unsafe { from.cast::<[u8; 64]>().read() };
+        std::array::from_fn(|lane| sums[lane] + codes[4 * lane..4 * lane + 4].iter().map(|&code| i32::from(code)).sum::<i32>())
     }
     #[inline(always)]
     unsafe fn splat_int(x: i32) -> [i32; LANES] {
         [x; LANES]
     }
     #[inline(always)]
-    unsafe fn dot(sums: [i32; LANES], unsigned: [u8; 64], signed: [u8; 64]) -> [i32; LANES] {
-        let product = |i: usize| i32::from(unsigned[i]) * i32::from(signed[i].cast_signed());
+    unsafe fn dot(sums: [i32; LANES], unsigned: [u8; 64], signed: [u8; 4]) -> [i32; LANES] {
+        let product = |i: usize| i32::from(unsigned[i]) * i32::from(signed[i % 4].cast_signed());
+        std::array::from_fn(|lane| sums[lane] + (4 * lane..4 * lane + 4).map(product).sum::<i32>())
+    }
+    #[inline(always)]
+    unsafe fn dot_four(sums: [i32; LANES], unsigned: [u8; 4], signed: [u8; 64]) -> [i32; LANES] {
+        let product = |i: usize| i32::from(unsigned[i % 4]) * i32::from(signed[i].cast_signed());
         std::array::from_fn(|lane| sums[lane] + (4 * lane..4 * lane + 4).map(product).sum::<i32>())
     }
     #[inline(always)]
@@ -417,6 +464,61 @@ mod tests {
             let of = |x: f32| run(*isa, Exp([x; LANES]))[0];
             assert!(of(f32::NAN).is_nan() && of(f32::NEG_INFINITY) < 2e-38 && of(f32::INFINITY).is_finite());
             assert_eq!(of(0.0), 1.0);
+        }
+    }
+
+    /// Codes spread in both roles, of bytes and of the same words' high bytes: the sums of every four with all codes, and of all codes.
+    struct Codes<'a>(&'a [u8; 64], &'a [[u16; WORDS]; 2]);
+
+    impl Kernel for Codes<'_> {
+        type Out = Vec<f32>;
+
+        unsafe fn run<V: F32x16>(self) -> Vec<f32> {
+            let (mut signed, mut unsigned) = (vec![0; V::SPREAD], vec![0; V::SPREAD]);
+            // SAFETY: there is room for what is loaded and stored; the instructions are the caller's promise.
+            unsafe {
+                let [even, odd] = self.1.each_ref().map(|words| V::Words::load(words.as_ptr()));
+                V::spread(self.0.as_ptr(), signed.as_mut_ptr());
+                V::spread_high_bytes(even, odd, unsigned.as_mut_ptr());
+                let codes = V::bytes(self.0.as_ptr());
+                let each = |run: usize| {
+                    let sums = V::dot(V::splat_int(run as i32), codes, V::four(signed.as_ptr(), run));
+                    V::from_ints(V::dot_four(sums, V::four(unsigned.as_ptr(), run), codes)).lanes()
+                };
+                let total = V::from_ints(V::add_codes(V::splat_int(1), unsigned.as_ptr())).sum();
+                (0..16).flat_map(each).chain([total]).collect()
+            }
+        }
+    }
+
+    #[test]
+    fn products_of_codes_are_exact_everywhere() {
+        let check = |bytes: [u8; 64], words: [[u16; WORDS]; 2]| {
+            let unsigned = |i: usize| i64::from(words[i % 2][i / 2] >> 8);
+            let signed = |i: usize| i64::from(bytes[i].cast_signed());
+            let product = |run: usize, at: usize| {
+                let four = 4 * run + at % 4;
+                i64::from(bytes[at]) * signed(four) + unsigned(four) * signed(at)
+            };
+            let lane = |run: usize, lane: usize| run as i64 + (4 * lane..4 * lane + 4).map(|at| product(run, at)).sum::<i64>();
+            let total = 16 + (0..64).map(unsigned).sum::<i64>();
+            let want: Vec<f32> = (0..256).map(|i| lane(i / 16, i % 16)).chain([total]).map(|sum| sum as f32).collect();
+            for isa in Isa::ALL.iter().filter(|isa| isa.is_available()) {
+                assert_eq!(run(*isa, Codes(&bytes, &words)), want, "{isa}");
+            }
+        };
+        check([0; 64], [[0; WORDS]; 2]);
+        // The largest sums there are: 16 bits would overflow.
+        check([255; 64], [[u16::MAX; WORDS]; 2]);
+        check([127; 64], [[u16::MAX; WORDS]; 2]);
+        check([128; 64], [[u16::MAX; WORDS]; 2]);
+        let mut state = 1u32;
+        let mut draw = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 16) as u16
+        };
+        for _ in 0..100 {
+            check(std::array::from_fn(|_| draw() as u8), std::array::from_fn(|_| std::array::from_fn(|_| draw())));
         }
     }
 }

@@ -51,12 +51,6 @@ pub(in super::super) trait Words: Copy {
     /// # Safety
     /// See the trait.
     unsafe fn shift_right_each(self, by: Self) -> Self;
-    /// Stores high bytes: `self`'s at even places, `odd`'s behind each of them.
-    ///
-    /// # Safety
-    /// 64 bytes must be writable at `to`.
-    unsafe fn store_high_bytes(self, odd: Self, to: *mut u8);
-
     /// The largest one, as signed integers.
     ///
     /// # Safety
@@ -113,12 +107,6 @@ impl Words for [u16; WORDS] {
     unsafe fn shift_right_each(self, by: Self) -> Self {
         std::array::from_fn(|i| self[i].checked_shr(by[i].into()).unwrap_or(0))
     }
-    #[inline(always)]
-    unsafe fn store_high_bytes(self, odd: Self, to: *mut u8) {
-        let byte = |i: usize| (if i.is_multiple_of(2) { self[i / 2] } else { odd[i / 2] } >> 8) as u8;
-        // SAFETY: the caller's promise.
-        unsafe { to.cast::<[u8; 2 * WORDS]>().write(std::array::from_fn(byte)) };
-    }
 }
 
 #[cfg(test)]
@@ -131,10 +119,10 @@ mod tests {
     struct All([u16; WORDS], [u16; WORDS], u16);
 
     impl Kernel for All {
-        type Out = (Vec<u16>, Vec<u8>, i16);
+        type Out = (Vec<u16>, i16);
 
         unsafe fn run<V: F32x16>(self) -> Self::Out {
-            let (mut words, mut bytes) = (vec![0; 9 * WORDS], vec![0; 2 * WORDS]);
+            let mut words = vec![0; 9 * WORDS];
             // SAFETY: arrays and vectors have room for what is loaded and stored; the instructions are the caller's promise.
             unsafe {
                 let (a, b) = (V::Words::load(self.0.as_ptr()), V::Words::load(self.1.as_ptr()));
@@ -154,8 +142,7 @@ mod tests {
                     V::low_words(float(&self.0, 0), float(&self.0, LANES)),
                 ];
                 results.into_iter().zip(words.chunks_exact_mut(WORDS)).for_each(|(x, place)| x.store(place.as_mut_ptr()));
-                a.store_high_bytes(b, bytes.as_mut_ptr());
-                (words, bytes, a.largest_signed())
+                (words, a.largest_signed())
             }
         }
     }
@@ -172,10 +159,9 @@ mod tests {
             // Shifts by few and by many, and any words.
             let b: [u16; WORDS] = std::array::from_fn(|i| if i % 2 == 0 { draw() % 20 } else { draw() });
             let want = run(Isa::Scalar, All(a, b, round % 18));
-            assert_eq!(want.2, a.iter().map(|word| word.cast_signed()).max().unwrap());
+            assert_eq!(want.1, a.iter().map(|word| word.cast_signed()).max().unwrap());
             assert_eq!((want.0[0], want.0[3 * WORDS + 1]), (a[0].wrapping_add(b[0]), ((u32::from(a[1]) * u32::from(b[1])) >> 16) as u16));
             assert_eq!((want.0[8 * WORDS], want.0[8 * WORDS + 1]), (a[0], a[LANES]));
-            assert_eq!((want.1[0], want.1[1]), ((a[0] >> 8) as u8, (b[0] >> 8) as u8));
             for isa in Isa::ALL.iter().filter(|isa| isa.is_available()) {
                 assert_eq!(run(*isa, All(a, b, round % 18)), want, "{isa:?}");
             }

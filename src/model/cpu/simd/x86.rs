@@ -20,6 +20,9 @@ impl F32x16 for Pair {
     const SCORES: usize = 4;
     const WIDTH: usize = 2;
     type Bytes = (__m256i, __m256i);
+    /// The even bytes and the odd ones, in 16 bits.
+    type Four = (__m256i, __m256i);
+    const SPREAD: usize = 128;
     type Ints = (__m256i, __m256i);
     type Words = (__m256i, __m256i);
 
@@ -106,11 +109,43 @@ impl F32x16 for Pair {
         unsafe { (_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(32).cast())) }
     }
     #[inline(always)]
-    unsafe fn four_bytes(from: *const u8) -> Self::Bytes {
+    unsafe fn spread(from: *const u8, to: *mut u8) {
         // SAFETY: see above.
         unsafe {
-            let four = _mm256_set1_epi32(from.cast::<i32>().read_unaligned());
-            (four, four)
+            for half in 0..2 {
+                let codes = _mm256_loadu_si256(from.add(32 * half).cast());
+                _mm256_storeu_si256(to.add(32 * half).cast(), _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(codes)));
+                _mm256_storeu_si256(to.add(64 + 32 * half).cast(), _mm256_srai_epi16::<8>(codes));
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn spread_high_bytes(even: Self::Words, odd: Self::Words, to: *mut u8) {
+        // SAFETY: see above.
+        unsafe {
+            for (place, words) in [even.0, even.1, odd.0, odd.1].into_iter().enumerate() {
+                _mm256_storeu_si256(to.add(32 * place).cast(), _mm256_srli_epi16::<8>(words));
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn four(from: *const u8, run: usize) -> Self::Four {
+        // SAFETY: see above.
+        unsafe {
+            let two = |from: *const u8| _mm256_set1_epi32(from.add(4 * run).cast::<i32>().read_unaligned());
+            (two(from), two(from.add(64)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn add_codes(sums: Self::Ints, from: *const u8) -> Self::Ints {
+        // SAFETY: see above.
+        unsafe {
+            let half = |sum, half: usize| {
+                let two = |from: *const u8| _mm256_loadu_si256(from.add(32 * half).cast());
+                let words = _mm256_add_epi16(two(from), two(from.add(64)));
+                _mm256_add_epi32(sum, _mm256_madd_epi16(words, _mm256_set1_epi16(1)))
+            };
+            (half(sums.0, 0), half(sums.1, 1))
         }
     }
     #[inline(always)]
@@ -119,17 +154,28 @@ impl F32x16 for Pair {
         unsafe { (_mm256_set1_epi32(x), _mm256_set1_epi32(x)) }
     }
     #[inline(always)]
-    unsafe fn dot(sums: Self::Ints, unsigned: Self::Bytes, signed: Self::Bytes) -> Self::Ints {
+    unsafe fn dot(sums: Self::Ints, unsigned: Self::Bytes, signed: Self::Four) -> Self::Ints {
         // `maddubs` would saturate: even and odd bytes are widened to 16 bits and go through `madd` apart.
         // SAFETY: see above.
         unsafe {
-            let half = |sum, u, s| {
-                let even =
-                    _mm256_madd_epi16(_mm256_and_si256(u, _mm256_set1_epi16(255)), _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(s)));
-                let odd = _mm256_madd_epi16(_mm256_srli_epi16::<8>(u), _mm256_srai_epi16::<8>(s));
-                _mm256_add_epi32(sum, _mm256_add_epi32(even, odd))
+            let half = |sum, u| {
+                let even = _mm256_madd_epi16(_mm256_and_si256(u, _mm256_set1_epi16(255)), signed.0);
+                let odd = _mm256_madd_epi16(_mm256_srli_epi16::<8>(u), signed.1);
+                _mm256_add_epi32(_mm256_add_epi32(sum, even), odd)
             };
-            (half(sums.0, unsigned.0, signed.0), half(sums.1, unsigned.1, signed.1))
+            (half(sums.0, unsigned.0), half(sums.1, unsigned.1))
+        }
+    }
+    #[inline(always)]
+    unsafe fn dot_four(sums: Self::Ints, unsigned: Self::Four, signed: Self::Bytes) -> Self::Ints {
+        // SAFETY: see above.
+        unsafe {
+            let half = |sum, s| {
+                let even = _mm256_madd_epi16(unsigned.0, _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(s)));
+                let odd = _mm256_madd_epi16(unsigned.1, _mm256_srai_epi16::<8>(s));
+                _mm256_add_epi32(_mm256_add_epi32(sum, even), odd)
+            };
+            (half(sums.0, signed.0), half(sums.1, signed.1))
         }
     }
     #[inline(always)]
@@ -177,6 +223,8 @@ impl F32x16 for __m512 {
     const SCORES: usize = 16;
     const WIDTH: usize = 4;
     type Bytes = __m512i;
+    type Four = __m512i;
+    const SPREAD: usize = 64;
     type Ints = __m512i;
     type Words = __m512i;
 
@@ -251,9 +299,29 @@ impl F32x16 for __m512 {
         unsafe { _mm512_loadu_si512(from.cast()) }
     }
     #[inline(always)]
-    unsafe fn four_bytes(from: *const u8) -> __m512i {
+    unsafe fn spread(from: *const u8, to: *mut u8) {
         // SAFETY: see above.
-        unsafe { _mm512_set1_epi32(from.cast::<i32>().read_unaligned()) }
+        unsafe { _mm512_storeu_si512(to.cast(), _mm512_loadu_si512(from.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn spread_high_bytes(even: __m512i, odd: __m512i, to: *mut u8) {
+        // SAFETY: see above.
+        unsafe {
+            // even >> 8 | odd & !mask, the second half in one instruction: a | (b & !c).
+            let even = _mm512_srli_epi16::<8>(even);
+            let all = _mm512_ternarylogic_epi32::<0b1111_0100>(even, odd, _mm512_set1_epi16(255));
+            _mm512_storeu_si512(to.cast(), all);
+        }
+    }
+    #[inline(always)]
+    unsafe fn four(from: *const u8, run: usize) -> __m512i {
+        // SAFETY: see above.
+        unsafe { _mm512_set1_epi32(from.add(4 * run).cast::<i32>().read_unaligned()) }
+    }
+    #[inline(always)]
+    unsafe fn add_codes(sums: __m512i, from: *const u8) -> __m512i {
+        // SAFETY: see above.
+        unsafe { _mm512_dpbusd_epi32(sums, _mm512_loadu_si512(from.cast()), _mm512_set1_epi8(1)) }
     }
     #[inline(always)]
     unsafe fn splat_int(x: i32) -> __m512i {
@@ -262,6 +330,11 @@ impl F32x16 for __m512 {
     }
     #[inline(always)]
     unsafe fn dot(sums: __m512i, unsigned: __m512i, signed: __m512i) -> __m512i {
+        // SAFETY: see above.
+        unsafe { _mm512_dpbusd_epi32(sums, unsigned, signed) }
+    }
+    #[inline(always)]
+    unsafe fn dot_four(sums: __m512i, unsigned: __m512i, signed: __m512i) -> __m512i {
         // SAFETY: see above.
         unsafe { _mm512_dpbusd_epi32(sums, unsigned, signed) }
     }
@@ -365,15 +438,22 @@ impl Words for (__m256i, __m256i) {
             (shift(self.0, by.0), shift(self.1, by.1))
         }
     }
-    #[inline(always)]
-    unsafe fn store_high_bytes(self, odd: Self, to: *mut u8) {
-        // SAFETY: see above.
-        unsafe {
-            let join = |even, odd| _mm256_or_si256(_mm256_srli_epi16::<8>(even), _mm256_andnot_si256(_mm256_set1_epi16(255), odd));
-            _mm256_storeu_si256(to.cast(), join(self.0, odd.0));
-            _mm256_storeu_si256(to.add(32).cast(), join(self.1, odd.1));
-        }
+}
+
+/// x over 2^by, word by word; 0 from 16 on. The intrinsic is compiled with a comparison for that, which the instruction does not need.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn shift_right_each(mut x: __m512i, by: __m512i) -> __m512i {
+    // SAFETY: an instruction of AVX-512 BW that writes one register.
+    unsafe {
+        std::arch::asm!(
+            "vpsrlvw {x}, {x}, {by}",
+            x = inout(zmm_reg) x,
+            by = in(zmm_reg) by,
+            options(pure, nomem, nostack, preserves_flags),
+        );
     }
+    x
 }
 
 impl Words for __m512i {
@@ -415,26 +495,17 @@ impl Words for __m512i {
     #[inline(always)]
     unsafe fn shift_left(self, by: u16) -> Self {
         // SAFETY: see above.
-        unsafe { _mm512_sllv_epi16(self, Self::splat(by)) }
+        // By multiplying: the shifts of this kernel have too few ports as it is.
+        unsafe { _mm512_mullo_epi16(self, Self::splat(1u16.checked_shl(by.into()).unwrap_or(0))) }
     }
     #[inline(always)]
     unsafe fn shift_right(self, by: u16) -> Self {
         // SAFETY: see above.
-        unsafe { _mm512_srlv_epi16(self, Self::splat(by)) }
+        unsafe { _mm512_srl_epi16(self, _mm_cvtsi32_si128(by.into())) }
     }
     #[inline(always)]
     unsafe fn shift_right_each(self, by: Self) -> Self {
         // SAFETY: see above.
-        unsafe { _mm512_srlv_epi16(self, by) }
-    }
-    #[inline(always)]
-    unsafe fn store_high_bytes(self, odd: Self, to: *mut u8) {
-        // SAFETY: see above.
-        unsafe {
-            // even >> 8 | odd & !mask, the second half in one instruction: a | (b & !c).
-            let even = _mm512_srli_epi16::<8>(self);
-            let all = _mm512_ternarylogic_epi32::<0b1111_0100>(even, odd, _mm512_set1_epi16(255));
-            _mm512_storeu_si512(to.cast(), all);
-        }
+        unsafe { shift_right_each(self, by) }
     }
 }
