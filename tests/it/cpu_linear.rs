@@ -313,10 +313,15 @@ fn every_kernel_equals_the_scalar_twin() {
             for (out, blocks) in [(1, 1), (16, 2), (33, 5)] {
                 let width = width(dtype, blocks);
                 let packed = PackedMatrix::pack(&matrix(dtype, out, width, fill, &mut random), pool()).unwrap();
-                let x: Vec<f32> = inputs(width, &mut random).concat();
-                let want = product(pool(), Isa::Scalar, &packed, &x);
-                for isa in instructions() {
-                    assert_eq!(bits(&product(pool(), isa, &packed, &x)), bits(&want), "{packed:?} {fill:?} {isa:?}");
+                // Few columns, and many with some over: kernels take them differently.
+                let few = inputs(width, &mut random).concat();
+                let many = [few.clone(), inputs(width, &mut random).concat(), random.units(width)].concat();
+                for x in [&few[..2 * width], &few, &many] {
+                    let want = product(pool(), Isa::Scalar, &packed, x);
+                    for isa in instructions() {
+                        let rows = x.len() / width;
+                        assert_eq!(bits(&product(pool(), isa, &packed, x)), bits(&want), "{packed:?} {fill:?} {isa:?} {rows} rows");
+                    }
                 }
             }
         }

@@ -108,6 +108,15 @@ impl Isa {
         if self.is_available() { Ok(self) } else { Err(Error::usage(format!("this processor has no {self}; use {}", Self::best()))) }
     }
 
+    /// Whether a product of so many rows with a matrix of 8 bits takes its activations in 16.
+    fn widens(self, rows: usize) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => rows >= avx2::many(8),
+            _ => false,
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Scalar => "scalar",
@@ -256,9 +265,11 @@ impl<'a> Work<'a> {
         for (column, sums) in sums.iter().enumerate() {
             // SAFETY: one task has this group, and the outputs of different groups and columns do not overlap.
             let y = unsafe { self.y.slice((start + column) * out + first, count) };
-            match self.bias {
-                Some(bias) => y.iter_mut().zip(sums).zip(&bias[first..]).for_each(|((y, sum), bias)| *y = sum + bias),
-                None => y.copy_from_slice(&sums[..count]),
+            match (self.bias, y.as_mut_array()) {
+                (Some(bias), _) => y.iter_mut().zip(sums).zip(&bias[first..]).for_each(|((y, sum), bias)| *y = sum + bias),
+                // A length that the compiler knows: no call for every line.
+                (None, Some(y)) => *y = *sums,
+                (None, None) => y.copy_from_slice(&sums[..count]),
             }
         }
     }

@@ -10,6 +10,7 @@ use super::layout::BLOCK;
 use super::pack::PackedMatrix;
 use super::pool::{Disjoint, Pool};
 use crate::error::Result;
+use crate::model::dtype::Dtype;
 
 /// Below this a block counts as zero: the reciprocal would overflow.
 pub(super) const TINY: f32 = 1e-35;
@@ -23,12 +24,21 @@ pub struct Activations {
     /// Whether the forms below are filled.
     coded: bool,
     exact: bool,
+    blocks: Blocks,
+    /// `[row, width]`.
+    numbers: Vec<f32>,
+}
+
+/// What is in 8 bits.
+#[derive(Debug, Default)]
+struct Blocks {
     /// `[block, row, 32]`.
     codes: Vec<i8>,
     /// `[block, row]`.
     scales: Vec<BlockScale>,
-    /// `[row, width]`.
-    numbers: Vec<f32>,
+    /// `[block, row, 32]`: the codes in 16 bits, a block's even ones before its odd ones, if `widened`.
+    words: Vec<i16>,
+    widened: bool,
 }
 
 /// What stands beside the codes of a block.
@@ -49,8 +59,13 @@ impl BlockScale {
     /// Of a block with a number that is not finite.
     pub(super) const NOT_FINITE: Self = Self { d: f32::NAN, s: f32::NAN, sums: [0; 2], negative: 0 };
 
-    pub(super) fn new(d: f32, sums: [i16; 2]) -> Self {
-        Self { d, s: d * f32::from(sums[0] + sums[1]), sums, negative: -i32::from(sums[0] + sums[1]) }
+    /// Number by number: put together elsewhere first, the whole would be read before its parts have reached the cache.
+    pub(super) fn set(&mut self, d: f32, sums: [i16; 2]) {
+        let sum = sums[0] + sums[1];
+        self.d = d;
+        self.s = d * f32::from(sum);
+        self.sums = sums;
+        self.negative = -i32::from(sum);
     }
 }
 
@@ -79,8 +94,7 @@ impl Activations {
 
     /// `isa` must be available.
     fn with_best(isa: Isa) -> Self {
-        let (codes, scales, numbers) = (Vec::new(), Vec::new(), Vec::new());
-        Self { isa, rows: 0, width: 0, coded: false, exact: false, codes, scales, numbers }
+        Self { isa, rows: 0, width: 0, coded: false, exact: false, blocks: Blocks::default(), numbers: Vec::new() }
     }
 
     /// Has later products run on `isa`, which must be available.
@@ -111,7 +125,7 @@ impl Activations {
         }
         if self.coded {
             let (width, isa) = (self.width, self.isa);
-            let out = Coder::new(&mut self.codes, &mut self.scales, rows, width, isa);
+            let out = Coder::new(&mut self.blocks, rows, width, isa);
             pool.over_rows(rows, width, |row| out.row(row, &x[row * width..][..width]));
         }
     }
@@ -126,7 +140,7 @@ impl Activations {
         let (width, isa, coded) = (self.width, self.isa, self.coded);
         self.numbers.resize(rows * width, 0.0);
         self.exact = true;
-        let out = Coder::new(&mut self.codes, &mut self.scales, if coded { rows } else { 0 }, width, isa);
+        let out = Coder::new(&mut self.blocks, if coded { rows } else { 0 }, width, isa);
         let numbers = Disjoint::new(&mut self.numbers);
         pool.over_rows(rows, width, |row| {
             // SAFETY: each row is made by one task, and rows do not overlap.
@@ -144,7 +158,7 @@ impl Activations {
         let (width, isa, coded) = (self.width, self.isa, self.coded);
         let numbers = if self.exact { rows * width } else { 0 };
         self.numbers.resize(numbers, 0.0);
-        let coder = Coder::new(&mut self.codes, &mut self.scales, if coded { rows } else { 0 }, width, isa);
+        let coder = Coder::new(&mut self.blocks, if coded { rows } else { 0 }, width, isa);
         BlockWriter { coder: coded.then_some(coder), numbers: (numbers > 0).then(|| Disjoint::new(&mut self.numbers)), width }
     }
 
@@ -154,6 +168,7 @@ impl Activations {
         self.rows = rows;
         self.coded = matrices.iter().any(|matrix| matrix.dtype().is_quantized());
         self.exact = matrices.iter().any(|matrix| !matrix.dtype().is_quantized());
+        self.blocks.widened = self.isa.widens(rows) && matrices.iter().any(|matrix| matrix.dtype() == Dtype::Q8_0);
     }
 
     /// Whether `matrix` finds the form that it needs.
@@ -167,12 +182,18 @@ impl Activations {
 
     /// The codes of block `b`, of `rows` rows from `start` on, 32 each.
     pub(super) fn block_codes(&self, b: usize, start: usize, rows: usize) -> &[i8] {
-        &self.codes[(b * self.rows + start) * BLOCK..][..rows * BLOCK]
+        &self.blocks.codes[(b * self.rows + start) * BLOCK..][..rows * BLOCK]
     }
 
     /// The scales beside [`block_codes`](Self::block_codes).
     pub(super) fn block_scales(&self, b: usize, start: usize, rows: usize) -> &[BlockScale] {
-        &self.scales[b * self.rows + start..][..rows]
+        &self.blocks.scales[b * self.rows + start..][..rows]
+    }
+
+    /// The widened codes beside [`block_codes`](Self::block_codes), 32 each; only for matrices of 8 bits, and where [`Isa::widens`] says.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    pub(super) fn block_words(&self, b: usize, start: usize, rows: usize) -> &[i16] {
+        &self.blocks.words[(b * self.rows + start) * BLOCK..][..rows * BLOCK]
     }
 
     pub(super) fn block(&self, b: usize, row: usize) -> QuantizedBlock<'_> {
@@ -210,15 +231,20 @@ impl BlockWriter<'_> {
 struct Coder<'a> {
     codes: Disjoint<'a, i8>,
     scales: Disjoint<'a, BlockScale>,
+    words: Option<Disjoint<'a, i16>>,
     rows: usize,
     isa: Isa,
 }
 
 impl<'a> Coder<'a> {
-    fn new(codes: &'a mut Vec<i8>, scales: &'a mut Vec<BlockScale>, rows: usize, width: usize, isa: Isa) -> Self {
+    fn new(Blocks { codes, scales, words, widened }: &'a mut Blocks, rows: usize, width: usize, isa: Isa) -> Self {
         codes.resize(rows * width, 0);
         scales.resize(rows * (width / BLOCK), BlockScale::default());
-        Self { codes: Disjoint::new(codes), scales: Disjoint::new(scales), rows, isa }
+        let words = widened.then(|| {
+            words.resize(rows * width, 0);
+            Disjoint::new(words)
+        });
+        Self { codes: Disjoint::new(codes), scales: Disjoint::new(scales), words, rows, isa }
     }
 
     /// Quantises row `row`. No two tasks may have the same row.
@@ -238,24 +264,32 @@ impl<'a> Coder<'a> {
         // SAFETY: the caller's promise, and the places of different rows and blocks do not overlap.
         let (codes, scale) = unsafe { (self.codes.slice(at * BLOCK, BLOCK), self.scales.slice(at, 1)) };
         if let Some(codes) = codes.first_chunk_mut() {
-            scale[0] = quantize_block(self.isa, x, codes);
+            quantize_block(self.isa, x, codes, &mut scale[0]);
+            if let Some(words) = &self.words {
+                // SAFETY: as above.
+                let (even, odd) = unsafe { words.slice(at * BLOCK, BLOCK) }.split_at_mut(BLOCK / 2);
+                for ((even, odd), codes) in even.iter_mut().zip(odd).zip(codes.as_chunks::<2>().0) {
+                    (*even, *odd) = (codes[0].into(), codes[1].into());
+                }
+            }
         }
     }
 }
 
-fn quantize_block(isa: Isa, x: &[f32; BLOCK], codes: &mut [i8; BLOCK]) -> BlockScale {
+fn quantize_block(isa: Isa, x: &[f32; BLOCK], codes: &mut [i8; BLOCK], scale: &mut BlockScale) {
     match isa {
-        Isa::Scalar => scalar_block(x, codes),
+        Isa::Scalar => scalar_block(x, codes, scale),
         // SAFETY: activations are made with available instructions only, and both of these include what the function needs.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 | Isa::Avx512Vnni => unsafe { super::avx2::quantize(x, codes) },
+        Isa::Avx2 | Isa::Avx512Vnni => unsafe { super::avx2::quantize(x, codes, scale) },
     }
 }
 
-fn scalar_block(x: &[f32; BLOCK], codes: &mut [i8; BLOCK]) -> BlockScale {
+fn scalar_block(x: &[f32; BLOCK], codes: &mut [i8; BLOCK], scale: &mut BlockScale) {
     if x.iter().any(|x| !x.is_finite()) {
         codes.fill(0);
-        return BlockScale::NOT_FINITE;
+        *scale = BlockScale::NOT_FINITE;
+        return;
     }
     let max = x.iter().fold(0.0f32, |max, x| max.max(x.abs()));
     let (d, inverse) = if max < TINY { (0.0, 0.0) } else { (max / 127.0, 127.0 / max) };
@@ -264,5 +298,5 @@ fn scalar_block(x: &[f32; BLOCK], codes: &mut [i8; BLOCK]) -> BlockScale {
     }
     let sum = |codes: &[i8]| codes.iter().map(|&code| i16::from(code)).sum::<i16>();
     let sums = [sum(&codes[..BLOCK / 2]), sum(&codes[BLOCK / 2..])];
-    BlockScale::new(d, sums)
+    scale.set(d, sums);
 }
