@@ -52,11 +52,11 @@ pub(super) fn key(seed: u64, prompt: &[u32]) -> u64 {
 struct Counter(ChaCha8Rng);
 
 impl Counter {
-    fn new(purpose: Purpose, seed: u64, sample: u64) -> Self {
-        let mut key = [0; 32];
-        key[..24].copy_from_slice(purpose.label());
-        key[24..].copy_from_slice(&seed.to_le_bytes());
-        let mut generator = ChaCha8Rng::from_seed(key);
+    fn new(purpose: Purpose, key: u64, sample: u64) -> Self {
+        let mut bytes = [0; 32];
+        bytes[..24].copy_from_slice(purpose.label());
+        bytes[24..].copy_from_slice(&key.to_le_bytes());
+        let mut generator = ChaCha8Rng::from_seed(bytes);
         generator.set_stream(sample);
         Self(generator)
     }
@@ -80,10 +80,10 @@ fn unit(bits: u64) -> f64 {
 
 /// One sample's source of points.
 ///
-/// Independent: the point is a fresh uniform number per (seed, sample, step).
+/// Independent: the point is a fresh uniform number per (key, sample, step).
 ///
 /// Stratified (arithmetic sampling; Vilnis et al., arXiv 2210.15458): sample i has one point, frac(v(i) + shift) with v the radical
-/// inverse in base 2 (van der Corput) and a shift from the seed. The point picks the token whose cumulative interval holds it and is
+/// inverse in base 2 (van der Corput) and a shift from the key. The point picks the token whose cumulative interval holds it and is
 /// then stretched from that interval to [0, 1) for the next step: an arithmetic code's decoder. The first 2^k samples are a shifted
 /// regular lattice and none moves when more are drawn, so sample i does not depend on n. Each sample's point alone is uniform, hence
 /// each sample alone is distributed as under independent drawing; together they cover the tree of texts evenly, which lowers the
@@ -102,15 +102,15 @@ enum Kind {
 }
 
 impl Stream {
-    /// The stream of sample `sample` under the key `seed`.
-    pub fn new(draw: Draw, seed: u64, sample: usize) -> Self {
+    /// The stream of sample `sample` under the [`key`] of a prompt.
+    pub fn new(draw: Draw, key: u64, sample: usize) -> Self {
         let sample = sample as u64;
         Self(match draw {
-            Draw::Independent => Kind::Independent(Counter::new(Purpose::Independent, seed, sample)),
+            Draw::Independent => Kind::Independent(Counter::new(Purpose::Independent, key, sample)),
             Draw::Stratified => {
-                let shift = Counter::new(Purpose::Shift, seed, 0).bits(0);
+                let shift = Counter::new(Purpose::Shift, key, 0).bits(0);
                 let point = unit(sample.reverse_bits().wrapping_add(shift));
-                Kind::Stratified { point, cell: RESOLUTION, digits: Counter::new(Purpose::Digits, seed, sample) }
+                Kind::Stratified { point, cell: RESOLUTION, digits: Counter::new(Purpose::Digits, key, sample) }
             }
         })
     }

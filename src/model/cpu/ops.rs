@@ -79,8 +79,8 @@ impl Value {
 }
 
 impl Cpu {
-    /// With `isa`, or the fastest instructions there are, on `threads` threads, or the process's pool of one per physical core. Spinning threads beyond the processors would only keep each
-    /// other from running, so there are no more than those.
+    /// With `isa`, or the fastest instructions there are, on `threads` threads, or the process's pool of one per physical core. Spinning
+    /// threads beyond the processors would only keep each other from running, so there are no more than those.
     pub fn new(threads: Option<usize>, isa: Option<Isa>) -> Result<Self> {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let pool = threads.map_or_else(Pool::global, |threads| Arc::new(Pool::new(threads.min(processors))));
