@@ -102,7 +102,7 @@ enum Kind {
 }
 
 impl Stream {
-    /// The stream of sample `sample` under the [`key`] of a prompt.
+    /// The stream of sample `sample` under the key of a prompt and a seed.
     pub fn new(draw: Draw, key: u64, sample: usize) -> Self {
         let sample = sample as u64;
         Self(match draw {

@@ -168,12 +168,18 @@ impl Activations {
         self.rows = rows;
         self.coded = matrices.iter().any(|matrix| matrix.dtype().is_quantized());
         self.exact = matrices.iter().any(|matrix| !matrix.dtype().is_quantized());
-        self.blocks.widened = self.isa.widens(rows) && matrices.iter().any(|matrix| matrix.dtype() == Dtype::Q8_0);
+        self.blocks.widened = matrices.iter().any(|matrix| self.takes_words(matrix));
     }
 
     /// Whether `matrix` finds the form that it needs.
     pub(super) fn serves(&self, matrix: &PackedMatrix) -> bool {
-        self.width == matrix.width() && if matrix.dtype().is_quantized() { self.coded } else { self.exact }
+        let words = self.blocks.widened || !self.takes_words(matrix);
+        self.width == matrix.width() && if matrix.dtype().is_quantized() { self.coded && words } else { self.exact }
+    }
+
+    /// Whether the product with `matrix` takes codes in 16 bits.
+    fn takes_words(&self, matrix: &PackedMatrix) -> bool {
+        matrix.dtype() == Dtype::Q8_0 && self.isa.widens(self.rows)
     }
 
     pub(super) fn exact_row(&self, row: usize) -> &[f32] {
