@@ -209,20 +209,16 @@ fn dot<F: Format>(w: &[__m256i; RUNS], x: &[i8; BLOCK], f: &Factors, sums: __m25
     }
 }
 
-/// Columns from which on the sums stay in registers, where that was found to be faster.
+/// Columns from which on it is faster to keep the sums of codes of so many bits in registers.
 pub(super) const fn many(bits: usize) -> usize {
-    match bits {
-        4 => 8,
-        // Widened after every second run: no better with any number.
-        6 => usize::MAX,
-        _ => 16,
-    }
+    if bits == 4 { 8 } else { 16 }
 }
 
 /// As `scalar::coded`.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn coded<F: Format>(panel: &Panel<'_>, x: &Activations, start: usize, sums: &mut [[f32; ROWS]]) {
-    if sums.len() < many(F::BITS) {
+    // Sums of codes of 6 bits are widened after every second run: they would gain nothing.
+    if F::BITS == 6 || sums.len() < many(F::BITS) {
         few_columns::<F>(panel, x, start, sums);
         return;
     }
@@ -339,9 +335,8 @@ fn dot_columns<F: Format, const STEPS: usize, const N: usize>(
         }
         return products;
     }
-    // How many runs fit 16 bits, and in how many the scale is the same.
+    // How many runs fit 16 bits, and in how many the scale is the same. Codes of 6 bits do not come here.
     let together = match (F::BITS, F::SCALES) {
-        (6, _) => 2,
         (5, _) | (_, Scales::Super16 | Scales::Super16Min) => 4,
         _ => RUNS,
     };
