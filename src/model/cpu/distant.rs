@@ -32,6 +32,8 @@ const FINEST: i32 = 12;
 const LINE: usize = 64;
 /// Query vectors that share a pass over keys or values: as many as registers hold.
 const TOGETHER: usize = 6;
+/// The same where registers are fewer, or vectors.
+const FEW: usize = 4;
 /// Query vectors that go through a span together: their scores, and the values' codes after them, stay in the first-level cache.
 const BATCH: usize = 24;
 
@@ -45,6 +47,10 @@ pub(super) fn is_distant(span: usize, start: usize, end: usize) -> bool {
 /// Room for a number of every vector of a batch, in whole registers.
 type Each = [f32; BATCH.next_multiple_of(LANES)];
 
+/// A bit for every four of a span's places.
+type Fours = u64;
+const _: () = assert!(SPAN / 4 == Fours::BITS as usize);
+
 /// Buffers of one thread.
 #[derive(Default)]
 pub(super) struct Buffers {
@@ -56,6 +62,8 @@ pub(super) struct Buffers {
     common: Lines<f32>,
     /// `[vectors]`.
     units: Vec<Unit>,
+    /// Which fours of a vector's weights are not all zero: a bit for each.
+    fours: [Fours; BATCH],
     /// The largest score of the span, and the sum of its weights.
     maxima: Each,
     sums: Each,
@@ -171,7 +179,7 @@ impl Kernel for Distant<'_> {
             *unit = Unit::for_scores_up_to(cap.unwrap_or(norm * longest));
             unit.factor = if cap.is_some() { scale } else { scale * unit.per_score };
         }
-        let together = if V::WIDTH >= 4 { TOGETHER } else { 4 };
+        let together = if V::WIDTH >= 4 { TOGETHER } else { FEW };
         this.ahead.spread(this.range.len().div_ceil(together) * (SPAN / TILE / ABREAST) * runs(this.shape));
         let mut first = this.range.start;
         while first < this.range.end {
@@ -206,11 +214,12 @@ enum Step {
     Sum,
 }
 
-/// Some of a batch's vectors: from which, and where in the buffers the first of them is.
+/// Some of a batch's vectors: every `step`-th from the `first` on, which has the place `slot` in the buffers.
 #[derive(Clone, Copy)]
 struct Group {
     first: usize,
     slot: usize,
+    step: usize,
 }
 
 impl Distant<'_> {
@@ -220,19 +229,26 @@ impl Distant<'_> {
     /// V's instructions must be available.
     #[inline(always)]
     unsafe fn each_group<V: F32x16>(&mut self, batch: &Range<usize>, step: Step) {
-        let mut at = batch.start;
-        while at < batch.end {
-            let group = Group { first: at, slot: at - batch.start };
-            // SAFETY: the caller's promise.
-            at += unsafe {
-                match batch.end - at {
-                    TOGETHER.. if V::WIDTH >= 4 => self.step::<V, TOGETHER>(group, step),
-                    4.. => self.step::<V, 4>(group, step),
-                    3 => self.step::<V, 3>(group, step),
-                    2 => self.step::<V, 2>(group, step),
-                    _ => self.step::<V, 1>(group, step),
-                }
-            };
+        // A head's queries give the same keys no weight more often than the heads of a query do, and what none gives any is left out.
+        let heads = self.shape.group();
+        let by_head = matches!(step, Step::Sum) && batch.len().is_multiple_of(heads) && batch.len() / heads >= FEW;
+        let lines = if by_head { heads } else { 1 };
+        for line in 0..lines {
+            let mut slot = line;
+            while slot < batch.len() {
+                let group = Group { first: batch.start + slot, slot, step: lines };
+                // SAFETY: the caller's promise.
+                let count = unsafe {
+                    match (batch.len() - slot).div_ceil(lines) {
+                        6 | 9.. if V::WIDTH >= 4 => self.step::<V, TOGETHER>(group, step),
+                        4.. => self.step::<V, FEW>(group, step),
+                        3 => self.step::<V, 3>(group, step),
+                        2 => self.step::<V, 2>(group, step),
+                        _ => self.step::<V, 1>(group, step),
+                    }
+                };
+                slot += count * lines;
+            }
         }
     }
 
@@ -272,7 +288,11 @@ impl Distant<'_> {
     /// # Safety
     /// V's instructions must be available.
     #[inline(always)]
-    unsafe fn score<V: F32x16, const N: usize, const T: usize, const CAPPED: bool>(&mut self, Group { first, slot }: Group, tiles: usize) {
+    unsafe fn score<V: F32x16, const N: usize, const T: usize, const CAPPED: bool>(
+        &mut self,
+        Group { first, slot, .. }: Group,
+        tiles: usize,
+    ) {
         let (runs, per_run) = (runs(self.shape), self.ahead.per_run);
         let mut ahead = self.ahead.next(runs);
         let stride = self.queries.stride;
@@ -362,8 +382,8 @@ impl Distant<'_> {
     /// # Safety
     /// V's instructions must be available.
     #[inline(always)]
-    unsafe fn weigh<V: F32x16, const N: usize>(&mut self, Group { first, slot }: Group) {
-        let Buffers { scores, weights, common, units, maxima, sums: totals, .. } = &mut *self.buffers;
+    unsafe fn weigh<V: F32x16, const N: usize>(&mut self, Group { first, slot, .. }: Group) {
+        let Buffers { scores, weights, fours, common, units, maxima, sums: totals, .. } = &mut *self.buffers;
         let span = spread::<V>();
         let (scores, weights) = (&scores[slot * STRIDE..][..N * STRIDE], &mut weights[slot * span..][..N * span]);
         // SAFETY: whole registers; the instructions are the caller's promise.
@@ -389,9 +409,11 @@ impl Distant<'_> {
                 }
             }
             let mut sums = [V::splat_int(0); N];
-            for (sum, weights) in sums.iter_mut().zip(weights.chunks_exact(span)) {
-                for codes in weights.chunks_exact(V::SPREAD) {
+            for ((sum, fours), weights) in sums.iter_mut().zip(&mut fours[slot..]).zip(weights.chunks_exact(span)) {
+                *fours = 0;
+                for (block, codes) in weights.chunks_exact(V::SPREAD).enumerate() {
                     *sum = V::add_codes(*sum, codes.as_ptr());
+                    *fours |= Fours::from(V::fours_not_zero(codes.as_ptr())) << (block * RUNS);
                 }
             }
             for (i, sum) in sums.into_iter().enumerate() {
@@ -436,33 +458,35 @@ impl Distant<'_> {
     /// # Safety
     /// V's instructions must be available.
     #[inline(always)]
-    unsafe fn sum<V: F32x16, const N: usize, const W: usize>(&mut self, Group { first, slot }: Group, column: usize) -> usize {
+    unsafe fn sum<V: F32x16, const N: usize, const W: usize>(&mut self, Group { first, slot, step }: Group, column: usize) -> usize {
         let stored = self.shape.stored_dim();
         let codes = self.codes;
         let span = spread::<V>();
-        let weights = &self.buffers.weights[slot * span..][..N * span];
+        let Buffers { weights, fours, sums: totals, before, now, .. } = &*self.buffers;
+        let weights = &weights[slot * span..][..((N - 1) * step + 1) * span];
+        let values = &codes.values[..SPAN * stored];
+        let mut fours = (0..N).fold(0, |all, i| all | fours[slot + i * step]);
         // SAFETY: the slices bound every address; the instructions are the caller's promise.
         unsafe {
             let mut sums = [[V::splat_int(0); W]; N];
-            for (block, values) in codes.values[..SPAN * stored].chunks_exact(BLOCK * stored).enumerate() {
-                let weights = weights.as_ptr().add(block * V::SPREAD);
-                for (run, values) in values.chunks_exact(4 * stored).enumerate() {
-                    let values: [V::Bytes; W] = std::array::from_fn(|w| V::bytes(values.as_ptr().add(4 * (column + w * LANES))));
-                    for (i, sums) in sums.iter_mut().enumerate() {
-                        let weight = V::four(weights.add(i * span), run);
-                        for (sum, value) in sums.iter_mut().zip(values) {
-                            *sum = V::dot_four(*sum, weight, value);
-                        }
+            while fours != 0 {
+                let at = fours.trailing_zeros() as usize;
+                fours &= fours - 1;
+                let weights = weights.as_ptr().add(at / RUNS * V::SPREAD);
+                let values: [V::Bytes; W] = std::array::from_fn(|w| V::bytes(values.as_ptr().add(4 * (at * stored + column + w * LANES))));
+                for (i, sums) in sums.iter_mut().enumerate() {
+                    let weight = V::four(weights.add(i * step * span), at % RUNS);
+                    for (sum, value) in sums.iter_mut().zip(values) {
+                        *sum = V::dot_four(*sum, weight, value);
                     }
                 }
             }
             let scales: [V; W] = std::array::from_fn(|w| V::load(codes.value_scales[column + w * LANES..][..LANES].as_ptr()));
             let means: [V; W] = std::array::from_fn(|w| V::load(codes.value_mean[column + w * LANES..][..LANES].as_ptr()));
-            let Buffers { sums: totals, before, now, .. } = &*self.buffers;
-            let places = &mut self.sums[first * stored..][..N * stored];
             for (i, sums) in sums.into_iter().enumerate() {
-                let (total, before, now) = (V::splat(totals[slot + i]), V::splat(before[slot + i]), V::splat(now[slot + i]));
-                let place = &mut places[i * stored + column..][..W * LANES];
+                let (slot, vector) = (slot + i * step, first + i * step);
+                let (total, before, now) = (V::splat(totals[slot]), V::splat(before[slot]), V::splat(now[slot]));
+                let place = &mut self.sums[vector * stored + column..][..W * LANES];
                 for (w, sum) in sums.into_iter().enumerate() {
                     let scale = scales[w].mul(V::splat(1.0 / WHOLE));
                     let sum = V::from_ints(sum).fma(scale, means[w].mul(total));

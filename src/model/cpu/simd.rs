@@ -111,6 +111,11 @@ pub(super) trait F32x16: Copy {
     /// # Safety
     /// [`SPREAD`](Self::SPREAD) bytes must be readable at `from`.
     unsafe fn add_codes(sums: Self::Ints, from: *const u8) -> Self::Ints;
+    /// Which fours of 64 codes are not all zero: bit k for the `k`-th.
+    ///
+    /// # Safety
+    /// [`SPREAD`](Self::SPREAD) bytes must be readable at `from`.
+    unsafe fn fours_not_zero(from: *const u8) -> u16;
     /// # Safety
     /// See the trait.
     unsafe fn splat_int(x: i32) -> Self::Ints;
@@ -355,6 +360,12 @@ impl F32x16 for [f32; LANES] {
         std::array::from_fn(|lane| sums[lane] + codes[4 * lane..4 * lane + 4].iter().map(|&code| i32::from(code)).sum::<i32>())
     }
     #[inline(always)]
+    unsafe fn fours_not_zero(from: *const u8) -> u16 {
+        // SAFETY: the caller's promise.
+        let fours = unsafe { from.cast::<[[u8; 4]; LANES]>().read() };
+        fours.iter().rev().fold(0, |bits, four| bits << 1 | u16::from(*four != [0; 4]))
+    }
+    #[inline(always)]
     unsafe fn splat_int(x: i32) -> [i32; LANES] {
         [x; LANES]
     }
@@ -467,7 +478,8 @@ mod tests {
         }
     }
 
-    /// Codes spread in both roles, of bytes and of the same words' high bytes: the sums of every four with all codes, and of all codes.
+    /// Codes spread in both roles, of bytes and of the same words' high bytes: the sums of every four with all codes, of all
+    /// codes, and which fours are not all zero.
     struct Codes<'a>(&'a [u8; 64], &'a [[u16; WORDS]; 2]);
 
     impl Kernel for Codes<'_> {
@@ -486,7 +498,7 @@ mod tests {
                     V::from_ints(V::dot_four(sums, V::four(unsigned.as_ptr(), run), codes)).lanes()
                 };
                 let total = V::from_ints(V::add_codes(V::splat_int(1), unsigned.as_ptr())).sum();
-                (0..16).flat_map(each).chain([total]).collect()
+                (0..16).flat_map(each).chain([total, f32::from(V::fours_not_zero(unsigned.as_ptr()))]).collect()
             }
         }
     }
@@ -502,7 +514,8 @@ mod tests {
             };
             let lane = |run: usize, lane: usize| run as i64 + (4 * lane..4 * lane + 4).map(|at| product(run, at)).sum::<i64>();
             let total = 16 + (0..64).map(unsigned).sum::<i64>();
-            let want: Vec<f32> = (0..256).map(|i| lane(i / 16, i % 16)).chain([total]).map(|sum| sum as f32).collect();
+            let fours: i64 = (0..16).map(|run| i64::from((4 * run..4 * run + 4).any(|at| unsigned(at) > 0)) << run).sum();
+            let want: Vec<f32> = (0..256).map(|i| lane(i / 16, i % 16)).chain([total, fours]).map(|sum| sum as f32).collect();
             for isa in Isa::ALL.iter().filter(|isa| isa.is_available()) {
                 assert_eq!(run(*isa, Codes(&bytes, &words)), want, "{isa}");
             }
@@ -519,6 +532,8 @@ mod tests {
         };
         for _ in 0..100 {
             check(std::array::from_fn(|_| draw() as u8), std::array::from_fn(|_| std::array::from_fn(|_| draw())));
+            // Most high bytes are zero.
+            check([1; 64], std::array::from_fn(|_| std::array::from_fn(|_| draw() >> (draw() % 12))));
         }
     }
 }

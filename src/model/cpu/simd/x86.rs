@@ -149,6 +149,18 @@ impl F32x16 for Pair {
         }
     }
     #[inline(always)]
+    unsafe fn fours_not_zero(from: *const u8) -> u16 {
+        // SAFETY: see above.
+        unsafe {
+            let half = |half: usize| {
+                let two = |from: *const u8| _mm256_loadu_si256(from.add(32 * half).cast());
+                let zero = _mm256_cmpeq_epi32(_mm256_or_si256(two(from), two(from.add(64))), _mm256_setzero_si256());
+                !_mm256_movemask_ps(_mm256_castsi256_ps(zero)) as u8
+            };
+            u16::from_le_bytes([half(0), half(1)])
+        }
+    }
+    #[inline(always)]
     unsafe fn splat_int(x: i32) -> Self::Ints {
         // SAFETY: see above.
         unsafe { (_mm256_set1_epi32(x), _mm256_set1_epi32(x)) }
@@ -322,6 +334,14 @@ impl F32x16 for __m512 {
     unsafe fn add_codes(sums: __m512i, from: *const u8) -> __m512i {
         // SAFETY: see above.
         unsafe { _mm512_dpbusd_epi32(sums, _mm512_loadu_si512(from.cast()), _mm512_set1_epi8(1)) }
+    }
+    #[inline(always)]
+    unsafe fn fours_not_zero(from: *const u8) -> u16 {
+        // SAFETY: see above.
+        unsafe {
+            let codes = _mm512_loadu_si512(from.cast());
+            _mm512_test_epi32_mask(codes, codes)
+        }
     }
     #[inline(always)]
     unsafe fn splat_int(x: i32) -> __m512i {
