@@ -222,10 +222,9 @@ pub(crate) fn mass(logits: &[f32], max: f32, scale: f32) -> f64 {
     mass
 }
 
-/// Writes e^((z - max) * scale) of every logit of a row.
+/// Makes `out` e^((z - max) * scale) of every logit of a row.
 #[inline(never)]
 pub(crate) fn weights(logits: &[f32], max: f32, scale: f32, out: &mut Vec<f32>) {
-    out.clear();
     out.resize(logits.len(), 0.0);
     let weigh = |z: [f32; LANES]| exp_nonpositive(z.map(|z| (z - max) * scale));
     let (chunks, rest) = logits.as_chunks::<LANES>();

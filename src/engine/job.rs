@@ -79,7 +79,17 @@ pub(super) struct Job {
     started: Instant,
 }
 
-/// A row of logits made ready: everything about it that does not depend on who draws. Rows are prepared in parallel.
+/// What a row of logits says by itself.
+pub(super) enum Statistics {
+    /// Of a row that is drawn from, with its most probable tokens.
+    Row(Distribution, Vec<(u32, f64)>),
+    /// The logits are no distribution.
+    NoNumbers,
+    /// Of a scored token.
+    Scored(Token),
+}
+
+/// A row of logits made ready: everything about it that does not depend on who draws.
 pub(super) enum Prepared {
     /// What its samples draw from.
     Row { distribution: Distribution, candidates: Candidates, top_logprobs: Vec<(u32, f64)> },
@@ -87,6 +97,23 @@ pub(super) enum Prepared {
     NoNumbers,
     /// The statistics of a scored token.
     Scored(Token),
+}
+
+impl Prepared {
+    /// Both halves of the work on a row. Where the logits are no distribution, that says more than why nothing can be drawn.
+    ///
+    /// # Errors
+    /// That of either half.
+    pub fn join(statistics: Result<Statistics>, candidates: Result<Option<Candidates>>) -> Result<Self> {
+        Ok(match statistics? {
+            Statistics::Scored(token) => Self::Scored(token),
+            Statistics::NoNumbers => Self::NoNumbers,
+            Statistics::Row(distribution, top_logprobs) => match candidates? {
+                Some(candidates) => Self::Row { distribution, candidates, top_logprobs },
+                None => Self::NoNumbers,
+            },
+        })
+    }
 }
 
 /// What a job needs from the engine to take its logits in.
@@ -115,10 +142,15 @@ impl Sampling {
         self.rows.iter_mut().map(|row| Row { tokens: std::slice::from_ref(&row.next), kv: &mut row.kv, logits: 1 })
     }
 
+    /// What a row says.
+    fn statistics(&self, z: &[f32], peaks: &mut Peaks) -> Statistics {
+        let Some(distribution) = logits::distribution_with(z, peaks) else { return Statistics::NoNumbers };
+        let top_logprobs = top_logprobs(&distribution, z, self.params.top_logprobs, peaks);
+        Statistics::Row(distribution, top_logprobs)
+    }
+
     /// What the samples on a row (the row's first sample is `first`) draw from.
-    fn prepare(&self, prompt: &[u32], first: usize, z: &[f32], scratch: &mut Scratch) -> Result<Prepared> {
-        let Some(distribution) = logits::distribution_with(z, &mut scratch.peaks) else { return Ok(Prepared::NoNumbers) };
-        let top_logprobs = top_logprobs(&distribution, z, self.params.top_logprobs, &mut scratch.peaks);
+    fn candidates(&self, prompt: &[u32], first: usize, z: &[f32], scratch: &mut Scratch) -> Result<Candidates> {
         let mut output = std::mem::take(&mut scratch.output);
         output.clear();
         if self.params.penalises() {
@@ -126,7 +158,7 @@ impl Sampling {
         }
         let candidates = Candidates::new(&self.params, z, History { prompt, output: &output }, scratch);
         scratch.output = output;
-        Ok(Prepared::Row { distribution, candidates: candidates?, top_logprobs })
+        candidates
     }
 
     /// Every sample on `row` draws from its logits; those still going on take the row's cache along, forked where they part.
@@ -244,24 +276,31 @@ impl Job {
         out.push(Row { tokens: &self.tokens[start..end], kv: &mut self.kv, logits });
     }
 
-    /// Makes the `index`-th row of the step's logits ready. Changes nothing: rows may be prepared at once.
+    /// What the `index`-th row of the step's logits says. Changes nothing: rows, and [`candidates`](Self::candidates), may be made at once.
     ///
     /// # Errors
-    /// Scored logits that are no numbers, or a parameter that does not fit the vocabulary.
-    pub fn prepare(&self, index: usize, z: &[f32], scratch: &mut Scratch) -> Result<Prepared> {
+    /// Scored logits that are no numbers.
+    pub fn statistics(&self, index: usize, z: &[f32], scratch: &mut Scratch) -> Result<Statistics> {
         match &self.task {
             Task::Score(scoring) => {
                 let token = self.tokens[scoring.from + scoring.scored.len() + index];
-                score_token(z, token, scoring.top_logprobs, &mut scratch.peaks).map(Prepared::Scored)
+                score_token(z, token, scoring.top_logprobs, &mut scratch.peaks).map(Statistics::Scored)
             }
-            Task::Generate(sampling) => {
-                let first = sampling.rows.get(index).map_or(0, |row| row.samples[0]);
-                sampling.prepare(&self.tokens, first, z, scratch)
-            }
+            Task::Generate(sampling) => Ok(sampling.statistics(z, &mut scratch.peaks)),
         }
     }
 
-    /// Takes in the step's rows: each one's logits, and what [`prepare`](Self::prepare) made of them.
+    /// What is drawn from at the `index`-th row of the step's logits, if anything is.
+    ///
+    /// # Errors
+    /// Logits that are no numbers, or a parameter that does not fit the vocabulary.
+    pub fn candidates(&self, index: usize, z: &[f32], scratch: &mut Scratch) -> Result<Option<Candidates>> {
+        let Task::Generate(sampling) = &self.task else { return Ok(None) };
+        let first = sampling.rows.get(index).map_or(0, |row| row.samples[0]);
+        sampling.candidates(&self.tokens, first, z, scratch).map(Some)
+    }
+
+    /// Takes in the step's rows: each one's logits, and what was made of them.
     ///
     /// # Errors
     /// The tensor backend's.

@@ -10,7 +10,7 @@ mod random;
 pub mod sampler;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::generation::{FinishReason, Generation, SamplingParams, Token};
@@ -18,7 +18,7 @@ use crate::model::{Logits, Model, Row};
 use crate::prompt::Prompt;
 use crate::reuse::emptied;
 use crate::tokenizer::Tokenizer;
-use job::{Job, Prepared, Sampling, Scoring, Surroundings, Task};
+use job::{Job, Prepared, Sampling, Scoring, Statistics, Surroundings, Task};
 use prefix::PrefixCache;
 use sampler::{Candidates, Scratch};
 
@@ -108,8 +108,9 @@ pub struct Engine {
     /// A step's rows, and of each job how many rows of logits it wants.
     rows: Vec<Row<'static>>,
     wanted: Vec<usize>,
-    /// A step's rows of logits, made ready.
+    /// A step's rows of logits while they are made ready, and then.
     slots: Vec<Slot>,
+    prepared: Vec<Prepared>,
     /// One for each thread that prepares rows.
     scratch: Vec<Mutex<Scratch>>,
     /// Candidates whose memory is used again.
@@ -119,11 +120,12 @@ pub struct Engine {
     next_id: u64,
 }
 
-/// A row of logits: whose it is, which of its owner's, and what it was made.
+/// A row of logits: whose it is, which of its owner's, and what became of it, in two halves that two threads may work on.
 struct Slot {
     job: usize,
     index: usize,
-    prepared: Option<Result<Prepared>>,
+    statistics: OnceLock<Result<Statistics>>,
+    candidates: OnceLock<Result<Option<Candidates>>>,
 }
 
 struct Pending {
@@ -164,6 +166,7 @@ impl Engine {
             rows: Vec::new(),
             wanted: Vec::new(),
             slots: Vec::new(),
+            prepared: Vec::new(),
             scratch,
             spare: Vec::new(),
             most_rows: 0,
@@ -292,8 +295,7 @@ impl Engine {
             spare: &mut self.spare,
             on_token,
         };
-        let prepared = self.slots.drain(..).filter_map(|slot| slot.prepared?.ok());
-        let mut each = logits.rows().map(|z| &z[..self.vocab_size]).zip(prepared);
+        let mut each = logits.rows().map(|z| &z[..self.vocab_size]).zip(self.prepared.drain(..));
         for ((job, _), &wanted) in self.running.iter_mut().zip(&self.wanted) {
             job.record(&mut each.by_ref().take(wanted), &mut around)?;
         }
@@ -301,33 +303,46 @@ impl Engine {
         Ok(finished.map(|(job, _)| (job.id, job.output(&around))).collect())
     }
 
-    /// Makes every row of logits ready for its job, on all threads: what a row becomes depends on that row alone. Leaves them in `slots`.
+    /// Makes every row of logits ready for its job, on all threads: what a row becomes depends on that row alone.
     fn prepare(&mut self, logits: &Logits) -> Result<()> {
         self.slots.clear();
         for (job, &wanted) in self.wanted.iter().enumerate() {
-            self.slots.extend((0..wanted).map(|index| Slot { job, index, prepared: None }));
+            let slot = |index| Slot { job, index, statistics: OnceLock::new(), candidates: OnceLock::new() };
+            self.slots.extend((0..wanted).map(slot));
         }
         // A row takes one, whichever thread it meets. As many are kept as there were rows at most: jobs come and go, and memory that is let
         // go and taken again has to be cleared every time.
         self.most_rows = self.most_rows.max(self.slots.len());
         self.spare.truncate(self.most_rows);
         let spare = Mutex::new(std::mem::take(&mut self.spare));
-        let share = self.slots.len().div_ceil(self.scratch.len()).max(1);
-        let work = |at: usize, slots: &mut [Slot]| {
-            let mut scratch = self.scratch[at].lock().unwrap_or_else(PoisonError::into_inner);
-            for (slot, z) in slots.iter_mut().zip(logits.rows().skip(at * share)) {
-                scratch.refill(|| spare.lock().unwrap_or_else(PoisonError::into_inner).pop());
+        let halves = 2 * self.slots.len();
+        let work = |thread: usize, threads: usize| {
+            let mut scratch = self.scratch[thread].lock().unwrap_or_else(PoisonError::into_inner);
+            for half in thread * halves / threads..(thread + 1) * halves / threads {
+                let slot = &self.slots[half / 2];
+                let Some(z) = logits.rows().nth(half / 2) else { return };
                 // The real vocabulary: logits of padded rows beyond it do not exist.
-                slot.prepared = Some(self.running[slot.job].0.prepare(slot.index, &z[..self.vocab_size], &mut scratch));
+                let (job, z) = (&self.running[slot.job].0, &z[..self.vocab_size]);
+                if half % 2 == 0 {
+                    slot.statistics.get_or_init(|| job.statistics(slot.index, z, &mut scratch));
+                } else {
+                    scratch.refill(|| spare.lock().unwrap_or_else(PoisonError::into_inner).pop());
+                    slot.candidates.get_or_init(|| job.candidates(slot.index, z, &mut scratch));
+                }
             }
         };
         match self.model.pool() {
-            Some(pool) => pool.for_each_chunk(&mut self.slots, share, work),
-            None => work(0, &mut self.slots),
+            Some(pool) => pool.run(work),
+            None => work(0, 1),
         }
         self.spare = spare.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let failed = self.slots.iter_mut().find_map(|slot| slot.prepared.take_if(|prepared| prepared.is_err())?.err());
-        failed.map_or(Ok(()), Err)
+        self.prepared.clear();
+        for slot in self.slots.drain(..) {
+            if let (Some(statistics), Some(candidates)) = (slot.statistics.into_inner(), slot.candidates.into_inner()) {
+                self.prepared.push(Prepared::join(statistics, candidates)?);
+            }
+        }
+        Ok(())
     }
 
     /// Starts waiting jobs, in order, while the budget holds what all running ones may come to need.

@@ -126,6 +126,7 @@ impl Candidates {
         } else {
             peaks.at_least(logits, f64::from(max), |id, _| candidates.ids.push(id));
             candidates.ids.truncate(1);
+            candidates.weights.clear();
             candidates.weights.push(1.0);
         }
         candidates.accumulate();
@@ -158,9 +159,9 @@ impl Candidates {
         Self { ids: Vec::new(), weights: Vec::new(), ends: Vec::new(), kept: 0 }
     }
 
+    /// Readies the buffers. Weights stay, to be written over: all of them anew, they would have to be zeroed first.
     fn clear(&mut self) {
         self.ids.clear();
-        self.weights.clear();
         self.ends.clear();
     }
 
@@ -377,6 +378,7 @@ impl<'a> Chain<'a> {
             self.gather(f64::NEG_INFINITY);
         }
         out.ids.extend(self.pool.iter().map(|entry| entry.id));
+        out.weights.clear();
         out.weights.extend(self.pool.iter().map(|entry| entry.weight as f32));
     }
 }
