@@ -222,19 +222,20 @@ pub(crate) fn mass(logits: &[f32], max: f32, scale: f32) -> f64 {
     mass
 }
 
-/// Makes `out` e^((z - max) * scale) of every logit of a row.
-#[inline(never)]
-pub(crate) fn weights(logits: &[f32], max: f32, scale: f32, out: &mut Vec<f32>) {
-    out.resize(logits.len(), 0.0);
+/// Writes e^((z - max) * scale) of every logit to `out`, which is as long.
+#[inline]
+pub(crate) fn weights(logits: &[f32], max: f32, scale: f32, out: &mut [f32]) {
     let weigh = |z: [f32; LANES]| exp_nonpositive(z.map(|z| (z - max) * scale));
     let (chunks, rest) = logits.as_chunks::<LANES>();
     let (outs, out_rest) = out.as_chunks_mut::<LANES>();
     for (out, chunk) in outs.iter_mut().zip(chunks) {
         *out = weigh(*chunk);
     }
-    let mut last = [f32::NEG_INFINITY; LANES];
-    last[..rest.len()].copy_from_slice(rest);
-    out_rest.copy_from_slice(&weigh(last)[..rest.len()]);
+    if !rest.is_empty() {
+        let mut last = [f32::NEG_INFINITY; LANES];
+        last[..rest.len()].copy_from_slice(rest);
+        out_rest.copy_from_slice(&weigh(last)[..rest.len()]);
+    }
 }
 
 /// e^((z - max) * scale) of one logit: the same number as in [`weights`].

@@ -2,14 +2,15 @@
 
     cargo build --release
     CMAKE_ARGS="-DGGML_NATIVE=ON" pip install llama-cpp-python
-    python benches/peers/compare.py target/release/candor MODEL.gguf... [--ik BIN] [--rounds 5] [--threads 2]
-        [--device cpu] [--json OUT]
+    python benches/peers/compare.py target/release/candor MODEL.gguf... [--ik BIN] [--candle PROGRAM] [--rounds 5]
+        [--threads 2] [--device cpu] [--json OUT]
 
 A round runs every engine once on every part, one after the other; the table shows medians over the rounds and candor's ratio to
 llama.cpp. Parts: prefill of 512 tokens; one stream of 128 tokens after a prompt of 16; 8 and 32 samples of 64 tokens after a shared
 prompt of 256, every sample on a row of its own; 5 questions with short answers, 32 samples each, at temperature 0.7 and top-p 0.9
 (candor shares rows there, the peer draws the samples in one batch); a new process up to its first token; peak memory. `--ik` is the
-folder with ik_llama.cpp's llama-bench and llama-batched-bench. Run nothing else beside it.
+folder with ik_llama.cpp's llama-bench and llama-batched-bench, `--candle` the program that candle/src/main.rs makes, which says how its
+samples differ. Run nothing else beside it.
 
 `--device cpu:avx2` keeps candor to AVX2; build the peers with `-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON` for that.
 """
@@ -96,11 +97,16 @@ def ik(arguments, model):
     return figures
 
 
+def candle(arguments, model):
+    return json.loads(run([arguments.candle, model], env=os.environ | {"RAYON_NUM_THREADS": str(arguments.threads)}))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("candor", type=pathlib.Path)
     parser.add_argument("models", nargs="+", type=pathlib.Path)
     parser.add_argument("--ik", type=pathlib.Path)
+    parser.add_argument("--candle", type=pathlib.Path)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu", help="candor's: cpu:avx2 beside peers that were built without AVX-512")
@@ -113,7 +119,9 @@ def main():
         for _ in range(arguments.rounds):
             ours, report = candor(arguments, model)
             theirs, peer_report = llama_cpp(arguments, model, report["family"])
-            rounds.append({"candor": ours, "llama.cpp": theirs} | ({"ik_llama.cpp": ik(arguments, model)} if arguments.ik else {}))
+            others = {"ik_llama.cpp": ik(arguments, model)} if arguments.ik else {}
+            others |= {"candle-transformers": candle(arguments, model)} if arguments.candle else {}
+            rounds.append({"candor": ours, "llama.cpp": theirs} | others)
             print(f"{model.name}: round {len(rounds)} of {arguments.rounds}", file=sys.stderr, flush=True)
         everything[model.name] = rounds
         engines = list(rounds[0])

@@ -150,13 +150,13 @@ impl Sampling {
     }
 
     /// What the samples on a row (the row's first sample is `first`) draw from.
-    fn candidates(&self, prompt: &[u32], first: usize, z: &[f32], scratch: &mut Scratch) -> Result<Candidates> {
+    fn candidates(&self, prompt: &[u32], first: usize, z: &[f32], scratch: &mut Scratch, scanned: Option<f32>) -> Result<Candidates> {
         let mut output = std::mem::take(&mut scratch.output);
         output.clear();
         if self.params.penalises() {
             output.extend(self.samples[first].tokens.iter().map(|t| t.id));
         }
-        let candidates = Candidates::new(&self.params, z, History { prompt, output: &output }, scratch);
+        let candidates = Candidates::after_scan(&self.params, z, History { prompt, output: &output }, scratch, scanned);
         scratch.output = output;
         candidates
     }
@@ -171,7 +171,7 @@ impl Sampling {
         };
         let step = self.samples[row.samples[0]].tokens.len();
         for &i in &row.samples {
-            let picked = self.samples[i].stream.draw(step, &candidates);
+            let picked = self.samples[i].stream.draw(step, &candidates, z);
             let stats = TokenStats { sampling_logprob: picked.logprob, ..stats(&distribution, z[picked.token as usize]) };
             self.take(i, Token { id: picked.token, stats, top_logprobs: top_logprobs.clone() }, around);
             let sample = &self.samples[i];
@@ -290,14 +290,19 @@ impl Job {
         }
     }
 
-    /// What is drawn from at the `index`-th row of the step's logits, if anything is.
+    /// What is drawn from at the `index`-th row of the step's logits, if anything is. `said` is what the row says, if the scratch has
+    /// just made that.
     ///
     /// # Errors
     /// Logits that are no numbers, or a parameter that does not fit the vocabulary.
-    pub fn candidates(&self, index: usize, z: &[f32], scratch: &mut Scratch) -> Result<Option<Candidates>> {
+    pub fn candidates(&self, index: usize, z: &[f32], scratch: &mut Scratch, said: Option<&Statistics>) -> Result<Option<Candidates>> {
+        let scanned = match said {
+            Some(Statistics::Row(distribution, _)) => Some(distribution.max_logit),
+            _ => None,
+        };
         let Task::Generate(sampling) = &self.task else { return Ok(None) };
         let first = sampling.rows.get(index).map_or(0, |row| row.samples[0]);
-        sampling.candidates(&self.tokens, first, z, scratch).map(Some)
+        sampling.candidates(&self.tokens, first, z, scratch, scanned).map(Some)
     }
 
     /// Takes in the step's rows: each one's logits, and what was made of them.

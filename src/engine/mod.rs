@@ -318,7 +318,8 @@ impl Engine {
         let halves = 2 * self.slots.len();
         let work = |thread: usize, threads: usize| {
             let mut scratch = self.scratch[thread].lock().unwrap_or_else(PoisonError::into_inner);
-            for half in thread * halves / threads..(thread + 1) * halves / threads {
+            let first = thread * halves / threads;
+            for half in first..(thread + 1) * halves / threads {
                 let slot = &self.slots[half / 2];
                 let Some(z) = logits.rows().nth(half / 2) else { return };
                 // The real vocabulary: logits of padded rows beyond it do not exist.
@@ -327,7 +328,8 @@ impl Engine {
                     slot.statistics.get_or_init(|| job.statistics(slot.index, z, &mut scratch));
                 } else {
                     scratch.refill(|| spare.lock().unwrap_or_else(PoisonError::into_inner).pop());
-                    slot.candidates.get_or_init(|| job.candidates(slot.index, z, &mut scratch));
+                    let said = slot.statistics.get().filter(|_| half > first).and_then(|said| said.as_ref().ok());
+                    slot.candidates.get_or_init(|| job.candidates(slot.index, z, &mut scratch, said));
                 }
             }
         };

@@ -115,12 +115,12 @@ impl Stream {
         })
     }
 
-    /// Draws the token of step `step` (0 is the first token after the prompt).
-    pub fn draw(&mut self, step: usize, candidates: &Candidates) -> Picked {
+    /// Draws the token of step `step` (0 is the first token after the prompt) from the candidates of the row `logits`.
+    pub fn draw(&mut self, step: usize, candidates: &Candidates, logits: &[f32]) -> Picked {
         match &mut self.0 {
-            Kind::Independent(counter) => candidates.pick(counter.uniform(step)),
+            Kind::Independent(counter) => candidates.pick(counter.uniform(step), logits),
             Kind::Stratified { point, cell, digits } => {
-                let picked = candidates.pick(*point);
+                let picked = candidates.pick(*point, logits);
                 *point = ((*point - picked.low) / picked.width).clamp(0.0, BELOW_ONE);
                 *cell /= picked.width;
                 if *cell > COARSE {
@@ -201,7 +201,7 @@ mod tests {
         let mut stream = Stream::new(Draw::Stratified, 1, 2);
         let mut refills = 0;
         for step in 0..100 {
-            stream.draw(step, &candidates);
+            stream.draw(step, &candidates, &row);
             let Kind::Stratified { point, cell, .. } = stream.0 else { unreachable!("asked for a stratified stream") };
             assert!((0.0..1.0).contains(&point) && cell <= COARSE, "step {step}: {point} {cell:e}");
             refills += usize::from(cell <= RESOLUTION);

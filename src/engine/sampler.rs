@@ -80,11 +80,21 @@ impl Scratch {
 pub struct Candidates {
     /// Kept ids, rising; empty if nothing was filtered, when a position is an id.
     ids: Vec<u32>,
-    /// e^((z - max) / temperature) per position; 0 for a token that cannot be drawn.
+    /// The weight of every position; 0 for a token that cannot be drawn. Not there if the row's own logits give them: a vocabulary's
+    /// weights are as long to write and to read again as those of a block are to make when a token is drawn from it.
     weights: Vec<f32>,
+    plain: Option<Tempered>,
     /// The sum of all weights up to the end of each block.
     ends: Vec<f64>,
     kept: usize,
+}
+
+/// What makes a weight of a logit z: e^((z - max) * scale).
+#[derive(Clone, Copy, Debug)]
+struct Tempered {
+    max: f32,
+    /// 1 / temperature.
+    scale: f32,
 }
 
 /// A token with its interval of the cumulative distribution.
@@ -109,27 +119,39 @@ impl Candidates {
     /// [`Error::Usage`] if `logit_bias` names a token outside the vocabulary; [`Error::Numerical`] if a logit is NaN or plus infinity
     /// (also after bias and penalties), or none is finite.
     pub fn new(params: &SamplingParams, logits: &[f32], history: History<'_>, scratch: &mut Scratch) -> Result<Self> {
+        Self::after_scan(params, logits, history, scratch, None)
+    }
+
+    /// [`new`](Self::new), where the scratch's peaks know the row already if its largest logit is `given`.
+    pub(super) fn after_scan(
+        params: &SamplingParams,
+        logits: &[f32],
+        history: History<'_>,
+        scratch: &mut Scratch,
+        given: Option<f32>,
+    ) -> Result<Self> {
         let Scratch { peaks, adjusted, counts, pool, spare, .. } = scratch;
-        let logits = if changes_logits(params) {
+        let as_given = !changes_logits(params);
+        let logits = if as_given {
+            logits
+        } else {
             adjust(params, logits, history, adjusted, counts)?;
             adjusted.as_slice()
-        } else {
-            logits
         };
-        let max = peaks.scan(logits).ok_or_else(|| no_distribution(logits))?;
+        let scanned = given.filter(|_| as_given).or_else(|| peaks.scan(logits));
+        let max = scanned.ok_or_else(|| no_distribution(logits))?;
         let mut candidates = spare.pop().unwrap_or_else(Self::empty);
         candidates.clear();
         if params.temperature > 0.0 {
             let mut chain = Chain::new(params, logits, max, peaks, pool);
             chain.filter(params);
-            chain.collect(&mut candidates);
+            chain.collect(&mut candidates, as_given);
         } else {
             peaks.at_least(logits, f64::from(max), |id, _| candidates.ids.push(id));
             candidates.ids.truncate(1);
-            candidates.weights.clear();
             candidates.weights.push(1.0);
         }
-        candidates.accumulate();
+        candidates.accumulate(logits);
         Ok(candidates)
     }
 
@@ -139,8 +161,8 @@ impl Candidates {
     }
 
     /// The token at `point` of the cumulative distribution in id order. Points outside [0, 1) are moved to its ends, and rounding never
-    /// picks a token without mass.
-    pub fn pick(&self, point: f64) -> Picked {
+    /// picks a token without mass. `logits` are the row that this was made of.
+    pub fn pick(&self, point: f64, logits: &[f32]) -> Picked {
         let total = self.ends.last().copied().unwrap_or(1.0);
         // Not `clamp`: a NaN too goes to 0.
         let target = total * if point >= 0.0 { point.min(BELOW_ONE) } else { 0.0 };
@@ -148,7 +170,12 @@ impl Candidates {
         // A target rounded up to the total has no block: take the one in which the sum reaches the total, the last one with mass.
         let block = if block < self.ends.len() { block } else { self.ends.partition_point(|&end| end < total) };
         let start = if block == 0 { 0.0 } else { self.ends[block - 1] };
-        let (position, before, weight) = find(&self.weights[block * BLOCK..], target - start);
+        let mut made = [0.0; BLOCK];
+        let weights = match self.plain {
+            Some(tempered) => tempered.weights(nth_block(logits, block), &mut made),
+            None => nth_block(&self.weights, block),
+        };
+        let (position, before, weight) = find(weights, target - start);
         let position = block * BLOCK + position;
         let width = (weight / total).min(1.0);
         let low = ((start + before) / total).min(BELOW_ONE);
@@ -156,26 +183,49 @@ impl Candidates {
     }
 
     fn empty() -> Self {
-        Self { ids: Vec::new(), weights: Vec::new(), ends: Vec::new(), kept: 0 }
+        Self { ids: Vec::new(), weights: Vec::new(), plain: None, ends: Vec::new(), kept: 0 }
     }
 
-    /// Readies the buffers. Weights stay, to be written over: all of them anew, they would have to be zeroed first.
     fn clear(&mut self) {
         self.ids.clear();
+        self.weights.clear();
+        self.plain = None;
         self.ends.clear();
     }
 
     /// Sums the weights block by block and counts those that can be drawn.
-    fn accumulate(&mut self) {
+    fn accumulate(&mut self, logits: &[f32]) {
         self.kept = 0;
         let mut end = 0.0;
-        for block in self.weights.chunks(BLOCK) {
+        let mut add = |block: &[f32]| {
             let (mass, kept) = total(block);
             end += mass;
             self.kept += kept;
             self.ends.push(end);
+        };
+        match self.plain {
+            Some(tempered) => {
+                let mut made = [0.0; BLOCK];
+                logits.chunks(BLOCK).for_each(|block| add(tempered.weights(block, &mut made)));
+            }
+            None => self.weights.chunks(BLOCK).for_each(add),
         }
     }
+}
+
+impl Tempered {
+    /// The weights of at most a block of logits.
+    #[inline]
+    fn weights<'m>(self, logits: &[f32], made: &'m mut [f32; BLOCK]) -> &'m [f32] {
+        let made = &mut made[..logits.len()];
+        logits::weights(logits, self.max, self.scale, made);
+        made
+    }
+}
+
+/// Some block of numbers, or what there is of it.
+fn nth_block(numbers: &[f32], block: usize) -> &[f32] {
+    numbers.chunks(BLOCK).nth(block).unwrap_or_default()
 }
 
 /// The sum of some weights, in eight lanes by position, and how many are above zero.
@@ -193,11 +243,11 @@ fn total(weights: &[f32]) -> (f64, usize) {
     (sums.iter().sum(), counts.iter().sum::<u32>() as usize)
 }
 
-/// In the first block of `weights`: the position whose cumulative interval holds `target`, the mass before it and its own; the last
+/// In a block of weights: the position whose cumulative interval holds `target`, the mass before it and its own; the last
 /// position with mass if rounding leaves `target` beyond all.
 fn find(weights: &[f32], target: f64) -> (usize, f64, f64) {
     let (mut found, mut sum) = ((0, 0.0, 1.0), 0.0);
-    for (position, &weight) in weights.iter().take(BLOCK).enumerate() {
+    for (position, &weight) in weights.iter().enumerate() {
         if weight > 0.0 {
             let weight = f64::from(weight);
             found = (position, sum, weight);
@@ -368,17 +418,22 @@ impl<'a> Chain<'a> {
         self.listed = true;
     }
 
-    /// Writes the survivors and their weights, by rising id.
-    fn collect(&mut self, out: &mut Candidates) {
+    /// Writes the survivors and their weights, by rising id. `as_given`: the logits are the row's own.
+    fn collect(&mut self, out: &mut Candidates, as_given: bool) {
         if !self.filtered && !self.listed {
-            logits::weights(self.logits, self.max, self.scale as f32, &mut out.weights);
+            let tempered = Tempered { max: self.max, scale: self.scale as f32 };
+            if as_given {
+                out.plain = Some(tempered);
+            } else {
+                out.weights.resize(self.logits.len(), 0.0);
+                logits::weights(self.logits, tempered.max, tempered.scale, &mut out.weights);
+            }
             return;
         }
         if !self.listed {
             self.gather(f64::NEG_INFINITY);
         }
         out.ids.extend(self.pool.iter().map(|entry| entry.id));
-        out.weights.clear();
         out.weights.extend(self.pool.iter().map(|entry| entry.weight as f32));
     }
 }

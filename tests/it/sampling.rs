@@ -242,12 +242,36 @@ proptest! {
 
 // ---- the chain ------------------------------------------------------------------------------------------------------------------
 
-fn candidates(params: &SamplingParams, logits: &[f32]) -> Candidates {
-    Candidates::new(params, logits, History::default(), &mut Scratch::default()).unwrap()
+/// Candidates with the row that they were made of.
+struct Found {
+    candidates: Candidates,
+    row: Vec<f32>,
+}
+
+impl Found {
+    fn new(params: &SamplingParams, row: &[f32], history: History<'_>, scratch: &mut Scratch) -> Self {
+        Self { candidates: Candidates::new(params, row, history, scratch).unwrap(), row: row.to_vec() }
+    }
+
+    fn kept(&self) -> usize {
+        self.candidates.kept()
+    }
+
+    fn pick(&self, point: f64) -> Picked {
+        self.candidates.pick(point, &self.row)
+    }
+
+    fn draw(&self, stream: &mut Stream, step: usize) -> u32 {
+        stream.draw(step, &self.candidates, &self.row).token
+    }
+}
+
+fn candidates(params: &SamplingParams, logits: &[f32]) -> Found {
+    Found::new(params, logits, History::default(), &mut Scratch::default())
 }
 
 /// Every token that can be drawn with its probability, read through `pick` alone: the interval after low + width begins at the next.
-fn support(candidates: &Candidates) -> Vec<(u32, f64)> {
+fn support(candidates: &Found) -> Vec<(u32, f64)> {
     let mut found: Vec<(u32, f64)> = Vec::new();
     let mut point = 0.0_f64;
     while point < 1.0 {
@@ -408,12 +432,12 @@ proptest! {
         let history = History { prompt: &[0, 1, 1, 9999], output: &[2, 2, 0] };
         for (row, params) in rows {
             let params = SamplingParams { repetition_penalty: 1.3, presence_penalty: 0.25, frequency_penalty: 0.5, ..params };
-            let used = Candidates::new(&params, &row, history, &mut scratch).unwrap();
-            let fresh = Candidates::new(&params, &row, history, &mut Scratch::default()).unwrap();
+            let used = Found::new(&params, &row, history, &mut scratch);
+            let fresh = Found::new(&params, &row, history, &mut Scratch::default());
             for &point in &points {
                 prop_assert_eq!(used.pick(point), fresh.pick(point));
             }
-            scratch.recycle(used);
+            scratch.recycle(used.candidates);
         }
     }
 
@@ -518,7 +542,7 @@ fn the_steps_run_in_the_documented_order() {
 fn bias_and_penalties() {
     let check = |params: SamplingParams, prompt: &[u32], output: &[u32], expected: [f32; 4]| {
         let row = [1.0, -1.0, 2.0, 0.0];
-        let found = Candidates::new(&params, &row, History { prompt, output }, &mut Scratch::default()).unwrap();
+        let found = Found::new(&params, &row, History { prompt, output }, &mut Scratch::default());
         let support = support(&found);
         for (id, expected) in (0..).zip(expected) {
             let logit = (support[id].1 / support[3].1).ln();
@@ -546,7 +570,7 @@ fn greedy_takes_the_best_after_bias_and_penalties() {
     let check = |params: SamplingParams, output: &[u32], expected: u32| {
         let params = SamplingParams { temperature: 0.0, ..params };
         let history = History { prompt: &[], output };
-        let found = Candidates::new(&params, &[1.0, 3.0, 2.5], history, &mut Scratch::default()).unwrap();
+        let found = Found::new(&params, &[1.0, 3.0, 2.5], history, &mut Scratch::default());
         for point in [0.0, 0.5, 0.999] {
             assert_eq!(found.pick(point), Picked { token: expected, logprob: 0.0, low: 0.0, width: 1.0 });
         }
@@ -602,9 +626,9 @@ fn assert_distributed(name: &str, counts: &[f64], probabilities: &[f64]) {
 }
 
 /// The tokens of sample `sample` over `steps` steps on one distribution.
-fn sequence(draw: Draw, seed: u64, sample: usize, steps: usize, candidates: &Candidates) -> Vec<u32> {
+fn sequence(draw: Draw, seed: u64, sample: usize, steps: usize, candidates: &Found) -> Vec<u32> {
     let mut stream = Stream::new(draw, seed, sample);
-    (0..steps).map(|step| stream.draw(step, candidates).token).collect()
+    (0..steps).map(|step| candidates.draw(&mut stream, step)).collect()
 }
 
 #[test]
@@ -615,8 +639,8 @@ fn points_equal_an_outside_chacha8() {
     for case in golden()["points"].as_array().unwrap() {
         let (seed, sample) = (case["seed"].as_u64().unwrap(), case["sample"].as_u64().unwrap() as usize);
         let step = case["step"].as_u64().unwrap() as usize;
-        assert_eq!(Stream::new(Draw::Independent, seed, sample).draw(step, &uniform).token, cell(&case["independent"]), "{case}");
-        assert_eq!(Stream::new(Draw::Stratified, seed, sample).draw(0, &uniform).token, cell(&case["first_stratified"]), "{case}");
+        assert_eq!(uniform.draw(&mut Stream::new(Draw::Independent, seed, sample), step), cell(&case["independent"]), "{case}");
+        assert_eq!(uniform.draw(&mut Stream::new(Draw::Stratified, seed, sample), 0), cell(&case["first_stratified"]), "{case}");
     }
 }
 
@@ -658,7 +682,7 @@ fn draws_follow_the_filtered_distribution() {
     let mut counts = [0.0; 5];
     let mut stream = Stream::new(Draw::Independent, 3, 2);
     for step in 0..20_000 {
-        counts[stream.draw(step, &filtered).token as usize] += 1.0;
+        counts[filtered.draw(&mut stream, step) as usize] += 1.0;
     }
     assert_distributed("filtered, over steps", &counts, &expected);
 }
@@ -692,9 +716,9 @@ fn stratified_points_do_not_run_dry() {
             let mut stream = Stream::new(Draw::Stratified, 21, sample);
             for step in 0..500 {
                 if step % 3 == 2 {
-                    assert_eq!(stream.draw(step, &certain).token, 0);
+                    assert_eq!(certain.draw(&mut stream, step), 0);
                 } else {
-                    tokens.push(stream.draw(step, &wide).token as usize);
+                    tokens.push(wide.draw(&mut stream, step) as usize);
                 }
             }
         }

@@ -8,6 +8,32 @@
 use super::simd::{F32x16, Kernel, LANES, exp, tanh};
 use crate::model::spec::Activation;
 
+/// Puts every column's sums, with a bias where there is one, where they belong. Not by copying slices, which calls a function for each.
+pub(super) struct Put<'a, F> {
+    pub sums: &'a [[f32; LANES]],
+    pub bias: Option<&'a [f32]>,
+    /// Where the n-th column's sixteen numbers go.
+    pub column: F,
+}
+
+impl<'y, F: Fn(usize) -> &'y mut [f32]> Kernel for Put<'_, F> {
+    type Out = ();
+
+    #[inline(always)]
+    unsafe fn run<V: F32x16>(self) {
+        let Self { sums, bias, column } = self;
+        // SAFETY: the slices are as long as a register; the instructions are the caller's promise.
+        unsafe {
+            let bias = bias.map(|bias| V::load(bias[..LANES].as_ptr()));
+            for (index, sums) in sums.iter().enumerate() {
+                let sum = V::load(sums.as_ptr());
+                let sum = bias.map_or(sum, |bias| sum.add(bias));
+                sum.store(column(index)[..LANES].as_mut_ptr());
+            }
+        }
+    }
+}
+
 /// x / sqrt(mean(x²) + eps) * weight.
 pub(super) struct RmsNorm<'a> {
     pub x: &'a [f32],

@@ -254,22 +254,26 @@ impl<'a> Work<'a> {
                 let sums = &mut sums[..columns];
                 sums.fill([0.0; ROWS]);
                 visit(self.matrix.dtype(), Multiply { panel: self.matrix.panel(group), x, start, sums });
-                self.store(group, start, sums);
+                self.store(x.isa, group, start, sums);
             }
         }
     }
 
-    fn store(&self, group: usize, start: usize, sums: &[[f32; ROWS]]) {
+    fn store(&self, isa: Isa, group: usize, start: usize, sums: &[[f32; ROWS]]) {
         let (out, first) = (self.matrix.rows(), group * ROWS);
         let count = ROWS.min(out - first);
-        for (column, sums) in sums.iter().enumerate() {
-            // SAFETY: one task has this group, and the outputs of different groups and columns do not overlap.
-            let y = unsafe { self.y.slice((start + column) * out + first, count) };
-            match (self.bias, y.as_mut_array()) {
-                (Some(bias), _) => y.iter_mut().zip(sums).zip(&bias[first..]).for_each(|((y, sum), bias)| *y = sum + bias),
-                // A length that the compiler knows: no call for every line.
-                (None, Some(y)) => *y = *sums,
-                (None, None) => y.copy_from_slice(&sums[..count]),
+        let bias = self.bias.map(|bias| &bias[first..][..count]);
+        // SAFETY: one task has this group, and the outputs of different groups and columns do not overlap.
+        let column = |column: usize| unsafe { self.y.slice((start + column) * out + first, count) };
+        if count == ROWS {
+            simd::run(isa, elementwise::Put { sums, bias, column });
+            return;
+        }
+        for (index, sums) in sums.iter().enumerate() {
+            let y = column(index);
+            match bias {
+                Some(bias) => y.iter_mut().zip(sums).zip(bias).for_each(|((y, sum), bias)| *y = sum + bias),
+                None => y.copy_from_slice(&sums[..count]),
             }
         }
     }
