@@ -15,8 +15,6 @@
 
 use std::cell::RefCell;
 
-use half::f16;
-
 use super::Isa;
 use super::blocks::{Block, Packed, each_tile};
 use super::codes::Codes;
@@ -24,8 +22,8 @@ use super::distant::{Ahead, Buffers, Distant};
 use super::host_kv::{Encoder, SPAN, TILE};
 use super::lines::Lines;
 use super::pool::{Disjoint, Pool};
-use super::simd::{F32x16, Kernel, LANES, exp, run};
-use super::tiles::{Place, score_tile, softmax, value_tile};
+use super::simd::{F32x16, Kernel, LANES, run};
+use super::tiles::{Place, Soon, join, score_tile, softmax, value_tile};
 use crate::reuse::emptied;
 
 pub use super::blocks::Query;
@@ -34,11 +32,8 @@ pub use super::host_kv::{HostKv, Part, Shape};
 /// Numbers from one vector's scores to the next's: not a power of two, or a tile's scores of all vectors would fall into the same few
 /// sets of the cache.
 pub(super) const STRIDE: usize = SPAN + LANES;
-/// How many tiles ahead keys are asked for.
+/// How many tiles ahead keys and values are asked for.
 const AHEAD: usize = 2;
-/// f16 numbers of a cache line.
-#[cfg(target_arch = "x86_64")]
-const LINE: usize = 32;
 /// Query vectors of a block: enough to make the widening of f16 cheap.
 const VECTORS: usize = 48;
 /// Items per thread below which the spans of a block are shared out too.
@@ -233,12 +228,11 @@ impl Kernel for Merge<'_> {
         for (((max, weight), (old_max, old_weight)), (sums, totals)) in from.zip(maxima.zip(weights)).zip(sums) {
             // SAFETY: the chunks are whole registers; the instructions are the caller's promise.
             unsafe {
-                let (max, old) = (V::load(max.as_ptr()), V::load(old_max.as_ptr()));
-                let largest = max.max(old);
-                let (a, b) = (exp(old.sub(largest)), exp(max.sub(largest)));
-                largest.store(old_max.as_mut_ptr());
-                V::load(weight.as_ptr()).fma(b, V::load(old_weight.as_ptr()).mul(a)).store(old_weight.as_mut_ptr());
-                let factors = a.lanes().into_iter().zip(b.lanes());
+                let old = (V::load(old_max.as_ptr()), V::load(old_weight.as_ptr()));
+                let joint = join(old, (V::load(max.as_ptr()), V::load(weight.as_ptr())));
+                joint.max.store(old_max.as_mut_ptr());
+                joint.weight.store(old_weight.as_mut_ptr());
+                let factors = joint.before.lanes().into_iter().zip(joint.now.lanes());
                 for ((totals, sums), (a, b)) in totals.chunks_exact_mut(stored).zip(sums.chunks_exact(stored)).zip(factors) {
                     let (a, b) = (V::splat(a), V::splat(b));
                     for (total, sum) in totals.chunks_exact_mut(LANES).zip(sums.chunks_exact(LANES)) {
@@ -327,19 +321,21 @@ impl Piece<'_> {
         scores.resize(vectors * STRIDE);
         let first = span * SPAN;
         let tile_of = |tile: usize| tile * shape.kv_heads + head;
-        block.each_part(|members, part, index| {
+        block.each_part(|members, part, index, next| {
             each_tile(&block.queries[members.clone()], part, index, first, |tile, at| {
                 let keys = &part.kv.keys[tile_of(tile) * d * TILE..][..d * TILE];
-                // A head's tiles lie apart, which the processor's own prefetching does not follow.
-                prefetch(&part.kv.keys, tile_of(tile + AHEAD) * d * TILE, d * TILE);
-                prefetch(&part.kv.values, tile_of(tile) * TILE * stored, TILE * stored);
+                // A head's tiles lie apart, which the processor's own prefetching does not follow, and a row's own ones anywhere.
+                let (kv, ahead) = next.map_or((part.kv, tile + AHEAD), |next| (next.kv, tile));
+                let keys_soon = kv.keys.get(tile_of(ahead) * d * TILE..).unwrap_or(keys);
+                let values_soon = kv.values.get(tile_of(ahead) * TILE * stored..).unwrap_or_default();
+                let soon = Soon { keys: keys_soon, values: values_soon };
                 // The tile's places that belong to the part and to the span.
                 let from = (part.start as isize - (tile * TILE) as isize).max(-at).max(0) as usize;
                 let to = (part.end - tile * TILE).min(TILE).min((SPAN as isize - at) as usize);
                 let place = Place { at, from, to };
                 let all = members.start * group..members.end * group;
                 // SAFETY: `keys` is a whole tile; the instructions are the caller's promise.
-                unsafe { score_tile::<V>(keys, all, q, scores, &place) };
+                unsafe { score_tile::<V>(keys, all, q, scores, &place, soon) };
             });
         });
         for index in 0..vectors {
@@ -350,7 +346,7 @@ impl Piece<'_> {
                     unsafe { softmax::<V>(&mut scores[index * STRIDE..][..SPAN], visible, shape) };
             }
         }
-        block.each_part(|members, part, index| {
+        block.each_part(|members, part, index, _| {
             each_tile(&block.queries[members.clone()], part, index, first, |tile, at| {
                 let values = &part.kv.values[tile_of(tile) * TILE * stored..][..TILE * stored];
                 let low = (part.start as isize - (tile * TILE) as isize).max(-at).max(0);
@@ -377,17 +373,4 @@ impl Piece<'_> {
             });
         });
     }
-}
-
-/// Asks for `len` numbers from `start` on, as far as there are any.
-#[inline(always)]
-fn prefetch(numbers: &[f16], start: usize, len: usize) {
-    #[cfg(target_arch = "x86_64")]
-    for line in numbers.get(start..start + len).unwrap_or_default().chunks(LINE) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: the address is inside the slice, and a prefetch reads nothing that the program could see.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (numbers, start, len);
 }

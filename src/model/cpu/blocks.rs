@@ -123,13 +123,14 @@ impl<'a> Block<'a> {
         kept(shape, head, self.queries[0].parts, span * SPAN)?.get()
     }
 
-    /// Every part that some query sees in `span`: the queries (as indices of the block), the part, and its first cache index.
+    /// Every part of the queries' caches: the queries (as indices of the block), the part, its first cache index, and the part that lies
+    /// there in the next row's cache.
     #[inline(always)]
-    pub(super) fn each_part(&self, mut visit: impl FnMut(Range<usize>, Part<'a>, usize)) {
+    pub(super) fn each_part(&self, mut visit: impl FnMut(Range<usize>, Part<'a>, usize, Option<Part<'a>>)) {
         let Some(first) = self.queries.first() else { return };
         let mut index = 0;
         for part in &first.parts[..self.shared] {
-            visit(0..self.queries.len(), *part, index);
+            visit(0..self.queries.len(), *part, index, None);
             index += part.len();
         }
         let mut at = 0;
@@ -137,8 +138,8 @@ impl<'a> Block<'a> {
             let row = &self.queries[at];
             let count = self.queries[at..].iter().take_while(|query| query.same_row(row)).count();
             let mut index = index;
-            for part in &row.parts[self.shared..] {
-                visit(at..at + count, *part, index);
+            for (number, part) in row.parts.iter().enumerate().skip(self.shared) {
+                visit(at..at + count, *part, index, self.queries.get(at + count).and_then(|next| next.parts.get(number)).copied());
                 index += part.len();
             }
             at += count;

@@ -16,7 +16,9 @@ use std::ops::Range;
 use super::codes::{ABREAST, BLOCK, Codes, QueryCodes, ROUND, runs};
 use super::host_kv::{SPAN, Shape, TILE};
 use super::lines::Lines;
-use super::simd::{F32x16, Kernel, LANES, WORDS, Words, exp, tanh};
+use super::powers::{FINEST, THRESHOLDS, power_below};
+use super::simd::{F32x16, Kernel, LANES, WORDS, Words, tanh};
+use super::tiles::join;
 
 /// Runs of four of a block of codes.
 const RUNS: usize = BLOCK / 4;
@@ -26,8 +28,6 @@ const STRIDE: usize = SPAN + WORDS;
 const WHOLE: f32 = 255.0;
 /// What a score may be at most, in its unit: below 2^15, by more than what rounding adds to a bound.
 const MOST: f32 = 32_000.0;
-/// The finest unit: 2^-12 of a doubling.
-const FINEST: i32 = 12;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 /// Query vectors that share a pass over keys or values: as many as registers hold.
@@ -441,14 +441,13 @@ impl Distant<'_> {
             let (old_maxima, old_weights) = (&mut self.maxima[places.clone()], &mut self.weights[places]);
             // SAFETY: the arrays have whole registers; `count` old numbers are read; the instructions are the caller's promise.
             unsafe {
-                let (max, old) = (V::load(maxima[at..][..LANES].as_ptr()), V::load_some(old_maxima.as_ptr(), count));
-                let (weight, old_weight) = (V::load(sums[at..][..LANES].as_ptr()), V::load_some(old_weights.as_ptr(), count));
-                let largest = max.max(old);
-                let (a, b) = (exp(old.sub(largest)), exp(max.sub(largest)));
-                old_maxima.copy_from_slice(&largest.lanes()[..count]);
-                old_weights.copy_from_slice(&weight.fma(b, old_weight.mul(a)).lanes()[..count]);
-                a.store(before[at..][..LANES].as_mut_ptr());
-                b.store(now[at..][..LANES].as_mut_ptr());
+                let new = (V::load(maxima[at..][..LANES].as_ptr()), V::load(sums[at..][..LANES].as_ptr()));
+                let old = (V::load_some(old_maxima.as_ptr(), count), V::load_some(old_weights.as_ptr(), count));
+                let joint = join(old, new);
+                joint.max.store_some(old_maxima.as_mut_ptr(), count);
+                joint.weight.store_some(old_weights.as_mut_ptr(), count);
+                joint.before.store(before[at..][..LANES].as_mut_ptr());
+                joint.now.store(now[at..][..LANES].as_mut_ptr());
             }
         }
     }
@@ -499,68 +498,9 @@ impl Distant<'_> {
     }
 }
 
-/// 255 * 256 over 2^(x / 2^bits), rounded, within 0.3 % and 2 of it. 2^-f is 1 - f (a - b f) for a fraction f.
-///
-/// # Safety
-/// W's instructions must be available.
-#[inline(always)]
-unsafe fn power_below<W: Words>(x: W, bits: u16) -> W {
-    /// The largest relative error, 0.0023, is as small as that of any a and b; times 255 * 256.
-    const A: u16 = 43_881;
-    const B: u16 = 11_306;
-    // SAFETY: the caller's promise.
-    unsafe {
-        // In 65,536ths: what is whole falls off.
-        let fraction = x.shift_left(16 - bits);
-        let slope = W::splat(A).sub(fraction.mul_high(W::splat(B)));
-        W::splat(LARGEST_WEIGHT).sub(fraction.mul_high(slope)).shift_right_each(x.shift_right(bits))
-    }
-}
-
-/// The code 255 and eight bits more.
-const LARGEST_WEIGHT: u16 = 255 << 8;
-
-/// What is added to weights in 256ths of a code before they are rounded down: 0 to 255, evenly over any run of places (the golden
-/// ratio's multiples), so that x becomes the integer above it at a share x - floor(x) of the places.
-static THRESHOLDS: [[u16; WORDS]; SPAN / WORDS] = {
-    /// 2^32 over the golden ratio.
-    const STEP: u32 = 2_654_435_769;
-    let mut all = [[0; WORDS]; SPAN / WORDS];
-    let mut at = 0;
-    while at < SPAN {
-        all[at / WORDS][at % WORDS] = ((at as u32 + 1).wrapping_mul(STEP) >> 24) as u16;
-        at += 1;
-    }
-    all
-};
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn thresholds_are_even_and_never_carry_the_largest_weight_over() {
-        let all: Vec<u16> = THRESHOLDS.iter().flatten().copied().collect();
-        assert!(all.iter().all(|t| *t < 256 && (LARGEST_WEIGHT + t) >> 8 == 255));
-        // A weight of x 255ths becomes one at a share x of the places: within 4 of 256.
-        for x in [0.1, 0.25, 0.5, 0.9] {
-            let ones = all.iter().filter(|t| ((256.0 * x) as u16 + **t) >> 8 == 1).count();
-            assert!((ones as f64 - 256.0 * x).abs() <= 4.0, "{x}: {ones}");
-        }
-    }
-
-    #[test]
-    fn powers_are_near_those_of_the_library() {
-        let check = |bits: u16| {
-            for x in 0..=u16::MAX {
-                // SAFETY: plain Rust runs everywhere.
-                let power = unsafe { power_below::<[u16; WORDS]>([x; WORDS], bits) }[0];
-                let want = f64::from(LARGEST_WEIGHT) * (-f64::from(x) / f64::from(1 << bits)).exp2();
-                assert!((f64::from(power) - want).abs() <= 0.003 * want + 2.0, "2^-({x} / 2^{bits}): {power}, not {want}");
-            }
-        };
-        (0..=FINEST as u16).for_each(check);
-    }
 
     #[test]
     fn units_leave_room_for_every_score() {

@@ -35,6 +35,7 @@ mod memory;
 pub(super) mod ops;
 mod pack;
 mod pool;
+mod powers;
 mod quantize;
 mod scalar;
 mod simd;

@@ -13,6 +13,10 @@ use super::attention::STRIDE;
 use super::host_kv::{SPAN, Shape, TILE};
 use super::simd::{F32x16, LANES, exp, tanh};
 
+/// f16 numbers of a cache line: a tile's keys in two dimensions, or two of its values.
+#[cfg(target_arch = "x86_64")]
+const LINE: usize = 32;
+
 /// Where a tile's scores go: place i of the tile at `at + i` of the span, for i from `from` to below `to`.
 pub(super) struct Place {
     pub at: isize,
@@ -37,25 +41,60 @@ impl Place {
     }
 }
 
+/// A tile of keys and one of values that will be needed soon. They are asked for between the products, a cache line at a time: all at once
+/// they would fill the processor's list of misses, and the products would wait.
+#[derive(Clone, Copy)]
+pub(super) struct Soon<'a> {
+    pub keys: &'a [f16],
+    pub values: &'a [f16],
+}
+
+impl Soon<'_> {
+    /// Asks for a cache line of either in turns: the `at`-th of both together.
+    #[inline(always)]
+    fn ask(self, at: usize) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            let numbers = if at.is_multiple_of(2) { self.keys } else { self.values };
+            if let Some(line) = numbers.get(at / 2 * LINE..) {
+                // SAFETY: the address is at most the slice's end, and a prefetch reads nothing that the program could see.
+                unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (self.keys, self.values, at);
+    }
+}
+
 /// Dot products of a tile's keys with some vectors of `q`, which lies as [`Block::pack`] puts it.
 ///
 /// # Safety
 /// V's instructions must be available.
 #[inline(always)]
-pub(super) unsafe fn score_tile<V: F32x16>(keys: &[f16], vectors: Range<usize>, q: &[f32], scores: &mut [f32], place: &Place) {
+pub(super) unsafe fn score_tile<V: F32x16>(
+    keys: &[f16],
+    vectors: Range<usize>,
+    q: &[f32],
+    scores: &mut [f32],
+    place: &Place,
+    soon: Soon<'_>,
+) {
     let mut at = vectors.start;
+    let mut soon = Some(soon);
     while at < vectors.end {
+        let soon = soon.take();
         let side_by_side = (vectors.end - at).min(LANES - at % LANES);
         // The order of a sum does not depend on how many vectors share a pass.
         // SAFETY: the caller's promise.
         at += unsafe {
             match side_by_side {
-                16.. if V::SCORES >= 16 => score_some::<V, 16>(keys, at, q, scores, place),
-                8.. if V::SCORES >= 8 => score_some::<V, 8>(keys, at, q, scores, place),
-                4.. => score_some::<V, 4>(keys, at, q, scores, place),
-                3 => score_some::<V, 3>(keys, at, q, scores, place),
-                2 => score_some::<V, 2>(keys, at, q, scores, place),
-                _ => score_some::<V, 1>(keys, at, q, scores, place),
+                16.. if V::SCORES >= 16 => score_some::<V, 16>(keys, at, q, scores, place, soon),
+                8.. if V::SCORES >= 8 => score_some::<V, 8>(keys, at, q, scores, place, soon),
+                4.. => score_some::<V, 4>(keys, at, q, scores, place, soon),
+                3 => score_some::<V, 3>(keys, at, q, scores, place, soon),
+                2 => score_some::<V, 2>(keys, at, q, scores, place, soon),
+                _ => score_some::<V, 1>(keys, at, q, scores, place, soon),
             }
         };
     }
@@ -64,12 +103,22 @@ pub(super) unsafe fn score_tile<V: F32x16>(keys: &[f16], vectors: Range<usize>, 
 /// # Safety
 /// V's instructions must be available.
 #[inline(always)]
-unsafe fn score_some<V: F32x16, const N: usize>(keys: &[f16], first: usize, q: &[f32], scores: &mut [f32], place: &Place) -> usize {
+unsafe fn score_some<V: F32x16, const N: usize>(
+    keys: &[f16],
+    first: usize,
+    q: &[f32],
+    scores: &mut [f32],
+    place: &Place,
+    soon: Option<Soon<'_>>,
+) -> usize {
     let q = &q[first / LANES * LANES * (keys.len() / TILE)..][..keys.len()];
     // SAFETY: the caller's promise; every chunk is 16 numbers, of which these vectors' are N from `first % 16` on.
     unsafe {
         let mut sums = [V::splat(0.0); N];
-        for (key, q) in keys.chunks_exact(TILE).zip(q.chunks_exact(LANES)) {
+        for (dimension, (key, q)) in keys.chunks_exact(TILE).zip(q.chunks_exact(LANES)).enumerate() {
+            if let Some(soon) = soon {
+                soon.ask(dimension);
+            }
             let (key, q) = (V::load_half(key.as_ptr()), q.as_ptr().add(first % LANES));
             for (i, sum) in sums.iter_mut().enumerate() {
                 *sum = V::splat(*q.add(i)).fma(key, *sum);
@@ -195,4 +244,29 @@ unsafe fn value_some<V: F32x16, const N: usize, const W: usize>(
         }
     }
     N
+}
+
+/// Two softmaxes over different keys as one.
+pub(super) struct Joint<V> {
+    /// The larger of the largest scores.
+    pub max: V,
+    /// The sum of the weights below that.
+    pub weight: V,
+    /// What the sums of values of either are multiplied by.
+    pub before: V,
+    pub now: V,
+}
+
+/// Joins each lane's softmax, (largest score, sum of weights), with that of later keys.
+///
+/// # Safety
+/// V's instructions must be available.
+#[inline(always)]
+pub(super) unsafe fn join<V: F32x16>((old_max, old_weight): (V, V), (new_max, new_weight): (V, V)) -> Joint<V> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let max = new_max.max(old_max);
+        let (before, now) = (exp(old_max.sub(max)), exp(new_max.sub(max)));
+        Joint { max, weight: new_weight.fma(now, old_weight.mul(before)), before, now }
+    }
 }
