@@ -136,7 +136,7 @@ def main():
                 continue
             cells = [f"{median[e][key]:.0f}" if key in median[e] else "" for e in engines]
             a, b = median["candor"][key], median["llama.cpp"].get(key)
-            ratio = "" if b is None else f"{a / b:.2f}" if unit != "ms" else f"{b / a:.1f} times faster"
+            ratio = "" if b is None else f"{a / b:.2f}" if unit != "ms" else f"{b / a:.1f} times as fast"
             print(f"| {name} | {unit} | " + " | ".join(cells) + f" | {ratio} |", flush=True)
         print(flush=True)
     if arguments.json:

@@ -80,9 +80,10 @@ impl Scratch {
 pub struct Candidates {
     /// Kept ids, rising; empty if nothing was filtered, when a position is an id.
     ids: Vec<u32>,
-    /// The weight of every position; 0 for a token that cannot be drawn. Not there if the row's own logits give them: a vocabulary's
-    /// weights are as long to write and to read again as those of a block are to make when a token is drawn from it.
+    /// The weight of every position; 0 for a token that cannot be drawn. Empty where there is `plain`.
     weights: Vec<f32>,
+    /// How the row's own logits give the weights, if nothing was changed or filtered: to make a block of them again for every token
+    /// drawn costs less than to write a vocabulary of them and to read it again.
     plain: Option<Tempered>,
     /// The sum of all weights up to the end of each block.
     ends: Vec<f64>,
