@@ -108,8 +108,9 @@ pub struct Engine {
     /// A step's rows, and of each job how many rows of logits it wants.
     rows: Vec<Row<'static>>,
     wanted: Vec<usize>,
-    /// A step's rows of logits while they are made ready, and then.
+    /// A step's rows of logits while they are made ready.
     slots: Vec<Slot>,
+    /// A step's rows of logits, ready for their jobs.
     prepared: Vec<Prepared>,
     /// One for each thread that prepares rows.
     scratch: Vec<Mutex<Scratch>>,

@@ -6,7 +6,7 @@
 //! lower id. Same logits, parameters and history give the same bits.
 //!
 //! Every filter but the last keeps a prefix of that order, so what survives is held as one cut, not as a list; no step sorts the
-//! vocabulary. An unfiltered row costs one vectorised pass.
+//! vocabulary. An unfiltered row costs one vectorised pass, and a block of it again for every token drawn.
 //!
 //! It does not know models, rows or samples; nothing here touches the raw statistics of [`crate::logits`].
 
@@ -75,7 +75,7 @@ impl Scratch {
 }
 
 /// The distribution really sampled from: after bias, penalties, temperature and filters. Depends on the prefix only, so it is built once
-/// per row and every sample on the row draws from it.
+/// per row and every sample on the row draws from it; it is of use beside that row's logits only.
 #[derive(Clone, Debug)]
 pub struct Candidates {
     /// Kept ids, rising; empty if nothing was filtered, when a position is an id.

@@ -32,7 +32,7 @@ pub use super::host_kv::{HostKv, Part, Shape};
 /// Numbers from one vector's scores to the next's: not a power of two, or a tile's scores of all vectors would fall into the same few
 /// sets of the cache.
 pub(super) const STRIDE: usize = SPAN + LANES;
-/// How many tiles ahead keys and values are asked for.
+/// How many tiles ahead keys and values are asked for, where they are not the next row's.
 const AHEAD: usize = 2;
 /// Query vectors of a block: enough to make the widening of f16 cheap.
 const VECTORS: usize = 48;
@@ -326,7 +326,7 @@ impl Piece<'_> {
                 let keys = &part.kv.keys[tile_of(tile) * d * TILE..][..d * TILE];
                 // A head's tiles lie apart, which the processor's own prefetching does not follow, and a row's own ones anywhere.
                 let (kv, ahead) = next.map_or((part.kv, tile + AHEAD), |next| (next.kv, tile));
-                let keys_soon = kv.keys.get(tile_of(ahead) * d * TILE..).unwrap_or(keys);
+                let keys_soon = kv.keys.get(tile_of(ahead) * d * TILE..).unwrap_or_default();
                 let values_soon = kv.values.get(tile_of(ahead) * TILE * stored..).unwrap_or_default();
                 let soon = Soon { keys: keys_soon, values: values_soon };
                 // The tile's places that belong to the part and to the span.

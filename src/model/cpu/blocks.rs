@@ -123,8 +123,8 @@ impl<'a> Block<'a> {
         kept(shape, head, self.queries[0].parts, span * SPAN)?.get()
     }
 
-    /// Every part of the queries' caches: the queries (as indices of the block), the part, its first cache index, and the part that lies
-    /// there in the next row's cache.
+    /// Every part of the queries' caches: the queries (as indices of the block), the part, its first cache index, and, of parts that are
+    /// not shared, the one of the same number in the next row's cache, if there is one.
     #[inline(always)]
     pub(super) fn each_part(&self, mut visit: impl FnMut(Range<usize>, Part<'a>, usize, Option<Part<'a>>)) {
         let Some(first) = self.queries.first() else { return };

@@ -3,7 +3,8 @@
 //! A span behind a query's own (see [`is_distant`]) is met in codes (`codes.rs`). Scores become whole numbers of 16 bits, in a unit that
 //! the norms of the query and of the span's longest key allow (Cauchy-Schwarz), so that none overflows; weights are 255ths of the
 //! span's largest, from powers of two by a polynomial of 16 bits, within 0.3 % of each. They are rounded up or down by a fixed pattern
-//! over the span's places, so that many small ones keep their sum instead of all becoming zero.
+//! over the span's places, so that many small ones keep their sum instead of all becoming zero. Values that no vector of a pass gives any
+//! weight are left out.
 //!
 //! Contract: sums of codes' products are exact integers, and so is all of the softmax; so the result is the same to the bit however the
 //! cache is cut, in any company and on every instruction set. A number that is not finite in a span's keys or values makes all that
@@ -32,7 +33,7 @@ const MOST: f32 = 32_000.0;
 const LINE: usize = 64;
 /// Query vectors that share a pass over keys or values: as many as registers hold.
 const TOGETHER: usize = 6;
-/// The same where registers are fewer, or vectors.
+/// The same where there are fewer registers or fewer vectors.
 const FEW: usize = 4;
 /// Query vectors that go through a span together: their scores, and the values' codes after them, stay in the first-level cache.
 const BATCH: usize = 24;
@@ -439,7 +440,7 @@ impl Distant<'_> {
             let count = LANES.min(batch.len() - at);
             let places = batch.start + at..batch.start + at + count;
             let (old_maxima, old_weights) = (&mut self.maxima[places.clone()], &mut self.weights[places]);
-            // SAFETY: the arrays have whole registers; `count` old numbers are read; the instructions are the caller's promise.
+            // SAFETY: the arrays have whole registers; `count` old numbers are read and written; the instructions are the caller's promise.
             unsafe {
                 let new = (V::load(maxima[at..][..LANES].as_ptr()), V::load(sums[at..][..LANES].as_ptr()));
                 let old = (V::load_some(old_maxima.as_ptr(), count), V::load_some(old_weights.as_ptr(), count));

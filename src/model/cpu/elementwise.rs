@@ -1,6 +1,6 @@
 //! What happens to a row between the matrix products: norms, rotation, gates, sums.
 //!
-//! Each works on one token's row alone, in lanes by index, so a row's result depends on nothing else and is the same to the bit on
+//! Each (but [`Put`], which moves and adds only) works on one token's row alone, in lanes by index, so a row's result depends on nothing else and is the same to the bit on
 //! every instruction set. The formulas are those of the models' reference code (`transformers`).
 
 #![allow(clippy::inline_always)] // What is not inlined into a function with the instructions is compiled without them.
@@ -10,9 +10,11 @@ use crate::model::spec::Activation;
 
 /// Puts every column's sums, with a bias where there is one, where they belong. Not by copying slices, which calls a function for each.
 pub(super) struct Put<'a, F> {
+    /// `[columns, 16]`.
     pub sums: &'a [[f32; LANES]],
+    /// `[16]`.
     pub bias: Option<&'a [f32]>,
-    /// Where the n-th column's sixteen numbers go.
+    /// Where the n-th column's sixteen numbers go; asked once for each.
     pub column: F,
 }
 
@@ -233,6 +235,21 @@ mod tests {
 
     fn rms(x: &[f32], eps: f64) -> f64 {
         (x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / x.len() as f64 + eps).sqrt()
+    }
+
+    #[test]
+    fn sums_are_put_with_and_without_a_bias() {
+        let (sums, bias) = (numbers(5 * LANES, 0.0), numbers(LANES, 0.5));
+        let put = |isa, bias: Option<&[f32]>| {
+            let mut out = vec![0.0; sums.len()];
+            let columns = out.chunks_mut(LANES).map(Some).map(std::sync::Mutex::new).collect::<Vec<_>>();
+            let column = |n: usize| columns[n].lock().unwrap().take().unwrap();
+            run(isa, Put { sums: sums.as_chunks().0, bias, column });
+            out
+        };
+        let biased = |i: usize| f64::from(sums[i] + bias[i % LANES]);
+        check("sums", |isa| put(isa, None), &sums.iter().map(|&sum| f64::from(sum)).collect::<Vec<_>>());
+        check("sums and bias", |isa| put(isa, Some(&bias)), &(0..sums.len()).map(biased).collect::<Vec<_>>());
     }
 
     #[test]

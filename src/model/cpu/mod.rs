@@ -15,7 +15,7 @@
 //! of 8 bits per 32 inputs (`quantize.rs`), dense ones meet f32. `layout.rs` says how weights lie in memory.
 //!
 //! `ops.rs` makes the decoder's operations of them; nothing else here knows models or tokens. `attention.rs` is attention, over a cache
-//! (`host_kv.rs`) near a query in half precision (`tiles.rs`) and far behind it in 8 bits (`distant.rs`);
+//! (`host_kv.rs`) near a query in half precision (`tiles.rs`) and far behind it in 8 bits (`codes.rs`, `powers.rs`, `distant.rs`);
 //! what is no matrix product is written once over sixteen lanes (`simd.rs`).
 
 pub mod attention;

@@ -13,7 +13,7 @@ use super::attention::STRIDE;
 use super::host_kv::{SPAN, Shape, TILE};
 use super::simd::{F32x16, LANES, exp, tanh};
 
-/// f16 numbers of a cache line: a tile's keys in two dimensions, or two of its values.
+/// f16 numbers of a cache line: two dimensions of a tile's keys, or some of one of its values.
 #[cfg(target_arch = "x86_64")]
 const LINE: usize = 32;
 
@@ -41,8 +41,8 @@ impl Place {
     }
 }
 
-/// A tile of keys and one of values that will be needed soon. They are asked for between the products, a cache line at a time: all at once
-/// they would fill the processor's list of misses, and the products would wait.
+/// A tile of keys and one of values that will be needed soon: slices that begin with it, or with nothing. They are asked for between the
+/// products, a cache line at a time: all at once they would fill the processor's list of misses, and the products would wait.
 #[derive(Clone, Copy)]
 pub(super) struct Soon<'a> {
     pub keys: &'a [f16],
@@ -50,7 +50,7 @@ pub(super) struct Soon<'a> {
 }
 
 impl Soon<'_> {
-    /// Asks for a cache line of either in turns: the `at`-th of both together.
+    /// Asks for a cache line of either in turns, the `at`-th of both together: a tile of each for `at` from 0 to below `head_dim`.
     #[inline(always)]
     fn ask(self, at: usize) {
         #[cfg(target_arch = "x86_64")]
@@ -250,10 +250,11 @@ unsafe fn value_some<V: F32x16, const N: usize, const W: usize>(
 pub(super) struct Joint<V> {
     /// The larger of the largest scores.
     pub max: V,
-    /// The sum of the weights below that.
+    /// The sum of all weights, relative to that.
     pub weight: V,
-    /// What the sums of values of either are multiplied by.
+    /// What the earlier keys' sums of values are multiplied by.
     pub before: V,
+    /// What the later keys' are.
     pub now: V,
 }
 

@@ -6,7 +6,7 @@
 //! What `compare.py` times of the others, as near as the library comes to it. It neither shares a prompt nor takes several tokens of
 //! several rows at once, so samples begin with a prompt of 16 instead of 256, taken token by token outside the time, and are 16 tokens
 //! long; that favours it. What a model's code cannot do is left out, and said on stderr. Tokens are any: their choice does not matter to
-//! speed. Prefill and the single stream run once before they are timed.
+//! speed. Prefill runs once before it is timed.
 
 use std::fs::File;
 use std::io::Seek;
