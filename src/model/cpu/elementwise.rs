@@ -1,7 +1,8 @@
 //! What happens to a row between the matrix products: norms, rotation, gates, sums.
 //!
-//! Each (but [`Put`], which moves and adds only) works on one token's row alone, in lanes by index, so a row's result depends on nothing else and is the same to the bit on
-//! every instruction set. The formulas are those of the models' reference code (`transformers`).
+//! Each works on one token's row alone, in lanes by index, so a row's result depends on nothing else and is the same to the bit on
+//! every instruction set; [`Put`] takes sixteen numbers of every row, which it only moves and adds to. The formulas are those of the
+//! models' reference code (`transformers`).
 
 #![allow(clippy::inline_always)] // What is not inlined into a function with the instructions is compiled without them.
 
