@@ -2,9 +2,10 @@
 //!
 //!     CANDOR_ONLY="smollm2, 4096" cargo bench --bench attention
 //!
-//! One case per model, context and number of rows on it, and `prefill`: the last 256 tokens of one row's context. The time is a layer's,
-//! items are operations (a multiply-add is two), and bytes are the cache's, read once. Layers take turns over copies beyond the caches,
-//! as in a step. The environment chooses threads and instructions: see `common`.
+//! One case per model, context and number of rows on it, and `prefill`: the last 256 tokens of one
+//! row's context. The time is a layer's, items are operations (a multiply-add is two), and bytes
+//! are the cache's, read once. Layers take turns over copies beyond the caches, as in a step. The
+//! environment chooses threads and instructions: see `common`.
 
 use std::fmt;
 use std::hint::black_box;
@@ -16,7 +17,8 @@ use divan::counter::{BytesCount, ItemsCount};
 mod common;
 
 /// (model, query heads, key-value heads, dimensions of a head).
-const SHAPES: [(&str, usize, usize, usize); 3] = [("smollm2", 9, 3, 64), ("qwen2", 14, 2, 64), ("gemma3", 4, 1, 256)];
+const SHAPES: [(&str, usize, usize, usize); 3] =
+    [("smollm2", 9, 3, 64), ("qwen2", 14, 2, 64), ("gemma3", 4, 1, 256)];
 const CONTEXTS: [usize; 3] = [256, 1024, 4096];
 const ROWS: [usize; 4] = [1, 8, 32, 64];
 const PREFILL: usize = 256;
@@ -45,7 +47,13 @@ fn cases() -> Vec<Case> {
     let kinds = ROWS.map(Some).into_iter().chain([None]);
     let each = SHAPES.iter().flat_map(|shape| CONTEXTS.map(|context| (shape, context)));
     common::wanted(each.flat_map(|(&(model, heads, kv_heads, head_dim), context)| {
-        let shape = Shape { heads, kv_heads, head_dim, scale: (head_dim as f32).sqrt().recip(), soft_cap: None };
+        let shape = Shape {
+            heads,
+            kv_heads,
+            head_dim,
+            scale: (head_dim as f32).sqrt().recip(),
+            soft_cap: None,
+        };
         kinds.clone().map(move |rows| Case { model, shape, context, rows })
     }))
 }
@@ -54,20 +62,24 @@ fn cases() -> Vec<Case> {
 fn layer(bencher: Bencher, &Case { shape, context, rows, .. }: &Case) {
     let (pool, isa) = (common::pool(), common::isa());
     let kv_width = shape.kv_heads * shape.head_dim;
-    let numbers: Vec<f32> = (0..context * kv_width).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
+    let numbers: Vec<f32> =
+        (0..context * kv_width).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
     let cache = |_| {
         let mut kv = HostKv::default();
         kv.append(isa, shape, &numbers, &numbers);
         kv
     };
     let caches: Vec<HostKv> = (0..BEYOND_CACHES / (4 * kv_width * context)).map(cache).collect();
-    let ends = rows.map_or_else(|| (context - PREFILL + 1..=context).collect(), |rows| vec![context; rows]);
+    let ends = rows
+        .map_or_else(|| (context - PREFILL + 1..=context).collect(), |rows| vec![context; rows]);
     let width = shape.heads * shape.head_dim;
-    let q: Vec<f32> = (0..ends.len() * width).map(|i| ((i * 31) % 100) as f32 / 50.0 - 1.0).collect();
+    let q: Vec<f32> =
+        (0..ends.len() * width).map(|i| ((i * 31) % 100) as f32 / 50.0 - 1.0).collect();
     let mut out = vec![0.0; q.len()];
     let mut attend_to = |kv: &HostKv| {
         let parts = [Part { kv, start: 0, end: kv.len() }];
-        let queries: Vec<Query<'_>> = ends.iter().map(|&end| Query { parts: &parts, start: 0, end }).collect();
+        let queries: Vec<Query<'_>> =
+            ends.iter().map(|&end| Query { parts: &parts, start: 0, end }).collect();
         attend(pool, isa, shape, &queries, black_box(&q), black_box(&mut out));
     };
     // Codes of distant spans are made when they are first asked for, and kept.

@@ -2,8 +2,8 @@
 //!
 //!     cargo bench --bench limits [-- --threads N]
 //!
-//! Reading memory (sums over 512 MB), and multiply-adds of 8-bit integers and of f32 from registers (one is two operations). Medians of
-//! nine runs.
+//! Reading memory (sums over 512 MB), and multiply-adds of 8-bit integers and of f32 from registers
+//! (one is two operations). Medians of nine runs.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -30,7 +30,9 @@ fn read(pool: &Pool, data: &[u64]) -> f64 {
     let share = data.len() / shares;
     let seconds = median_seconds(|| {
         pool.for_each(shares, |at| {
-            black_box(data[at * share..(at + 1) * share].iter().fold(0u64, |sum, x| sum.wrapping_add(*x)));
+            black_box(
+                data[at * share..(at + 1) * share].iter().fold(0u64, |sum, x| sum.wrapping_add(*x)),
+            );
         });
     });
     1e-9 * BYTES as f64 / seconds
@@ -73,12 +75,19 @@ mod arithmetic {
     /// `maddubs`, `maddwd` by ones and `paddd`: an 8-bit product of AVX2.
     #[target_feature(enable = "avx2")]
     pub fn maddubs() {
-        let (a, b, ones) = (black_box(_mm256_set1_epi8(3)), black_box(_mm256_set1_epi8(5)), black_box(_mm256_set1_epi16(1)));
+        let (a, b, ones) = (
+            black_box(_mm256_set1_epi8(3)),
+            black_box(_mm256_set1_epi8(5)),
+            black_box(_mm256_set1_epi16(1)),
+        );
         let mut sums = [_mm256_setzero_si256(); 12];
         for _ in 0..STEPS {
             for sum in &mut sums {
                 // The sum goes in so that the product is not moved out of the loop.
-                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(_mm256_maddubs_epi16(a, _mm256_xor_si256(b, *sum)), ones));
+                *sum = _mm256_add_epi32(
+                    *sum,
+                    _mm256_madd_epi16(_mm256_maddubs_epi16(a, _mm256_xor_si256(b, *sum)), ones),
+                );
             }
         }
         black_box(sums);
@@ -123,7 +132,10 @@ fn arithmetic(_pool: &Pool) {}
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let given = arguments.windows(2).find(|pair| pair[0] == "--threads").and_then(|pair| pair[1].parse().ok());
+    let given = arguments
+        .windows(2)
+        .find(|pair| pair[0] == "--threads")
+        .and_then(|pair| pair[1].parse().ok());
     let pool = Pool::new(given.unwrap_or_else(physical_cores));
     pool.pin_caller();
     println!("{} threads, {:?}", pool.threads(), Isa::best());

@@ -2,9 +2,11 @@
 //!
 //!     CANDOR_ONLY=Q4_1 cargo bench --bench linear
 //!
-//! One case per matrix and number of activation rows. Items are operations (a multiply-add is two), bytes are those of the weights.
-//! Copies of a matrix beyond the caches take turns, so that weights come from memory as they do in a step (a matrix larger than the
-//! cache has one copy). Quantising the activations is part of the time. The environment chooses threads and instructions: see `common`.
+//! One case per matrix and number of activation rows. Items are operations (a multiply-add is two),
+//! bytes are those of the weights. Copies of a matrix beyond the caches take turns, so that weights
+//! come from memory as they do in a step (a matrix larger than the cache has one copy). Quantising
+//! the activations is part of the time. The environment chooses threads and instructions: see
+//! `common`.
 
 use std::fmt;
 use std::hint::black_box;
@@ -56,25 +58,39 @@ struct Case {
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, {} {}x{}, {} rows", self.name, self.dtype.name(), self.out, self.width, self.rows)
+        write!(
+            f,
+            "{}, {} {}x{}, {} rows",
+            self.name,
+            self.dtype.name(),
+            self.out,
+            self.width,
+            self.rows
+        )
     }
 }
 
 fn cases() -> Vec<Case> {
-    let each = SHAPES.iter().flat_map(|&(name, dtype, out, width)| ROWS.map(|rows| Case { name, dtype, out, width, rows }));
+    let each = SHAPES.iter().flat_map(|&(name, dtype, out, width)| {
+        ROWS.map(|rows| Case { name, dtype, out, width, rows })
+    });
     common::wanted(each)
 }
 
 fn pack(pool: &Pool, dtype: Dtype, out: usize, width: usize) -> PackedMatrix {
     let bytes = dtype.bytes_for(width).expect("whole blocks") * out;
-    // Any bytes will do as long as no scale is infinite or NaN, and no dense number is so small that the processor takes its slow way:
-    // the bit that is always set makes each at least 2^-63.
+    // Any bytes will do as long as no scale is infinite or NaN, and no dense number is so small
+    // that the processor takes its slow way: the bit that is always set makes each at least 2^-63.
     let mut state = 1u32;
     let mut byte = || {
         state = state.wrapping_mul(1664525).wrapping_add(1013904223);
         (state >> 24) as u8 & 0x3b | 0x20
     };
-    let raw = RawTensor { dtype, shape: vec![out, width], bytes: (0..bytes).map(|_| byte()).collect::<Vec<_>>().into() };
+    let raw = RawTensor {
+        dtype,
+        shape: vec![out, width],
+        bytes: (0..bytes).map(|_| byte()).collect::<Vec<_>>().into(),
+    };
     PackedMatrix::pack(&raw, pool).expect("packs")
 }
 
@@ -84,17 +100,21 @@ fn product(bencher: Bencher, &Case { dtype, out, width, rows, .. }: &Case) {
     let first = pack(pool, dtype, out, width);
     let bytes = first.bytes();
     let copies = (BEYOND_CACHES / bytes).max(1);
-    let matrices: Vec<_> = std::iter::once(first).chain((1..copies).map(|_| pack(pool, dtype, out, width))).collect();
+    let matrices: Vec<_> =
+        std::iter::once(first).chain((1..copies).map(|_| pack(pool, dtype, out, width))).collect();
     let x: Vec<f32> = (0..rows * width).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
     let mut y = vec![0.0; rows * out];
     let mut activations = Activations::new(common::isa()).expect("the processor has it");
     let mut turn = 0;
-    bencher.counter(ItemsCount::new(2 * rows * out * width)).counter(BytesCount::new(bytes)).bench_local(|| {
-        turn += 1;
-        let matrix = &matrices[turn % matrices.len()];
-        activations.set(pool, black_box(&x), rows, &[matrix]);
-        linear(pool, matrix, &activations, None, black_box(&mut y));
-    });
+    bencher
+        .counter(ItemsCount::new(2 * rows * out * width))
+        .counter(BytesCount::new(bytes))
+        .bench_local(|| {
+            turn += 1;
+            let matrix = &matrices[turn % matrices.len()];
+            activations.set(pool, black_box(&x), rows, &[matrix]);
+            linear(pool, matrix, &activations, None, black_box(&mut y));
+        });
 }
 
 /// What sharing out so many tasks costs when they do nothing.

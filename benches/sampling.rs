@@ -1,4 +1,5 @@
-//! Speed of what follows the head: statistics and the sampler chain over one row of logits, on one thread.
+//! Speed of what follows the head: statistics and the sampler chain over one row of logits, on one
+//! thread.
 //!
 //!     cargo bench --bench sampling
 //!
@@ -23,7 +24,12 @@ fn row(len: usize) -> Vec<f32> {
         state ^= state << 17;
         (state >> 40) as f32 / (1u64 << 24) as f32
     };
-    (0..len).map(|_| 4.0 * (uniform() + uniform() + uniform() + uniform() - 2.0) - 2.0 + 12.0 * uniform().powi(64)).collect()
+    (0..len)
+        .map(|_| {
+            4.0 * (uniform() + uniform() + uniform() + uniform() - 2.0) - 2.0
+                + 12.0 * uniform().powi(64)
+        })
+        .collect()
 }
 
 #[divan::bench(args = VOCABULARIES)]
@@ -36,7 +42,8 @@ fn statistics(bencher: Bencher, len: usize) {
 fn chain(bencher: Bencher, len: usize, params: &SamplingParams) {
     let (z, mut scratch) = (row(len), Scratch::default());
     bencher.counter(ItemsCount::new(len)).bench_local(|| {
-        let candidates = Candidates::new(params, black_box(&z), History::default(), &mut scratch).expect("finite logits");
+        let candidates = Candidates::new(params, black_box(&z), History::default(), &mut scratch)
+            .expect("finite logits");
         black_box(candidates.pick(0.4, &z));
         scratch.recycle(candidates);
     });

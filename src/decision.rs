@@ -1,8 +1,9 @@
 //! Whether to answer: a policy over the vote and the scores, and the reason when not.
 //!
-//! Contract: pure and total; abstaining is a value, never an error. A policy that needs a score abstains without one: nothing unknown
-//! counts as sure. [`Policy::MinVoteShare`] is uncalibrated: it says how many samples must agree, and promises nothing about being right.
-//! The others come from a policy file, see `calibration`.
+//! Contract: pure and total; abstaining is a value, never an error. A policy that needs a score
+//! abstains without one: nothing unknown counts as sure. [`Policy::MinVoteShare`] is uncalibrated:
+//! it says how many samples must agree, and promises nothing about being right. The others come
+//! from a policy file, see `calibration`.
 
 use std::fmt;
 
@@ -15,7 +16,8 @@ use crate::uncertainty::{Confidence, Uncertainty};
 /// The verdict on one prompt.
 ///
 /// In JSON: `{"decision": "answer", "reason": null}` or
-/// `{"decision": "abstain", "reason": {"code": "no_consensus", "samples": 8, ..., "detail": "only 3 of 8 ..."}}`.
+/// `{"decision": "abstain", "reason": {"code": "no_consensus", "samples": 8, ..., "detail": "only 3
+/// of 8 ..."}}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(into = "Verdict", try_from = "Verdict")]
 pub enum Decision {
@@ -40,7 +42,8 @@ impl Decision {
     }
 }
 
-/// Why no answer is given. Its `Display` is one sentence for a person, [`AbstainReason::code`] a word for a program.
+/// Why no answer is given. Its `Display` is one sentence for a person, [`AbstainReason::code`] a
+/// word for a program.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "code", rename_all = "snake_case")]
 pub enum AbstainReason {
@@ -133,48 +136,74 @@ impl AbstainReason {
 impl fmt::Display for AbstainReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NumericalError { samples } => write!(f, "{} ended with a numerical error or was cancelled", each_of(*samples)),
-            Self::Truncated { samples } => write!(f, "{} was cut by the length limit before it ended", each_of(*samples)),
+            Self::NumericalError { samples } => {
+                write!(f, "{} ended with a numerical error or was cancelled", each_of(*samples))
+            }
+            Self::Truncated { samples } => {
+                write!(f, "{} was cut by the length limit before it ended", each_of(*samples))
+            }
             Self::Unparsable { samples: 0, .. } => f.write_str("no sample was drawn"),
             Self::Unparsable { samples, truncated: 0, failed: 0, .. } => {
                 write!(f, "{} ended without an answer that could be read", each_of(*samples))
             }
             Self::Unparsable { samples, unparsed, truncated, failed } => write!(
                 f,
-                "none of {samples} samples gave an answer: {unparsed} could not be read, {truncated} were cut by the length limit, \
+                "none of {samples} samples gave an answer: {unparsed} could not be read, \
+                 {truncated} were cut by the length limit, \
                  {failed} failed or were cancelled"
             ),
             Self::Tie { samples, answers, weight } => {
-                write!(f, "{answers} different answers share the first place, with {weight} of {samples} samples each")
+                write!(
+                    f,
+                    "{answers} different answers share the first place, with {weight} of \
+                     {samples} samples each"
+                )
             }
-            Self::ModelAbstained { samples, weight } => write!(f, "{weight} of {samples} samples say that they do not know"),
+            Self::ModelAbstained { samples, weight } => {
+                write!(f, "{weight} of {samples} samples say that they do not know")
+            }
             Self::NoConsensus { samples, weight, vote_share, min_vote_share } => {
                 write!(
                     f,
-                    "only {weight} of {samples} samples agree on the leading answer ({vote_share:.2}); {min_vote_share:.2} is required"
+                    "only {weight} of {samples} samples agree on the leading answer \
+                     ({vote_share:.2}); {min_vote_share:.2} is required"
                 )
             }
             Self::NoScore => f.write_str("there is no uncertainty score to decide by"),
             Self::HighUncertainty { uncertainty, max_uncertainty } => {
-                write!(f, "the uncertainty is {uncertainty:.4}; at most {max_uncertainty:.4} is answered")
+                write!(
+                    f,
+                    "the uncertainty is {uncertainty:.4}; at most {max_uncertainty:.4} is answered"
+                )
             }
-            Self::Uncertified => f.write_str("the policy could not be certified, so it answers nothing"),
+            Self::Uncertified => {
+                f.write_str("the policy could not be certified, so it answers nothing")
+            }
             Self::LowConfidence { confidence, min_confidence } => {
-                write!(f, "the answer is right with probability {confidence:.2}; more than {min_confidence:.2} is required")
+                write!(
+                    f,
+                    "the answer is right with probability {confidence:.2}; more than \
+                     {min_confidence:.2} is required"
+                )
             }
         }
     }
 }
 
 fn each_of(samples: usize) -> String {
-    if samples == 1 { "the only sample".to_owned() } else { format!("each of the {samples} samples") }
+    if samples == 1 {
+        "the only sample".to_owned()
+    } else {
+        format!("each of the {samples} samples")
+    }
 }
 
 /// When to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "policy", rename_all = "snake_case")]
 pub enum Policy {
-    /// Uncalibrated: answer if at least this share of all samples drawn agrees and no other answer has as many.
+    /// Uncalibrated: answer if at least this share of all samples drawn agrees and no other answer
+    /// has as many.
     MinVoteShare {
         /// The share, 0 to 1.
         min_vote_share: f64,
@@ -207,16 +236,28 @@ impl Policy {
     /// A usage error that names the parameter, its value and its range.
     pub fn validate(&self) -> Result<()> {
         match self {
-            Self::MinVoteShare { min_vote_share: x } => check("min_vote_share", *x, (0.0..=1.0).contains(x), "0 to 1"),
-            Self::MaxUncertainty { max_uncertainty: x } => check("max_uncertainty", *x, x.is_finite(), "finite"),
-            Self::MinConfidence { min_confidence: x } => check("min_confidence", *x, (0.0..1.0).contains(x), "0 to below 1"),
+            Self::MinVoteShare { min_vote_share: x } => {
+                check("min_vote_share", *x, (0.0..=1.0).contains(x), "0 to 1")
+            }
+            Self::MaxUncertainty { max_uncertainty: x } => {
+                check("max_uncertainty", *x, x.is_finite(), "finite")
+            }
+            Self::MinConfidence { min_confidence: x } => {
+                check("min_confidence", *x, (0.0..1.0).contains(x), "0 to below 1")
+            }
             Self::Uncertified => Ok(()),
         }
     }
 
-    /// Decides. Without a vote, or with several answers in first place, no policy answers; the first of these reasons that holds is
-    /// given: all samples failed, all cut, none readable, a tie, the model does not know, then the policy's own.
-    pub fn decide(&self, vote: &Vote, uncertainty: Option<Uncertainty>, confidence: Option<Confidence>) -> Decision {
+    /// Decides. Without a vote, or with several answers in first place, no policy answers; the
+    /// first of these reasons that holds is given: all samples failed, all cut, none readable, a
+    /// tie, the model does not know, then the policy's own.
+    pub fn decide(
+        &self,
+        vote: &Vote,
+        uncertainty: Option<Uncertainty>,
+        confidence: Option<Confidence>,
+    ) -> Decision {
         let reason = no_winner(vote).or_else(|| match self {
             Self::MinVoteShare { min_vote_share } => short_of(vote, *min_vote_share),
             Self::MaxUncertainty { max_uncertainty } => too_unsure(uncertainty, *max_uncertainty),
@@ -238,10 +279,19 @@ fn no_winner(vote: &Vote) -> Option<AbstainReason> {
         return Some(match (samples > 0, vote.failed == samples, vote.truncated == samples) {
             (true, true, _) => AbstainReason::NumericalError { samples },
             (true, _, true) => AbstainReason::Truncated { samples },
-            _ => AbstainReason::Unparsable { samples, unparsed: vote.unparsed, truncated: vote.truncated, failed: vote.failed },
+            _ => AbstainReason::Unparsable {
+                samples,
+                unparsed: vote.unparsed,
+                truncated: vote.truncated,
+                failed: vote.failed,
+            },
         });
     };
-    let answers = vote.clusters.iter().filter(|cluster| cluster.weight.total_cmp(&leader.weight).is_eq()).count();
+    let answers = vote
+        .clusters
+        .iter()
+        .filter(|cluster| cluster.weight.total_cmp(&leader.weight).is_eq())
+        .count();
     let weight = leader.weight;
     let tie = vote.tied.then_some(AbstainReason::Tie { samples, answers, weight });
     tie.or_else(|| leader.declines().then_some(AbstainReason::ModelAbstained { samples, weight }))
@@ -251,19 +301,28 @@ fn no_winner(vote: &Vote) -> Option<AbstainReason> {
 fn short_of(vote: &Vote, min_vote_share: f64) -> Option<AbstainReason> {
     let (vote_share, weight) = (vote.share(), vote.leader().map_or(0.0, |leader| leader.weight));
     let enough = vote_share >= min_vote_share;
-    (!enough).then(|| AbstainReason::NoConsensus { samples: vote.samples(), weight, vote_share, min_vote_share })
+    (!enough).then(|| AbstainReason::NoConsensus {
+        samples: vote.samples(),
+        weight,
+        vote_share,
+        min_vote_share,
+    })
 }
 
 /// Why the score is too high.
 fn too_unsure(uncertainty: Option<Uncertainty>, max_uncertainty: f64) -> Option<AbstainReason> {
-    let Some(uncertainty) = uncertainty.map(Uncertainty::value) else { return Some(AbstainReason::NoScore) };
+    let Some(uncertainty) = uncertainty.map(Uncertainty::value) else {
+        return Some(AbstainReason::NoScore);
+    };
     let enough = uncertainty <= max_uncertainty;
     (!enough).then_some(AbstainReason::HighUncertainty { uncertainty, max_uncertainty })
 }
 
 /// Why the confidence does not suffice.
 fn not_confident(confidence: Option<Confidence>, min_confidence: f64) -> Option<AbstainReason> {
-    let Some(confidence) = confidence.map(Confidence::value) else { return Some(AbstainReason::NoScore) };
+    let Some(confidence) = confidence.map(Confidence::value) else {
+        return Some(AbstainReason::NoScore);
+    };
     let enough = confidence > min_confidence;
     (!enough).then_some(AbstainReason::LowConfidence { confidence, min_confidence })
 }
@@ -295,7 +354,10 @@ impl From<Decision> for Verdict {
     fn from(decision: Decision) -> Self {
         match decision {
             Decision::Answer => Self { decision: Word::Answer, reason: None },
-            Decision::Abstain(reason) => Self { decision: Word::Abstain, reason: Some(Explained { detail: reason.to_string(), reason }) },
+            Decision::Abstain(reason) => Self {
+                decision: Word::Abstain,
+                reason: Some(Explained { detail: reason.to_string(), reason }),
+            },
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The one public error type.
 //!
-//! Variants say who must act; the text says what was wrong, with its value, and what to do. Text is lower case and has no final
-//! full stop. Abstaining is never an error: it is a [`crate::Decision`].
+//! Variants say who must act; the text says what was wrong, with its value, and what to do. Text is
+//! lower case and has no final full stop. Abstaining is never an error: it is a
+//! [`crate::Decision`].
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The caller asked for something that cannot be: a flag, a parameter, a reference. Act: the caller.
+    /// The caller asked for something that cannot be: a flag, a parameter, a reference. Act: the
+    /// caller.
     #[error("{0}")]
     Usage(String),
     /// A model or data file is not what it claims to be. Act: whoever made or fetched the file.
@@ -85,7 +87,8 @@ impl Error {
         matches!(self, Self::Resources(_))
     }
 
-    /// The process exit code: 1 error, 2 usage, 4 invalid model or data file, 5 offline or network, 6 refused for resources.
+    /// The process exit code: 1 error, 2 usage, 4 invalid model or data file, 5 offline or network,
+    /// 6 refused for resources.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,

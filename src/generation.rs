@@ -1,12 +1,15 @@
-//! The nouns that every layer shares: messages, sampling parameters, tokens with their statistics, completions, generations.
+//! The nouns that every layer shares: messages, sampling parameters, tokens with their statistics,
+//! completions, generations.
 //!
-//! Plain data, serialisable, without behaviour that needs a model. Units go last in a name; logarithms are natural.
+//! Plain data, serialisable, without behaviour that needs a model. Units go last in a name;
+//! logarithms are natural.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// The floor of every reported log-probability: JSON has no infinity, and this is OpenAI's convention.
+/// The floor of every reported log-probability: JSON has no infinity, and this is OpenAI's
+/// convention.
 pub const LOGPROB_FLOOR: f64 = -9999.0;
 
 /// Who speaks in a chat.
@@ -60,14 +63,15 @@ pub enum Draw {
     /// A fresh uniform number per (seed, sample, step): samples are independent.
     #[default]
     Independent,
-    /// Arithmetic sampling (Vilnis et al., arXiv 2210.15458): one point of a shifted low-discrepancy lattice per sample, carried
-    /// through the distribution. Each sample alone is distributed as under `Independent`; together they spread evenly, which
-    /// lowers the variance of a vote.
+    /// Arithmetic sampling (Vilnis et al., arXiv 2210.15458): one point of a shifted
+    /// low-discrepancy lattice per sample, carried through the distribution. Each sample alone is
+    /// distributed as under `Independent`; together they spread evenly, which lowers the variance
+    /// of a vote.
     Stratified,
 }
 
-/// How samples are drawn from the model's distribution. Names follow vLLM and OpenAI. The steps apply in the order of the fields
-/// from `logit_bias` to `typical_p`.
+/// How samples are drawn from the model's distribution. Names follow vLLM and OpenAI. The steps
+/// apply in the order of the fields from `logit_bias` to `typical_p`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SamplingParams {
@@ -75,7 +79,8 @@ pub struct SamplingParams {
     pub n: usize,
     /// Added to the logits of the named token ids.
     pub logit_bias: Vec<(u32, f32)>,
-    /// Divides (positive) or multiplies (negative) the logits of tokens seen in prompt or output; 1 is off, above 0.
+    /// Divides (positive) or multiplies (negative) the logits of tokens seen in prompt or output; 1
+    /// is off, above 0.
     pub repetition_penalty: f32,
     /// Subtracted once from the logit of every token in the output so far; 0 is off, -2 to 2.
     pub presence_penalty: f32,
@@ -85,11 +90,14 @@ pub struct SamplingParams {
     pub temperature: f32,
     /// Keep the k most probable tokens; 0 is off.
     pub top_k: usize,
-    /// Keep the smallest most-probable set with at least this mass, the crossing token included; 1 is off, above 0.
+    /// Keep the smallest most-probable set with at least this mass, the crossing token included; 1
+    /// is off, above 0.
     pub top_p: f32,
-    /// Keep tokens with at least this share of the most probable token's probability; 0 is off, below 1.
+    /// Keep tokens with at least this share of the most probable token's probability; 0 is off,
+    /// below 1.
     pub min_p: f32,
-    /// Keep tokens within this many standard deviations (over the vocabulary) of the largest logit; 0 is off.
+    /// Keep tokens within this many standard deviations (over the vocabulary) of the largest logit;
+    /// 0 is off.
     pub top_n_sigma: f32,
     /// Keep the tokens whose surprisal is nearest the entropy up to this mass; 1 is off, above 0.
     pub typical_p: f32,
@@ -138,7 +146,9 @@ impl SamplingParams {
     /// Whether what was drawn before changes the logits.
     pub fn penalises(&self) -> bool {
         let off = |value: f32, neutral: f32| (value - neutral).abs() <= 0.0;
-        !(off(self.repetition_penalty, 1.0) && off(self.presence_penalty, 0.0) && off(self.frequency_penalty, 0.0))
+        !(off(self.repetition_penalty, 1.0)
+            && off(self.presence_penalty, 0.0)
+            && off(self.frequency_penalty, 0.0))
     }
 
     /// Checks every range.
@@ -147,22 +157,55 @@ impl SamplingParams {
     /// A usage error that names the first parameter out of range, its value and the range.
     pub fn validate(&self) -> Result<()> {
         let check = |name: &str, value: f32, ok: bool, range: &str| {
-            if ok && value.is_finite() { Ok(()) } else { Err(Error::usage(format!("{name} is {value}; it must be {range}"))) }
+            if ok && value.is_finite() {
+                Ok(())
+            } else {
+                Err(Error::usage(format!("{name} is {value}; it must be {range}")))
+            }
         };
         let count = |name: &str, value: usize, ok: bool, range: &str| {
-            if ok { Ok(()) } else { Err(Error::usage(format!("{name} is {value}; it must be {range}"))) }
+            if ok {
+                Ok(())
+            } else {
+                Err(Error::usage(format!("{name} is {value}; it must be {range}")))
+            }
         };
         count("n", self.n, (1..=Self::MAX_SAMPLES).contains(&self.n), "1 to 4096")?;
         count("max_tokens", self.max_tokens, self.max_tokens >= 1, "at least 1")?;
         count("top_logprobs", self.top_logprobs, self.top_logprobs <= 20, "0 to 20")?;
-        check("temperature", self.temperature, (0.0..=100.0).contains(&self.temperature), "0 to 100")?;
+        check(
+            "temperature",
+            self.temperature,
+            (0.0..=100.0).contains(&self.temperature),
+            "0 to 100",
+        )?;
         check("top_p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "above 0, at most 1")?;
         check("min_p", self.min_p, (0.0..1.0).contains(&self.min_p), "0 to below 1")?;
         check("top_n_sigma", self.top_n_sigma, self.top_n_sigma >= 0.0, "0 or more")?;
-        check("typical_p", self.typical_p, self.typical_p > 0.0 && self.typical_p <= 1.0, "above 0, at most 1")?;
-        check("repetition_penalty", self.repetition_penalty, self.repetition_penalty > 0.0, "above 0")?;
-        check("presence_penalty", self.presence_penalty, (-2.0..=2.0).contains(&self.presence_penalty), "-2 to 2")?;
-        check("frequency_penalty", self.frequency_penalty, (-2.0..=2.0).contains(&self.frequency_penalty), "-2 to 2")?;
+        check(
+            "typical_p",
+            self.typical_p,
+            self.typical_p > 0.0 && self.typical_p <= 1.0,
+            "above 0, at most 1",
+        )?;
+        check(
+            "repetition_penalty",
+            self.repetition_penalty,
+            self.repetition_penalty > 0.0,
+            "above 0",
+        )?;
+        check(
+            "presence_penalty",
+            self.presence_penalty,
+            (-2.0..=2.0).contains(&self.presence_penalty),
+            "-2 to 2",
+        )?;
+        check(
+            "frequency_penalty",
+            self.frequency_penalty,
+            (-2.0..=2.0).contains(&self.frequency_penalty),
+            "-2 to 2",
+        )?;
         for (id, bias) in &self.logit_bias {
             check(&format!("logit_bias of token {id}"), *bias, bias.is_finite(), "finite")?;
         }
@@ -173,8 +216,9 @@ impl SamplingParams {
     }
 }
 
-/// Statistics of one step's **raw** distribution (temperature 1, before penalties and filters, over the real vocabulary), and of
-/// the token drawn from it. Natural logarithms; equal to a plain f64 computation within 1e-6 relative. See [`crate::logits`].
+/// Statistics of one step's **raw** distribution (temperature 1, before penalties and filters, over
+/// the real vocabulary), and of the token drawn from it. Natural logarithms; equal to a plain f64
+/// computation within 1e-6 relative. See [`crate::logits`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TokenStats {
     /// ln p(token) <= 0, floored at [`LOGPROB_FLOOR`].
@@ -189,9 +233,11 @@ pub struct TokenStats {
     pub max_prob: f64,
     /// KL(uniform || p) = LSE(z) - mean(z) - ln V in nats, >= 0 (arXiv 2502.18581); higher = surer.
     pub self_certainty: f64,
-    /// DeepConf's token confidence -mean ln p over the 20 most probable tokens (arXiv 2508.15260); higher = surer.
+    /// DeepConf's token confidence -mean ln p over the 20 most probable tokens (arXiv 2508.15260);
+    /// higher = surer.
     pub top_confidence: f64,
-    /// ln of the token's probability in the distribution really sampled from (after penalties, temperature and filters), <= 0.
+    /// ln of the token's probability in the distribution really sampled from (after penalties,
+    /// temperature and filters), <= 0.
     pub sampling_logprob: f64,
 }
 
@@ -243,7 +289,8 @@ pub struct Cost {
     pub cached_tokens: usize,
     /// Tokens drawn over all samples.
     pub completion_tokens: usize,
-    /// Rows really computed after the prompt: lazy forking makes it smaller than `completion_tokens`.
+    /// Rows really computed after the prompt: lazy forking makes it smaller than
+    /// `completion_tokens`.
     pub forward_tokens: usize,
     /// Time to the first token: the prompt's prefill, in milliseconds.
     pub prefill_ms: f64,

@@ -1,18 +1,22 @@
 //! candor: a local inference engine that knows when it does not know.
 //!
-//! It loads open-weight models, draws many samples from one prompt, measures its own uncertainty token by token, lets the samples
-//! vote, and answers only when the policy says that it should. Otherwise it abstains and says why.
+//! It loads open-weight models, draws many samples from one prompt, measures its own uncertainty
+//! token by token, lets the samples vote, and answers only when the policy says that it should.
+//! Otherwise it abstains and says why.
 //!
 //! # Codemap
 //!
 //! From the ground up; a module uses those above it in this list and none below.
 //!
-//! - [`error`]: the one error type. [`generation`]: the nouns that everybody shares. [`machine`]: what is known of the machine.
-//! - Pure, without input, output or tensors: [`logits`] (statistics of one distribution), [`consensus`] (texts to answers to a vote),
-//!   [`uncertainty`] (raw scores), [`decision`] (answer or abstain), [`metrics`] (figures over graded questions), [`calibration`]
-//!   (confidence and thresholds with a guarantee).
+//! - [`error`]: the one error type. [`generation`]: the nouns that everybody shares. [`machine`]:
+//!   what is known of the machine.
+//! - Pure, without input, output or tensors: [`logits`] (statistics of one distribution),
+//!   [`consensus`] (texts to answers to a vote),
+//!   [`uncertainty`] (raw scores), [`decision`] (answer or abstain), [`metrics`] (figures over
+//!   graded questions), [`calibration`] (confidence and thresholds with a guarantee).
 //! - [`manifest`] and [`hub`]: references to verified local files.
-//! - [`model`]: weights, one decoder described by data, key-value segments, operations. [`tokenizer`]: text to ids and back.
+//! - [`model`]: weights, one decoder described by data, key-value segments, operations.
+//!   [`tokenizer`]: text to ids and back.
 //! - [`prompt`]: messages to ids.
 //! - [`engine`]: jobs, rows, the step loop, sampling, scoring, the prefix cache.
 //! - [`strategy`]: what to sample. [`pipeline`]: one question to one [`Outcome`].
@@ -22,13 +26,17 @@
 //!
 //! # Invariants
 //!
-//! 1. Sample i depends only on (model, prompt, parameters, seed, i): not on the number of samples, other jobs, threads, cache hits,
-//!    chunking or forking. Bit for bit.
-//! 2. Statistics are those of the raw distribution, before penalties, temperature and filters, over the real vocabulary.
-//! 3. A frozen segment of keys and values is never written again; a forward pass changes nothing but the caches it is given.
+//! 1. Sample i depends only on (model, prompt, parameters, seed, i): not on the number of samples,
+//!    other jobs, threads, cache hits, chunking or forking. Bit for bit.
+//! 2. Statistics are those of the raw distribution, before penalties, temperature and filters, over
+//!    the real vocabulary.
+//! 3. A frozen segment of keys and values is never written again; a forward pass changes nothing
+//!    but the caches it is given.
 //! 4. Message content never becomes a control token.
-//! 5. [`Uncertainty`] is no [`Confidence`]: only a fitted calibrator makes the latter. Abstaining is a value, never an error.
-//! 6. Nothing from a file, a user or a model panics, allocates without bound, or reaches a terminal as a control sequence.
+//! 5. [`Uncertainty`] is no [`Confidence`]: only a fitted calibrator makes the latter. Abstaining
+//!    is a value, never an error.
+//! 6. Nothing from a file, a user or a model panics, allocates without bound, or reaches a terminal
+//!    as a control sequence.
 //! 7. No network outside [`hub`], no printing outside [`cli`], no tensors outside [`model`].
 //!
 //! # Example
@@ -76,7 +84,9 @@ pub use consensus::{Extractor, Vote};
 pub use decision::{AbstainReason, Decision, Policy};
 pub use engine::{Control, Engine, EngineOptions};
 pub use error::{Error, Result};
-pub use generation::{Completion, FinishReason, Generation, Message, Role, SamplingParams, Token, TokenStats};
+pub use generation::{
+    Completion, FinishReason, Generation, Message, Role, SamplingParams, Token, TokenStats,
+};
 pub use model::{LoadOptions, Model};
 pub use pipeline::{LoadedModel, Outcome, Pipeline, Settings};
 pub use prompt::Prompt;

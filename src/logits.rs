@@ -1,12 +1,15 @@
-//! Statistics of one row of logits: log-sum-exp, entropy, varentropy, margin, confidence, the most probable tokens.
+//! Statistics of one row of logits: log-sum-exp, entropy, varentropy, margin, confidence, the most
+//! probable tokens.
 //!
-//! Contract: logits are `f32`, one per token of the real vocabulary (no padded rows), id = position. Everything is in nats, at
-//! temperature 1, before any bias, penalty or filter. A logit of minus infinity is an impossible token; a NaN, plus infinity or a row
-//! without a finite logit is no distribution and gives `None`, never a token.
+//! Contract: logits are `f32`, one per token of the real vocabulary (no padded rows), id =
+//! position. Everything is in nats, at temperature 1, before any bias, penalty or filter. A logit
+//! of minus infinity is an impossible token; a NaN, plus infinity or a row without a finite logit
+//! is no distribution and gives `None`, never a token.
 //!
-//! Accuracy: every quantity is within 1e-6 of a plain `f64` computation, relative where it is above 1 and absolute below. Terms are f32
-//! in 16 lanes, sums `f64` beyond eight of them, in an order that depends on the length of the row alone, from plain multiplications and
-//! additions, so the same row gives the same bits on every machine, thread and batch.
+//! Accuracy: every quantity is within 1e-6 of a plain `f64` computation, relative where it is above
+//! 1 and absolute below. Terms are f32 in 16 lanes, sums `f64` beyond eight of them, in an order
+//! that depends on the length of the row alone, from plain multiplications and additions, so the
+//! same row gives the same bits on every machine, thread and batch.
 //!
 //! It does not know models, tokenizers or samplers.
 
@@ -16,7 +19,8 @@ use crate::generation::LOGPROB_FLOOR;
 
 /// Sums are kept in this many independent lanes, so that the compiler can use vector registers.
 const LANES: usize = 16;
-/// Logits per block of [`Peaks`]: small enough that few logits are read twice, large enough that the maxima are few.
+/// Logits per block of [`Peaks`]: small enough that few logits are read twice, large enough that
+/// the maxima are few.
 const BLOCK: usize = 128;
 /// How many tokens [`Distribution::top_confidence`] looks at (arXiv 2508.15260, code).
 const CONFIDENCE_TOKENS: usize = 20;
@@ -38,16 +42,19 @@ pub struct Distribution {
     pub margin: f64,
     /// p1, the probability of the most probable token, above 0 to 1.
     pub max_prob: f64,
-    /// KL(uniform || p) = LSE(z) - mean(z) - ln V in nats, 0 or more, higher = surer (arXiv 2502.18581). V and the mean run over the
-    /// tokens with a finite logit, so that impossible tokens leave it finite.
+    /// KL(uniform || p) = LSE(z) - mean(z) - ln V in nats, 0 or more, higher = surer (arXiv
+    /// 2502.18581). V and the mean run over the tokens with a finite logit, so that impossible
+    /// tokens leave it finite.
     pub self_certainty: f64,
-    /// `DeepConf`'s token confidence: -mean ln p over the 20 most probable possible tokens, or over all if there are fewer
-    /// (arXiv 2508.15260); always exactly that set, whichever token is drawn. ln V for a uniform row; higher = surer.
+    /// `DeepConf`'s token confidence: -mean ln p over the 20 most probable possible tokens, or over
+    /// all if there are fewer (arXiv 2508.15260); always exactly that set, whichever token is
+    /// drawn. ln V for a uniform row; higher = surer.
     pub top_confidence: f64,
 }
 
 impl Distribution {
-    /// ln p of a token with this logit, at most 0, floored at [`LOGPROB_FLOOR`] so that it is finite for impossible tokens too.
+    /// ln p of a token with this logit, at most 0, floored at [`LOGPROB_FLOOR`] so that it is
+    /// finite for impossible tokens too.
     pub fn logprob(&self, logit: f32) -> f64 {
         let logprob = f64::from(logit) - self.log_sum_exp;
         // Not `clamp`: a NaN too gets the floor.
@@ -84,8 +91,9 @@ pub(crate) fn distribution_with(logits: &[f32], peaks: &mut Peaks) -> Option<Dis
     })
 }
 
-/// The `k` largest logits with their token ids, best first, the lower id first among equals. Impossible tokens (minus infinity) and
-/// NaN are left out, so there may be fewer than `k`. Found by a threshold, without sorting the vocabulary.
+/// The `k` largest logits with their token ids, best first, the lower id first among equals.
+/// Impossible tokens (minus infinity) and NaN are left out, so there may be fewer than `k`. Found
+/// by a threshold, without sorting the vocabulary.
 pub fn top_k(logits: &[f32], k: usize) -> Vec<(u32, f32)> {
     let mut peaks = Peaks::default();
     peaks.scan(logits);
@@ -101,20 +109,24 @@ pub fn argmax(logits: &[f32]) -> Option<u32> {
     first
 }
 
-/// Larger logit first, lower id first among equals (0 and -0 are equal); the one order of tokens in this crate. No NaN may come in.
+/// Larger logit first, lower id first among equals (0 and -0 are equal); the one order of tokens in
+/// this crate. No NaN may come in.
 fn best_first(a: (u32, f32), b: (u32, f32)) -> Ordering {
     b.1.partial_cmp(&a.1).unwrap_or(Ordering::Equal).then(a.0.cmp(&b.0))
 }
 
-/// e^x of sixteen numbers at most 0, with relative error below 2e-7, and exactly 0 from -87 down (so also at minus infinity) and 1 at 0.
+/// e^x of sixteen numbers at most 0, with relative error below 2e-7, and exactly 0 from -87 down
+/// (so also at minus infinity) and 1 at 0.
 ///
-/// e^x = 2^k e^r with k = round(x / ln 2) and |r| <= ln 2 / 2, ln 2 in two parts, e^r by Cephes' polynomial. Branch-free, without calls,
-/// from plain multiplications and additions: it runs in vector registers, and gives the same bits with and without fused operations.
+/// e^x = 2^k e^r with k = round(x / ln 2) and |r| <= ln 2 / 2, ln 2 in two parts, e^r by Cephes'
+/// polynomial. Branch-free, without calls, from plain multiplications and additions: it runs in
+/// vector registers, and gives the same bits with and without fused operations.
 #[inline]
 pub(crate) fn exp_nonpositive(x: [f32; LANES]) -> [f32; LANES] {
     /// Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits of the sum.
     const ROUND: f32 = 12_582_912.0;
-    const C: [f32; 6] = [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
+    const C: [f32; 6] =
+        [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
     let mut out = [0.0; LANES];
     for (out, x) in out.iter_mut().zip(x) {
         let shifted = x * std::f32::consts::LOG2_E + ROUND;
@@ -138,11 +150,16 @@ pub(crate) const FAINTEST: f32 = -87.0;
 /// Chunks of a row whose terms are added in f32, eight to a lane, before the lanes go on in f64.
 const CHUNKS: usize = 8;
 
-/// Sums `N` terms over a row. Lane l takes positions l, l + 16, ...; a last partial chunk is filled up with impossible tokens. Terms meet in
-/// f32 within [`CHUNKS`] chunks and in f64 beyond, and the lanes are added pairwise: the order depends on the length alone. `terms` gets
-/// x = z - max, 0 or less.
+/// Sums `N` terms over a row. Lane l takes positions l, l + 16, ...; a last partial chunk is filled
+/// up with impossible tokens. Terms meet in f32 within [`CHUNKS`] chunks and in f64 beyond, and the
+/// lanes are added pairwise: the order depends on the length alone. `terms` gets x = z - max, 0 or
+/// less.
 #[inline]
-fn sum_lanes<const N: usize>(logits: &[f32], max: f32, terms: impl Fn([f32; LANES]) -> [[f32; LANES]; N]) -> [f64; N] {
+fn sum_lanes<const N: usize>(
+    logits: &[f32],
+    max: f32,
+    terms: impl Fn([f32; LANES]) -> [[f32; LANES]; N],
+) -> [f64; N] {
     let (chunks, rest) = logits.as_chunks::<LANES>();
     let mut last = [f32::NEG_INFINITY; LANES];
     last[..rest.len()].copy_from_slice(rest);
@@ -212,7 +229,10 @@ impl Moments {
 /// (1, x) for a possible token, (0, 0) for an impossible one.
 #[inline]
 fn if_finite(x: [f32; LANES]) -> ([f32; LANES], [f32; LANES]) {
-    (x.map(|x| if x > f32::NEG_INFINITY { 1.0 } else { 0.0 }), x.map(|x| if x > f32::NEG_INFINITY { x } else { 0.0 }))
+    (
+        x.map(|x| if x > f32::NEG_INFINITY { 1.0 } else { 0.0 }),
+        x.map(|x| if x > f32::NEG_INFINITY { x } else { 0.0 }),
+    )
 }
 
 /// sum e^((z - max) * scale) over a row; `scale` is 1 / temperature.
@@ -254,7 +274,8 @@ pub(crate) fn standard_deviation(logits: &[f32], max: f32) -> f64 {
     (square / finite - mean * mean).max(0.0).sqrt()
 }
 
-/// The largest logit of every block of [`BLOCK`], which finds all large logits of a row while reading few of them again.
+/// The largest logit of every block of [`BLOCK`], which finds all large logits of a row while
+/// reading few of them again.
 #[derive(Debug, Default)]
 pub(crate) struct Peaks {
     blocks: Vec<f32>,
@@ -263,7 +284,8 @@ pub(crate) struct Peaks {
 }
 
 impl Peaks {
-    /// Reads a row. Returns its largest logit, or `None` if it has a NaN or plus infinity, or no finite logit.
+    /// Reads a row. Returns its largest logit, or `None` if it has a NaN or plus infinity, or no
+    /// finite logit.
     pub(crate) fn scan(&mut self, logits: &[f32]) -> Option<f32> {
         self.blocks.clear();
         let mut valid = true;
@@ -276,7 +298,8 @@ impl Peaks {
         (valid && max.is_finite()).then_some(max)
     }
 
-    /// Calls `visit(id, logit)` for every possible token of the scanned row with a logit of at least `bound`, by rising id.
+    /// Calls `visit(id, logit)` for every possible token of the scanned row with a logit of at
+    /// least `bound`, by rising id.
     #[inline]
     pub(crate) fn at_least(&self, logits: &[f32], bound: f64, mut visit: impl FnMut(u32, f32)) {
         for (index, (block, &peak)) in logits.chunks(BLOCK).zip(&self.blocks).enumerate() {
@@ -291,8 +314,8 @@ impl Peaks {
         }
     }
 
-    /// A bound that at least `k` logits of the scanned row reach: the k-th largest block maximum; minus infinity if there are not
-    /// so many blocks.
+    /// A bound that at least `k` logits of the scanned row reach: the k-th largest block maximum;
+    /// minus infinity if there are not so many blocks.
     pub(crate) fn bound(&mut self, k: usize) -> f32 {
         if k == 0 || k > self.blocks.len() {
             return f32::NEG_INFINITY;
@@ -320,7 +343,8 @@ impl Peaks {
     }
 }
 
-/// The largest logit of a block (NaN aside), and whether all logits are below plus infinity (which a NaN is not).
+/// The largest logit of a block (NaN aside), and whether all logits are below plus infinity (which
+/// a NaN is not).
 fn block_max(block: &[f32]) -> (f32, bool) {
     let mut max = [f32::NEG_INFINITY; LANES];
     let mut bad = [0_u32; LANES];
@@ -359,7 +383,8 @@ mod tests {
         let mut worst = 0.0_f64;
         for i in 0..8_700_000 {
             let x = -(i as f32) * 1e-5;
-            worst = worst.max((f64::from(exp_nonpositive([x; LANES])[3]) / f64::from(x).exp() - 1.0).abs());
+            worst = worst
+                .max((f64::from(exp_nonpositive([x; LANES])[3]) / f64::from(x).exp() - 1.0).abs());
         }
         assert!(worst < 2e-7, "relative error {worst:e}");
     }
@@ -367,7 +392,10 @@ mod tests {
     #[test]
     fn exp_is_exact_at_its_ends() {
         let exp = |x: f32| exp_nonpositive([x; LANES])[0];
-        assert_eq!((exp(0.0).to_bits(), exp(-0.0).to_bits()), (1.0_f32.to_bits(), 1.0_f32.to_bits()));
+        assert_eq!(
+            (exp(0.0).to_bits(), exp(-0.0).to_bits()),
+            (1.0_f32.to_bits(), 1.0_f32.to_bits())
+        );
         for x in [-87.0, -745.2, -1e9, -1e30, f32::MIN, f32::NEG_INFINITY] {
             assert_eq!(exp(x).to_bits(), 0, "e^{x}");
         }
@@ -380,8 +408,13 @@ mod tests {
         for len in [1, 7, 8, 9, 127, 128, 129, 1000] {
             let expected = distribution(&row[..len]);
             for offset in 1..LANES {
-                let moved: Vec<f32> = std::iter::repeat_n(9.0, offset).chain(row[..len].iter().copied()).collect();
-                assert_eq!(distribution(&moved[offset..]), expected, "length {len}, offset {offset}");
+                let moved: Vec<f32> =
+                    std::iter::repeat_n(9.0, offset).chain(row[..len].iter().copied()).collect();
+                assert_eq!(
+                    distribution(&moved[offset..]),
+                    expected,
+                    "length {len}, offset {offset}"
+                );
             }
         }
     }

@@ -7,7 +7,8 @@ pub fn available_memory() -> Option<u64> {
     kilobytes("/proc/meminfo", "MemAvailable:")
 }
 
-/// The most bytes that this process has held in memory so far, mapped files included; `None` where the system does not say.
+/// The most bytes that this process has held in memory so far, mapped files included; `None` where
+/// the system does not say.
 pub fn peak_memory() -> Option<u64> {
     kilobytes("/proc/self/status", "VmHWM:")
 }
@@ -21,7 +22,9 @@ fn kilobytes(path: &str, key: &str) -> Option<u64> {
 /// The processor's name; its architecture where the system does not say.
 pub fn cpu_name() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = text.lines().find_map(|line| line.strip_prefix("model name").and_then(|rest| rest.split_once(':')));
+    let name = text
+        .lines()
+        .find_map(|line| line.strip_prefix("model name").and_then(|rest| rest.split_once(':')));
     name.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
 }
 

@@ -1,7 +1,9 @@
-//! The models candor knows by name: where a file comes from, what it must be, and how it likes to be sampled.
+//! The models candor knows by name: where a file comes from, what it must be, and how it likes to
+//! be sampled.
 //!
-//! One TOML file per model under `models/`, compiled in. A manifest is data: it is parsed strictly (an unknown field is an error),
-//! validated, and never reaches out. What the fields promise is enforced by [`crate::hub`]. It does not know where caches are.
+//! One TOML file per model under `models/`, compiled in. A manifest is data: it is parsed strictly
+//! (an unknown field is an error), validated, and never reaches out. What the fields promise is
+//! enforced by [`crate::hub`]. It does not know where caches are.
 
 use std::sync::{Arc, LazyLock};
 
@@ -119,7 +121,11 @@ impl Source {
             Self::Hub { repo, .. } => format!("Hub repository {repo}"),
             Self::Wheel { parts } => match parts.as_slice() {
                 [only] => format!("Python package {}", only.requirement),
-                _ => format!("Python packages {} and {} more", parts.first().map_or("", |part| &part.requirement), parts.len() - 1),
+                _ => format!(
+                    "Python packages {} and {} more",
+                    parts.first().map_or("", |part| &part.requirement),
+                    parts.len() - 1
+                ),
             },
         }
     }
@@ -131,9 +137,16 @@ impl Source {
                 check(is_revision(revision), "revision", revision, "a commit, branch or tag")?;
                 check(is_relative_path(file), "file", file, "a path inside the repository")
             }
-            Self::Wheel { parts } if parts.is_empty() => Err("a wheel source has no parts".to_owned()),
+            Self::Wheel { parts } if parts.is_empty() => {
+                Err("a wheel source has no parts".to_owned())
+            }
             Self::Wheel { parts } => parts.iter().try_for_each(|part| {
-                check(is_requirement(&part.requirement), "requirement", &part.requirement, "name==version")?;
+                check(
+                    is_requirement(&part.requirement),
+                    "requirement",
+                    &part.requirement,
+                    "name==version",
+                )?;
                 check(!part.member.is_empty(), "member", &part.member, "how the member's name ends")
             }),
         }
@@ -146,38 +159,62 @@ impl Manifest {
     /// # Errors
     /// A usage error that names the field, its value and what it must be.
     pub fn parse(text: &str) -> Result<Self> {
-        let manifest: Self =
-            toml::from_str(text).map_err(|error| Error::usage(format!("model manifest: {}", one_line(&error.to_string()))))?;
-        manifest.validate().map_err(|reason| Error::usage(format!("model manifest {}: {reason}", manifest.name)))?;
+        let manifest: Self = toml::from_str(text).map_err(|error| {
+            Error::usage(format!("model manifest: {}", one_line(&error.to_string())))
+        })?;
+        manifest.validate().map_err(|reason| {
+            Error::usage(format!("model manifest {}: {reason}", manifest.name))
+        })?;
         Ok(manifest)
     }
 
     /// Whether `name` is this model's name or one of its aliases, without regard to case.
     pub fn answers_to(&self, name: &str) -> bool {
-        std::iter::once(&self.name).chain(&self.aliases).any(|known| known.eq_ignore_ascii_case(name))
+        std::iter::once(&self.name)
+            .chain(&self.aliases)
+            .any(|known| known.eq_ignore_ascii_case(name))
     }
 
     fn validate(&self) -> Result<(), String> {
         for name in std::iter::once(&self.name).chain(&self.aliases) {
-            check(is_model_name(name), "name", name, "lower-case letters, digits, '.', '-' and '_'")?;
+            check(
+                is_model_name(name),
+                "name",
+                name,
+                "lower-case letters, digits, '.', '-' and '_'",
+            )?;
         }
         check(!self.family.is_empty(), "family", &self.family, "an architecture's name")?;
         check(!self.licence.is_empty(), "licence", &self.licence, "an SPDX expression or a title")?;
         check(self.context > 0, "context", self.context, "at least 1")?;
-        check(self.stop.iter().all(|stop| !stop.is_empty()), "stop", "an empty string", "texts of tokens")?;
+        check(
+            self.stop.iter().all(|stop| !stop.is_empty()),
+            "stop",
+            "an empty string",
+            "texts of tokens",
+        )?;
         check(is_file_name(&self.file), "file", &self.file, "a plain file name")?;
         check(self.size > 0, "size", self.size, "the file's size in bytes")?;
-        check(is_lower_hex(&self.sha256, 64), "sha256", &self.sha256, "64 lower-case hexadecimal digits")?;
+        check(
+            is_lower_hex(&self.sha256, 64),
+            "sha256",
+            &self.sha256,
+            "64 lower-case hexadecimal digits",
+        )?;
         check(!self.sources.is_empty(), "sources", "empty", "at least one place")?;
         self.sources.iter().try_for_each(Source::validate)?;
-        self.sampling.apply(SamplingParams::default()).validate().map_err(|error| format!("sampling: {error}"))
+        self.sampling
+            .apply(SamplingParams::default())
+            .validate()
+            .map_err(|error| format!("sampling: {error}"))
     }
 }
 
 /// The embedded manifests, the default model first.
 pub fn known() -> &'static [Arc<Manifest>] {
-    static KNOWN: LazyLock<Vec<Arc<Manifest>>> =
-        LazyLock::new(|| EMBEDDED.iter().filter_map(|text| Manifest::parse(text).ok()).map(Arc::new).collect());
+    static KNOWN: LazyLock<Vec<Arc<Manifest>>> = LazyLock::new(|| {
+        EMBEDDED.iter().filter_map(|text| Manifest::parse(text).ok()).map(Arc::new).collect()
+    });
     &KNOWN
 }
 
@@ -186,11 +223,15 @@ pub(crate) fn is_lower_hex(text: &str, length: usize) -> bool {
     text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Whether `text` names a Hub repository, `user/repo`, and nothing that could leave a folder named after it.
+/// Whether `text` names a Hub repository, `user/repo`, and nothing that could leave a folder named
+/// after it.
 pub(crate) fn is_repository(text: &str) -> bool {
     let part = |part: &str| {
-        let plain = part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
-        let edges = part.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_') && !part.ends_with(['.', '-']);
+        let plain = part
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
+        let edges = part.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+            && !part.ends_with(['.', '-']);
         plain && edges && part.len() <= 96 && !part.contains("..") && !part.contains("--")
     };
     matches!(text.split_once('/'), Some((user, repo)) if part(user) && part(repo))
@@ -198,13 +239,19 @@ pub(crate) fn is_repository(text: &str) -> bool {
 
 /// Whether `text` is a commit, branch, tag or `refs/pr/N`, safe as a path of a cache folder.
 pub(crate) fn is_revision(text: &str) -> bool {
-    is_relative_path(text) && text.len() <= 200 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/+".contains(&byte))
+    is_relative_path(text)
+        && text.len() <= 200
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/+".contains(&byte))
 }
 
-/// Whether `text` is a path that stays inside the folder it is joined to, on every operating system.
+/// Whether `text` is a path that stays inside the folder it is joined to, on every operating
+/// system.
 pub(crate) fn is_relative_path(text: &str) -> bool {
-    let hostile = |c: char| c.is_control() || matches!(c, '\\' | ':' | '<' | '>' | '"' | '|' | '?' | '*');
-    text.len() <= 1024 && !text.contains(hostile) && text.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
+    let hostile =
+        |c: char| c.is_control() || matches!(c, '\\' | ':' | '<' | '>' | '"' | '|' | '?' | '*');
+    text.len() <= 1024
+        && !text.contains(hostile)
+        && text.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
 }
 
 fn is_file_name(text: &str) -> bool {
@@ -213,20 +260,28 @@ fn is_file_name(text: &str) -> bool {
 
 fn is_model_name(text: &str) -> bool {
     let plain = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_');
-    text.bytes().all(plain) && text.starts_with(|c: char| c.is_ascii_alphanumeric()) && !text.contains("..")
+    text.bytes().all(plain)
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && !text.contains("..")
 }
 
 /// `name==version` only: no option, address or path can reach pip.
 fn is_requirement(text: &str) -> bool {
     let plain = |part: &str| {
         part.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'+'))
+            && part.bytes().all(|byte| {
+                byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'+')
+            })
     };
     matches!(text.split_once("=="), Some((name, version)) if plain(name) && plain(version))
 }
 
 fn check(ok: bool, field: &str, value: impl std::fmt::Display, wanted: &str) -> Result<(), String> {
-    if ok { Ok(()) } else { Err(format!("{field} is {:?}; it must be {wanted}", value.to_string())) }
+    if ok {
+        Ok(())
+    } else {
+        Err(format!("{field} is {:?}; it must be {wanted}", value.to_string()))
+    }
 }
 
 fn one_line(text: &str) -> String {
@@ -256,7 +311,8 @@ mod tests {
         let parsed: Vec<_> = EMBEDDED.iter().map(|text| Manifest::parse(text).unwrap()).collect();
         assert_eq!(parsed.len(), known().len());
         assert_eq!(known()[0].name, DEFAULT_MODEL);
-        let mut names: Vec<_> = parsed.iter().flat_map(|m| std::iter::once(&m.name).chain(&m.aliases)).collect();
+        let mut names: Vec<_> =
+            parsed.iter().flat_map(|m| std::iter::once(&m.name).chain(&m.aliases)).collect();
         let count = names.len();
         names.sort();
         names.dedup();
@@ -297,7 +353,11 @@ mod tests {
         check_refused("kind = \"wheel\"", "kind = \"torrent\"", "torrent");
         check_refused("parts =", "extra = 1\nparts =", "extra");
         check_refused("context = 128", "context = 128\ncolour = \"red\"", "colour");
-        check_refused("[[sources]]", "[sampling]\ntemperature = -1.0\n[[sources]]", "temperature is -1");
+        check_refused(
+            "[[sources]]",
+            "[sampling]\ntemperature = -1.0\n[[sources]]",
+            "temperature is -1",
+        );
         check_refused("[[sources]]", "[sampling]\ntop_q = 0.5\n[[sources]]", "top_q");
     }
 
@@ -306,13 +366,19 @@ mod tests {
         for good in ["a/b", "Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF", "_x/y.z"] {
             assert!(is_repository(good), "{good}");
         }
-        for bad in ["a", "a/b/c", "../b", "a/..", "a/b..c", "a--b/c", "/a", "a/", "a/b\0", "C:/b", "a/.b", "a b/c", "a/b.", "a\\b/c"] {
+        for bad in [
+            "a", "a/b/c", "../b", "a/..", "a/b..c", "a--b/c", "/a", "a/", "a/b\0", "C:/b", "a/.b",
+            "a b/c", "a/b.", "a\\b/c",
+        ] {
             assert!(!is_repository(bad), "{bad}");
         }
-        for bad in ["", "/etc", "a/../b", "./a", "a//b", "a\0b", "C:/x", "a\\b", "a/", "..", "a\nb"] {
+        for bad in ["", "/etc", "a/../b", "./a", "a//b", "a\0b", "C:/x", "a\\b", "a/", "..", "a\nb"]
+        {
             assert!(!is_relative_path(bad), "{bad}");
             assert!(!is_revision(bad), "{bad}");
         }
-        assert!(is_revision("refs/pr/1") && is_relative_path("sub/model-00001-of-00002.safetensors"));
+        assert!(
+            is_revision("refs/pr/1") && is_relative_path("sub/model-00001-of-00002.safetensors")
+        );
     }
 }

@@ -5,7 +5,8 @@ use std::sync::{Mutex, PoisonError};
 /// An empty list in the memory of `old`, for elements that borrow something else.
 pub(crate) fn emptied<T, U>(mut old: Vec<T>) -> Vec<U> {
     old.clear();
-    // Nothing is left to be made anything else; a list that is collected from a list of elements of the same size takes over its memory.
+    // Nothing is left to be made anything else; a list that is collected from a list of elements of
+    // the same size takes over its memory.
     old.into_iter().filter_map(|_| None).collect()
 }
 

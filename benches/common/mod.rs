@@ -1,7 +1,7 @@
 //! What the benches share: settings from the environment, since divan has the command line.
 //!
-//! `CANDOR_THREADS` (default: all physical cores), `CANDOR_ISA` (scalar, avx2 or avx512vnni; default: the best), and `CANDOR_ONLY`, a
-//! text that a case's name must contain.
+//! `CANDOR_THREADS` (default: all physical cores), `CANDOR_ISA` (scalar, avx2 or avx512vnni;
+//! default: the best), and `CANDOR_ONLY`, a text that a case's name must contain.
 
 use std::env;
 use std::sync::LazyLock;
@@ -11,7 +11,8 @@ use candor::model::cpu::{Isa, Pool, physical_cores};
 /// The pool of all cases, whose calling thread stays on its core.
 pub fn pool() -> &'static Pool {
     static POOL: LazyLock<Pool> = LazyLock::new(|| {
-        let given = env::var("CANDOR_THREADS").map(|text| text.parse().expect("CANDOR_THREADS is a number"));
+        let given = env::var("CANDOR_THREADS")
+            .map(|text| text.parse().expect("CANDOR_THREADS is a number"));
         let pool = Pool::new(given.unwrap_or_else(|_| physical_cores()));
         pool.pin_caller();
         pool
@@ -21,7 +22,10 @@ pub fn pool() -> &'static Pool {
 
 /// The instructions to measure.
 pub fn isa() -> Isa {
-    let isa = env::var("CANDOR_ISA").map_or_else(|_| Isa::best(), |name| name.parse().expect("CANDOR_ISA is a set of instructions"));
+    let isa = env::var("CANDOR_ISA").map_or_else(
+        |_| Isa::best(),
+        |name| name.parse().expect("CANDOR_ISA is a set of instructions"),
+    );
     assert!(isa.is_available(), "this processor has no {isa}");
     isa
 }

@@ -1,7 +1,9 @@
-//! Beta calibration: log-odds = a ln p - b ln(1 - p) + c, for an estimator whose score is itself a probability, so that p = -u.
+//! Beta calibration: log-odds = a ln p - b ln(1 - p) + c, for an estimator whose score is itself a
+//! probability, so that p = -u.
 //!
-//! Right and wrong answers with beta-distributed p have exactly this map. a = b = 1, c = 0 changes nothing, so a calibrated score stays as
-//! it is, which a sigmoid of p cannot do. p is kept 2.2e-16 away from 0 and 1.
+//! Right and wrong answers with beta-distributed p have exactly this map. a = b = 1, c = 0 changes
+//! nothing, so a calibrated score stays as it is, which a sigmoid of p cannot do. p is kept 2.2e-16
+//! away from 0 and 1.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +12,8 @@ use super::logistic::{Problem, dot, sigmoid};
 use super::sigmoid::is_separated;
 use super::temperature::probability;
 
-/// A beta map of a probability (Kull, Silva Filho and Flach, AISTATS 2017: the beta map with a, b and c).
+/// A beta map of a probability (Kull, Silva Filho and Flach, AISTATS 2017: the beta map with a, b
+/// and c).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Beta {
     /// Factor of ln p, 0 or more.
@@ -22,19 +25,24 @@ pub struct Beta {
 }
 
 impl Beta {
-    /// The most likely map for (uncertainty, right) points. A negative factor is set to 0 and the others are fitted again, as in the
-    /// authors' package.
+    /// The most likely map for (uncertainty, right) points. A negative factor is set to 0 and the
+    /// others are fitted again, as in the authors' package.
     ///
     /// # Errors
-    /// If a score is not the negative of a probability, the points are separated, or the map would not rise with p.
+    /// If a score is not the negative of a probability, the points are separated, or the map would
+    /// not rise with p.
     pub fn fit(points: &[(f64, bool)]) -> Result<Self, Refusal> {
-        let rows: Vec<[f64; 2]> = points.iter().map(|(u, _)| probability(*u).map(features)).collect::<Result<_, _>>()?;
+        let rows: Vec<[f64; 2]> =
+            points.iter().map(|(u, _)| probability(*u).map(features)).collect::<Result<_, _>>()?;
         if is_separated(points) {
             return Err(Refusal::Separated);
         }
         let right: Vec<bool> = points.iter().map(|(_, right)| *right).collect();
         let solve = |columns: &[usize]| {
-            let features: Vec<Vec<f64>> = rows.iter().map(|row| columns.iter().map(|column| row[*column]).collect()).collect();
+            let features: Vec<Vec<f64>> = rows
+                .iter()
+                .map(|row| columns.iter().map(|column| row[*column]).collect())
+                .collect();
             Problem { features: &features, right: &right, intercept: true, l2: 0.0 }.solve()
         };
         let found = match solve(&[0, 1])?[..] {
@@ -53,7 +61,8 @@ impl Beta {
         if rises { Ok(found) } else { Err(Refusal::WrongDirection { slope: -(found.a + found.b) }) }
     }
 
-    /// The probability of being right, 0 to 1; `None` if the score is not the negative of a probability.
+    /// The probability of being right, 0 to 1; `None` if the score is not the negative of a
+    /// probability.
     pub fn confidence(&self, uncertainty: f64) -> Option<f64> {
         Some(sigmoid(dot(&[self.a, self.b], &features(probability(uncertainty).ok()?)) + self.c))
     }

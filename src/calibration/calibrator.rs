@@ -23,7 +23,8 @@ pub enum Method {
 
 impl Method {
     /// Every method.
-    pub const ALL: [Self; 5] = [Self::Sigmoid, Self::Isotonic, Self::Temperature, Self::Beta, Self::VennAbers];
+    pub const ALL: [Self; 5] =
+        [Self::Sigmoid, Self::Isotonic, Self::Temperature, Self::Beta, Self::VennAbers];
 
     /// The name in flags, JSON and reports.
     pub fn name(self) -> &'static str {
@@ -67,7 +68,8 @@ impl Calibrator {
     /// # Errors
     /// If the labels are too few, all the same, have all the same score, or do not allow this map.
     pub fn fit(method: Method, points: &[(f64, bool)]) -> Result<Self, Refusal> {
-        let points: Vec<(f64, bool)> = points.iter().copied().filter(|(u, _)| u.is_finite()).collect();
+        let points: Vec<(f64, bool)> =
+            points.iter().copied().filter(|(u, _)| u.is_finite()).collect();
         let (have, right) = (points.len(), points.iter().filter(|(_, right)| *right).count());
         if have < method.min_labels() {
             return Err(Refusal::TooFew { have, right, need: method.min_labels() });
@@ -91,7 +93,8 @@ impl Calibrator {
     }
 
     /// The probability of being right, 0 to 1, not rising with uncertainty. `None` if the score is
-    /// not finite, or not the negative of a probability where the map needs one: no score, no confidence.
+    /// not finite, or not the negative of a probability where the map needs one: no score, no
+    /// confidence.
     pub fn confidence(&self, uncertainty: f64) -> Option<f64> {
         let confidence = match self {
             Self::Sigmoid(map) => map.confidence(uncertainty),
@@ -106,10 +109,16 @@ impl Calibrator {
     /// Whether the parameters are those of a falling map, whoever wrote them.
     pub(super) fn is_sound(&self) -> bool {
         match self {
-            Self::Sigmoid(Sigmoid { slope, intercept }) => *slope < 0.0 && slope.is_finite() && intercept.is_finite(),
+            Self::Sigmoid(Sigmoid { slope, intercept }) => {
+                *slope < 0.0 && slope.is_finite() && intercept.is_finite()
+            }
             Self::Isotonic(map) => map.is_sound(),
-            Self::Temperature(Temperature { temperature }) => *temperature > 0.0 && temperature.is_finite(),
-            Self::Beta(Beta { a, b, c }) => *a >= 0.0 && *b >= 0.0 && a + b > 0.0 && (a + b).is_finite() && c.is_finite(),
+            Self::Temperature(Temperature { temperature }) => {
+                *temperature > 0.0 && temperature.is_finite()
+            }
+            Self::Beta(Beta { a, b, c }) => {
+                *a >= 0.0 && *b >= 0.0 && a + b > 0.0 && (a + b).is_finite() && c.is_finite()
+            }
             Self::VennAbers(map) => map.is_sound(),
         }
     }

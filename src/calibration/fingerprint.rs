@@ -1,10 +1,12 @@
-//! What a calibration is bound to: everything that moves a score. One field differs, and it is void.
+//! What a calibration is bound to: everything that moves a score. One field differs, and it is
+//! void.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What produced the scores. Texts are compared as they are; each names one configuration and nothing else.
+/// What produced the scores. Texts are compared as they are; each names one configuration and
+/// nothing else.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fingerprint {
@@ -52,7 +54,11 @@ impl Fingerprint {
         let pairs = self.fields().into_iter().zip(running.fields());
         let differs = pairs.filter(|((_, calibrated), (_, running))| calibrated != running);
         let differences: Vec<Difference> = differs
-            .map(|((field, calibrated), (_, running))| Difference { field, calibrated: calibrated.to_owned(), running: running.to_owned() })
+            .map(|((field, calibrated), (_, running))| Difference {
+                field,
+                calibrated: calibrated.to_owned(),
+                running: running.to_owned(),
+            })
             .collect();
         if differences.is_empty() { Ok(()) } else { Err(Mismatch { differences }) }
     }
@@ -81,7 +87,12 @@ impl fmt::Display for Mismatch {
         f.write_str("the calibration was made for another configuration: ")?;
         for (i, Difference { field, calibrated, running }) in self.differences.iter().enumerate() {
             let comma = if i > 0 { ", " } else { "" };
-            write!(f, "{comma}{field} is `{}` here and was `{}` there", running.escape_debug(), calibrated.escape_debug())?;
+            write!(
+                f,
+                "{comma}{field} is `{}` here and was `{}` there",
+                running.escape_debug(),
+                calibrated.escape_debug()
+            )?;
         }
         f.write_str("; calibrate again for this one")
     }

@@ -1,7 +1,9 @@
-//! Several uncertainties made one: a small penalised logistic regression, whose negative log-odds is the fused uncertainty.
+//! Several uncertainties made one: a small penalised logistic regression, whose negative log-odds
+//! is the fused uncertainty.
 //!
-//! Each estimator is centred and divided by its standard deviation, so that the penalty treats all alike. Weights may have any sign: an
-//! estimator may correct another. A question that lacks one of the scores has no fused score. The fit belongs to the fitting part of a
+//! Each estimator is centred and divided by its standard deviation, so that the penalty treats all
+//! alike. Weights may have any sign: an estimator may correct another. A question that lacks one of
+//! the scores has no fused score. The fit belongs to the fitting part of a
 //! [`Split`](super::Split); thresholds on its output need another part.
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +14,8 @@ use crate::metrics::Grade;
 
 /// More estimators than this need more labels than anyone makes.
 pub const MAX_ESTIMATORS: usize = 6;
-/// The fewest labels that several estimators are fused on; below, one estimator is the better choice.
+/// The fewest labels that several estimators are fused on; below, one estimator is the better
+/// choice.
 const MIN_LABELS: usize = 200;
 /// Weight of half the squared weights, on standardised scores (scikit-learn with C = 1).
 const L2: f64 = 1.0;
@@ -34,7 +37,8 @@ impl Fusion {
     /// Fits the weights to labelled questions that have all scores.
     ///
     /// # Errors
-    /// If there are more than six estimators, fewer than 200 labels, labels of one kind only, or an estimator that never varies.
+    /// If there are more than six estimators, fewer than 200 labels, labels of one kind only, or an
+    /// estimator that never varies.
     pub fn fit(examples: &[&Example]) -> Result<Self, Refusal> {
         let rows: Vec<(Vec<f64>, bool)> = examples
             .iter()
@@ -56,32 +60,49 @@ impl Fusion {
         if right == 0 || right == have {
             return Err(Refusal::OneClass { have, right });
         }
-        let mean = |column: usize| rows.iter().map(|(scores, _)| scores.get(column).copied().unwrap_or(0.0) / have as f64).sum::<f64>();
+        let mean = |column: usize| {
+            rows.iter()
+                .map(|(scores, _)| scores.get(column).copied().unwrap_or(0.0) / have as f64)
+                .sum::<f64>()
+        };
         let means: Vec<f64> = (0..width).map(mean).collect();
         let variance = |(column, mean): (usize, &f64)| {
-            rows.iter().map(|(scores, _)| (scores.get(column).copied().unwrap_or(0.0) - mean).powi(2) / have as f64).sum::<f64>()
+            rows.iter()
+                .map(|(scores, _)| {
+                    (scores.get(column).copied().unwrap_or(0.0) - mean).powi(2) / have as f64
+                })
+                .sum::<f64>()
         };
         let scales: Vec<f64> = means.iter().enumerate().map(variance).map(f64::sqrt).collect();
-        if let Some((score, _)) = means.iter().zip(&scales).find(|(mean, scale)| !(**scale > 1e-12 * mean.abs() && scale.is_finite())) {
+        if let Some((score, _)) = means
+            .iter()
+            .zip(&scales)
+            .find(|(mean, scale)| !(**scale > 1e-12 * mean.abs() && scale.is_finite()))
+        {
             return Err(Refusal::Constant { score: *score });
         }
-        let features: Vec<Vec<f64>> = rows.iter().map(|(scores, _)| standardised(scores, &means, &scales)).collect();
+        let features: Vec<Vec<f64>> =
+            rows.iter().map(|(scores, _)| standardised(scores, &means, &scales)).collect();
         let labels: Vec<bool> = rows.iter().map(|(_, right)| *right).collect();
-        let mut weights = Problem { features: &features, right: &labels, intercept: true, l2: L2 }.solve()?;
+        let mut weights =
+            Problem { features: &features, right: &labels, intercept: true, l2: L2 }.solve()?;
         let intercept = weights.pop().unwrap_or(0.0);
         Ok(Self { means, scales, weights, intercept })
     }
 
-    /// The fused uncertainty: the negative log-odds of being right, higher = less sure. `None` if a score is missing.
+    /// The fused uncertainty: the negative log-odds of being right, higher = less sure. `None` if a
+    /// score is missing.
     pub fn uncertainty(&self, scores: &[Option<f64>]) -> Option<f64> {
         let scores = complete(scores).filter(|scores| scores.len() == self.weights.len())?;
-        let log_odds = dot(&self.weights, &standardised(&scores, &self.means, &self.scales)) + self.intercept;
+        let log_odds =
+            dot(&self.weights, &standardised(&scores, &self.means, &self.scales)) + self.intercept;
         log_odds.is_finite().then_some(0.0 - log_odds)
     }
 
     /// Whether it is a fusion of so many estimators, whoever wrote it.
     pub(super) fn is_sound(&self, estimators: usize) -> bool {
-        let all = |numbers: &[f64]| numbers.len() == estimators && numbers.iter().all(|x| x.is_finite());
+        let all =
+            |numbers: &[f64]| numbers.len() == estimators && numbers.iter().all(|x| x.is_finite());
         all(&self.means)
             && all(&self.weights)
             && all(&self.scales)
@@ -95,5 +116,10 @@ fn complete(scores: &[Option<f64>]) -> Option<Vec<f64>> {
 }
 
 fn standardised(scores: &[f64], means: &[f64], scales: &[f64]) -> Vec<f64> {
-    scores.iter().zip(means).zip(scales).map(|((score, mean), scale)| (score - mean) / scale).collect()
+    scores
+        .iter()
+        .zip(means)
+        .zip(scales)
+        .map(|((score, mean), scale)| (score - mean) / scale)
+        .collect()
 }

@@ -1,7 +1,8 @@
 //! Isotonic regression: the best falling map of uncertainty to confidence, whatever its shape.
 //!
-//! Ties are pooled, pool-adjacent-violators does the rest. Between two knots the map is a straight line and outside them it stays level,
-//! as in scikit-learn with `out_of_bounds="clip"`. It can say exactly 0 or 1, and it needs more labels than a sigmoid.
+//! Ties are pooled, pool-adjacent-violators does the rest. Between two knots the map is a straight
+//! line and outside them it stays level, as in scikit-learn with `out_of_bounds="clip"`. It can say
+//! exactly 0 or 1, and it needs more labels than a sigmoid.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,12 +17,14 @@ pub struct Isotonic {
 }
 
 impl Isotonic {
-    /// The map that is best for (uncertainty, right) points: by squared error and by likelihood alike.
+    /// The map that is best for (uncertainty, right) points: by squared error and by likelihood
+    /// alike.
     pub fn fit(points: &[(f64, bool)]) -> Self {
         // On -u, so that the fit rises.
         let blocks = non_decreasing(&groups(points.iter().map(|(u, right)| (-u, *right))));
         let knots = blocks.iter().rev().flat_map(|block| {
-            let (first, last) = ((0.0 - block.high, block.share()), (0.0 - block.low, block.share()));
+            let (first, last) =
+                ((0.0 - block.high, block.share()), (0.0 - block.low, block.share()));
             std::iter::once(first).chain((first != last).then_some(last))
         });
         Self { knots: knots.collect() }
@@ -36,7 +39,9 @@ impl Isotonic {
         let right = self.knots.get(above);
         let left = above.checked_sub(1).and_then(|i| self.knots.get(i));
         match (left, right) {
-            (Some((u0, p0)), Some((u1, p1))) => Some(p0 + (p1 - p0) * ((uncertainty - u0) / (u1 - u0))),
+            (Some((u0, p0)), Some((u1, p1))) => {
+                Some(p0 + (p1 - p0) * ((uncertainty - u0) / (u1 - u0)))
+            }
             (Some((_, p)), None) | (None, Some((_, p))) => Some(*p),
             (None, None) => None,
         }

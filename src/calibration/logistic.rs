@@ -1,12 +1,15 @@
-//! Logistic regression by Newton's method: the one optimiser behind sigmoid, temperature, beta and fusion.
+//! Logistic regression by Newton's method: the one optimiser behind sigmoid, temperature, beta and
+//! fusion.
 //!
-//! Contract: total and deterministic; maximises the likelihood, less an optional penalty, to the accuracy of `f64`. Where no finite maximum
-//! exists (right and wrong can be parted by a plane) each step adds about one to the log-odds and never gets shorter: that is how
-//! separation shows, without a threshold on coefficients.
+//! Contract: total and deterministic; maximises the likelihood, less an optional penalty, to the
+//! accuracy of `f64`. Where no finite maximum exists (right and wrong can be parted by a plane)
+//! each step adds about one to the log-odds and never gets shorter: that is how separation shows,
+//! without a threshold on coefficients.
 
 use super::Refusal;
 
-/// Newton steps before a fit counts as separated. A fit that exists takes five to ten: the last ones double the digits.
+/// Newton steps before a fit counts as separated. A fit that exists takes five to ten: the last
+/// ones double the digits.
 const MAX_STEPS: usize = 60;
 /// A fit is found when no log-odds moves by more than this.
 const SETTLED: f64 = 1e-9;
@@ -28,13 +31,15 @@ impl Problem<'_> {
     pub(super) fn solve(&self) -> Result<Vec<f64>, Refusal> {
         let width = self.features.first().map_or(0, Vec::len) + usize::from(self.intercept);
         let scales = self.scales(width);
-        let rows: Vec<Vec<f64>> = self.features.iter().map(|row| self.scaled(row, &scales)).collect();
+        let rows: Vec<Vec<f64>> =
+            self.features.iter().map(|row| self.scaled(row, &scales)).collect();
         let mut at = vec![0.0; width];
         let mut value = self.objective(&rows, &at, &scales);
         for _ in 0..MAX_STEPS {
             let step = self.newton_step(&rows, &at, &scales).ok_or(Refusal::Separated)?;
             let moved = rows.iter().map(|row| dot(row, &step).abs()).fold(0.0, f64::max);
-            // Halved until the objective does not get worse; it is concave, so some fraction of the step always does.
+            // Halved until the objective does not get worse; it is concave, so some fraction of the
+            // step always does.
             let next = (0..40).map(|halvings| 0.5_f64.powi(halvings)).find_map(|size| {
                 let next: Vec<f64> = at.iter().zip(&step).map(|(a, s)| a + size * s).collect();
                 let found = self.objective(&rows, &next, &scales);
@@ -49,35 +54,62 @@ impl Problem<'_> {
         Err(Refusal::Separated)
     }
 
-    /// The largest magnitude of each column, 1 for a column of zeros and for the constant term: it keeps the system well conditioned.
+    /// The largest magnitude of each column, 1 for a column of zeros and for the constant term: it
+    /// keeps the system well conditioned.
     fn scales(&self, width: usize) -> Vec<f64> {
-        let largest = |column: usize| self.features.iter().filter_map(|row| row.get(column)).fold(0.0_f64, |most, x| most.max(x.abs()));
+        let largest = |column: usize| {
+            self.features
+                .iter()
+                .filter_map(|row| row.get(column))
+                .fold(0.0_f64, |most, x| most.max(x.abs()))
+        };
         (0..width).map(largest).map(|scale| if scale > 0.0 { scale } else { 1.0 }).collect()
     }
 
     fn scaled(&self, row: &[f64], scales: &[f64]) -> Vec<f64> {
-        row.iter().zip(scales).map(|(x, scale)| x / scale).chain(self.intercept.then_some(1.0)).collect()
+        row.iter()
+            .zip(scales)
+            .map(|(x, scale)| x / scale)
+            .chain(self.intercept.then_some(1.0))
+            .collect()
     }
 
     /// The penalty's second derivative for each scaled coefficient.
     fn penalties(&self, scales: &[f64]) -> Vec<f64> {
         let penalised = scales.len() - usize::from(self.intercept);
-        scales.iter().enumerate().map(|(i, scale)| if i < penalised { self.l2 / (scale * scale) } else { 0.0 }).collect()
+        scales
+            .iter()
+            .enumerate()
+            .map(|(i, scale)| if i < penalised { self.l2 / (scale * scale) } else { 0.0 })
+            .collect()
     }
 
     fn objective(&self, rows: &[Vec<f64>], at: &[f64], scales: &[f64]) -> f64 {
-        let likelihood: f64 =
-            rows.iter().zip(self.right).map(|(row, right)| log_sigmoid(if *right { dot(row, at) } else { -dot(row, at) })).sum();
-        likelihood - 0.5 * at.iter().zip(self.penalties(scales)).map(|(a, penalty)| penalty * a * a).sum::<f64>()
+        let likelihood: f64 = rows
+            .iter()
+            .zip(self.right)
+            .map(|(row, right)| log_sigmoid(if *right { dot(row, at) } else { -dot(row, at) }))
+            .sum();
+        likelihood
+            - 0.5
+                * at.iter()
+                    .zip(self.penalties(scales))
+                    .map(|(a, penalty)| penalty * a * a)
+                    .sum::<f64>()
     }
 
     /// The solution of (X'WX + penalty) step = gradient; `None` if the matrix is singular.
     fn newton_step(&self, rows: &[Vec<f64>], at: &[f64], scales: &[f64]) -> Option<Vec<f64>> {
         let width = at.len();
         let penalties = self.penalties(scales);
-        let mut gradient: Vec<f64> = at.iter().zip(&penalties).map(|(a, penalty)| -penalty * a).collect();
+        let mut gradient: Vec<f64> =
+            at.iter().zip(&penalties).map(|(a, penalty)| -penalty * a).collect();
         let mut hessian = vec![vec![0.0; width]; width];
-        hessian.iter_mut().enumerate().zip(&penalties).for_each(|((i, row), penalty)| row[i] = *penalty);
+        hessian
+            .iter_mut()
+            .enumerate()
+            .zip(&penalties)
+            .for_each(|((i, row), penalty)| row[i] = *penalty);
         for (row, right) in rows.iter().zip(self.right) {
             let p = sigmoid(dot(row, at));
             let residual = if *right { sigmoid(-dot(row, at)) } else { -p };
@@ -94,7 +126,8 @@ impl Problem<'_> {
 /// Solves a symmetric positive definite system; `None` if it is not (numerically) definite.
 fn cholesky_solve(mut matrix: Vec<Vec<f64>>, mut vector: Vec<f64>) -> Option<Vec<f64>> {
     let n = vector.len();
-    // Gaussian elimination without pivoting, which is stable for such matrices; a pivot that lost all its digits is a singular matrix.
+    // Gaussian elimination without pivoting, which is stable for such matrices; a pivot that lost
+    // all its digits is a singular matrix.
     for i in 0..n {
         let (above, below) = matrix.split_at_mut(i + 1);
         let pivot_row = above.last()?;

@@ -1,16 +1,21 @@
-//! From raw uncertainty to what can be promised: calibrated confidence, thresholds with a guarantee, and the file that binds both to what
-//! they were measured on.
+//! From raw uncertainty to what can be promised: calibrated confidence, thresholds with a
+//! guarantee, and the file that binds both to what they were measured on.
 //!
-//! Contract: pure, total and deterministic; no estimate without labels, and no promise beyond what they carry. "Cannot certify" is a value
-//! with the number of labels that it would take ([`Shortfall`]); a [`Refusal`] says that the labels themselves cannot be used. It knows
-//! neither texts nor models, only graded scores.
+//! Contract: pure, total and deterministic; no estimate without labels, and no promise beyond what
+//! they carry. "Cannot certify" is a value with the number of labels that it would take
+//! ([`Shortfall`]); a [`Refusal`] says that the labels themselves cannot be used. It knows neither
+//! texts nor models, only graded scores.
 //!
 //! Conventions:
-//! - Scores are uncertainties, higher = less sure. Every map falls with them, and a fit that rises is refused, not flipped.
-//! - A question that failed, or has no finite score, is never answered. It stays in every denominator over questions.
-//! - Fitting a map, choosing a threshold and reporting use three parts without a common question, see [`Split`].
-//! - Every promise is about questions from where the labelled ones came from, on average over them, under the same [`Fingerprint`].
-//!   Learn-then-test needs them drawn independently, risk control needs them exchangeable only.
+//! - Scores are uncertainties, higher = less sure. Every map falls with them, and a fit that rises
+//!   is refused, not flipped.
+//! - A question that failed, or has no finite score, is never answered. It stays in every
+//!   denominator over questions.
+//! - Fitting a map, choosing a threshold and reporting use three parts without a common question,
+//!   see [`Split`].
+//! - Every promise is about questions from where the labelled ones came from, on average over them,
+//!   under the same [`Fingerprint`]. Learn-then-test needs them drawn independently, risk control
+//!   needs them exchangeable only.
 
 use std::fmt;
 
@@ -70,7 +75,8 @@ impl From<&Item> for Example {
     }
 }
 
-/// Why labels, parameters or a file cannot be used. Its text is one lower-case sentence that names the thing and the remedy.
+/// Why labels, parameters or a file cannot be used. Its text is one lower-case sentence that names
+/// the thing and the remedy.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Refusal {
     /// Fewer labelled and scored questions than a fit needs.
@@ -128,17 +134,37 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooFew { have, right, need } => {
-                write!(f, "only {have} labelled questions, {right} of them right{}; {need} are needed", TrueShare(*right, *have))
+                write!(
+                    f,
+                    "only {have} labelled questions, {right} of them right{}; {need} are \
+                           needed",
+                    TrueShare(*right, *have)
+                )
             }
             Self::OneClass { have, right: 0 } => {
-                write!(f, "all {have} labelled questions are wrong{}; add easier ones, until some are right", TrueShare(0, *have))
+                write!(
+                    f,
+                    "all {have} labelled questions are wrong{}; add easier ones, until some \
+                           are right",
+                    TrueShare(0, *have)
+                )
             }
             Self::OneClass { have, right } => {
-                write!(f, "all {have} labelled questions are right{}; add harder ones, until some are wrong", TrueShare(*right, *have))
+                write!(
+                    f,
+                    "all {have} labelled questions are right{}; add harder ones, until some \
+                           are wrong",
+                    TrueShare(*right, *have)
+                )
             }
-            Self::Constant { score } => write!(f, "every question has the same score {score}; use another estimator or more samples"),
+            Self::Constant { score } => write!(
+                f,
+                "every question has the same score {score}; use \
+                another estimator or more samples"
+            ),
             Self::Separated => f.write_str(
-                "the score parts right from wrong without overlap, so no finite sigmoid fits; label more questions, or use isotonic or \
+                "the score parts right from wrong without overlap, so no finite sigmoid fits; \
+                 label more questions, or use isotonic or \
                  venn_abers",
             ),
             Self::WrongDirection { slope } => write!(
@@ -146,10 +172,22 @@ impl fmt::Display for Refusal {
                 "confidence would not fall with uncertainty (slope {slope:.4}): the estimator does not tell right from wrong; use another"
             ),
             Self::NotAProbability { score } => {
-                write!(f, "score {score} is not the negative of a probability; use sigmoid, isotonic or venn_abers")
+                write!(
+                    f,
+                    "score {score} is not the negative of a probability; use sigmoid, \
+                           isotonic or venn_abers"
+                )
             }
-            Self::Overlap { id } => write!(f, "question `{id}` occurs more than once; each must be in exactly one part"),
-            Self::Parameter { name, value, range } => write!(f, "{name} is {value}; it must be {range}"),
+            Self::Overlap { id } => write!(
+                f,
+                "question `{id}` occurs more than once; each must \
+                be in exactly one part"
+            ),
+            Self::Parameter { name, value, range } => write!(
+                f,
+                "{name} is {value}; it must be \
+                {range}"
+            ),
             Self::File(reason) => f.write_str(reason),
         }
     }
@@ -163,7 +201,11 @@ struct TrueShare(usize, usize);
 impl fmt::Display for TrueShare {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match clopper_pearson(self.0 as u64, self.1 as u64, 0.95) {
-            Some(interval) => write!(f, " (true share {:.2} to {:.2} with 95 % confidence)", interval.low, interval.high),
+            Some(interval) => write!(
+                f,
+                " (true share {:.2} to {:.2} with 95 % confidence)",
+                interval.low, interval.high
+            ),
             None => Ok(()),
         }
     }
@@ -171,5 +213,9 @@ impl fmt::Display for TrueShare {
 
 /// Refuses anything but a number strictly between 0 and 1.
 fn check_open(name: &'static str, value: f64) -> Result<(), Refusal> {
-    if value > 0.0 && value < 1.0 { Ok(()) } else { Err(Refusal::Parameter { name, value, range: "above 0 and below 1" }) }
+    if value > 0.0 && value < 1.0 {
+        Ok(())
+    } else {
+        Err(Refusal::Parameter { name, value, range: "above 0 and below 1" })
+    }
 }

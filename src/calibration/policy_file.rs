@@ -1,8 +1,9 @@
 //! The policy file: a map, a rule, what they promise, and everything that they are bound to.
 //!
-//! Contract: what is read is checked, and nothing in a file is believed that can be computed: counts must carry the promise that they come
-//! with. Confidences and decisions come from a [`Bound`] policy alone, and only a run with the same fingerprint gets one. A question
-//! without a score is never answered. It knows no paths: text in, text out.
+//! Contract: what is read is checked, and nothing in a file is believed that can be computed:
+//! counts must carry the promise that they come with. Confidences and decisions come from a
+//! [`Bound`] policy alone, and only a run with the same fingerprint gets one. A question without a
+//! score is never answered. It knows no paths: text in, text out.
 
 use std::fmt::Write as _;
 
@@ -10,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::learn_then_test::p_value;
 use super::{
-    Calibrator, Certificate, Example, Fingerprint, Fusion, Method, Mismatch, Refusal, Scored, Split, Threshold, check_open, grid,
-    learn_then_test, risk_control, target_coverage,
+    Calibrator, Certificate, Example, Fingerprint, Fusion, Method, Mismatch, Refusal, Scored,
+    Split, Threshold, check_open, grid, learn_then_test, risk_control, target_coverage,
 };
 use crate::decision::Policy;
 use crate::metrics::binomial::{ShareInterval, clopper_pearson};
@@ -122,23 +123,51 @@ pub struct PolicyFile {
     pub calibration_ids: Vec<String>,
 }
 
-/// Fits a map on one part, chooses a threshold on the next and reports on the last. With several estimators their fusion comes first, from
-/// the fitting part too, as does the grid of thresholds.
+/// Fits a map on one part, chooses a threshold on the next and reports on the last. With several
+/// estimators their fusion comes first, from the fitting part too, as does the grid of thresholds.
 ///
 /// # Errors
-/// If the labels of the fitting part do not allow the fit, or a parameter is out of range. Labels that carry no promise are no error: the
-/// rule then says what is missing.
-pub fn calibrate(split: &Split, method: Method, goal: Goal, fingerprint: Fingerprint) -> Result<PolicyFile, Refusal> {
+/// If the labels of the fitting part do not allow the fit, or a parameter is out of range. Labels
+/// that carry no promise are no error: the rule then says what is missing.
+pub fn calibrate(
+    split: &Split,
+    method: Method,
+    goal: Goal,
+    fingerprint: Fingerprint,
+) -> Result<PolicyFile, Refusal> {
     let estimators = split.fit().first().map_or(0, |example| example.scores.len());
-    let fusion = if estimators > 1 { Some(Fusion::fit(&split.fit().iter().collect::<Vec<_>>())?) } else { None };
-    let scored = |examples: &[Example]| -> Vec<Scored> { examples.iter().map(|example| scored(example, fusion.as_ref())).collect() };
+    let fusion = if estimators > 1 {
+        Some(Fusion::fit(&split.fit().iter().collect::<Vec<_>>())?)
+    } else {
+        None
+    };
+    let scored = |examples: &[Example]| -> Vec<Scored> {
+        examples.iter().map(|example| scored(example, fusion.as_ref())).collect()
+    };
     let (fit, threshold) = (scored(split.fit()), scored(split.threshold()));
-    let points: Vec<(f64, bool)> = fit.iter().filter_map(|scored| Some((scored.uncertainty?, scored.right))).collect();
+    let points: Vec<(f64, bool)> =
+        fit.iter().filter_map(|scored| Some((scored.uncertainty?, scored.right))).collect();
     let calibrator = Calibrator::fit(method, &points)?;
     let rule = choose(goal, &fit, &threshold)?;
-    let calibration_ids = split.fit().iter().chain(split.threshold()).map(|example| example.id.clone()).collect();
-    let nothing = Report { questions: 0, answered: 0, wrong: 0, selective_risk: None, brier: None, smooth_ece: None };
-    let mut policy = PolicyFile { version: VERSION, fingerprint, fusion, calibrator, rule, report: nothing, calibration_ids };
+    let calibration_ids =
+        split.fit().iter().chain(split.threshold()).map(|example| example.id.clone()).collect();
+    let nothing = Report {
+        questions: 0,
+        answered: 0,
+        wrong: 0,
+        selective_risk: None,
+        brier: None,
+        smooth_ece: None,
+    };
+    let mut policy = PolicyFile {
+        version: VERSION,
+        fingerprint,
+        fusion,
+        calibrator,
+        rule,
+        report: nothing,
+        calibration_ids,
+    };
     policy.report = policy.reported(split.report());
     Ok(policy)
 }
@@ -148,10 +177,18 @@ fn choose(goal: Goal, fit: &[Scored], scored: &[Scored]) -> Result<Rule, Refusal
         Goal::SelectiveRisk { alpha, delta } => {
             let scores: Vec<Option<f64>> = fit.iter().map(|scored| scored.uncertainty).collect();
             let grid = grid(&scores, scored.len(), alpha, delta)?;
-            Rule::SelectiveRisk { alpha, delta, outcome: learn_then_test(scored, &grid, alpha, delta)? }
+            Rule::SelectiveRisk {
+                alpha,
+                delta,
+                outcome: learn_then_test(scored, &grid, alpha, delta)?,
+            }
         }
-        Goal::JointRisk { alpha } => Rule::JointRisk { alpha, outcome: risk_control(scored, alpha)? },
-        Goal::TargetCoverage { coverage } => Rule::TargetCoverage { coverage, threshold: target_coverage(scored, coverage)? },
+        Goal::JointRisk { alpha } => {
+            Rule::JointRisk { alpha, outcome: risk_control(scored, alpha)? }
+        }
+        Goal::TargetCoverage { coverage } => {
+            Rule::TargetCoverage { coverage, threshold: target_coverage(scored, coverage)? }
+        }
         Goal::TargetConfidence { t } => {
             check_target(t)?;
             Rule::TargetConfidence { t }
@@ -160,11 +197,16 @@ fn choose(goal: Goal, fit: &[Scored], scored: &[Scored]) -> Result<Rule, Refusal
 }
 
 fn check_target(t: f64) -> Result<(), Refusal> {
-    if (0.0..1.0).contains(&t) { Ok(()) } else { Err(Refusal::Parameter { name: "target_confidence", value: t, range: "0 to below 1" }) }
+    if (0.0..1.0).contains(&t) {
+        Ok(())
+    } else {
+        Err(Refusal::Parameter { name: "target_confidence", value: t, range: "0 to below 1" })
+    }
 }
 
 fn scored(example: &Example, fusion: Option<&Fusion>) -> Scored {
-    let uncertainty = uncertainty(&example.scores, fusion).filter(|_| example.grade != Grade::Failed);
+    let uncertainty =
+        uncertainty(&example.scores, fusion).filter(|_| example.grade != Grade::Failed);
     Scored { uncertainty, right: example.grade == Grade::Right }
 }
 
@@ -182,7 +224,8 @@ impl PolicyFile {
     /// # Errors
     /// If it is no policy file, or its numbers cannot be true.
     pub fn parse(text: &str) -> Result<Self, Refusal> {
-        let policy: Self = serde_json::from_str(text).map_err(|error| Refusal::File(format!("no policy file: {error}")))?;
+        let policy: Self = serde_json::from_str(text)
+            .map_err(|error| Refusal::File(format!("no policy file: {error}")))?;
         policy.validate()?;
         Ok(policy)
     }
@@ -201,9 +244,17 @@ impl PolicyFile {
     /// # Errors
     /// The first thing that cannot be true.
     pub fn validate(&self) -> Result<(), Refusal> {
-        let sound =
-            |holds: bool, what: &str| if holds { Ok(()) } else { Err(Refusal::File(format!("policy file: {what}; calibrate again"))) };
-        sound(self.version == VERSION, &format!("version is {}, this program reads {VERSION}", self.version))?;
+        let sound = |holds: bool, what: &str| {
+            if holds {
+                Ok(())
+            } else {
+                Err(Refusal::File(format!("policy file: {what}; calibrate again")))
+            }
+        };
+        sound(
+            self.version == VERSION,
+            &format!("version is {}, this program reads {VERSION}", self.version),
+        )?;
         for (name, value) in self.fingerprint.fields() {
             sound(!value.is_empty(), &format!("fingerprint field {name} is empty"))?;
         }
@@ -215,7 +266,12 @@ impl PolicyFile {
         )?;
         match &self.rule {
             Rule::TargetConfidence { t } => check_target(*t)?,
-            Rule::TargetCoverage { coverage, .. } => sound(*coverage > 0.0 && *coverage <= 1.0, "coverage is not above 0 and at most 1")?,
+            Rule::TargetCoverage { coverage, .. } => {
+                sound(
+                    *coverage > 0.0 && *coverage <= 1.0,
+                    "coverage is not above 0 and at most 1",
+                )?;
+            }
             Rule::JointRisk { alpha, .. } => check_open("alpha", *alpha)?,
             Rule::SelectiveRisk { alpha, delta, .. } => {
                 check_open("alpha", *alpha)?;
@@ -223,7 +279,10 @@ impl PolicyFile {
             }
         }
         let Some(threshold) = self.threshold() else { return Ok(()) };
-        sound(threshold.is_sound() && threshold.questions <= MOST_QUESTIONS, "the threshold's counts cannot be true")?;
+        sound(
+            threshold.is_sound() && threshold.questions <= MOST_QUESTIONS,
+            "the threshold's counts cannot be true",
+        )?;
         sound(self.carries(threshold), "the counts do not carry the promise")
     }
 
@@ -231,7 +290,9 @@ impl PolicyFile {
     fn carries(&self, threshold: &Threshold) -> bool {
         match self.rule {
             Rule::SelectiveRisk { alpha, delta, .. } => p_value(threshold, alpha) <= delta,
-            Rule::JointRisk { alpha, .. } => threshold.wrong as f64 + 1.0 <= alpha * (threshold.questions as f64 + 1.0),
+            Rule::JointRisk { alpha, .. } => {
+                threshold.wrong as f64 + 1.0 <= alpha * (threshold.questions as f64 + 1.0)
+            }
             Rule::TargetCoverage { .. } | Rule::TargetConfidence { .. } => true,
         }
     }
@@ -248,7 +309,9 @@ impl PolicyFile {
     /// The threshold, if the rule has one.
     pub fn threshold(&self) -> Option<&Threshold> {
         match &self.rule {
-            Rule::SelectiveRisk { outcome, .. } | Rule::JointRisk { outcome, .. } => outcome.threshold(),
+            Rule::SelectiveRisk { outcome, .. } | Rule::JointRisk { outcome, .. } => {
+                outcome.threshold()
+            }
             Rule::TargetCoverage { threshold, .. } => threshold.as_ref(),
             Rule::TargetConfidence { .. } => None,
         }
@@ -257,16 +320,21 @@ impl PolicyFile {
     /// Whether the rule comes with a promise.
     pub fn is_certified(&self) -> bool {
         match &self.rule {
-            Rule::SelectiveRisk { outcome, .. } | Rule::JointRisk { outcome, .. } => outcome.threshold().is_some(),
+            Rule::SelectiveRisk { outcome, .. } | Rule::JointRisk { outcome, .. } => {
+                outcome.threshold().is_some()
+            }
             Rule::TargetCoverage { .. } | Rule::TargetConfidence { .. } => false,
         }
     }
 
-    /// The rule as a decision's policy: it answers where [`Bound::answers`] does, and never where nothing could be certified.
+    /// The rule as a decision's policy: it answers where [`Bound::answers`] does, and never where
+    /// nothing could be certified.
     pub fn policy(&self) -> Policy {
         match (&self.rule, self.threshold()) {
             (Rule::TargetConfidence { t }, _) => Policy::MinConfidence { min_confidence: *t },
-            (_, Some(threshold)) => Policy::MaxUncertainty { max_uncertainty: threshold.max_uncertainty },
+            (_, Some(threshold)) => {
+                Policy::MaxUncertainty { max_uncertainty: threshold.max_uncertainty }
+            }
             (_, None) => Policy::Uncertified,
         }
     }
@@ -274,20 +342,28 @@ impl PolicyFile {
     /// The promise, in one exact sentence; or that there is none, and why.
     pub fn guarantee(&self) -> String {
         match &self.rule {
-            Rule::SelectiveRisk { alpha, delta, outcome: Certificate::Certified(threshold) } => format!(
-                "P(wrong | answered) <= {} with probability {} over the draw of the {} labelled questions, for questions drawn \
+            Rule::SelectiveRisk { alpha, delta, outcome: Certificate::Certified(threshold) } => {
+                format!(
+                    "P(wrong | answered) <= {} with probability {} over the draw of the {} \
+                     labelled questions, for questions drawn \
                  independently from the same source and this configuration",
-                decimal(*alpha),
-                decimal_below(1.0 - delta),
-                threshold.questions
-            ),
+                    decimal(*alpha),
+                    decimal_below(1.0 - delta),
+                    threshold.questions
+                )
+            }
             Rule::JointRisk { alpha, outcome: Certificate::Certified(threshold) } => format!(
-                "P(answered and wrong) <= {} on average over draws of {} labelled questions, for questions exchangeable with them and this \
+                "P(answered and wrong) <= {} on average over draws of {} labelled questions, for \
+                 questions exchangeable with them and this \
                  configuration",
                 decimal(*alpha),
                 threshold.questions
             ),
-            Rule::SelectiveRisk { alpha, delta, outcome: Certificate::CannotCertify(shortfall) } => {
+            Rule::SelectiveRisk {
+                alpha,
+                delta,
+                outcome: Certificate::CannotCertify(shortfall),
+            } => {
                 format!(
                     "no guarantee: P(wrong | answered) <= {} with probability {}: {shortfall}",
                     decimal(*alpha),
@@ -298,17 +374,25 @@ impl PolicyFile {
                 format!("no guarantee: P(answered and wrong) <= {}: {shortfall}", decimal(*alpha))
             }
             Rule::TargetCoverage { coverage, .. } => {
-                format!("no guarantee: the surest {} of questions are answered, whatever their risk", decimal(*coverage))
+                format!(
+                    "no guarantee: the surest {} of questions are answered, whatever their risk",
+                    decimal(*coverage)
+                )
             }
             Rule::TargetConfidence { t } => {
-                format!("no guarantee: questions are answered where the calibrated confidence exceeds {}", decimal(*t))
+                format!(
+                    "no guarantee: questions are answered where the calibrated confidence exceeds \
+                     {}",
+                    decimal(*t)
+                )
             }
         }
     }
 
     /// A question of `ids` that the policy was made on: figures over it would flatter.
     pub fn overlap<'a>(&self, ids: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-        let seen: std::collections::HashSet<&str> = self.calibration_ids.iter().map(String::as_str).collect();
+        let seen: std::collections::HashSet<&str> =
+            self.calibration_ids.iter().map(String::as_str).collect();
         ids.into_iter().find(|id| seen.contains(id))
     }
 
@@ -341,28 +425,39 @@ impl PolicyFile {
     }
 }
 
-/// A policy and a run with the same fingerprint: what [`PolicyFile::check`] gives, and nothing else.
+/// A policy and a run with the same fingerprint: what [`PolicyFile::check`] gives, and nothing
+/// else.
 #[derive(Clone, Copy, Debug)]
 pub struct Bound<'a> {
     policy: &'a PolicyFile,
 }
 
 impl Bound<'_> {
-    /// The one uncertainty behind the scores of a question, higher = less sure. `None` if a score is missing.
+    /// The one uncertainty behind the scores of a question, higher = less sure. `None` if a score
+    /// is missing.
     pub fn uncertainty(self, scores: &[Option<f64>]) -> Option<f64> {
         uncertainty(scores, self.policy.fusion.as_ref())
     }
 
     /// The calibrated probability of being right, 0 to 1. `None` if a score is missing.
     pub fn confidence(self, scores: &[Option<f64>]) -> Option<Confidence> {
-        self.policy.calibrator.confidence(self.uncertainty(scores)?).and_then(Confidence::calibrated)
+        self.policy
+            .calibrator
+            .confidence(self.uncertainty(scores)?)
+            .and_then(Confidence::calibrated)
     }
 
-    /// Whether a question with these scores may be answered. Not without a score, and not where nothing could be certified.
+    /// Whether a question with these scores may be answered. Not without a score, and not where
+    /// nothing could be certified.
     pub fn answers(self, scores: &[Option<f64>]) -> bool {
         match self.policy.rule {
-            Rule::TargetConfidence { t } => self.confidence(scores).is_some_and(|confidence| confidence.value() > t),
-            _ => self.policy.threshold().is_some_and(|threshold| threshold.answers(self.uncertainty(scores))),
+            Rule::TargetConfidence { t } => {
+                self.confidence(scores).is_some_and(|confidence| confidence.value() > t)
+            }
+            _ => self
+                .policy
+                .threshold()
+                .is_some_and(|threshold| threshold.answers(self.uncertainty(scores))),
         }
     }
 }
@@ -378,7 +473,8 @@ fn decimal(value: f64) -> String {
     text
 }
 
-/// As [`decimal`], cut to six places: 1 - 0.9 is 0.09999999999999998, and rounding up may promise too much.
+/// As [`decimal`], cut to six places: 1 - 0.9 is 0.09999999999999998, and rounding up may promise
+/// too much.
 fn decimal_below(value: f64) -> String {
     decimal(((value + 1e-12) * 1e6).floor() / 1e6)
 }

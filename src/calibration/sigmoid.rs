@@ -1,7 +1,9 @@
-//! Platt scaling: confidence = sigmoid(slope u + intercept), fitted without penalty and on the labels as they are.
+//! Platt scaling: confidence = sigmoid(slope u + intercept), fitted without penalty and on the
+//! labels as they are.
 //!
-//! A penalty, even scikit-learn's default, flattens the map at small n, and every confidence is then too close to the base rate. Platt's
-//! own smoothed targets are not used either; what they guard against, separated scores, is refused.
+//! A penalty, even scikit-learn's default, flattens the map at small n, and every confidence is
+//! then too close to the base rate. Platt's own smoothed targets are not used either; what they
+//! guard against, separated scores, is refused.
 
 use serde::{Deserialize, Serialize};
 
@@ -26,16 +28,24 @@ impl Sigmoid {
         if is_separated(points) {
             return Err(Refusal::Separated);
         }
-        // Around their mean and in units of their spread, so that the two coefficients hardly interact; the likelihood does not mind.
+        // Around their mean and in units of their spread, so that the two coefficients hardly
+        // interact; the likelihood does not mind.
         let n = points.len() as f64;
         let mean = points.iter().map(|(u, _)| u / n).sum::<f64>();
-        let spread = points.iter().map(|(u, _)| (u - mean).abs()).fold(0.0, f64::max).max(f64::MIN_POSITIVE);
-        let features: Vec<Vec<f64>> = points.iter().map(|(u, _)| vec![(u - mean) / spread]).collect();
+        let spread =
+            points.iter().map(|(u, _)| (u - mean).abs()).fold(0.0, f64::max).max(f64::MIN_POSITIVE);
+        let features: Vec<Vec<f64>> =
+            points.iter().map(|(u, _)| vec![(u - mean) / spread]).collect();
         let right: Vec<bool> = points.iter().map(|(_, right)| *right).collect();
-        let fit = Problem { features: &features, right: &right, intercept: true, l2: 0.0 }.solve()?;
+        let fit =
+            Problem { features: &features, right: &right, intercept: true, l2: 0.0 }.solve()?;
         let [slope, intercept] = fit[..] else { return Err(Refusal::Separated) };
         let (slope, intercept) = (slope / spread, intercept - slope * mean / spread);
-        if slope < 0.0 { Ok(Self { slope, intercept }) } else { Err(Refusal::WrongDirection { slope }) }
+        if slope < 0.0 {
+            Ok(Self { slope, intercept })
+        } else {
+            Err(Refusal::WrongDirection { slope })
+        }
     }
 
     /// The probability of being right, 0 to 1; `None` if the score is not finite.
@@ -44,7 +54,8 @@ impl Sigmoid {
     }
 }
 
-/// Whether one threshold parts right from wrong, points on the threshold aside: then the likelihood has no maximum.
+/// Whether one threshold parts right from wrong, points on the threshold aside: then the likelihood
+/// has no maximum.
 pub(super) fn is_separated(points: &[(f64, bool)]) -> bool {
     let ends = |wanted: bool| {
         let values = points.iter().filter(move |(_, right)| *right == wanted).map(|(u, _)| *u);

@@ -1,7 +1,9 @@
-//! What a choice of threshold ends with: a threshold and the counts behind it, or the labels that it would take.
+//! What a choice of threshold ends with: a threshold and the counts behind it, or the labels that
+//! it would take.
 //!
-//! One rule everywhere: a question is answered if its uncertainty is at most the threshold. Thresholds lie between observed scores, so that
-//! neither a last digit lost in a file nor a last bit of a sum can turn an answer into silence or back.
+//! One rule everywhere: a question is answered if its uncertainty is at most the threshold.
+//! Thresholds lie between observed scores, so that neither a last digit lost in a file nor a last
+//! bit of a sum can turn an answer into silence or back.
 
 use std::fmt;
 
@@ -44,7 +46,9 @@ impl Threshold {
 
     /// Whether the numbers can be true of any set of questions, whoever wrote them.
     pub(super) fn is_sound(&self) -> bool {
-        self.max_uncertainty.is_finite() && self.wrong <= self.answered && self.answered <= self.questions
+        self.max_uncertainty.is_finite()
+            && self.wrong <= self.answered
+            && self.answered <= self.questions
     }
 }
 
@@ -68,27 +72,40 @@ impl Certificate {
     }
 }
 
-/// How far the labels are from a promise. What is said of the surest questions explains, and promises nothing.
+/// How far the labels are from a promise. What is said of the surest questions explains, and
+/// promises nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shortfall {
     /// Labelled questions at hand.
     pub questions: usize,
-    /// The surest of them that have a score: about a quarter of all, or as few as a threshold can answer.
+    /// The surest of them that have a score: about a quarter of all, or as few as a threshold can
+    /// answer.
     pub surest: usize,
     /// How many of these are wrong.
     pub wrong: usize,
-    /// About how many labelled questions it would take if more of them look like these; `None` if too many of the surest are wrong for any
-    /// number to be expected to do.
+    /// About how many labelled questions it would take if more of them look like these; `None` if
+    /// too many of the surest are wrong for any number to be expected to do.
     pub questions_needed: Option<usize>,
 }
 
 impl fmt::Display for Shortfall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { questions, surest, wrong, questions_needed } = self;
-        write!(f, "cannot certify: of {questions} labelled questions the surest {surest} have {wrong} wrong answers; ")?;
+        write!(
+            f,
+            "cannot certify: of {questions} labelled questions the surest {surest} have {wrong} \
+             wrong answers; "
+        )?;
         match questions_needed {
-            Some(needed) => write!(f, "about {needed} labelled questions are needed if more of them look like these"),
-            None => f.write_str("more labels are not expected to help, since too many of the surest answers are wrong"),
+            Some(needed) => write!(
+                f,
+                "about {needed} labelled questions are needed if more of \
+                                       them look like these"
+            ),
+            None => f.write_str(
+                "more labels are not expected to help, since too many of the \
+                                 surest answers are wrong",
+            ),
         }
     }
 }
@@ -98,10 +115,13 @@ pub(super) fn by_uncertainty(scored: &[Scored]) -> Vec<Group> {
     groups(scored.iter().filter_map(|scored| Some((scored.uncertainty?, scored.right))))
 }
 
-/// A threshold that answers the first `count` groups and no more: halfway to the next, or a hair above the last. `None` for no group.
+/// A threshold that answers the first `count` groups and no more: halfway to the next, or a hair
+/// above the last. `None` for no group.
 pub(super) fn after(groups: &[Group], count: usize) -> Option<f64> {
     let last = groups.get(count.checked_sub(1)?)?.value;
-    let Some(next) = groups.get(count) else { return Some((last + 1e-9 * last.abs().max(1.0)).min(f64::MAX)) };
+    let Some(next) = groups.get(count) else {
+        return Some((last + 1e-9 * last.abs().max(1.0)).min(f64::MAX));
+    };
     let middle = last.midpoint(next.value);
     // Between neighbouring numbers there is no third.
     Some(if middle < next.value { middle } else { last })
@@ -109,7 +129,8 @@ pub(super) fn after(groups: &[Group], count: usize) -> Option<f64> {
 
 /// What a threshold does on some questions.
 pub(super) fn applied(max_uncertainty: f64, scored: &[Scored]) -> Threshold {
-    let answered = || scored.iter().filter(|scored| is_answered(scored.uncertainty, max_uncertainty));
+    let answered =
+        || scored.iter().filter(|scored| is_answered(scored.uncertainty, max_uncertainty));
     let wrong = answered().filter(|scored| !scored.right).count();
     Threshold { max_uncertainty, questions: scored.len(), answered: answered().count(), wrong }
 }

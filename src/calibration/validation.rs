@@ -1,14 +1,20 @@
-//! The promise put to the test on recorded questions: many random deals into a part that calibrates and one that was never looked at.
+//! The promise put to the test on recorded questions: many random deals into a part that calibrates
+//! and one that was never looked at.
 //!
-//! What is promised is about the source that the labels were drawn from. Here the source is the finite set of questions that the map and
-//! the grid were not fitted on; the threshold part is drawn from it, so a violation is an error rate among the answers to all of it that
-//! exceeds alpha. Deals are independent given the questions, and drawing without replacement makes the test stricter than it need be; so
-//! the number of violations is at most Bin(splits, delta). The error rate of the untouched part alone is an estimate from few answers: it
-//! exceeds alpha more often than its truth does, and is counted apart.
+//! What is promised is about the source that the labels were drawn from. Here the source is the
+//! finite set of questions that the map and the grid were not fitted on; the threshold part is
+//! drawn from it, so a violation is an error rate among the answers to all of it that exceeds
+//! alpha. Deals are independent given the questions, and drawing without replacement makes the test
+//! stricter than it need be; so the number of violations is at most Bin(splits, delta). The error
+//! rate of the untouched part alone is an estimate from few answers: it exceeds alpha more often
+//! than its truth does, and is counted apart.
 
 use serde::Serialize;
 
-use super::{Bound, Example, Fingerprint, Goal, Method, PolicyFile, Refusal, Split, calibrate, fewest_answers};
+use super::{
+    Bound, Example, Fingerprint, Goal, Method, PolicyFile, Refusal, Split, calibrate,
+    fewest_answers,
+};
 use crate::metrics::Grade;
 use crate::metrics::binomial::lower_tail;
 
@@ -39,15 +45,18 @@ pub struct Validation {
     pub certified: u64,
     /// Deals whose labels could not be fitted at all; nothing is answered there.
     pub refused: u64,
-    /// Deals whose error rate among the answers exceeds alpha, over all questions that the threshold part was drawn from.
+    /// Deals whose error rate among the answers exceeds alpha, over all questions that the
+    /// threshold part was drawn from.
     pub violations: u64,
-    /// The most violations that chance explains if the promise holds: more have a probability of at most 5 %.
+    /// The most violations that chance explains if the promise holds: more have a probability of at
+    /// most 5 %.
     pub explained: u64,
     /// Deals whose error rate on the untouched part alone exceeds alpha.
     pub test_violations: u64,
     /// Mean share of the untouched part that is answered.
     pub coverage: f64,
-    /// Wrong answers of all answers on the untouched parts, over all deals; `None` if nothing was answered.
+    /// Wrong answers of all answers on the untouched parts, over all deals; `None` if nothing was
+    /// answered.
     pub risk: Option<f64>,
 }
 
@@ -72,7 +81,8 @@ pub fn validate(
     // What no deal could make right is refused, rather than counted.
     fewest_answers(alpha, delta)?;
     let Deals { splits, .. } = deals;
-    let explained = (0..splits).find(|k| lower_tail(*k, splits, delta) >= 1.0 - LEVEL).unwrap_or(splits);
+    let explained =
+        (0..splits).find(|k| lower_tail(*k, splits, delta) >= 1.0 - LEVEL).unwrap_or(splits);
     let mut validation = Validation {
         alpha,
         delta,
@@ -94,11 +104,13 @@ pub fn validate(
             continue;
         };
         let bound = bound(&policy, fingerprint)?;
-        let (drawn, test) = (Answered::of(split.threshold(), bound), Answered::of(split.report(), bound));
+        let (drawn, test) =
+            (Answered::of(split.threshold(), bound), Answered::of(split.report(), bound));
         validation.certified += u64::from(policy.threshold().is_some());
         validation.violations += u64::from((drawn + test).exceeds(alpha));
         validation.test_violations += u64::from(test.exceeds(alpha));
-        validation.coverage += test.answered as f64 / split.report().len().max(1) as f64 / splits as f64;
+        validation.coverage +=
+            test.answered as f64 / split.report().len().max(1) as f64 / splits as f64;
         total = total + test;
     }
     validation.risk = (total.answered > 0).then(|| total.wrong as f64 / total.answered as f64);
@@ -125,7 +137,8 @@ impl std::ops::Add for Answered {
 
 impl Answered {
     fn of(examples: &[Example], bound: Bound<'_>) -> Self {
-        let answered: Vec<&Example> = examples.iter().filter(|example| bound.answers(&example.scores)).collect();
+        let answered: Vec<&Example> =
+            examples.iter().filter(|example| bound.answers(&example.scores)).collect();
         let wrong = answered.iter().filter(|example| example.grade != Grade::Right).count();
         Self { answered: answered.len() as u64, wrong: wrong as u64 }
     }

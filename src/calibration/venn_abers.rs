@@ -1,15 +1,17 @@
-//! Inductive Venn-Abers: two isotonic fits, one with the new question as right and one as wrong, and so a band that holds a calibrated
-//! probability.
+//! Inductive Venn-Abers: two isotonic fits, one with the new question as right and one as wrong,
+//! and so a band that holds a calibrated probability.
 //!
-//! One of the two numbers is perfectly calibrated under exchangeability alone, whatever the number of labels; the width of the band says
-//! how little is known. Each look costs two linear fits over the stored groups of labels.
+//! One of the two numbers is perfectly calibrated under exchangeability alone, whatever the number
+//! of labels; the width of the band says how little is known. Each look costs two linear fits over
+//! the stored groups of labels.
 
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::pool::non_decreasing;
 use crate::metrics::ties::{Group, groups};
 
-/// Labels by score, as Venn-Abers needs them (Vovk, Petej and Fedorova, arXiv 1511.00213: inductive Venn-Abers predictors).
+/// Labels by score, as Venn-Abers needs them (Vovk, Petej and Fedorova, arXiv 1511.00213: inductive
+/// Venn-Abers predictors).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VennAbers {
     /// (uncertainty, right, wrong): counts by score, ascending.
@@ -26,7 +28,8 @@ pub struct Band {
 }
 
 impl Band {
-    /// The one number that loses least in log loss, whatever the truth: high / (1 - low + high), 0 to 1 (ibid.).
+    /// The one number that loses least in log loss, whatever the truth: high / (1 - low + high), 0
+    /// to 1 (ibid.).
     pub fn merged(self) -> f64 {
         self.high / (1.0 - self.low + self.high)
     }
@@ -36,7 +39,12 @@ impl VennAbers {
     /// Keeps the labels of (uncertainty, right) points.
     pub fn fit(points: &[(f64, bool)]) -> Self {
         let groups = groups(points.iter().copied());
-        Self { counts: groups.iter().map(|group| (group.value, group.right as u32, group.wrong as u32)).collect() }
+        Self {
+            counts: groups
+                .iter()
+                .map(|group| (group.value, group.right as u32, group.wrong as u32))
+                .collect(),
+        }
     }
 
     /// The band at one score; `None` if it is not finite.
@@ -65,12 +73,19 @@ impl VennAbers {
             }
         }
         let blocks = non_decreasing(&groups);
-        blocks.iter().find(|block| -uncertainty <= block.high).map_or(0.0, crate::metrics::pool::Block::share)
+        blocks
+            .iter()
+            .find(|block| -uncertainty <= block.high)
+            .map_or(0.0, crate::metrics::pool::Block::share)
     }
 
     /// Whether the scores are finite and ascend, and every score has a label.
     pub(super) fn is_sound(&self) -> bool {
-        let is_counted = |(u, right, wrong): &(f64, u32, u32)| u.is_finite() && u64::from(*right) + u64::from(*wrong) > 0;
-        !self.counts.is_empty() && self.counts.iter().all(is_counted) && self.counts.windows(2).all(|pair| pair[0].0 < pair[1].0)
+        let is_counted = |(u, right, wrong): &(f64, u32, u32)| {
+            u.is_finite() && u64::from(*right) + u64::from(*wrong) > 0
+        };
+        !self.counts.is_empty()
+            && self.counts.iter().all(is_counted)
+            && self.counts.windows(2).all(|pair| pair[0].0 < pair[1].0)
     }
 }

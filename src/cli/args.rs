@@ -43,7 +43,8 @@ pub struct SourceArgs {
 /// Where to compute.
 #[derive(Debug, Args)]
 pub struct ComputeArgs {
-    /// auto, cpu (or with given instructions: cpu:scalar, cpu:avx2, cpu:avx512vnni), portable, cuda:N or metal
+    /// auto, cpu (or with given instructions: cpu:scalar, cpu:avx2, cpu:avx512vnni), portable,
+    /// cuda:N or metal
     #[arg(long, env = "CANDOR_DEVICE", default_value = "auto")]
     pub device: Device,
     /// Type of activations and dense weights: auto, f32, f16 or bf16
@@ -76,11 +77,16 @@ impl ModelArgs {
         let resolved = self.resolve(output)?;
         let sha256 = match &resolved.sha256 {
             Some(known) => Some(known.clone()),
-            None if resolved.path.is_file() => Some(hub::fingerprint(&resolved.path, &self.source.hub(), &mut ())?),
+            None if resolved.path.is_file() => {
+                Some(hub::fingerprint(&resolved.path, &self.source.hub(), &mut ())?)
+            }
             None => None,
         };
-        let options =
-            LoadOptions { device: self.compute.device, dtype: self.compute.dtype, threads: self.compute.threads.map(usize::from) };
+        let options = LoadOptions {
+            device: self.compute.device,
+            dtype: self.compute.dtype,
+            threads: self.compute.threads.map(usize::from),
+        };
         let loaded = LoadedModel::load(&resolved, sha256, options)?;
         // This thread runs the steps; the loading threads are done.
         loaded.model.pool().inspect(|pool| pool.pin_caller());
@@ -168,7 +174,8 @@ impl SamplingArgs {
 }
 
 fn logit_bias(text: &str) -> std::result::Result<(u32, f32), String> {
-    let parsed = text.split_once('=').and_then(|(id, bias)| Some((id.parse().ok()?, bias.parse().ok()?)));
+    let parsed =
+        text.split_once('=').and_then(|(id, bias)| Some((id.parse().ok()?, bias.parse().ok()?)));
     parsed.ok_or_else(|| format!("`{text}` is not ID=BIAS, as in 1234=-5.0"))
 }
 
@@ -187,10 +194,12 @@ pub struct PromptArgs {
     /// Instructions that come before the question
     #[arg(short, long)]
     pub system: Option<String>,
-    /// Put the question into this text, where it says {question}; without it, the question alone or the task's own frame
+    /// Put the question into this text, where it says {question}; without it, the question alone or
+    /// the task's own frame
     #[arg(long, value_name = "TEXT")]
     pub frame: Option<String>,
-    /// Tell the model to answer only where it is surer than this, 0 to below 1, and to say "I don't know" otherwise
+    /// Tell the model to answer only where it is surer than this, 0 to below 1, and to say "I don't
+    /// know" otherwise
     #[arg(long, value_name = "T")]
     pub confidence_target: Option<f64>,
     /// Say the question several times: off, x2, verbose, x3, pad, or a text with {query}
@@ -221,7 +230,10 @@ impl PromptArgs {
     pub fn tell_context(&self, loaded: &LoadedModel, output: &Output) {
         let most = loaded.model.spec().max_position_embeddings;
         if let Some(context) = self.context.filter(|context| *context > most) {
-            output.warning(&format!("context is {context}, and the model is made for {most} tokens, which is what counts"));
+            output.warning(&format!(
+                "context is {context}, and the model is made for {most} \
+                                     tokens, which is what counts"
+            ));
         }
     }
 }
@@ -233,7 +245,8 @@ pub struct DecisionArgs {
     /// What to sample: self-consistency (all samples vote) or greedy (one, the most probable)
     #[arg(long, default_value = "self-consistency")]
     pub strategy: Strategy,
-    /// How an answer is read from a text: auto, number, choice, boxed, short-answer or last-line; without it auto, or the task's own
+    /// How an answer is read from a text: auto, number, choice, boxed, short-answer or last-line;
+    /// without it auto, or the task's own
     #[arg(long)]
     pub extractor: Option<Extractor>,
     /// The estimator whose score is reported as the uncertainty
@@ -242,7 +255,8 @@ pub struct DecisionArgs {
     /// Answer only if this share of all samples agrees: an uncalibrated threshold
     #[arg(long, default_value_t = 0.5, value_name = "SHARE", conflicts_with = "policy")]
     pub min_vote_share: f64,
-    /// Decide by a policy file that `candor calibrate` made for this configuration, and report its confidence
+    /// Decide by a policy file that `candor calibrate` made for this configuration, and report its
+    /// confidence
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
 }
@@ -310,13 +324,24 @@ impl PipelineArgs {
     }
 
     /// A pipeline over a loaded model, deciding by the policy file where there is one.
-    pub fn pipeline(&self, defaults: &TaskDefaults<'_>, policy: Option<(&Path, PolicyFile)>, loaded: &LoadedModel) -> Result<Pipeline> {
+    pub fn pipeline(
+        &self,
+        defaults: &TaskDefaults<'_>,
+        policy: Option<(&Path, PolicyFile)>,
+        loaded: &LoadedModel,
+    ) -> Result<Pipeline> {
         self.build(self.settings(defaults, &loaded.sampling())?, policy, loaded)
     }
 
     /// A pipeline with these settings.
-    pub fn build(&self, settings: Settings, policy: Option<(&Path, PolicyFile)>, loaded: &LoadedModel) -> Result<Pipeline> {
-        let mut pipeline = Pipeline::new(loaded, settings, self.engine.options(self.prompt.context)?)?;
+    pub fn build(
+        &self,
+        settings: Settings,
+        policy: Option<(&Path, PolicyFile)>,
+        loaded: &LoadedModel,
+    ) -> Result<Pipeline> {
+        let mut pipeline =
+            Pipeline::new(loaded, settings, self.engine.options(self.prompt.context)?)?;
         if let Some((path, file)) = policy {
             pipeline.adopt(file, path)?;
         }

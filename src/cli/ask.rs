@@ -63,7 +63,8 @@ impl Ask {
         drop(loaded);
         let mut abstained = false;
         let mut failure = None;
-        let (lines, messages): (Vec<Option<usize>>, Vec<Vec<Message>>) = questions.into_iter().unzip();
+        let (lines, messages): (Vec<Option<usize>>, Vec<Vec<Message>>) =
+            questions.into_iter().unzip();
         let many = messages.len() > 1;
         pipeline.answer_each(&messages, BATCH, &mut |at, outcome| {
             let line = lines.get(at).copied().flatten();
@@ -96,9 +97,15 @@ impl Ask {
     /// The questions with the line they stand on, where they come from a file.
     fn questions(&self) -> Result<Vec<(Option<usize>, Vec<Message>)>> {
         if let Some(path) = &self.input {
-            let text = read_bounded(&mut std::fs::File::open(path).map_err(|e| Error::io(path, e))?, path, 64 * MAX_PROMPT_BYTES)?;
+            let text = read_bounded(
+                &mut std::fs::File::open(path).map_err(|e| Error::io(path, e))?,
+                path,
+                64 * MAX_PROMPT_BYTES,
+            )?;
             let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-            let questions: Vec<_> = lines.map(|(i, line)| Ok((Some(i + 1), self.parse_line(line, i + 1, path)?))).collect::<Result<_>>()?;
+            let questions: Vec<_> = lines
+                .map(|(i, line)| Ok((Some(i + 1), self.parse_line(line, i + 1, path)?)))
+                .collect::<Result<_>>()?;
             return if questions.is_empty() {
                 Err(Error::invalid_file(path, "no question in it; give one JSON value per line"))
             } else {
@@ -108,7 +115,10 @@ impl Ask {
         let text = match self.prompt.as_deref().or(self.prompt_flag.as_deref()) {
             Some("-") | None => {
                 if std::io::stdin().is_terminal() {
-                    return Err(Error::usage("no question; give it as an argument, as in: candor ask \"What is the capital of France?\""));
+                    return Err(Error::usage(
+                        "no question; give it as an argument, as in: candor ask \"What is the \
+                         capital of France?\"",
+                    ));
                 }
                 read_bounded(&mut std::io::stdin().lock(), Path::new("<stdin>"), MAX_PROMPT_BYTES)?
             }
@@ -127,7 +137,13 @@ impl Ask {
     }
 
     fn with_system(&self, mut messages: Vec<Message>) -> Vec<Message> {
-        if let Some(system) = self.pipeline.prompt.system.as_ref().filter(|_| messages.first().is_none_or(|m| m.role != Role::System)) {
+        if let Some(system) = self
+            .pipeline
+            .prompt
+            .system
+            .as_ref()
+            .filter(|_| messages.first().is_none_or(|m| m.role != Role::System))
+        {
             messages.insert(0, Message::new(Role::System, system));
         }
         messages
@@ -135,29 +151,53 @@ impl Ask {
 
     fn parse_line(&self, line: &str, number: usize, path: &Path) -> Result<Vec<Message>> {
         let bad = |reason: String| Error::invalid_file(path, format!("line {number}: {reason}"));
-        let value: Value = serde_json::from_str(line.trim_start_matches('\u{feff}')).map_err(|e| bad(format!("not JSON: {e}")))?;
+        let value: Value = serde_json::from_str(line.trim_start_matches('\u{feff}'))
+            .map_err(|e| bad(format!("not JSON: {e}")))?;
         let messages = match &value {
             Value::String(prompt) => self.framed(prompt),
             Value::Object(row) => match (row.get("prompt"), row.get("messages")) {
-                _ if row.keys().any(|key| !["prompt", "messages", "id"].contains(&key.as_str())) => {
-                    let unknown = row.keys().find(|key| !["prompt", "messages", "id"].contains(&key.as_str()));
+                _ if row
+                    .keys()
+                    .any(|key| !["prompt", "messages", "id"].contains(&key.as_str())) =>
+                {
+                    let unknown = row
+                        .keys()
+                        .find(|key| !["prompt", "messages", "id"].contains(&key.as_str()));
                     return Err(bad(format!(
                         "the field {:?} is not supported; give `prompt` or `messages`",
                         unknown.map_or("", |key| key)
                     )));
                 }
                 (Some(Value::String(prompt)), None) => self.framed(prompt),
-                // A chat of one's own stands outside any frame that a calibration could be bound to.
+                // A chat of one's own stands outside any frame that a calibration could be bound
+                // to.
                 (None, Some(_)) if self.pipeline.decision.policy.is_some() => {
-                    return Err(bad("messages are not in the policy's frame; give a string `prompt`, or leave --policy out".into()));
+                    return Err(bad("messages are not in the policy's frame; give a string \
+                                    `prompt`, or leave --policy out"
+                        .into()));
                 }
                 (None, Some(_)) if self.pipeline.prompt.confidence_target.is_some() => {
-                    return Err(bad("messages have no place for --confidence-target; give a string `prompt`, or leave it out".into()));
+                    return Err(bad(
+                        "messages have no place for --confidence-target; give a string \
+                                    `prompt`, or leave it out"
+                            .into(),
+                    ));
                 }
-                (None, Some(messages)) => serde_json::from_value(messages.clone()).map_err(|e| bad(format!("messages: {e}")))?,
-                _ => return Err(bad("neither a string `prompt` nor a list `messages`; give exactly one of them".into())),
+                (None, Some(messages)) => serde_json::from_value(messages.clone())
+                    .map_err(|e| bad(format!("messages: {e}")))?,
+                _ => {
+                    return Err(bad("neither a string `prompt` nor a list `messages`; give \
+                                     exactly one of them"
+                        .into()));
+                }
             },
-            _ => return Err(bad("neither a string nor an object; give \"...\", {\"prompt\": ...} or {\"messages\": [...]}".into())),
+            _ => {
+                return Err(bad(
+                    "neither a string nor an object; give \"...\", {\"prompt\": ...} \
+                                 or {\"messages\": [...]}"
+                        .into(),
+                ));
+            }
         };
         if messages.is_empty() {
             return Err(bad("messages is empty; give at least one".into()));
@@ -165,10 +205,21 @@ impl Ask {
         Ok(self.with_system(messages))
     }
 
-    fn show(&self, outcome: &Outcome, messages: &[Message], many: bool, output: &Output) -> Result<()> {
+    fn show(
+        &self,
+        outcome: &Outcome,
+        messages: &[Message],
+        many: bool,
+        output: &Output,
+    ) -> Result<()> {
         if self.json || self.jsonl {
-            let outcome = if self.timings { outcome.clone() } else { outcome.clone().without_times() };
-            let text = if self.json { serde_json::to_string_pretty(&outcome) } else { serde_json::to_string(&outcome) };
+            let outcome =
+                if self.timings { outcome.clone() } else { outcome.clone().without_times() };
+            let text = if self.json {
+                serde_json::to_string_pretty(&outcome)
+            } else {
+                serde_json::to_string(&outcome)
+            };
             let text = text.map_err(|e| Error::Backend(format!("the outcome is no JSON: {e}")))?;
             return output.raw(format!("{text}\n").as_bytes());
         }
@@ -191,7 +242,13 @@ fn read_bounded(reader: &mut dyn Read, path: &Path, limit: u64) -> Result<String
     let mut bytes = Vec::new();
     reader.take(limit + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
     if bytes.len() as u64 > limit {
-        return Err(Error::Resources(format!("{}: more than {} MB of text; split it", path.display(), limit >> 20)));
+        return Err(Error::Resources(format!(
+            "{}: more than {} MB of text; split it",
+            path.display(),
+            limit >> 20
+        )));
     }
-    String::from_utf8(bytes).map_err(|e| Error::invalid_file(path, format!("not UTF-8 at byte {}", e.utf8_error().valid_up_to())))
+    String::from_utf8(bytes).map_err(|e| {
+        Error::invalid_file(path, format!("not UTF-8 at byte {}", e.utf8_error().valid_up_to()))
+    })
 }

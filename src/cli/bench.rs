@@ -41,7 +41,11 @@ pub struct Bench {
     #[arg(long, default_value_t = 64)]
     sample_tokens: usize,
     /// A question of the lazy-forking measurement; repeat it for more
-    #[arg(long = "question", value_name = "QUESTION", default_value = "What is the capital of France? Answer with one word.")]
+    #[arg(
+        long = "question",
+        value_name = "QUESTION",
+        default_value = "What is the capital of France? Answer with one word."
+    )]
     questions: Vec<String>,
     /// Temperature of the questions' samples; without it, the model card's sampling
     #[arg(long)]
@@ -85,7 +89,8 @@ struct SampleRate {
     tokens_per_second: f64,
 }
 
-/// Questions asked one after another, with rows shared where samples agree. Tokens are sums over the questions.
+/// Questions asked one after another, with rows shared where samples agree. Tokens are sums over
+/// the questions.
 #[derive(Debug, Serialize)]
 struct Forking {
     n: usize,
@@ -132,7 +137,8 @@ impl Bench {
             peak_memory_bytes: machine::peak_memory(),
         };
         if self.json {
-            let text = serde_json::to_string_pretty(&report).map_err(|e| Error::Backend(e.to_string()))?;
+            let text =
+                serde_json::to_string_pretty(&report).map_err(|e| Error::Backend(e.to_string()))?;
             return output.raw(format!("{text}\n").as_bytes());
         }
         self.print(&report, output)
@@ -146,11 +152,23 @@ impl Bench {
             format!("{}, {} threads", report.cpu, report.threads),
         )?;
         line("load".into(), format!("{:>8.0} ms", report.load_ms))?;
-        line(format!("prefill of {} tokens", report.prefill.tokens), rate(report.prefill.tokens_per_second))?;
-        line("time to first token".into(), format!("{:>8.0} ms", report.prefill.time_to_first_token_ms))?;
-        line(format!("one sample of {} tokens", report.decode.tokens), rate(report.decode.tokens_per_second))?;
+        line(
+            format!("prefill of {} tokens", report.prefill.tokens),
+            rate(report.prefill.tokens_per_second),
+        )?;
+        line(
+            "time to first token".into(),
+            format!("{:>8.0} ms", report.prefill.time_to_first_token_ms),
+        )?;
+        line(
+            format!("one sample of {} tokens", report.decode.tokens),
+            rate(report.decode.tokens_per_second),
+        )?;
         for s in &report.samples {
-            let what = format!("{} samples of {} tokens, prompt of {}", s.n, self.sample_tokens, self.shared_tokens);
+            let what = format!(
+                "{} samples of {} tokens, prompt of {}",
+                s.n, self.sample_tokens, self.shared_tokens
+            );
             line(what, rate(s.tokens_per_second))?;
         }
         for f in &report.lazy_forking {
@@ -160,26 +178,46 @@ impl Bench {
             );
             line(format!("{} samples of a question, rows shared", f.n), value)?;
         }
-        line("peak memory".into(), report.peak_memory_bytes.map_or_else(|| "unknown".into(), |b| format!("{:>11}", human_bytes(b))))
+        line(
+            "peak memory".into(),
+            report
+                .peak_memory_bytes
+                .map_or_else(|| "unknown".into(), |b| format!("{:>11}", human_bytes(b))),
+        )
     }
 
     /// A fresh engine: nothing is cached.
     fn engine(loaded: &LoadedModel, eager_forking: bool) -> Result<Engine> {
-        let options =
-            EngineOptions { eager_forking, prefix_cache_bytes: 0, end_tokens: loaded.stop_tokens.clone(), ..EngineOptions::default() };
+        let options = EngineOptions {
+            eager_forking,
+            prefix_cache_bytes: 0,
+            end_tokens: loaded.stop_tokens.clone(),
+            ..EngineOptions::default()
+        };
         Engine::new(Arc::clone(&loaded.model), Arc::clone(&loaded.tokenizer), options)
     }
 
-    fn run_tokens(loaded: &LoadedModel, prompt: usize, n: usize, max_tokens: usize) -> Result<Generation> {
+    fn run_tokens(
+        loaded: &LoadedModel,
+        prompt: usize,
+        n: usize,
+        max_tokens: usize,
+    ) -> Result<Generation> {
         let vocab = loaded.tokenizer.vocab_size() as u32;
-        // Which tokens they are does not matter to speed; these repeat after no less than a vocabulary.
+        // Which tokens they are does not matter to speed; these repeat after no less than a
+        // vocabulary.
         let tokens = (0..prompt as u32).map(|i| i.wrapping_mul(2_654_435_761) % vocab).collect();
-        let params = SamplingParams { n, max_tokens, ignore_eos: true, ..SamplingParams::default() };
+        let params =
+            SamplingParams { n, max_tokens, ignore_eos: true, ..SamplingParams::default() };
         Self::engine(loaded, true)?.generate(Prompt::from_tokens(tokens), params)
     }
 
     /// The generation whose figure is the median.
-    fn median(&self, mut run: impl FnMut() -> Result<Generation>, figure: impl Fn(&Generation) -> f64) -> Result<Generation> {
+    fn median(
+        &self,
+        mut run: impl FnMut() -> Result<Generation>,
+        figure: impl Fn(&Generation) -> f64,
+    ) -> Result<Generation> {
         let mut all: Vec<Generation> = (0..self.repeat).map(|_| run()).collect::<Result<_>>()?;
         all.sort_by(|a, b| figure(a).total_cmp(&figure(b)));
         Ok(all.swap_remove(usize::from(self.repeat) / 2))
@@ -187,22 +225,35 @@ impl Bench {
 
     fn prefill(&self, loaded: &LoadedModel) -> Result<Rate> {
         let tokens = self.prefill_tokens;
-        let generation = self.median(|| Self::run_tokens(loaded, tokens, 1, 1), |g| g.cost.prefill_ms)?;
+        let generation =
+            self.median(|| Self::run_tokens(loaded, tokens, 1, 1), |g| g.cost.prefill_ms)?;
         let ms = generation.cost.prefill_ms;
         Ok(Rate { tokens, tokens_per_second: tokens as f64 / ms * 1e3, time_to_first_token_ms: ms })
     }
 
     fn decode(&self, loaded: &LoadedModel) -> Result<Rate> {
         let tokens = self.decode_tokens;
-        let generation = self.median(|| Self::run_tokens(loaded, 16, 1, tokens + 1), |g| g.cost.decode_ms)?;
+        let generation =
+            self.median(|| Self::run_tokens(loaded, 16, 1, tokens + 1), |g| g.cost.decode_ms)?;
         let cost = generation.cost;
-        Ok(Rate { tokens, tokens_per_second: tokens as f64 / cost.decode_ms * 1e3, time_to_first_token_ms: cost.prefill_ms })
+        Ok(Rate {
+            tokens,
+            tokens_per_second: tokens as f64 / cost.decode_ms * 1e3,
+            time_to_first_token_ms: cost.prefill_ms,
+        })
     }
 
     fn shared(&self, loaded: &LoadedModel, n: usize) -> Result<SampleRate> {
-        let generation = self.median(|| Self::run_tokens(loaded, self.shared_tokens, n, self.sample_tokens + 1), |g| g.cost.decode_ms)?;
+        let generation = self.median(
+            || Self::run_tokens(loaded, self.shared_tokens, n, self.sample_tokens + 1),
+            |g| g.cost.decode_ms,
+        )?;
         let tokens = n * self.sample_tokens;
-        Ok(SampleRate { n, tokens, tokens_per_second: tokens as f64 / generation.cost.decode_ms * 1e3 })
+        Ok(SampleRate {
+            n,
+            tokens,
+            tokens_per_second: tokens as f64 / generation.cost.decode_ms * 1e3,
+        })
     }
 
     /// The questions, asked one after another; `None` for a base model, which takes no questions.
@@ -212,14 +263,19 @@ impl Bench {
         }
         let format = PromptFormat::new(Arc::clone(&loaded.tokenizer), PromptOptions::default())?;
         let sampling = match self.temperature {
-            Some(temperature) => SamplingParams { temperature, top_p: self.top_p, ..SamplingParams::default() },
+            Some(temperature) => {
+                SamplingParams { temperature, top_p: self.top_p, ..SamplingParams::default() }
+            }
             None => loaded.sampling(),
         };
         let params = SamplingParams { n, max_tokens: self.sample_tokens, ..sampling };
         let (mut total, mut milliseconds) = (Cost::default(), [0.0; 2]);
         for question in &self.questions {
             for (milliseconds, own_rows) in milliseconds.iter_mut().zip([false, true]) {
-                let run = || Self::engine(loaded, own_rows)?.generate(format.render(&[Message::user(question)])?, params.clone());
+                let run = || {
+                    Self::engine(loaded, own_rows)?
+                        .generate(format.render(&[Message::user(question)])?, params.clone())
+                };
                 let cost = self.median(run, |g| g.cost.prefill_ms + g.cost.decode_ms)?.cost;
                 *milliseconds += cost.prefill_ms + cost.decode_ms;
                 if !own_rows {

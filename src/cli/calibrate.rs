@@ -1,4 +1,5 @@
-//! `candor calibrate`: a confidence and a threshold with a guarantee, from a run into a policy file.
+//! `candor calibrate`: a confidence and a threshold with a guarantee, from a run into a policy
+//! file.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -6,7 +7,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::output::Output;
-use crate::calibration::{Deals, Goal, Method, PolicyFile, Refusal, Split, Validation, calibrate, validate};
+use crate::calibration::{
+    Deals, Goal, Method, PolicyFile, Refusal, Split, Validation, calibrate, validate,
+};
 use crate::error::{Error, Result};
 use crate::eval::{Labels, write_atomically};
 
@@ -19,12 +22,13 @@ pub struct Calibrate {
     /// The policy file to write
     #[arg(short, long, value_name = "FILE", required_unless_present = "validate")]
     out: Option<PathBuf>,
-    /// Write nothing; calibrate on so many random deals of the questions instead, and count how often the promise of selective-risk was
-    /// broken on those that it did not choose on
+    /// Write nothing; calibrate on so many random deals of the questions instead, and count how
+    /// often the promise of selective-risk was broken on those that it did not choose on
     #[arg(long, value_name = "DEALS", conflicts_with = "out", value_parser = clap::value_parser!(u64).range(1..=100_000))]
     validate: Option<u64>,
-    /// What the threshold shall achieve: selective-risk, P(wrong | answered) <= alpha with probability 1 - delta; joint-risk,
-    /// P(answered and wrong) <= alpha on average; coverage=SHARE or confidence=P, which promise nothing
+    /// What the threshold shall achieve: selective-risk, P(wrong | answered) <= alpha with
+    /// probability 1 - delta; joint-risk, P(answered and wrong) <= alpha on average; coverage=SHARE
+    /// or confidence=P, which promise nothing
     #[arg(long, default_value = "selective-risk", value_name = "GOAL", value_parser = target)]
     target: Target,
     /// The largest risk, above 0 to below 1
@@ -73,27 +77,51 @@ impl Calibrate {
             ));
         }
         let refused = |refusal: Refusal| {
-            Error::usage(format!("{} has {recorded} questions, {:.2} of them to fit: {refusal}", self.run.display(), self.fit))
+            Error::usage(format!(
+                "{} has {recorded} questions, {:.2} of them to fit: {refusal}",
+                self.run.display(),
+                self.fit
+            ))
         };
         let Some(out) = self.out.as_deref() else { return self.validate(&labels, output) };
-        let split = Split::deal(labels.examples, self.fit, self.threshold, self.split_seed).map_err(refused)?;
-        let policy = calibrate(&split, self.method, self.goal(), labels.fingerprint).map_err(refused)?;
+        let split = Split::deal(labels.examples, self.fit, self.threshold, self.split_seed)
+            .map_err(refused)?;
+        let policy =
+            calibrate(&split, self.method, self.goal(), labels.fingerprint).map_err(refused)?;
         let text = policy.to_json().map_err(refused)?;
         write_atomically(out, format!("{text}\n").as_bytes())?;
         output.note(&said(&policy, &split, &out.display().to_string()));
-        if self.json { output.raw(format!("{text}\n").as_bytes()) } else { output.answer(&policy.guarantee()) }
+        if self.json {
+            output.raw(format!("{text}\n").as_bytes())
+        } else {
+            output.answer(&policy.guarantee())
+        }
     }
 
     /// Puts the promise to the test.
     fn validate(&self, labels: &Labels, output: &Output) -> Result<()> {
         if !matches!(self.target, Target::SelectiveRisk) {
-            return Err(Error::usage("--validate is for the target selective-risk: the others promise nothing that one deal can break"));
+            return Err(Error::usage(
+                "--validate is for the target selective-risk: the others promise nothing that one \
+                 deal can break",
+            ));
         }
-        let deals = Deals { splits: self.validate.unwrap_or_default(), fit: self.fit, threshold: self.threshold };
-        let validation = validate(&labels.examples, (self.alpha, self.delta), self.method, &labels.fingerprint, deals)
-            .map_err(|refusal| Error::usage(format!("{}: {refusal}", self.run.display())))?;
+        let deals = Deals {
+            splits: self.validate.unwrap_or_default(),
+            fit: self.fit,
+            threshold: self.threshold,
+        };
+        let validation = validate(
+            &labels.examples,
+            (self.alpha, self.delta),
+            self.method,
+            &labels.fingerprint,
+            deals,
+        )
+        .map_err(|refusal| Error::usage(format!("{}: {refusal}", self.run.display())))?;
         if self.json {
-            let text = serde_json::to_string_pretty(&validation).map_err(|e| Error::Backend(format!("the counts are no JSON: {e}")))?;
+            let text = serde_json::to_string_pretty(&validation)
+                .map_err(|e| Error::Backend(format!("the counts are no JSON: {e}")))?;
             return output.raw(format!("{text}\n").as_bytes());
         }
         output.answer(&tested(&validation, labels.examples.len()))
@@ -111,19 +139,31 @@ impl Calibrate {
 
 /// How the promise fared.
 fn tested(v: &Validation, questions: usize) -> String {
-    let mut text = format!("{} deals of {questions} questions, alpha {}, delta {}", v.splits, v.alpha, v.delta);
+    let mut text = format!(
+        "{} deals of {questions} questions, alpha {}, delta {}",
+        v.splits, v.alpha, v.delta
+    );
     let _ = write!(
         text,
-        "\n{:>6} violations: error rates above alpha among the answers, where {:.1} are allowed on average and {} by chance (95 %): {}",
+        "\n{:>6} violations: error rates above alpha among the answers, where {:.1} are allowed \
+         on average and {} by chance (95 %): {}",
         v.violations,
         v.delta * v.splits as f64,
         v.explained,
         if v.holds() { "the promise holds" } else { "the promise is broken" }
     );
-    let _ = write!(text, "\n{:>6} error rates above alpha on the untouched part alone, an estimate from few answers", v.test_violations);
+    let _ = write!(
+        text,
+        "\n{:>6} error rates above alpha on the untouched part alone, an estimate from few answers",
+        v.test_violations
+    );
     let _ = write!(text, "\n{:>6} certified", v.certified);
     if v.refused > 0 {
-        let _ = write!(text, "\n{:>6} not fitted: too few labels, or no score that tells right from wrong", v.refused);
+        let _ = write!(
+            text,
+            "\n{:>6} not fitted: too few labels, or no score that tells right from wrong",
+            v.refused
+        );
     }
     let _ = write!(text, "\n{:>6.3} mean coverage of the untouched part", v.coverage);
     if let Some(risk) = v.risk {
@@ -135,7 +175,10 @@ fn tested(v: &Validation, questions: usize) -> String {
 /// What was done, and how it went on questions that nothing was chosen on.
 fn said(policy: &PolicyFile, split: &Split, path: &str) -> String {
     let parts = (split.fit().len(), split.threshold().len(), split.report().len());
-    let mut text = format!("{path}: fitted on {}, threshold chosen on {}, reported on {} questions", parts.0, parts.1, parts.2);
+    let mut text = format!(
+        "{path}: fitted on {}, threshold chosen on {}, reported on {} questions",
+        parts.0, parts.1, parts.2
+    );
     if let Some(t) = policy.threshold() {
         let _ = write!(
             text,
@@ -144,9 +187,17 @@ fn said(policy: &PolicyFile, split: &Split, path: &str) -> String {
         );
     }
     let report = &policy.report;
-    let _ = write!(text, "\nreport: answers {} of {} with {} wrong", report.answered, report.questions, report.wrong);
+    let _ = write!(
+        text,
+        "\nreport: answers {} of {} with {} wrong",
+        report.answered, report.questions, report.wrong
+    );
     if let Some(risk) = report.selective_risk {
-        let _ = write!(text, "; true share of wrong answers {:.3} to {:.3} with 95 % confidence", risk.low, risk.high);
+        let _ = write!(
+            text,
+            "; true share of wrong answers {:.3} to {:.3} with 95 % confidence",
+            risk.low, risk.high
+        );
     }
     if let (Some(brier), Some(ece)) = (report.brier, report.smooth_ece) {
         let _ = write!(text, "; Brier {brier:.4}, smooth ECE {ece:.4}");
@@ -169,6 +220,8 @@ fn target(text: &str) -> std::result::Result<Target, String> {
         None if text == "joint-risk" => Ok(Target::JointRisk),
         Some(("coverage", value)) => number(value).map(Target::Coverage),
         Some(("confidence", value)) => number(value).map(Target::Confidence),
-        _ => Err(format!("`{text}` is unknown; use selective-risk, joint-risk, coverage=SHARE or confidence=P")),
+        _ => Err(format!(
+            "`{text}` is unknown; use selective-risk, joint-risk, coverage=SHARE or confidence=P"
+        )),
     }
 }

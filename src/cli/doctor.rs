@@ -25,18 +25,23 @@ impl Doctor {
         line("features", &machine::cpu_features().join(" "))?;
         line("threads", &crate::model::cpu::physical_cores().to_string())?;
         line("memory", &format!("{} available", size(machine::available_memory())))?;
-        for (name, built) in [("cuda", cfg!(feature = "cuda")), ("metal", cfg!(feature = "metal"))] {
+        for (name, built) in [("cuda", cfg!(feature = "cuda")), ("metal", cfg!(feature = "metal"))]
+        {
             line(name, if built { "built in" } else { "not in this build" })?;
         }
         let options = self.source.hub();
-        let folder = |path: &Option<std::path::PathBuf>| path.as_ref().map_or("none: set HOME".to_owned(), |p| p.display().to_string());
+        let folder = |path: &Option<std::path::PathBuf>| {
+            path.as_ref().map_or("none: set HOME".to_owned(), |p| p.display().to_string())
+        };
         line("models", &folder(&options.home))?;
         line("hub cache", &folder(&options.hub_cache))?;
         line("hub", if options.offline { "offline" } else { &options.endpoint })?;
         let cached = hub::list(&options);
         for known in manifest::known() {
-            let here = cached.iter().any(|m| m.manifest.as_ref().is_some_and(|m| m.name == known.name));
-            let fits = machine::available_memory().is_none_or(|available| known.size * 2 < available);
+            let here =
+                cached.iter().any(|m| m.manifest.as_ref().is_some_and(|m| m.name == known.name));
+            let fits =
+                machine::available_memory().is_none_or(|available| known.size * 2 < available);
             let state = match (here, fits) {
                 (true, true) => "here",
                 (false, true) => "can be pulled",

@@ -10,7 +10,10 @@ use super::progress::{Bars, Steps};
 use super::score;
 use crate::calibration::PolicyFile;
 use crate::error::{Error, Result};
-use crate::eval::{self, Existing, FileTask, FoundRun, Map, PLAIN, Progress, Questions, Run, Scorer, Shard, Subset, TASKS};
+use crate::eval::{
+    self, Existing, FileTask, FoundRun, Map, PLAIN, Progress, Questions, Run, Scorer, Shard,
+    Subset, TASKS,
+};
 use crate::generation::SamplingParams;
 use crate::hub::{self, DatasetFile};
 use crate::pipeline::{Arm, LoadedModel, Pipeline, Settings, Shots};
@@ -20,7 +23,8 @@ use crate::strategy::Strategy;
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub struct Eval {
-    /// A task (see --list), or a .jsonl, .csv, .tsv or .parquet file of questions: a path, or datasets/user/repo/path/file[@revision] on the Hub
+    /// A task (see --list), or a .jsonl, .csv, .tsv or .parquet file of questions: a path, or
+    /// datasets/user/repo/path/file[@revision] on the Hub
     #[arg(value_name = "TASK or FILE", required_unless_present = "list")]
     task: Option<String>,
     /// The run folder: a new one, or one where the same command stopped
@@ -38,22 +42,26 @@ pub struct Eval {
     /// Names the subset that --limit draws; --seed names the samples' random stream
     #[arg(long, default_value_t = 0, requires = "limit", value_name = "SEED")]
     subset_seed: u64,
-    /// Run several strategies over the same questions, each into a folder of its own below RUN: a strategy with settings that differ from
-    /// the flags, as in greedy,self-consistency:samples=8,self-consistency:samples=8:repeat=x2
+    /// Run several strategies over the same questions, each into a folder of its own below RUN: a
+    /// strategy with settings that differ from the flags, as in
+    /// greedy,self-consistency:samples=8,self-consistency:samples=8:repeat=x2
     #[arg(long, value_name = "STRATEGY[:KEY=VALUE...]", value_delimiter = ',', conflicts_with_all = ["strategy", "policy"])]
     compare: Vec<Arm>,
-    /// Ask only part I of N of the questions, into a folder of its own below RUN; `candor score RUN` puts the parts together
+    /// Ask only part I of N of the questions, into a folder of its own below RUN; `candor score
+    /// RUN` puts the parts together
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
-    /// Show so many questions that are not asked, with their answers, before each question; --subset-seed draws them too
+    /// Show so many questions that are not asked, with their answers, before each question;
+    /// --subset-seed draws them too
     #[arg(long, default_value_t = 0, value_name = "K")]
     shots: usize,
-    /// Which columns of a file hold what: question=C,answer=C,choices=C,labels=C,id=C,answerable=C; C may be a path with dots, as in
-    /// choices=choices.text,labels=choices.label,answer=answerKey
+    /// Which columns of a file hold what: question=C,answer=C,choices=C,labels=C,id=C,answerable=C;
+    /// C may be a path with dots, as in choices=choices.text,labels=choices.label,answer=answerKey
     #[arg(long, value_name = "MAP")]
     map: Option<Map>,
-    /// How answers to a file's questions are graded: exact, number or choice. For tasks with options too: loglikelihood scores the options'
-    /// texts after the question instead of sampling, loglikelihood-letter their letters
+    /// How answers to a file's questions are graded: exact, number or choice. For tasks with
+    /// options too: loglikelihood scores the options' texts after the question instead of sampling,
+    /// loglikelihood-letter their letters
     #[arg(long, value_name = "SCORER", value_parser = scorer)]
     scorer: Option<Scorer>,
     /// Questions that share a batch; no result depends on it
@@ -62,7 +70,8 @@ pub struct Eval {
     /// Stop, with exit code 1, at the first question that cannot be asked, instead of recording why
     #[arg(long)]
     fail_on_error: bool,
-    /// Start anew where RUN holds another run, whose records are lost; the same run goes on all the same
+    /// Start anew where RUN holds another run, whose records are lost; the same run goes on all the
+    /// same
     #[arg(long)]
     force: bool,
     /// Print the figures as JSON
@@ -76,7 +85,9 @@ pub struct Eval {
 
 impl Eval {
     pub fn run(&self, output: &Output) -> Result<()> {
-        let (Some(task), Some(out)) = (&self.task, &self.out) else { return output.answer(&list()) };
+        let (Some(task), Some(out)) = (&self.task, &self.out) else {
+            return output.answer(&list());
+        };
         let questions = self.questions(task, output)?;
         self.pipeline.check()?;
         let arms = self.arms(&questions, out)?;
@@ -89,8 +100,17 @@ impl Eval {
             let existing = if self.force { Existing::Replace } else { Existing::Keep };
             let new = Run::new(&questions, folder);
             let (subset, fail_on_error) = (self.subset(), self.fail_on_error);
-            let run = Run { subset, shard: self.shard, in_flight: self.batch, fail_on_error, existing, ..new };
-            let what = arm.as_ref().map_or_else(|| questions.name.clone(), |arm| format!("{} {arm}", questions.name));
+            let run = Run {
+                subset,
+                shard: self.shard,
+                in_flight: self.batch,
+                fail_on_error,
+                existing,
+                ..new
+            };
+            let what = arm
+                .as_ref()
+                .map_or_else(|| questions.name.clone(), |arm| format!("{} {arm}", questions.name));
             watched(&mut pipeline, &run, &what, output)?;
             places.push(FoundRun::open(&run.place())?);
         }
@@ -114,7 +134,9 @@ impl Eval {
             arm.apply(&settings)?;
             let folder = out.join(arm.folder());
             if planned.iter().any(|other| other.folder == folder) {
-                return Err(Error::usage(format!("--compare names {arm} twice; name each strategy once")));
+                return Err(Error::usage(format!(
+                    "--compare names {arm} twice; name each strategy once"
+                )));
             }
             planned.push(Planned { arm: Some(arm.clone()), folder });
         }
@@ -139,7 +161,8 @@ impl Eval {
         self.pipeline.build(settings, policy, loaded)
     }
 
-    /// Puts examples before every question. As one text, an answer ends where the next example would begin.
+    /// Puts examples before every question. As one text, an answer ends where the next example
+    /// would begin.
     fn show(&self, questions: &Questions, settings: &mut Settings) -> Result<()> {
         let plain = self.pipeline.prompt.raw;
         if plain && self.pipeline.prompt.frame.is_none() {
@@ -150,7 +173,8 @@ impl Eval {
         }
         let asked = questions.subset(self.subset())?;
         let shown = Questions { frame: settings.frame.user.clone(), ..questions.clone() };
-        settings.frame.shots = Some(Shots { plain, examples: shown.shots(self.shots, &asked, self.subset_seed)? });
+        settings.frame.shots =
+            Some(Shots { plain, examples: shown.shots(self.shots, &asked, self.subset_seed)? });
         Ok(())
     }
 
@@ -159,13 +183,24 @@ impl Eval {
     }
 
     fn questions(&self, name: &str, output: &Output) -> Result<Questions> {
-        let fetch = |reference: &str| hub::resolve_dataset(&reference.parse()?, &self.model.source.hub(), &mut Bars::new(output));
+        let fetch = |reference: &str| {
+            hub::resolve_dataset(
+                &reference.parse()?,
+                &self.model.source.hub(),
+                &mut Bars::new(output),
+            )
+        };
         if let Some(task) = eval::task(name) {
             if self.map.is_some() {
-                return Err(Error::usage(format!("--map is for files; task {name} has its own columns")));
+                return Err(Error::usage(format!(
+                    "--map is for files; task {name} has its own columns"
+                )));
             }
             let questions = task.open_with(self.data.as_deref(), &mut { fetch })?;
-            return self.scorer.map_or_else(|| Ok(questions.clone()), |scorer| questions.clone().by_likelihood(scorer));
+            return self.scorer.map_or_else(
+                || Ok(questions.clone()),
+                |scorer| questions.clone().by_likelihood(scorer),
+            );
         }
         let path = Path::new(name);
         if DatasetFile::is_meant(name) && !path.exists() {
@@ -174,7 +209,10 @@ impl Eval {
         }
         if !path.exists() {
             let names: Vec<&str> = TASKS.iter().map(|task| task.name).collect();
-            return Err(Error::usage(format!("`{name}` is neither a file nor a task; tasks are {}", names.join(", "))));
+            return Err(Error::usage(format!(
+                "`{name}` is neither a file nor a task; tasks are {}",
+                names.join(", ")
+            )));
         }
         self.file(path.to_owned()).open()
     }
@@ -213,24 +251,39 @@ fn watched(pipeline: &mut Pipeline, run: &Run<'_>, what: &str, output: &Output) 
 
 fn begin<'a>(name: &str, progress: Progress, output: &'a Output) -> Steps<'a> {
     if progress.torn_bytes > 0 {
-        output.note(&format!("cut away {} bytes of a record that was not whole", progress.torn_bytes));
+        output.note(&format!(
+            "cut away {} bytes of a record that was not whole",
+            progress.torn_bytes
+        ));
     }
     if progress.found > 0 {
-        output.note(&format!("{} of {} questions are recorded already; going on", progress.found, progress.total));
+        output.note(&format!(
+            "{} of {} questions are recorded already; going on",
+            progress.found, progress.total
+        ));
     }
     Steps::new(output, name, progress.found as u64, progress.total as u64)
 }
 
 fn list() -> String {
     let line = |task: &&eval::Task| {
-        format!("{:<17}{} [{}; {}; scored by {}]", task.name, task.summary, task.source, task.licence, task.scorer.name())
+        format!(
+            "{:<17}{} [{}; {}; scored by {}]",
+            task.name,
+            task.summary,
+            task.source,
+            task.licence,
+            task.scorer.name()
+        )
     };
     TASKS.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn scorer(text: &str) -> std::result::Result<Scorer, String> {
-    Scorer::ALL.into_iter().find(|scorer| scorer.name() == text.replace('-', "_")).ok_or_else(|| {
-        let names = Scorer::ALL.map(|scorer| scorer.name().replace('_', "-"));
-        format!("`{text}` is unknown; use one of {}", names.join(", "))
-    })
+    Scorer::ALL.into_iter().find(|scorer| scorer.name() == text.replace('-', "_")).ok_or_else(
+        || {
+            let names = Scorer::ALL.map(|scorer| scorer.name().replace('_', "-"));
+            format!("`{text}` is unknown; use one of {}", names.join(", "))
+        },
+    )
 }

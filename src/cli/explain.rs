@@ -1,6 +1,8 @@
-//! The human view of an outcome: the vote as bars, and on request the samples coloured by entropy, where they parted, and the cost.
+//! The human view of an outcome: the vote as bars, and on request the samples coloured by entropy,
+//! where they parted, and the cost.
 //!
-//! Pure functions from an outcome to text; everything that came from a model or a user is sanitised here.
+//! Pure functions from an outcome to text; everything that came from a model or a user is sanitised
+//! here.
 
 use std::fmt::Write;
 
@@ -29,7 +31,8 @@ pub fn verdict(outcome: &Outcome, output: &Output) -> String {
     let vote = &outcome.vote;
     let rest = vote.clusters.iter().skip(BARS);
     let others = format!("({} other answers)", rest.len());
-    let mut rows: Vec<(&str, f64)> = vote.clusters.iter().take(BARS).map(|c| (c.answer.as_str(), c.weight)).collect();
+    let mut rows: Vec<(&str, f64)> =
+        vote.clusters.iter().take(BARS).map(|c| (c.answer.as_str(), c.weight)).collect();
     rows.extend([
         (others.as_str(), rest.map(|c| c.weight).sum()),
         ("(no answer found)", vote.unparsed as f64),
@@ -38,9 +41,15 @@ pub fn verdict(outcome: &Outcome, output: &Output) -> String {
     ]);
     rows.retain(|(_, weight)| *weight > 0.0);
     let samples = vote.samples() as f64;
-    let bars: Vec<Bar<'_>> =
-        rows.iter().map(|&(label, weight)| Bar { label, share: weight / samples, value: weight.to_string() }).collect();
-    let mut text = chart::bars(&bars, output.chart_style()).iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n");
+    let bars: Vec<Bar<'_>> = rows
+        .iter()
+        .map(|&(label, weight)| Bar { label, share: weight / samples, value: weight.to_string() })
+        .collect();
+    let mut text = chart::bars(&bars, output.chart_style())
+        .iter()
+        .map(|line| format!("  {line}"))
+        .collect::<Vec<_>>()
+        .join("\n");
     let support = vote.leader().map_or(0.0, |leader| leader.weight);
     let _ = write!(text, "\n{support} of {} samples agree ({:.2})", vote.samples(), vote.share());
     if let Some(u) = &outcome.uncertainty {
@@ -56,22 +65,38 @@ pub fn verdict(outcome: &Outcome, output: &Output) -> String {
 /// What the verdict is worth: the confidence and the promise behind it, or that there is none.
 fn worth(outcome: &Outcome) -> String {
     match (&outcome.calibration, outcome.confidence) {
-        (Calibration::Uncalibrated, _) => "uncalibrated: agreement is not a probability of being right".to_owned(),
+        (Calibration::Uncalibrated, _) => {
+            "uncalibrated: agreement is not a probability of being right".to_owned()
+        }
         (Calibration::Calibrated { n, guarantee, .. }, None) => {
-            format!("no confidence, since no answer leads; the policy was made on {n} labelled questions\n{}", sanitize(guarantee))
+            format!(
+                "no confidence, since no answer leads; the policy was made on {n} labelled \
+                 questions\n{}",
+                sanitize(guarantee)
+            )
         }
         (Calibration::Calibrated { n, guarantee, .. }, Some(confidence)) => {
-            format!("right with probability {:.2}, calibrated on {n} labelled questions\n{}", confidence.value(), sanitize(guarantee))
+            format!(
+                "right with probability {:.2}, calibrated on {n} labelled questions\n{}",
+                confidence.value(),
+                sanitize(guarantee)
+            )
         }
     }
 }
 
-/// Every distinct sample, coloured by entropy, with where it parted from the first of the leading answer; scores; cost.
+/// Every distinct sample, coloured by entropy, with where it parted from the first of the leading
+/// answer; scores; cost.
 pub fn samples(outcome: &Outcome, output: &Output) -> String {
     let mut text = String::from("\nsamples, each token coloured by the entropy it was drawn at:\n");
-    let reference = outcome.vote.leader().and_then(|leader| leader.samples.first()).and_then(|&i| outcome.samples.get(i));
+    let reference = outcome
+        .vote
+        .leader()
+        .and_then(|leader| leader.samples.first())
+        .and_then(|&i| outcome.samples.get(i));
     for (sample, count) in distinct(&outcome.samples) {
-        let times = if count > 1 { format!(" (and {} more like it)", count - 1) } else { String::new() };
+        let times =
+            if count > 1 { format!(" (and {} more like it)", count - 1) } else { String::new() };
         let answer = sample.answer.as_deref().map_or("no answer".to_owned(), one_line);
         let ended = match sample.finish_reason {
             FinishReason::Stop => "ended",
@@ -80,7 +105,11 @@ pub fn samples(outcome: &Outcome, output: &Output) -> String {
             FinishReason::NumericalError => "numerical error",
         };
         let _ = writeln!(text, "\n[{}]{times} {answer}, {ended}", sample.index);
-        let tokens: String = sample.tokens.iter().map(|t| terminal::shade(&t.text, t.entropy, output.colored())).collect();
+        let tokens: String = sample
+            .tokens
+            .iter()
+            .map(|t| terminal::shade(&t.text, t.entropy, output.colored()))
+            .collect();
         let _ = writeln!(text, "{}", tokens.trim_end());
         if let Some(at) = reference.and_then(|reference| parting(reference, sample)) {
             let _ = writeln!(text, "{}", describe_parting(reference, sample, at));
@@ -100,7 +129,8 @@ fn cost(outcome: &Outcome) -> String {
     let share = cost.forward_tokens as f64 / (cost.completion_tokens as f64).max(1.0);
     let ms = |value: Option<f64>| value.unwrap_or(0.0);
     format!(
-        "cost:\n  {} prompt tokens ({} from the cache) in {:.0} ms\n  {} tokens drawn with {} rows computed ({share:.2} rows per token) in {:.0} ms",
+        "cost:\n  {} prompt tokens ({} from the cache) in {:.0} ms\n  {} tokens drawn with {} \
+         rows computed ({share:.2} rows per token) in {:.0} ms",
         cost.prompt_tokens,
         cost.cached_tokens,
         ms(cost.prefill_ms),
@@ -114,7 +144,9 @@ fn cost(outcome: &Outcome) -> String {
 fn distinct(samples: &[Sample]) -> Vec<(&Sample, usize)> {
     let mut out: Vec<(&Sample, usize)> = Vec::new();
     for sample in samples {
-        let same = |other: &Sample| other.tokens.iter().map(|t| t.id).eq(sample.tokens.iter().map(|t| t.id));
+        let same = |other: &Sample| {
+            other.tokens.iter().map(|t| t.id).eq(sample.tokens.iter().map(|t| t.id))
+        };
         match out.iter_mut().find(|(other, _)| same(other)) {
             Some((_, count)) => *count += 1,
             None => out.push((sample, 1)),
@@ -126,11 +158,14 @@ fn distinct(samples: &[Sample]) -> Vec<(&Sample, usize)> {
 /// The index of the first token that differs.
 fn parting(a: &Sample, b: &Sample) -> Option<usize> {
     let differs = a.tokens.iter().zip(&b.tokens).position(|(x, y)| x.id != y.id);
-    differs.or_else(|| (a.tokens.len() != b.tokens.len()).then(|| a.tokens.len().min(b.tokens.len())))
+    differs
+        .or_else(|| (a.tokens.len() != b.tokens.len()).then(|| a.tokens.len().min(b.tokens.len())))
 }
 
 fn describe_parting(reference: Option<&Sample>, sample: &Sample, at: usize) -> String {
-    let word = |s: &Sample| s.tokens.get(at).map_or("the end".to_owned(), |t| format!("{:?}", sanitize(&t.text)));
+    let word = |s: &Sample| {
+        s.tokens.get(at).map_or("the end".to_owned(), |t| format!("{:?}", sanitize(&t.text)))
+    };
     match (reference, sample.tokens.get(at)) {
         (Some(reference), Some(token)) => format!(
             "parted from [{}] at token {at}: {} instead of {}, at an entropy of {:.2} nats",

@@ -1,4 +1,5 @@
-//! Figures of a run, and of runs beside each other, as tables for a person and as JSON for a program.
+//! Figures of a run, and of runs beside each other, as tables for a person and as JSON for a
+//! program.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -50,7 +51,10 @@ struct Cost {
 impl Cost {
     fn new(scored: &[Scored]) -> Self {
         let mean = |tokens: fn(&crate::eval::RecordedCost) -> usize| {
-            let all: Vec<f64> = scored.iter().filter_map(|scored| scored.cost.as_ref().map(|cost| tokens(cost) as f64)).collect();
+            let all: Vec<f64> = scored
+                .iter()
+                .filter_map(|scored| scored.cost.as_ref().map(|cost| tokens(cost) as f64))
+                .collect();
             if all.is_empty() { 0.0 } else { all.iter().sum::<f64>() / all.len() as f64 }
         };
         let median = |time: fn(&Scored) -> Option<f64>| {
@@ -72,7 +76,9 @@ impl Report {
     pub fn new(run: &FoundRun, scored: &[Scored]) -> Self {
         let items: Vec<_> = scored.iter().map(|scored| &scored.item).collect();
         let mut abstained = BTreeMap::new();
-        for reason in scored.iter().filter_map(|scored| scored.judgement.as_ref()?.decision.reason()) {
+        for reason in
+            scored.iter().filter_map(|scored| scored.judgement.as_ref()?.decision.reason())
+        {
             *abstained.entry(AbstainReason::code(reason)).or_default() += 1;
         }
         Self {
@@ -94,12 +100,17 @@ impl Report {
         let mut warnings = Vec::new();
         let total = self.manifest.task.due();
         if self.questions < total {
-            warnings.push(format!("{}: the figures are of {} of {total} questions", self.run, self.questions));
+            warnings.push(format!(
+                "{}: the figures are of {} of {total} questions",
+                self.run, self.questions
+            ));
         }
         if self.differing > 0 {
-            let version = self.manifest.config.get("version").and_then(|v| v.as_str()).unwrap_or("unknown");
+            let version =
+                self.manifest.config.get("version").and_then(|v| v.as_str()).unwrap_or("unknown");
             warnings.push(format!(
-                "{}: {} records come out otherwise than candor {version} recorded them; the figures are this version's",
+                "{}: {} records come out otherwise than candor {version} recorded them; the \
+                 figures are this version's",
                 self.run, self.differing
             ));
         }
@@ -110,9 +121,15 @@ impl Report {
     pub fn table(&self) -> String {
         let model = self.manifest.config.get("model").and_then(|v| v.as_str()).unwrap_or("");
         let (task, run) = (sanitize(&self.manifest.task.name), sanitize(&self.run));
-        let mut text = format!("{task}, {} questions, {}, {run}; figures with 95 % intervals\n", self.questions, sanitize(model));
+        let mut text = format!(
+            "{task}, {} questions, {}, {run}; figures with 95 % intervals\n",
+            self.questions,
+            sanitize(model)
+        );
         for Estimate { figure, interval, constant } in &self.figures {
-            let Some(metric) = METRICS.iter().find(|metric| metric.name == figure.name) else { continue };
+            let Some(metric) = METRICS.iter().find(|metric| metric.name == figure.name) else {
+                continue;
+            };
             let arrow = match metric.better {
                 Better::Higher => "higher is better",
                 Better::Lower => "lower is better",
@@ -124,37 +141,54 @@ impl Report {
                 None if *constant => "does not vary".to_owned(),
                 None => String::new(),
             };
-            let _ = writeln!(text, "{:<24}{value:>9}  {interval:<18}  n {:<6}{arrow:<18}{}", figure.name, figure.n, metric.summary);
+            let _ = writeln!(
+                text,
+                "{:<24}{value:>9}  {interval:<18}  n {:<6}{arrow:<18}{}",
+                figure.name, figure.n, metric.summary
+            );
         }
         if !self.abstained.is_empty() {
-            let reasons: Vec<String> = self.abstained.iter().map(|(code, count)| format!("{code} {count}")).collect();
+            let reasons: Vec<String> =
+                self.abstained.iter().map(|(code, count)| format!("{code} {count}")).collect();
             let _ = writeln!(text, "abstained: {}", reasons.join(", "));
         }
-        let Cost { prompt_tokens, completion_tokens, forward_tokens, prefill_ms, decode_ms } = &self.cost;
+        let Cost { prompt_tokens, completion_tokens, forward_tokens, prefill_ms, decode_ms } =
+            &self.cost;
         let _ = writeln!(
             text,
-            "a question: {prompt_tokens:.1} tokens of prompt, {completion_tokens:.1} drawn on {forward_tokens:.1} rows; median \
+            "a question: {prompt_tokens:.1} tokens of prompt, {completion_tokens:.1} drawn on \
+             {forward_tokens:.1} rows; median \
              {prefill_ms:.0} ms to the first token, {decode_ms:.0} ms from there"
         );
         text.trim_end().to_owned()
     }
 
     fn value(&self, name: &str) -> f64 {
-        self.figures.iter().find(|found| found.figure.name == name).and_then(|found| found.figure.value).unwrap_or(f64::NAN)
+        self.figures
+            .iter()
+            .find(|found| found.figure.name == name)
+            .and_then(|found| found.figure.value)
+            .unwrap_or(f64::NAN)
     }
 }
 
 /// Runs beside each other: figures and cost of each, then the paired differences.
 pub fn comparison(reports: &[Report], differences: &[Difference]) -> String {
     let width = reports.iter().map(|report| report.run.chars().count()).max().unwrap_or(0).max(8);
-    let mut text = format!("{:<width$} accuracy coverage     risk  truthful  prompt tokens  drawn  ms to first  ms from there\n", "run");
+    let mut text = format!(
+        "{:<width$} accuracy coverage     risk  truthful  prompt tokens  drawn  ms to first  ms \
+         from there\n",
+        "run"
+    );
     for report in reports {
-        let figures = ["accuracy", "coverage", "selective_risk", "truthfulness"].map(|name| report.value(name));
+        let figures = ["accuracy", "coverage", "selective_risk", "truthfulness"]
+            .map(|name| report.value(name));
         let [accuracy, coverage, risk, truthfulness] = figures;
         let Cost { prompt_tokens, completion_tokens, prefill_ms, decode_ms, .. } = &report.cost;
         let _ = writeln!(
             text,
-            "{:<width$} {accuracy:>8.4} {coverage:>8.4} {risk:>8.4}  {truthfulness:>8.4}  {prompt_tokens:>13.1}  \
+            "{:<width$} {accuracy:>8.4} {coverage:>8.4} {risk:>8.4}  {truthfulness:>8.4}  \
+             {prompt_tokens:>13.1}  \
              {completion_tokens:>5.1}  {prefill_ms:>11.0}  {decode_ms:>13.0}",
             sanitize(&report.run)
         );
@@ -162,7 +196,11 @@ pub fn comparison(reports: &[Report], differences: &[Difference]) -> String {
     for difference in differences {
         let Difference { questions, gains, losses, p_value, .. } = difference;
         let (run, baseline) = (sanitize(&difference.run), sanitize(&difference.baseline));
-        let _ = write!(text, "\n{run} against {baseline}: {gains} gained, {losses} lost of {questions}, McNemar p = {p_value:.4}");
+        let _ = write!(
+            text,
+            "\n{run} against {baseline}: {gains} gained, {losses} lost of {questions}, McNemar p \
+             = {p_value:.4}"
+        );
         for figure in &difference.figures {
             let interval = &figure.interval;
             let _ = write!(text, "\n  {:<16}{:>+8.4}  ", figure.name, interval.estimate);
@@ -176,7 +214,8 @@ pub fn comparison(reports: &[Report], differences: &[Difference]) -> String {
     text.trim_end().to_owned()
 }
 
-/// The reports as one JSON value: an object for one run; for several, their objects and their paired differences.
+/// The reports as one JSON value: an object for one run; for several, their objects and their
+/// paired differences.
 pub fn json(reports: &[Report], differences: &[Difference]) -> serde_json::Result<String> {
     match reports {
         [one] => serde_json::to_string_pretty(one),

@@ -31,11 +31,24 @@ impl Ls {
         }
         let width = models.iter().map(|m| m.name.chars().count()).max().unwrap_or(0);
         for model in &models {
-            output.answer(&format!("{:<width$}  {:>9}  {}", model.name, human_bytes(model.size), model.location))?;
+            output.answer(&format!(
+                "{:<width$}  {:>9}  {}",
+                model.name,
+                human_bytes(model.size),
+                model.location
+            ))?;
         }
-        let missing: Vec<_> = manifest::known().iter().filter(|known| models.iter().all(|m| m.name != known.name)).collect();
+        let missing: Vec<_> = manifest::known()
+            .iter()
+            .filter(|known| models.iter().all(|m| m.name != known.name))
+            .collect();
         for known in missing {
-            output.note(&format!("not here: {} ({}, {}); candor pull {0}", known.name, known.summary, human_bytes(known.size)));
+            output.note(&format!(
+                "not here: {} ({}, {}); candor pull {0}",
+                known.name,
+                known.summary,
+                human_bytes(known.size)
+            ));
         }
         Ok(())
     }

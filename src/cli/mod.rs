@@ -1,8 +1,8 @@
 //! The command line: the only code that reads flags and prints.
 //!
-//! The answer goes to stdout, everything else to stderr. Exit codes: 0 answered, 1 error, 2 usage, 3 abstained (only with
-//! `--exit-on-abstain`), 4 invalid model or data file, 5 offline or network, 6 refused for resources, 100 a gate of `report` failed, 130
-//! interrupted.
+//! The answer goes to stdout, everything else to stderr. Exit codes: 0 answered, 1 error, 2 usage,
+//! 3 abstained (only with `--exit-on-abstain`), 4 invalid model or data file, 5 offline or network,
+//! 6 refused for resources, 100 a gate of `report` failed, 130 interrupted.
 
 mod args;
 mod ask;
@@ -52,11 +52,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Ask a model many times and get one honest verdict: an answer with its support, or an abstention with its reason
+    /// Ask a model many times and get one honest verdict: an answer with its support, or an
+    /// abstention with its reason
     Ask(Box<ask::Ask>),
-    /// Run a task, or a file of questions, into a run folder; the same command goes on where it stopped
+    /// Run a task, or a file of questions, into a run folder; the same command goes on where it
+    /// stopped
     Eval(Box<eval::Eval>),
-    /// Fit a confidence and a threshold with a guarantee from a run, into a policy file for `ask --policy`
+    /// Fit a confidence and a threshold with a guarantee from a run, into a policy file for `ask
+    /// --policy`
     Calibrate(calibrate::Calibrate),
     /// Make votes, scores and figures of runs again from their stored samples, without the model
     Score(score::Score),

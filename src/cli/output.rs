@@ -1,4 +1,5 @@
-//! Where text goes: stdout for what was asked for, stderr for everything else, and nothing that could steer a terminal.
+//! Where text goes: stdout for what was asked for, stderr for everything else, and nothing that
+//! could steer a terminal.
 
 use std::cell::Cell;
 use std::io::{self, IsTerminal, Write};
@@ -29,13 +30,23 @@ impl Output {
     /// Whether text on stderr is coloured.
     pub fn colored(&self) -> bool {
         let var = |name| std::env::var(name).ok();
-        self.color.enabled(var("NO_COLOR").as_deref(), var("TERM").as_deref(), io::stderr().is_terminal())
+        self.color.enabled(
+            var("NO_COLOR").as_deref(),
+            var("TERM").as_deref(),
+            io::stderr().is_terminal(),
+        )
     }
 
-    /// How charts are drawn on stderr: its terminal's width, and block characters where the locale has them.
+    /// How charts are drawn on stderr: its terminal's width, and block characters where the locale
+    /// has them.
     pub fn chart_style(&self) -> ChartStyle {
-        let columns = rustix::termios::tcgetwinsize(io::stderr()).ok().map(|size| usize::from(size.ws_col)).filter(|&c| c > 0);
-        let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
+        let columns = rustix::termios::tcgetwinsize(io::stderr())
+            .ok()
+            .map(|size| usize::from(size.ws_col))
+            .filter(|&c| c > 0);
+        let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
+            .iter()
+            .find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
         let unicode = locale.is_none_or(|l| l.to_lowercase().replace('-', "").contains("utf8"));
         ChartStyle { width: columns.unwrap_or(ChartStyle::default().width).clamp(20, 110), unicode }
     }
@@ -48,7 +59,11 @@ impl Output {
     /// What was asked for, a line. Control sequences are kept only where no terminal reads them.
     pub fn answer(&self, text: &str) -> Result<()> {
         let mut stdout = io::stdout().lock();
-        let written = if stdout.is_terminal() { writeln!(stdout, "{}", terminal::sanitize(text)) } else { writeln!(stdout, "{text}") };
+        let written = if stdout.is_terminal() {
+            writeln!(stdout, "{}", terminal::sanitize(text))
+        } else {
+            writeln!(stdout, "{text}")
+        };
         written.and_then(|()| stdout.flush()).map_err(|e| self.failed(e))
     }
 

@@ -86,7 +86,9 @@ impl<'a> Steps<'a> {
         let what = terminal::sanitize(what).into_owned();
         let bar = output.is_interactive().then(|| {
             let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-            if let Ok(style) = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} {per_sec}, {elapsed}, {eta} to go") {
+            if let Ok(style) = ProgressStyle::with_template(
+                "{msg} {bar:30} {pos}/{len} {per_sec}, {elapsed}, {eta} to go",
+            ) {
                 bar.set_style(style);
             }
             bar.set_message(what.clone());
@@ -94,7 +96,14 @@ impl<'a> Steps<'a> {
             bar.reset_eta();
             bar
         });
-        Self { output, bar, what, total, tenths: done.saturating_mul(10) / total.max(1), began: (Instant::now(), done) }
+        Self {
+            output,
+            bar,
+            what,
+            total,
+            tenths: done.saturating_mul(10) / total.max(1),
+            began: (Instant::now(), done),
+        }
     }
 
     /// `done` steps are done.
@@ -106,8 +115,17 @@ impl<'a> Steps<'a> {
         let tenths = done.saturating_mul(10) / self.total.max(1);
         if tenths > self.tenths {
             self.tenths = tenths;
-            let speed = speed(done.saturating_sub(self.began.1), self.total.saturating_sub(done), self.began.0.elapsed());
-            self.output.note(&format!("{}: {} % ({done} of {}{speed})", self.what, tenths * 10, self.total));
+            let speed = speed(
+                done.saturating_sub(self.began.1),
+                self.total.saturating_sub(done),
+                self.began.0.elapsed(),
+            );
+            self.output.note(&format!(
+                "{}: {} % ({done} of {}{speed})",
+                self.what,
+                tenths * 10,
+                self.total
+            ));
         }
     }
 
@@ -125,7 +143,8 @@ fn speed(done: u64, left: u64, elapsed: Duration) -> String {
     if done == 0 || !rate.is_finite() {
         return String::new();
     }
-    let to_go = if left > 0 { format!(", {:.0} s to go", left as f64 / rate) } else { String::new() };
+    let to_go =
+        if left > 0 { format!(", {:.0} s to go", left as f64 / rate) } else { String::new() };
     format!("; {rate:.1} a second{to_go}")
 }
 
@@ -135,7 +154,9 @@ mod tests {
 
     #[test]
     fn pace_is_of_what_was_done_here() {
-        let check = |done, left, seconds, expected: &str| assert_eq!(speed(done, left, Duration::from_secs(seconds)), expected);
+        let check = |done, left, seconds, expected: &str| {
+            assert_eq!(speed(done, left, Duration::from_secs(seconds)), expected);
+        };
         check(10, 20, 5, "; 2.0 a second, 10 s to go");
         check(30, 0, 60, "; 0.5 a second");
         check(0, 20, 5, "");

@@ -24,7 +24,8 @@ impl Pull {
         let options = hub::Options { refresh: true, ..self.source.hub() };
         let resolved = hub::resolve(&self.model, &options, &mut Bars::new(output))?;
         if let Some(manifest) = &resolved.manifest {
-            output.detail(&format!("{}: {}, {}", manifest.name, manifest.summary, manifest.licence));
+            output
+                .detail(&format!("{}: {}, {}", manifest.name, manifest.summary, manifest.licence));
         }
         output.answer(&resolved.path.display().to_string())
     }

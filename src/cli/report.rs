@@ -15,7 +15,8 @@ use crate::report::{Gate, Gated, OtherPolicy, Report as Figures, csv, html, juni
 /// Compare runs on one self-contained page.
 #[derive(Debug, Args)]
 pub struct Report {
-    /// Run folders, folders with runs of several strategies, or shards of a run; others are compared with the first
+    /// Run folders, folders with runs of several strategies, or shards of a run; others are
+    /// compared with the first
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
     /// The file to write; without it, stdout
@@ -30,10 +31,12 @@ pub struct Report {
     /// Write the figures as CSV, a line each
     #[arg(long)]
     csv: bool,
-    /// Decide by this policy file in the runs that it was made for, on the questions that it was not made on
+    /// Decide by this policy file in the runs that it was made for, on the questions that it was
+    /// not made on
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// Exit with 100 if a metric is worse than a value in any run, higher or lower as the metric has it; may be given again
+    /// Exit with 100 if a metric is worse than a value in any run, higher or lower as the metric
+    /// has it; may be given again
     #[arg(long, value_name = "METRIC=VALUE", value_parser = gate)]
     fail_under: Vec<Gate>,
     /// Write the results of --fail-under as `JUnit` XML
@@ -46,10 +49,17 @@ impl Report {
         let is_page = !(self.markdown || self.json || self.csv);
         let only_gates = is_page && self.out.is_none() && !self.fail_under.is_empty();
         if is_page && self.out.is_none() && !only_gates && std::io::stdout().is_terminal() {
-            return Err(Error::usage("a page is nothing for a terminal; say with -o report.html where it goes, or take --markdown"));
+            return Err(Error::usage(
+                "a page is nothing for a terminal; say with -o report.html where it goes, or take \
+                 --markdown",
+            ));
         }
         let policy = self.policy.as_deref().map(read_policy).transpose()?;
-        let other = self.policy.as_deref().zip(policy.as_ref()).map(|(path, file)| OtherPolicy { path, file });
+        let other = self
+            .policy
+            .as_deref()
+            .zip(policy.as_ref())
+            .map(|(path, file)| OtherPolicy { path, file });
         let report = Figures::new(&runs(&self.runs)?, other)?;
         report.warnings.iter().for_each(|warning| output.warning(warning));
         if !only_gates {
@@ -57,7 +67,11 @@ impl Report {
         }
         let gated = report.gated(&self.fail_under);
         for result in &gated {
-            if result.passes() { output.note(&super::terminal::sanitize(&result.to_string())) } else { output.warning(&result.to_string()) }
+            if result.passes() {
+                output.note(&super::terminal::sanitize(&result.to_string()));
+            } else {
+                output.warning(&result.to_string());
+            }
         }
         if let Some(path) = &self.junit {
             write_atomically(path, junit(&gated).as_bytes())?;
@@ -71,7 +85,8 @@ impl Report {
         } else if self.csv {
             csv(report)
         } else if self.json {
-            let text = serde_json::to_string_pretty(report).map_err(|e| Error::Backend(format!("the figures are no JSON: {e}")))?;
+            let text = serde_json::to_string_pretty(report)
+                .map_err(|e| Error::Backend(format!("the figures are no JSON: {e}")))?;
             Ok(format!("{text}\n"))
         } else {
             Ok(html(report))

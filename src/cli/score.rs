@@ -1,4 +1,5 @@
-//! `candor score`: votes, scores and figures again from stored samples, without the model; runs on the same questions side by side.
+//! `candor score`: votes, scores and figures again from stored samples, without the model; runs on
+//! the same questions side by side.
 
 use std::path::{Path, PathBuf};
 
@@ -18,8 +19,8 @@ pub struct Score {
     /// Run folders, folders with runs of several strategies, or shards of a run
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
-    /// Compare the other runs on the same questions with this one, by its folder or as --compare had it; may be given
-    /// several times; without it, the first
+    /// Compare the other runs on the same questions with this one, by its folder or as --compare
+    /// had it; may be given several times; without it, the first
     #[arg(long, value_name = "NAME")]
     baseline: Vec<String>,
     /// Decide by this policy file, on the questions that it was not made on
@@ -39,15 +40,28 @@ impl Score {
         if let Some(out) = &self.merge {
             let [run] = found.as_slice() else {
                 let names: Vec<&str> = found.iter().map(|run| run.name.as_str()).collect();
-                return Err(Error::usage(format!("--merge takes the shards of one run; these are {}", names.join(", "))));
+                return Err(Error::usage(format!(
+                    "--merge takes the shards of one run; these are {}",
+                    names.join(", ")
+                )));
             };
             let written = run.merge(out)?;
-            output.note(&format!("{}: {written} records of {} folders", out.display(), run.folders.len()));
+            output.note(&format!(
+                "{}: {written} records of {} folders",
+                out.display(),
+                run.folders.len()
+            ));
             return show(&[FoundRun::open(out)?], self.json, output);
         }
         let policy = self.policy.as_deref().map(read_policy).transpose()?;
-        let scored = found.iter().map(|run| policy.as_ref().map_or_else(|| run.rescore(), |policy| run.decide(policy)));
-        let scored = found.iter().zip(scored).map(|(run, scored)| Ok((run, scored?))).collect::<Result<Vec<_>>>()?;
+        let scored = found
+            .iter()
+            .map(|run| policy.as_ref().map_or_else(|| run.rescore(), |policy| run.decide(policy)));
+        let scored = found
+            .iter()
+            .zip(scored)
+            .map(|(run, scored)| Ok((run, scored?)))
+            .collect::<Result<Vec<_>>>()?;
         print(&scored, &self.baseline, self.json, output)
     }
 }
@@ -58,12 +72,19 @@ pub fn show(found: &[FoundRun], json: bool, output: &Output) -> Result<()> {
     print(&scored, &[], json, output)
 }
 
-fn print(scored: &[(&FoundRun, Vec<Scored>)], baselines: &[String], json: bool, output: &Output) -> Result<()> {
-    let reports: Vec<Report> = scored.iter().map(|(run, scored)| Report::new(run, scored)).collect();
+fn print(
+    scored: &[(&FoundRun, Vec<Scored>)],
+    baselines: &[String],
+    json: bool,
+    output: &Output,
+) -> Result<()> {
+    let reports: Vec<Report> =
+        scored.iter().map(|(run, scored)| Report::new(run, scored)).collect();
     reports.iter().flat_map(Report::warnings).for_each(|warning| output.warning(&warning));
     let differences = differences(scored, baselines)?;
     if json {
-        let text = figures::json(&reports, &differences).map_err(|e| Error::Backend(format!("the figures are no JSON: {e}")))?;
+        let text = figures::json(&reports, &differences)
+            .map_err(|e| Error::Backend(format!("the figures are no JSON: {e}")))?;
         return output.raw(format!("{text}\n").as_bytes());
     }
     let comparison = (!differences.is_empty()).then(|| figures::comparison(&reports, &differences));
@@ -72,26 +93,40 @@ fn print(scored: &[(&FoundRun, Vec<Scored>)], baselines: &[String], json: bool, 
 }
 
 /// Every run against every baseline on the same questions.
-fn differences(scored: &[(&FoundRun, Vec<Scored>)], baselines: &[String]) -> Result<Vec<Difference>> {
-    let arms: Vec<(&str, Vec<&Item>)> =
-        scored.iter().map(|(run, scored)| (run.name.as_str(), scored.iter().map(|scored| &scored.item).collect())).collect();
+fn differences(
+    scored: &[(&FoundRun, Vec<Scored>)],
+    baselines: &[String],
+) -> Result<Vec<Difference>> {
+    let arms: Vec<(&str, Vec<&Item>)> = scored
+        .iter()
+        .map(|(run, scored)| {
+            (run.name.as_str(), scored.iter().map(|scored| &scored.item).collect())
+        })
+        .collect();
     // By its path, by its folder's name, or as --compare had it.
     let is_named = |name: &str, wanted: &str| {
         let last = Path::new(name).file_name().unwrap_or_default();
-        name == wanted || last == wanted || wanted.parse::<Arm>().is_ok_and(|arm| last == arm.folder().as_str())
+        name == wanted
+            || last == wanted
+            || wanted.parse::<Arm>().is_ok_and(|arm| last == arm.folder().as_str())
     };
     let mut chosen = Vec::new();
     for wanted in baselines {
         let Some(at) = arms.iter().position(|(name, _)| is_named(name, wanted)) else {
             let names: Vec<&str> = arms.iter().map(|(name, _)| *name).collect();
-            return Err(Error::usage(format!("baseline `{wanted}` is none of the runs {}", names.join(", "))));
+            return Err(Error::usage(format!(
+                "baseline `{wanted}` is none of the runs {}",
+                names.join(", ")
+            )));
         };
         chosen.push(at);
     }
     if baselines.is_empty() && arms.len() > 1 {
         chosen.push(0);
     }
-    let pairs = chosen.iter().flat_map(|&baseline| (0..arms.len()).filter(move |&run| run != baseline).map(move |run| (run, baseline)));
+    let pairs = chosen.iter().flat_map(|&baseline| {
+        (0..arms.len()).filter(move |&run| run != baseline).map(move |run| (run, baseline))
+    });
     let compared = pairs.filter_map(|(run, baseline)| {
         let ((run, items), (baseline, before)) = (arms.get(run)?, arms.get(baseline)?);
         // Runs on other questions have nothing to be paired with.

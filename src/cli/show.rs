@@ -47,24 +47,48 @@ impl Show {
         }
         line("family", spec.family.name.to_owned())?;
         line("quantisation", quantization(&source)?)?;
-        let types: Vec<String> =
-            source.dtypes()?.into_iter().map(|(dtype, bytes)| format!("{} {}", dtype.name(), human_bytes(bytes as u64))).collect();
+        let types: Vec<String> = source
+            .dtypes()?
+            .into_iter()
+            .map(|(dtype, bytes)| format!("{} {}", dtype.name(), human_bytes(bytes as u64)))
+            .collect();
         line("weights", types.join(", "))?;
         let kv = spec.num_key_value_heads;
-        line("layers", format!("{} of width {}, mlp {}", spec.layers.len(), spec.hidden_size, spec.intermediate_size))?;
-        line("heads", format!("{} of {}, {kv} for keys and values", spec.num_attention_heads, spec.head_dim))?;
+        line(
+            "layers",
+            format!(
+                "{} of width {}, mlp {}",
+                spec.layers.len(),
+                spec.hidden_size,
+                spec.intermediate_size
+            ),
+        )?;
+        line(
+            "heads",
+            format!("{} of {}, {kv} for keys and values", spec.num_attention_heads, spec.head_dim),
+        )?;
         if let Some(window) = spec.layers.iter().find_map(|layer| layer.window) {
             let sliding = spec.layers.iter().filter(|layer| layer.window.is_some()).count();
-            line("window", format!("{window} tokens in {sliding} of {} layers", spec.layers.len()))?;
+            line(
+                "window",
+                format!("{window} tokens in {sliding} of {} layers", spec.layers.len()),
+            )?;
         }
         line("context", format!("{} tokens", spec.max_position_embeddings))?;
         line("vocabulary", format!("{} tokens, {} rows", tokenizer.vocab_size(), spec.vocab_size))?;
-        let ends: Vec<_> = tokenizer.end_tokens().iter().map(|&id| format!("{id} {}", tokenizer.token(id).unwrap_or("?"))).collect();
+        let ends: Vec<_> = tokenizer
+            .end_tokens()
+            .iter()
+            .map(|&id| format!("{id} {}", tokenizer.token(id).unwrap_or("?")))
+            .collect();
         line("end tokens", ends.join(", "))?;
         match tokenizer.chat_template().zip(tokenizer.chat_template_file()) {
             None => line("chat template", "none: a base model; ask it with --raw".to_owned()),
             Some((source, file)) => {
-                line("chat template", format!("sha256 {}", ChatTemplate::from_file(source, file)?.sha256()))?;
+                line(
+                    "chat template",
+                    format!("sha256 {}", ChatTemplate::from_file(source, file)?.sha256()),
+                )?;
                 if self.template { output.answer(source) } else { Ok(()) }
             }
         }

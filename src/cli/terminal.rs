@@ -1,8 +1,9 @@
 //! Text on its way to a terminal: made harmless, coloured by uncertainty, wrapped to a width.
 //!
-//! Text from a model may carry escape sequences that move the cursor, rewrite the screen, fill the clipboard (OSC 52) or turn the
-//! reading direction; none of them may reach the terminal. All functions are pure: nothing is printed, no environment is read. This
-//! file does not know what is shown.
+//! Text from a model may carry escape sequences that move the cursor, rewrite the screen, fill the
+//! clipboard (OSC 52) or turn the reading direction; none of them may reach the terminal. All
+//! functions are pure: nothing is printed, no environment is read. This file does not know what is
+//! shown.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,24 +13,28 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::error::{Error, Result};
 
-/// An escape sequence longer than this is taken for text, so that a lost end hides no more than the two characters that open it.
+/// An escape sequence longer than this is taken for text, so that a lost end hides no more than the
+/// two characters that open it.
 const MAX_SEQUENCE: usize = 4096;
-/// Upper bounds in nats of all levels of uncertainty but the last: a coin's toss has ln 2 = 0.69, one of four ln 4 = 1.39, one of
-/// ten ln 10 = 2.3.
+/// Upper bounds in nats of all levels of uncertainty but the last: a coin's toss has ln 2 = 0.69,
+/// one of four ln 4 = 1.39, one of ten ln 10 = 2.3.
 const LEVELS: [f64; 5] = [0.1, 0.35, 0.7, 1.4, 2.3];
-/// One colour of the 256 per level, from blue (sure) over grey to orange (unsure). Blue and orange stay apart in all common forms of
-/// colour blindness, and all six are of middle lightness, legible on black and on white.
+/// One colour of the 256 per level, from blue (sure) over grey to orange (unsure). Blue and orange
+/// stay apart in all common forms of colour blindness, and all six are of middle lightness, legible
+/// on black and on white.
 const RAMP: [u8; 6] = [33, 69, 104, 139, 173, 208];
 /// The first level that is marked where there is no colour.
 const MARKED: usize = 3;
 const TAB: &str = "    ";
 const RESET: &str = "\x1b[0m";
 
-/// Makes untrusted text harmless for a terminal. Complete escape sequences (CSI, OSC, DCS, SOS, PM, APC, and shorter ones; with ESC or
-/// as C1 characters) are taken out. Every other control character but newline and tab, and the characters that override the
-/// reading direction, are shown as `\x07` or `\u{202e}`. A carriage return before a newline is dropped.
+/// Makes untrusted text harmless for a terminal. Complete escape sequences (CSI, OSC, DCS, SOS, PM,
+/// APC, and shorter ones; with ESC or as C1 characters) are taken out. Every other control
+/// character but newline and tab, and the characters that override the reading direction, are shown
+/// as `\x07` or `\u{202e}`. A carriage return before a newline is dropped.
 ///
-/// The result is harmless whatever stands before and after it, so a stream may be sanitised in pieces.
+/// The result is harmless whatever stands before and after it, so a stream may be sanitised in
+/// pieces.
 pub fn sanitize(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_dangerous) {
         return Cow::Borrowed(text);
@@ -51,7 +56,8 @@ pub fn sanitize(text: &str) -> Cow<'_, str> {
 }
 
 fn is_dangerous(c: char) -> bool {
-    (c.is_control() && c != '\n' && c != '\t') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    (c.is_control() && c != '\n' && c != '\t')
+        || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn escaped(c: char) -> String {
@@ -62,7 +68,8 @@ fn escaped(c: char) -> String {
     }
 }
 
-/// The length in bytes of what follows `introducer` in a complete escape sequence (ECMA-48); `None` if there is none.
+/// The length in bytes of what follows `introducer` in a complete escape sequence (ECMA-48); `None`
+/// if there is none.
 fn sequence(introducer: char, after: &str) -> Option<usize> {
     let (kind, skipped) = match introducer {
         '\u{1b}' => (after.chars().next()?, 1),
@@ -81,7 +88,9 @@ fn sequence(introducer: char, after: &str) -> Option<usize> {
         '0'..='~' if skipped == 1 => Some(1),
         _ => None,
     }
-    .map(|length| if matches!(kind, '[' | ']' | 'P' | 'X' | '^' | '_') { length + skipped } else { length })
+    .map(|length| {
+        if matches!(kind, '[' | ']' | 'P' | 'X' | '^' | '_') { length + skipped } else { length }
+    })
 }
 
 /// Parameters, intermediates and the final byte.
@@ -117,8 +126,8 @@ pub enum ColorChoice {
 }
 
 impl ColorChoice {
-    /// Whether to colour. `no_color` is the variable `NO_COLOR` (any text but the empty one objects, see no-color.org), `term` the
-    /// variable `TERM`; a flag stands above both.
+    /// Whether to colour. `no_color` is the variable `NO_COLOR` (any text but the empty one
+    /// objects, see no-color.org), `term` the variable `TERM`; a flag stands above both.
     pub fn enabled(self, no_color: Option<&str>, term: Option<&str>, is_terminal: bool) -> bool {
         match self {
             Self::Always => true,
@@ -161,12 +170,22 @@ pub fn shade(text: &str, entropy_nats: f64, color: bool) -> String {
     shade_tokens([(text, entropy_nats)], color, usize::MAX)
 }
 
-/// The texts of tokens, sanitised and wrapped to `width`, each in the colour of its entropy in nats; without colour, those from 0.7
-/// nats on stand in brackets. White space at the ends of a token is left as it is.
-pub fn shade_tokens<'a>(tokens: impl IntoIterator<Item = (&'a str, f64)>, color: bool, width: usize) -> String {
+/// The texts of tokens, sanitised and wrapped to `width`, each in the colour of its entropy in
+/// nats; without colour, those from 0.7 nats on stand in brackets. White space at the ends of a
+/// token is left as it is.
+pub fn shade_tokens<'a>(
+    tokens: impl IntoIterator<Item = (&'a str, f64)>,
+    color: bool,
+    width: usize,
+) -> String {
     let mut cells: Vec<(char, Option<u8>)> = Vec::new();
     for (text, entropy_nats) in tokens {
-        token_cells(&sanitize(text).replace('\t', TAB), uncertainty_level(entropy_nats), color, &mut cells);
+        token_cells(
+            &sanitize(text).replace('\t', TAB),
+            uncertainty_level(entropy_nats),
+            color,
+            &mut cells,
+        );
     }
     let plain: String = cells.iter().map(|(c, _)| c).collect();
     let mut cells = cells.into_iter().peekable();
@@ -209,17 +228,28 @@ fn foreground(code: u8) -> String {
 pub fn shade_legend(color: bool) -> String {
     let last = LEVELS.len() - 1;
     if !color {
-        return format!("[in brackets] = drawn at an entropy of at least {} nats", LEVELS[MARKED - 1]);
+        return format!(
+            "[in brackets] = drawn at an entropy of at least {} nats",
+            LEVELS[MARKED - 1]
+        );
     }
-    let bounds = LEVELS.iter().map(|bound| format!("< {bound}")).chain([format!("at least {}", LEVELS[last])]);
-    let parts: Vec<String> = bounds.zip(RAMP).map(|(bound, code)| format!("{}{bound}{RESET}", foreground(code))).collect();
+    let bounds = LEVELS
+        .iter()
+        .map(|bound| format!("< {bound}"))
+        .chain([format!("at least {}", LEVELS[last])]);
+    let parts: Vec<String> = bounds
+        .zip(RAMP)
+        .map(|(bound, code)| format!("{}{bound}{RESET}", foreground(code)))
+        .collect();
     format!("entropy in nats: {}", parts.join("  "))
 }
 
-/// Wraps sanitised text to `width` columns (at least 1): lines break at spaces, and words longer than a line anywhere. Line breaks in
-/// the text and the spaces at the start of a line stay; tabs become four spaces; wide characters count two columns.
+/// Wraps sanitised text to `width` columns (at least 1): lines break at spaces, and words longer
+/// than a line anywhere. Line breaks in the text and the spaces at the start of a line stay; tabs
+/// become four spaces; wide characters count two columns.
 pub fn wrap(text: &str, width: usize) -> String {
-    let lines: Vec<String> = text.split('\n').map(|line| wrap_line(&line.replace('\t', TAB), width.max(1))).collect();
+    let lines: Vec<String> =
+        text.split('\n').map(|line| wrap_line(&line.replace('\t', TAB), width.max(1))).collect();
     lines.join("\n")
 }
 
@@ -230,7 +260,11 @@ fn wrap_line(line: &str, width: usize) -> String {
     for word in line.split_inclusive(' ') {
         let (word, space) = word.strip_suffix(' ').map_or((word, ""), |word| (word, " "));
         let start = wrapped.len() - gap.len();
-        if !word.is_empty() && column > 0 && column + word.width() > width && !wrapped.get(..start).unwrap_or_default().trim().is_empty() {
+        if !word.is_empty()
+            && column > 0
+            && column + word.width() > width
+            && !wrapped.get(..start).unwrap_or_default().trim().is_empty()
+        {
             wrapped.truncate(wrapped.trim_end_matches(' ').len());
             wrapped.push('\n');
             column = 0;
@@ -276,7 +310,10 @@ mod tests {
     #[test]
     fn nothing_that_a_terminal_obeys_gets_through() {
         let check = |text: &str, expected: &str| assert_eq!(sanitize(text), expected, "{text:?}");
-        check("plain\n\ttext é 你 😀 \u{200d} \u{200f}שלום", "plain\n\ttext é 你 😀 \u{200d} \u{200f}שלום");
+        check(
+            "plain\n\ttext é 你 😀 \u{200d} \u{200f}שלום",
+            "plain\n\ttext é 你 😀 \u{200d} \u{200f}שלום",
+        );
         check("\x1b[31mred\x1b[0m", "red");
         check("a\x1b[2J\x1b[1;1Hb\x1b[?25l\x1b[38:5:1m", "ab");
         check("\x1b]52;c;ZXZpbA==\x07x", "x");
@@ -284,7 +321,10 @@ mod tests {
         check("\x1bPq#0\x1b\\a\x1b_k\x1b\\b\x1b^p\x1b\\c\x1bXs\x1b\\d", "abcd");
         check("\u{9b}31mred\u{9d}0;t\u{9c}x\u{90}q\u{9c}y", "redxy");
         check("\x1b(0lqk\x1bc\x1b7\x1b#8", "lqk");
-        check("bell\x07 back\x08 del\x7f nul\0 nel\u{85}", "bell\\x07 back\\x08 del\\x7f nul\\x00 nel\\x85");
+        check(
+            "bell\x07 back\x08 del\x7f nul\0 nel\u{85}",
+            "bell\\x07 back\\x08 del\\x7f nul\\x00 nel\\x85",
+        );
         check("a\r\nb\rc\x0b\x0c", "a\nb\\rc\\x0b\\x0c");
         check("\u{202e}txt.exe\u{2066}", "\\u{202e}txt.exe\\u{2066}");
         // A sequence that never ends hides nothing but its own opening.
@@ -301,7 +341,10 @@ mod tests {
 
     #[test]
     fn sanitising_twice_changes_nothing() {
-        let parts = ["\x1b", "[", "]", "31m", "\x07", "\\", "P", "\u{9b}", "\u{9c}", "x", "\r", "\n", "(", "é", "\u{202e}"];
+        let parts = [
+            "\x1b", "[", "]", "31m", "\x07", "\\", "P", "\u{9b}", "\u{9c}", "x", "\r", "\n", "(",
+            "é", "\u{202e}",
+        ];
         for a in parts {
             for b in parts {
                 for c in parts {
@@ -318,9 +361,17 @@ mod tests {
 
     #[test]
     fn colour_is_decided_by_flag_then_environment_then_terminal() {
-        let check = |choice: &str, no_color: Option<&str>, term: Option<&str>, is_terminal: bool, expected: bool| {
+        let check = |choice: &str,
+                     no_color: Option<&str>,
+                     term: Option<&str>,
+                     is_terminal: bool,
+                     expected: bool| {
             let choice: ColorChoice = choice.parse().unwrap();
-            assert_eq!(choice.enabled(no_color, term, is_terminal), expected, "{choice} {no_color:?} {term:?} {is_terminal}");
+            assert_eq!(
+                choice.enabled(no_color, term, is_terminal),
+                expected,
+                "{choice} {no_color:?} {term:?} {is_terminal}"
+            );
         };
         check("auto", None, Some("xterm"), true, true);
         check("auto", None, None, false, false);
@@ -329,12 +380,15 @@ mod tests {
         check("auto", None, Some("dumb"), true, false);
         check("always", Some("1"), Some("dumb"), false, true);
         check("never", None, None, true, false);
-        assert!("yes".parse::<ColorChoice>().unwrap_err().to_string().contains("auto, always or never"));
+        assert!(
+            "yes".parse::<ColorChoice>().unwrap_err().to_string().contains("auto, always or never")
+        );
     }
 
     #[test]
     fn shades_rise_with_entropy() {
-        let levels: Vec<usize> = [0.0, 0.1, 0.5, 0.69, 0.7, 1.5, 2.3, 12.0, f64::NAN].map(uncertainty_level).to_vec();
+        let levels: Vec<usize> =
+            [0.0, 0.1, 0.5, 0.69, 0.7, 1.5, 2.3, 12.0, f64::NAN].map(uncertainty_level).to_vec();
         assert_eq!(levels, [0, 1, 2, 2, 3, 4, 5, 5, 5]);
         assert!(shade_legend(true).contains("208m") && shade_legend(false).contains("0.7 nats"));
     }
@@ -347,10 +401,20 @@ mod tests {
             assert_eq!(shade_tokens(tokens.iter().copied(), color, width), expected, "{tokens:?}");
         };
         check(&[], true, 10, "");
-        check(&[("Par", 0.0), ("is", 0.0), (" or", 3.0)], true, 80, "\x1b[38;5;33mParis\x1b[0m \x1b[38;5;208mor\x1b[0m");
+        check(
+            &[("Par", 0.0), ("is", 0.0), (" or", 3.0)],
+            true,
+            80,
+            "\x1b[38;5;33mParis\x1b[0m \x1b[38;5;208mor\x1b[0m",
+        );
         check(&[("Par", 0.0), ("is", 0.0), (" or", 3.0), (" \n", 3.0)], false, 80, "Paris [or] \n");
         check(&[("the", 0.0), (" capital", 3.0), (" of", 0.0)], false, 10, "the\n[capital]\nof");
-        check(&[("a", 0.2), ("  b\n", 0.2), ("c", 0.2)], true, 2, "\x1b[38;5;69ma\x1b[0m\n\x1b[38;5;69mb\x1b[0m\n\x1b[38;5;69mc\x1b[0m");
+        check(
+            &[("a", 0.2), ("  b\n", 0.2), ("c", 0.2)],
+            true,
+            2,
+            "\x1b[38;5;69ma\x1b[0m\n\x1b[38;5;69mb\x1b[0m\n\x1b[38;5;69mc\x1b[0m",
+        );
         check(&[("abcdef", 0.0)], true, 4, "\x1b[38;5;33mabcd\x1b[0m\n\x1b[38;5;33mef\x1b[0m");
         // A sequence cut in two by the tokens is as harmless as a whole one.
         check(&[("\x1b", 0.0), ("[2J", 0.0), ("\x1b]0;t\x07", 9.0)], false, 80, "\\x1b[2J");
@@ -379,7 +443,9 @@ mod tests {
 
     #[test]
     fn fitting_cuts_at_columns() {
-        let check = |text: &str, width: usize, expected: &str| assert_eq!(fit(text, width, "…"), expected, "{text} {width}");
+        let check = |text: &str, width: usize, expected: &str| {
+            assert_eq!(fit(text, width, "…"), expected, "{text} {width}");
+        };
         check("Paris", 5, "Paris");
         check("Paris", 4, "Par…");
         check("你好世界", 5, "你好…");

@@ -25,7 +25,8 @@ impl Verify {
         let options = self.source.hub();
         let model = hub::find(&self.model, &options)?;
         for file in hub::verify(&model, &options, &mut Bars::new(output))? {
-            let verdict = if file.compared { "as recorded" } else { "nothing recorded to compare with" };
+            let verdict =
+                if file.compared { "as recorded" } else { "nothing recorded to compare with" };
             output.answer(&format!("{}  {}  {verdict}", file.digest, file.path.display()))?;
         }
         let source = WeightSource::open(&model.path)?;

@@ -1,7 +1,8 @@
 //! Clusters of equal answers and the vote over them.
 //!
-//! Contract: pure and total. The result depends on the set of samples, not on their order: permuting samples permutes only the indices.
-//! It knows answers only through the equality of their canonical forms.
+//! Contract: pure and total. The result depends on the set of samples, not on their order:
+//! permuting samples permutes only the indices. It knows answers only through the equality of their
+//! canonical forms.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,9 +15,11 @@ use crate::generation::{Completion, FinishReason, Generation, LOGPROB_FLOOR};
 /// The samples that gave one answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cluster {
-    /// The answer as most of its samples write it; the smallest such string where several are equally frequent.
+    /// The answer as most of its samples write it; the smallest such string where several are
+    /// equally frequent.
     pub answer: String,
-    /// The canonical form that its samples share; what a gold answer's canonical form is compared with.
+    /// The canonical form that its samples share; what a gold answer's canonical form is compared
+    /// with.
     #[serde(default)]
     pub canonical: String,
     /// Sum of its samples' voting weights; each weighs 1.
@@ -35,8 +38,8 @@ impl Cluster {
 /// The vote of one generation's samples.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Vote {
-    /// Heaviest first. Equal weights: the higher mean, over a cluster's samples, of the mean token log-probability comes first; if that is
-    /// equal too, the smaller canonical form.
+    /// Heaviest first. Equal weights: the higher mean, over a cluster's samples, of the mean token
+    /// log-probability comes first; if that is equal too, the smaller canonical form.
     pub clusters: Vec<Cluster>,
     /// Per sample, its own answer as it wrote it; `None` if it did not vote.
     pub answers: Vec<Option<String>>,
@@ -71,7 +74,8 @@ impl Vote {
         self.per_sample(self.leader().map_or(0.0, |leader| leader.weight))
     }
 
-    /// The leader's lead over the runner-up per sample drawn, 0 to 1. Higher = surer. FSD in Lyu et al., arXiv 2402.13904.
+    /// The leader's lead over the runner-up per sample drawn, 0 to 1. Higher = surer. FSD in Lyu et
+    /// al., arXiv 2402.13904.
     pub fn margin(&self) -> f64 {
         let weight = |place: usize| self.clusters.get(place).map_or(0.0, |cluster| cluster.weight);
         self.per_sample(weight(0) - weight(1))
@@ -82,21 +86,33 @@ impl Vote {
     }
 }
 
-/// Extracts every sample's answer and counts equal ones (self-consistency, Wang et al., arXiv 2203.11171).
+/// Extracts every sample's answer and counts equal ones (self-consistency, Wang et al., arXiv
+/// 2203.11171).
 ///
-/// Truncated, cancelled and failed samples never vote, and neither does one without an answer. An alternative reading counts where it is
-/// the only one of its text that another sample gives outright, see [`Reading::alternatives`].
+/// Truncated, cancelled and failed samples never vote, and neither does one without an answer. An
+/// alternative reading counts where it is the only one of its text that another sample gives
+/// outright, see [`Reading::alternatives`].
 pub fn vote(generation: &Generation, extractor: Extractor) -> Vote {
     let completions = &generation.completions;
-    let count = |reasons: &[FinishReason]| completions.iter().filter(|c| reasons.contains(&c.finish_reason)).count();
-    let answers: Vec<Option<Answer>> = settle(completions.iter().map(|completion| read(completion, extractor)).collect());
+    let count = |reasons: &[FinishReason]| {
+        completions.iter().filter(|c| reasons.contains(&c.finish_reason)).count()
+    };
+    let answers: Vec<Option<Answer>> =
+        settle(completions.iter().map(|completion| read(completion, extractor)).collect());
     let truncated = count(&[FinishReason::Length]);
     let failed = count(&[FinishReason::Cancelled, FinishReason::NumericalError]);
     let voted = answers.iter().flatten().count();
     let clusters = clusters(&answers, completions);
     let tied = matches!(clusters.as_slice(), [first, second, ..] if first.weight.total_cmp(&second.weight).is_eq());
     let answers = answers.into_iter().map(|answer| answer.map(|answer| answer.display)).collect();
-    Vote { clusters, answers, unparsed: completions.len() - truncated - failed - voted, truncated, failed, tied }
+    Vote {
+        clusters,
+        answers,
+        unparsed: completions.len() - truncated - failed - voted,
+        truncated,
+        failed,
+        tied,
+    }
 }
 
 fn read(completion: &Completion, extractor: Extractor) -> Option<Reading> {
@@ -104,19 +120,26 @@ fn read(completion: &Completion, extractor: Extractor) -> Option<Reading> {
         return None;
     }
     if declines(&completion.text, extractor) {
-        return Some(Answer { canonical: DECLINED.to_owned(), display: "I don't know".to_owned() }.into());
+        return Some(
+            Answer { canonical: DECLINED.to_owned(), display: "I don't know".to_owned() }.into(),
+        );
     }
     extractor.read(&completion.text)
 }
 
-/// Chooses between each reading's answer and its alternatives, all samples at once so that their order cannot matter.
+/// Chooses between each reading's answer and its alternatives, all samples at once so that their
+/// order cannot matter.
 fn settle(readings: Vec<Option<Reading>>) -> Vec<Option<Answer>> {
-    let outright: BTreeSet<String> = readings.iter().flatten().map(|reading| reading.answer.canonical.clone()).collect();
+    let outright: BTreeSet<String> =
+        readings.iter().flatten().map(|reading| reading.answer.canonical.clone()).collect();
     readings.into_iter().map(|reading| reading.map(|reading| settled(reading, &outright))).collect()
 }
 
 fn settled(reading: Reading, outright: &BTreeSet<String>) -> Answer {
-    let mut confirmed = reading.alternatives.into_iter().filter(|alternative| outright.contains(&alternative.canonical));
+    let mut confirmed = reading
+        .alternatives
+        .into_iter()
+        .filter(|alternative| outright.contains(&alternative.canonical));
     match (confirmed.next(), confirmed.next()) {
         (Some(only), None) => only,
         _ => reading.answer,
@@ -133,13 +156,29 @@ fn clusters(answers: &[Option<Answer>], completions: &[Completion]) -> Vec<Clust
     let mut ranked: Vec<(f64, Cluster)> = members
         .into_iter()
         .map(|(canonical, samples)| {
-            let likelihood = mean(samples.iter().filter_map(|sample| completions.get(*sample)).map(mean_logprob).collect());
+            let likelihood = mean(
+                samples
+                    .iter()
+                    .filter_map(|sample| completions.get(*sample))
+                    .map(mean_logprob)
+                    .collect(),
+            );
             let answer = usual_display(&samples, answers);
-            (likelihood, Cluster { answer, canonical: canonical.to_owned(), weight: samples.len() as f64, samples })
+            (
+                likelihood,
+                Cluster {
+                    answer,
+                    canonical: canonical.to_owned(),
+                    weight: samples.len() as f64,
+                    samples,
+                },
+            )
         })
         .collect();
     // Stable, and the map was in canonical order: the last tie rule needs no comparison.
-    ranked.sort_by(|(a_mean, a), (b_mean, b)| b.weight.total_cmp(&a.weight).then(b_mean.total_cmp(a_mean)));
+    ranked.sort_by(|(a_mean, a), (b_mean, b)| {
+        b.weight.total_cmp(&a.weight).then(b_mean.total_cmp(a_mean))
+    });
     ranked.into_iter().map(|(_, cluster)| cluster).collect()
 }
 
@@ -149,13 +188,23 @@ fn usual_display(samples: &[usize], answers: &[Option<Answer>]) -> String {
         *counts.entry(&answer.display).or_default() += 1;
     }
     // `max_by` takes the last of equals; reversed, that is the smallest string.
-    counts.into_iter().rev().max_by_key(|(_, count)| *count).map(|(display, _)| display.to_owned()).unwrap_or_default()
+    counts
+        .into_iter()
+        .rev()
+        .max_by_key(|(_, count)| *count)
+        .map(|(display, _)| display.to_owned())
+        .unwrap_or_default()
 }
 
-/// A sample's mean token log-probability; the floor if it has no tokens or one of them is no number.
+/// A sample's mean token log-probability; the floor if it has no tokens or one of them is no
+/// number.
 fn mean_logprob(completion: &Completion) -> f64 {
     let logprobs: Vec<f64> = completion.tokens.iter().map(|token| token.stats.logprob).collect();
-    let value = if logprobs.is_empty() { LOGPROB_FLOOR } else { logprobs.iter().sum::<f64>() / logprobs.len() as f64 };
+    let value = if logprobs.is_empty() {
+        LOGPROB_FLOOR
+    } else {
+        logprobs.iter().sum::<f64>() / logprobs.len() as f64
+    };
     if value.is_finite() { value } else { LOGPROB_FLOOR }
 }
 

@@ -1,8 +1,9 @@
 //! Whether a completion says that its model does not know.
 //!
-//! Contract: total and linear. It is about English phrases that are the answer, not about hedges around one: "I don't know, but it may be
-//! Paris" answers. Where a number, a letter or a box is asked for, a text that has one answers too, whatever else it says. What a model
-//! says about its own knowledge is its vote, and no measure of what it knows.
+//! Contract: total and linear. It is about English phrases that are the answer, not about hedges
+//! around one: "I don't know, but it may be Paris" answers. Where a number, a letter or a box is
+//! asked for, a text that has one answers too, whatever else it says. What a model says about its
+//! own knowledge is its vote, and no measure of what it knows.
 
 use super::Extractor;
 use super::extract::{after_thinking, stated};
@@ -43,12 +44,13 @@ const PHRASES: &[&str] = &[
 ];
 
 /// What may come before, in canonical form.
-const OPENINGS: &[&str] = &["i apologize", "i am sorry", "im sorry", "sorry", "unfortunately", "well", "but"];
+const OPENINGS: &[&str] =
+    &["i apologize", "i am sorry", "im sorry", "sorry", "unfortunately", "well", "but"];
 
 /// Words after which an answer comes all the same.
 const TURNS: &[&str] = &[
-    "but", "however", "though", "although", "think", "guess", "believe", "assume", "suppose", "probably", "perhaps", "maybe", "likely",
-    "might", "could", "best",
+    "but", "however", "though", "although", "think", "guess", "believe", "assume", "suppose",
+    "probably", "perhaps", "maybe", "likely", "might", "could", "best",
 ];
 
 /// Whether the text declines to answer.
@@ -57,7 +59,8 @@ pub(super) fn declines(text: &str, extractor: Extractor) -> bool {
     if let Some(stated) = stated(text) {
         return is_phrase(stated);
     }
-    let needs_a_mark = matches!(extractor, Extractor::Number | Extractor::Choice | Extractor::Boxed);
+    let needs_a_mark =
+        matches!(extractor, Extractor::Number | Extractor::Choice | Extractor::Boxed);
     is_phrase(text) && !(needs_a_mark && extractor.read(text).is_some())
 }
 
@@ -86,7 +89,9 @@ mod tests {
 
     #[test]
     fn phrases_decline_and_hedges_answer() {
-        let check = |text: &str, extractor: Extractor, expected: bool| assert_eq!(declines(text, extractor), expected, "{text:?}");
+        let check = |text: &str, extractor: Extractor, expected: bool| {
+            assert_eq!(declines(text, extractor), expected, "{text:?}");
+        };
         assert_eq!(canonical("I don't know.").as_deref(), Some(DECLINED));
         for text in [
             "I don't know",

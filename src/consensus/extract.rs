@@ -1,15 +1,17 @@
 //! From a completion's text to its answer.
 //!
-//! Contract: every extractor is a total function in linear time: any text gives a [`Reading`] or `None`, never a panic. A closed
-//! `<think>...</think>` block is dropped first; a text that opens one and never closes it has no answer. It knows neither the question
-//! nor the other samples: what only they can settle stays an alternative of the reading, see [`Reading::alternatives`].
+//! Contract: every extractor is a total function in linear time: any text gives a [`Reading`] or
+//! `None`, never a panic. A closed `<think>...</think>` block is dropped first; a text that opens
+//! one and never closes it has no answer. It knows neither the question nor the other samples: what
+//! only they can settle stays an alternative of the reading, see [`Reading::alternatives`].
 //!
 //! [`Extractor::Auto`] takes the first row that applies:
 //!
 //! | the text has | the answer is |
 //! |---|---|
 //! | a closed `\boxed{...}` | its content, as [`Extractor::Boxed`] |
-//! | `#### x`, `answer is x`, `Answer: x`, or a line `A: x` | x: a choice letter if it is one, else as [`Extractor::ShortAnswer`] |
+//! | `#### x`, `answer is x`, `Answer: x`, or a line `A: x` | x: a choice letter if it is one, else
+//! as [`Extractor::ShortAnswer`] |
 //! | nothing but `B`, `(B)`, `B.` or `B) some text` | that letter |
 //! | nothing but a number | that number |
 //! | an equation: `=` before a number | the final number, as [`Extractor::Number`] |
@@ -31,15 +33,17 @@ pub enum Extractor {
     /// Decides per text, see the module's table.
     #[default]
     Auto,
-    /// The final number: boxed, else after `####` or an answer phrase, else the last one. Units and currencies are dropped.
+    /// The final number: boxed, else after `####` or an answer phrase, else the last one. Units and
+    /// currencies are dropped.
     Number,
-    /// One letter A to J: boxed, else after an answer phrase, else a line that is only a letter, else the one that starts the text
-    /// (`B) Paris`), else the only one marked as an option (`(B)`, `option B`). Never the article of prose.
+    /// One letter A to J: boxed, else after an answer phrase, else a line that is only a letter,
+    /// else the one that starts the text (`B) Paris`), else the only one marked as an option
+    /// (`(B)`, `option B`). Never the article of prose.
     Choice,
     /// The content of the last closed `\boxed{...}`.
     Boxed,
-    /// A few words: what follows an answer phrase, else the first sentence, reduced to the name at its end where it has the form
-    /// `The <description> is <Name>.`
+    /// A few words: what follows an answer phrase, else the first sentence, reduced to the name at
+    /// its end where it has the form `The <description> is <Name>.`
     ShortAnswer,
     /// The last line that is not empty.
     LastLine,
@@ -59,8 +63,9 @@ pub struct Answer {
 pub struct Reading {
     /// The answer this text gives on its own.
     pub answer: Answer,
-    /// Shorter answers it may mean: `Paris` for "Paris is the capital of France.", `5` for "5 miles". One of them counts only where
-    /// another sample gives it outright, because alone it would merge different answers ("Paris is a city in Texas.").
+    /// Shorter answers it may mean: `Paris` for "Paris is the capital of France.", `5` for "5
+    /// miles". One of them counts only where another sample gives it outright, because alone it
+    /// would merge different answers ("Paris is a city in Texas.").
     pub alternatives: Vec<Answer>,
 }
 
@@ -72,7 +77,8 @@ impl From<Answer> for Reading {
 
 impl Extractor {
     /// Every extractor.
-    pub const ALL: [Self; 6] = [Self::Auto, Self::Number, Self::Choice, Self::Boxed, Self::ShortAnswer, Self::LastLine];
+    pub const ALL: [Self; 6] =
+        [Self::Auto, Self::Number, Self::Choice, Self::Boxed, Self::ShortAnswer, Self::LastLine];
 
     /// The name in flags and JSON.
     pub fn name(self) -> &'static str {
@@ -91,7 +97,8 @@ impl Extractor {
         self.read(text).map(|reading| reading.answer)
     }
 
-    /// The answer of one text with the alternatives that other samples may confirm; `None` if it has none.
+    /// The answer of one text with the alternatives that other samples may confirm; `None` if it
+    /// has none.
     pub fn read(&self, text: &str) -> Option<Reading> {
         let text = after_thinking(text)?;
         match self {
@@ -124,7 +131,8 @@ impl FromStr for Extractor {
     }
 }
 
-/// The text after its thinking. Templates may put `<think>` into the prompt, so a closing tag alone counts.
+/// The text after its thinking. Templates may put `<think>` into the prompt, so a closing tag alone
+/// counts.
 pub(super) fn after_thinking(text: &str) -> Option<&str> {
     match text.rfind("</think>") {
         Some(at) => text.get(at + "</think>".len()..),
@@ -138,7 +146,9 @@ fn auto(text: &str) -> Option<Reading> {
         return Some(answer.into());
     }
     if let Some(stated) = stated(text) {
-        return choice::alone(stated).map(Reading::from).or_else(|| short_answer::read_phrase(stated));
+        return choice::alone(stated)
+            .map(Reading::from)
+            .or_else(|| short_answer::read_phrase(stated));
     }
     if let Some(answer) = choice::whole(text).or_else(|| only_number(text)) {
         return Some(answer.into());
@@ -151,7 +161,8 @@ fn auto(text: &str) -> Option<Reading> {
     short_answer::read(text)
 }
 
-/// Phrases that announce the answer, lower case. The ones other than English are those of MGSM's exemplars (Shi et al., arXiv 2210.03057).
+/// Phrases that announce the answer, lower case. The ones other than English are those of MGSM's
+/// exemplars (Shi et al., arXiv 2210.03057).
 const PHRASES: &[&str] = &[
     "####",
     "answer is",
@@ -173,15 +184,20 @@ const PHRASES: &[&str] = &[
     "উত্তর হল",
 ];
 
-/// What follows each answer phrase, in order: to the end of its line, or of the next one where the phrase ends its line, but never into
-/// the next phrase, so that all of them together are no longer than the text.
+/// What follows each answer phrase, in order: to the end of its line, or of the next one where the
+/// phrase ends its line, but never into the next phrase, so that all of them together are no longer
+/// than the text.
 pub(super) fn announced(text: &str) -> Vec<&str> {
     let lower = text.to_ascii_lowercase();
-    let mut spans: Vec<(usize, usize)> =
-        PHRASES.iter().flat_map(|phrase| phrase_spans(&lower, phrase)).chain(label_spans(&lower)).collect();
+    let mut spans: Vec<(usize, usize)> = PHRASES
+        .iter()
+        .flat_map(|phrase| phrase_spans(&lower, phrase))
+        .chain(label_spans(&lower))
+        .collect();
     spans.sort_unstable();
     let starts = spans.iter().skip(1).map(|(start, _)| *start).chain([text.len()]);
-    let rests = spans.iter().zip(starts).filter_map(|((_, end), next)| text.get(*end..next.max(*end)));
+    let rests =
+        spans.iter().zip(starts).filter_map(|((_, end), next)| text.get(*end..next.max(*end)));
     rests.map(first_full_line).filter(|rest| rest.contains(char::is_alphanumeric)).collect()
 }
 
@@ -193,7 +209,9 @@ fn phrase_spans<'a>(lower: &'a str, phrase: &'a str) -> impl Iterator<Item = (us
 fn label_spans(lower: &str) -> impl Iterator<Item = (usize, usize)> + '_ {
     let starts = std::iter::once(0).chain(lower.match_indices('\n').map(|(at, _)| at + 1));
     let options = lower.starts_with("b:") || lower.contains("\nb:");
-    starts.filter(move |at| !options && lower.get(*at..).is_some_and(|rest| rest.starts_with("a:"))).map(|at| (at, at + 2))
+    starts
+        .filter(move |at| !options && lower.get(*at..).is_some_and(|rest| rest.starts_with("a:")))
+        .map(|at| (at, at + 2))
 }
 
 fn first_full_line(rest: &str) -> &str {
@@ -213,13 +231,19 @@ fn final_number(text: &str) -> Option<Answer> {
         return Some(answer_of(number));
     }
     let announced = announced(text);
-    announced.iter().rev().find_map(|rest| stated_number(rest)).or_else(|| last_number(text)).map(answer_of)
+    announced
+        .iter()
+        .rev()
+        .find_map(|rest| stated_number(rest))
+        .or_else(|| last_number(text))
+        .map(answer_of)
 }
 
 /// The first number after an answer phrase, or the result if an equation follows it.
 fn stated_number(rest: &str) -> Option<Number> {
     let sentence = short_answer::first_sentence(rest);
-    let result = if sentence.contains('=') { last_number(sentence) } else { numbers(sentence, false) };
+    let result =
+        if sentence.contains('=') { last_number(sentence) } else { numbers(sentence, false) };
     result.or_else(|| numbers(rest, false))
 }
 
@@ -256,18 +280,22 @@ fn only_number(text: &str) -> Option<Answer> {
     }
     let canonical = normalize::canonical(short)?;
     let is_value = canonical.chars().all(|c| c.is_ascii_digit() || matches!(c, '/' | '-' | 'e'));
-    is_value.then(|| last_number(short).map(|number| Answer { canonical, display: number.display }))?
+    is_value
+        .then(|| last_number(short).map(|number| Answer { canonical, display: number.display }))?
 }
 
 /// Whether an equals sign stands before a number.
 fn has_equation(text: &str) -> bool {
     text.split('=').skip(1).any(|right| {
-        let mut start = right.chars().skip_while(|c| c.is_whitespace() || matches!(c, '$' | '£' | '€' | '-' | '−' | '<'));
+        let mut start = right
+            .chars()
+            .skip_while(|c| c.is_whitespace() || matches!(c, '$' | '£' | '€' | '-' | '−' | '<'));
         start.next().is_some_and(char::is_numeric)
     })
 }
 
-/// The content of the last closed `\boxed{...}`; nested braces belong to it, and of nested boxes the outer one counts.
+/// The content of the last closed `\boxed{...}`; nested braces belong to it, and of nested boxes
+/// the outer one counts.
 fn boxed(text: &str) -> Option<&str> {
     let bytes = text.as_bytes();
     let mut open: Vec<Option<usize>> = Vec::new();
@@ -275,7 +303,8 @@ fn boxed(text: &str) -> Option<&str> {
     for (at, byte) in bytes.iter().enumerate() {
         let escaped = at.checked_sub(1).and_then(|before| bytes.get(before)) == Some(&b'\\');
         match byte {
-            b'{' if !escaped => open.push(text.get(..at)?.trim_end_matches(' ').ends_with("\\boxed").then_some(at + 1)),
+            b'{' if !escaped => open
+                .push(text.get(..at)?.trim_end_matches(' ').ends_with("\\boxed").then_some(at + 1)),
             b'}' if !escaped => {
                 if let Some(Some(start)) = open.pop() {
                     last = text.get(start..at);
@@ -289,9 +318,14 @@ fn boxed(text: &str) -> Option<&str> {
 
 fn boxed_answer(text: &str) -> Option<Answer> {
     let content = boxed(text)?;
-    Some(Answer { canonical: normalize::canonical_math(content)?, display: normalize::plain_latex(content).trim().to_owned() })
+    Some(Answer {
+        canonical: normalize::canonical_math(content)?,
+        display: normalize::plain_latex(content).trim().to_owned(),
+    })
 }
 
 fn last_line(text: &str) -> Option<Answer> {
-    text.lines().rev().find_map(|line| Some(Answer { canonical: normalize::canonical(line)?, display: line.trim().to_owned() }))
+    text.lines().rev().find_map(|line| {
+        Some(Answer { canonical: normalize::canonical(line)?, display: line.trim().to_owned() })
+    })
 }

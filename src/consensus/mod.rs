@@ -1,9 +1,11 @@
-//! What the samples agree on: extract each sample's answer, decide which answers are the same, count.
+//! What the samples agree on: extract each sample's answer, decide which answers are the same,
+//! count.
 //!
-//! Contract: pure and total; no error, no panic, linear in the text. Samples that were cut, failed or hold no answer never vote and are
-//! counted apart, but every share is over all samples drawn, so that silence counts as disagreement. A sample that says that it does not
-//! know votes for that, and where this vote leads nothing is answered. It does not know whether an answer is
-//! right, and a vote share is no probability of that.
+//! Contract: pure and total; no error, no panic, linear in the text. Samples that were cut, failed
+//! or hold no answer never vote and are counted apart, but every share is over all samples drawn,
+//! so that silence counts as disagreement. A sample that says that it does not know votes for that,
+//! and where this vote leads nothing is answered. It does not know whether an answer is right, and
+//! a vote share is no probability of that.
 
 mod choice;
 mod cluster;

@@ -1,19 +1,23 @@
 //! Numbers in text: an exact value for every way of writing one, and the scanner that finds them.
 //!
-//! Contract: total and linear; equal values have equal [`Number::canonical`] forms (`1/2`, `0.5`, `50%`), and what cannot be held
-//! exactly keeps its cleaned text, so that equality stays exact and transitive. It reads folded text (`normalize::fold`): ASCII digits,
-//! `-` for every dash and minus. It knows no units and no currencies: `$5`, `5 €` and `5 miles` are all 5.
+//! Contract: total and linear; equal values have equal [`Number::canonical`] forms (`1/2`, `0.5`,
+//! `50%`), and what cannot be held exactly keeps its cleaned text, so that equality stays exact and
+//! transitive. It reads folded text (`normalize::fold`): ASCII digits, `-` for every dash and
+//! minus. It knows no units and no currencies: `$5`, `5 €` and `5 miles` are all 5.
 //!
 //! | written | read as |
 //! |---|---|
-//! | `1,234.5` `1.234,5` `1 234,5` `1'234.5` `1_234.5` `12,34,567` | separators where every group fits (thousands, or Indian lakh groups) |
-//! | `2,125` | 2125: a single comma before exactly three digits groups thousands, unless the integer part is 0 |
+//! | `1,234.5` `1.234,5` `1 234,5` `1'234.5` `1_234.5` `12,34,567` | separators where every group
+//! fits (thousands, or Indian lakh groups) |
+//! | `2,125` | 2125: a single comma before exactly three digits groups thousands, unless the
+//! integer part is 0 |
 //! | `2.125` `3,5` `0,125` | decimals: a single point always, a single comma otherwise |
 //! | `1,2,3` | a list: its last number |
 //! | `1/2` `1 1/2` `½` `1 / 2` | fractions; `1/0` keeps its text |
 //! | `50%` `50 percent` | a hundredth |
 //! | `1e3` `1.5 × 10^3` `10^3` `2**10` `3 million` `5k` | multiplied out |
-//! | `-5` `-$5` `$-5` `minus 5` `negative 5` | a sign, unless something is subtracted: `16-3`, `)-3` |
+//! | `-5` `-$5` `$-5` `minus 5` `negative 5` | a sign, unless something is subtracted: `16-3`,
+//! `)-3` |
 //! | `10:30` `3-5` `1.2.3` `1/2/2020` `2020-05-01` | one opaque value each: never the last part |
 
 use std::fmt::Write as _;
@@ -32,16 +36,23 @@ impl Ratio {
         if denominator == 0 {
             return None;
         }
-        let divisor = i128::try_from(gcd(numerator.unsigned_abs(), denominator.unsigned_abs())).ok()?;
+        let divisor =
+            i128::try_from(gcd(numerator.unsigned_abs(), denominator.unsigned_abs())).ok()?;
         let sign = denominator.signum();
-        Some(Self { numerator: (numerator / divisor).checked_mul(sign)?, denominator: (denominator / divisor).checked_mul(sign)? })
+        Some(Self {
+            numerator: (numerator / divisor).checked_mul(sign)?,
+            denominator: (denominator / divisor).checked_mul(sign)?,
+        })
     }
 
     fn times(self, other: Self) -> Option<Self> {
         // Crosswise reduction first, so that a product that fits is found.
         let left = Self::new(self.numerator, other.denominator)?;
         let right = Self::new(other.numerator, self.denominator)?;
-        Self::new(left.numerator.checked_mul(right.numerator)?, left.denominator.checked_mul(right.denominator)?)
+        Self::new(
+            left.numerator.checked_mul(right.numerator)?,
+            left.denominator.checked_mul(right.denominator)?,
+        )
     }
 
     fn over(self, other: Self) -> Option<Self> {
@@ -63,7 +74,8 @@ fn gcd(a: u128, b: u128) -> u128 {
     if b == 0 { a.max(1) } else { gcd(b, a % b) }
 }
 
-/// A decimal in normal form: no leading or trailing zeros; zero has no digits. Value = ± digits · 10^exponent.
+/// A decimal in normal form: no leading or trailing zeros; zero has no digits. Value = ± digits ·
+/// 10^exponent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Decimal {
     negative: bool,
@@ -75,7 +87,11 @@ impl Decimal {
     fn new(whole: &str, fraction: &str) -> Self {
         let mut digits = format!("{whole}{fraction}");
         let significant = digits.trim_end_matches('0').len();
-        let exponent = if significant == 0 { 0 } else { (digits.len() - significant) as i64 - fraction.len() as i64 };
+        let exponent = if significant == 0 {
+            0
+        } else {
+            (digits.len() - significant) as i64 - fraction.len() as i64
+        };
         digits.truncate(significant);
         digits.drain(..digits.len() - digits.trim_start_matches('0').len());
         Self { negative: false, digits, exponent }
@@ -98,7 +114,11 @@ impl Decimal {
         let magnitude: i128 = self.digits.parse().ok()?;
         let signed = if self.negative { -magnitude } else { magnitude };
         let scale = 10_i128.checked_pow(u32::try_from(self.exponent.unsigned_abs()).ok()?)?;
-        if self.exponent >= 0 { Ratio::new(signed.checked_mul(scale)?, 1) } else { Ratio::new(signed, scale) }
+        if self.exponent >= 0 {
+            Ratio::new(signed.checked_mul(scale)?, 1)
+        } else {
+            Ratio::new(signed, scale)
+        }
     }
 }
 
@@ -107,7 +127,8 @@ enum Value {
     Fraction(Ratio),
     /// A decimal, exact however long.
     Decimal(Decimal),
-    /// Something made of digits that is no single number: a date, a time, a range, a division by zero.
+    /// Something made of digits that is no single number: a date, a time, a range, a division by
+    /// zero.
     Opaque(String),
 }
 
@@ -120,14 +141,23 @@ pub(super) struct Number {
 }
 
 impl Number {
-    /// `n` or `n/d` in lowest terms; `<digits>e<exponent>` where that overflows 128 bits; the cleaned text of an opaque value.
+    /// `n` or `n/d` in lowest terms; `<digits>e<exponent>` where that overflows 128 bits; the
+    /// cleaned text of an opaque value.
     pub(super) fn canonical(&self) -> String {
         match &self.value {
             Value::Opaque(text) => text.clone(),
             Value::Fraction(ratio) => ratio_form(*ratio),
-            Value::Decimal(decimal) => decimal
-                .ratio()
-                .map_or_else(|| format!("{}{}e{}", if decimal.negative { "-" } else { "" }, decimal.digits, decimal.exponent), ratio_form),
+            Value::Decimal(decimal) => decimal.ratio().map_or_else(
+                || {
+                    format!(
+                        "{}{}e{}",
+                        if decimal.negative { "-" } else { "" },
+                        decimal.digits,
+                        decimal.exponent
+                    )
+                },
+                ratio_form,
+            ),
         }
     }
 
@@ -207,15 +237,26 @@ impl Iterator for Numbers<'_> {
         let display = display(chars, start, reader.at, negative);
         let before = start.checked_sub(1).and_then(|i| chars.get(i)).copied().unwrap_or(' ');
         let attached = is_latin(before) || matches!(before, '_' | '^' | '\\');
-        let value = value.unwrap_or_else(|| Value::Opaque(display.chars().filter(|c| !c.is_whitespace()).collect()));
-        Some(Found { number: Number { value, display }, start: sign_start, end: reader.at, attached })
+        let value = value.unwrap_or_else(|| {
+            Value::Opaque(display.chars().filter(|c| !c.is_whitespace()).collect())
+        });
+        Some(Found {
+            number: Number { value, display },
+            start: sign_start,
+            end: reader.at,
+            attached,
+        })
     }
 }
 
 fn begins(chars: &[char], at: usize) -> bool {
     let digit = |i: usize| chars.get(i).is_some_and(char::is_ascii_digit);
     let before = at.checked_sub(1).and_then(|i| chars.get(i)).copied().unwrap_or(' ');
-    digit(at) || (chars.get(at) == Some(&'.') && digit(at + 1) && !before.is_alphanumeric() && before != '.')
+    digit(at)
+        || (chars.get(at) == Some(&'.')
+            && digit(at + 1)
+            && !before.is_alphanumeric()
+            && before != '.')
 }
 
 fn is_latin(c: char) -> bool {
@@ -223,7 +264,11 @@ fn is_latin(c: char) -> bool {
 }
 
 fn display(chars: &[char], start: usize, end: usize, negative: bool) -> String {
-    let body = chars.get(start..end).unwrap_or_default().iter().map(|c| if *c == GROUP { ' ' } else { *c });
+    let body = chars
+        .get(start..end)
+        .unwrap_or_default()
+        .iter()
+        .map(|c| if *c == GROUP { ' ' } else { *c });
     negative.then_some('-').into_iter().chain(body).collect()
 }
 
@@ -232,15 +277,21 @@ fn signed(value: Option<Value>, negative: bool) -> Option<Value> {
         return value;
     }
     match value? {
-        Value::Fraction(ratio) => Ratio::new(ratio.numerator.checked_neg()?, ratio.denominator).map(Value::Fraction),
-        Value::Decimal(decimal) => Some(Value::Decimal(Decimal { negative: !decimal.digits.is_empty(), ..decimal })),
+        Value::Fraction(ratio) => {
+            Ratio::new(ratio.numerator.checked_neg()?, ratio.denominator).map(Value::Fraction)
+        }
+        Value::Decimal(decimal) => {
+            Some(Value::Decimal(Decimal { negative: !decimal.digits.is_empty(), ..decimal }))
+        }
         Value::Opaque(text) => Some(Value::Opaque(format!("-{text}"))),
     }
 }
 
-/// Whether a minus belongs to the number at `start`, and where the number with its sign begins. Looks back no further than `floor`.
+/// Whether a minus belongs to the number at `start`, and where the number with its sign begins.
+/// Looks back no further than `floor`.
 fn sign(chars: &[char], start: usize, floor: usize) -> (bool, usize) {
-    let before = |i: usize| i.checked_sub(1).filter(|i| *i >= floor).and_then(|i| chars.get(i)).copied();
+    let before =
+        |i: usize| i.checked_sub(1).filter(|i| *i >= floor).and_then(|i| chars.get(i)).copied();
     let mut at = start;
     if before(at).is_some_and(is_currency) {
         at -= 1;
@@ -254,7 +305,10 @@ fn sign(chars: &[char], start: usize, floor: usize) -> (bool, usize) {
         let begin = at.saturating_sub(word.len());
         let matches = begin >= floor
             && at - begin == word.len()
-            && word.chars().zip(chars.get(begin..at).unwrap_or_default()).all(|(a, b)| a == b.to_ascii_lowercase());
+            && word
+                .chars()
+                .zip(chars.get(begin..at).unwrap_or_default())
+                .all(|(a, b)| a == b.to_ascii_lowercase());
         let left = chars.get(..begin).unwrap_or_default().iter().rev().take(2).find(|c| **c != ' ');
         if matches && !left.is_some_and(|c| c.is_ascii_digit() || *c == ')') {
             return (true, begin);
@@ -304,7 +358,9 @@ impl Reader<'_> {
         } else {
             groups.push(self.digits());
         }
-        while let Some(separator) = self.separator(groups.first().map_or(0, String::len), &separators) {
+        while let Some(separator) =
+            self.separator(groups.first().map_or(0, String::len), &separators)
+        {
             self.at += 1;
             groups.push(self.digits());
             separators.push(separator);
@@ -327,7 +383,9 @@ impl Reader<'_> {
             ',' | '.' | '_' | GROUP if self.digit(1) => Some(c),
             '\'' | '’' if self.digit(1) => Some('\''),
             ' ' => {
-                let group = (1..=3).all(|i| self.digit(i)) && !self.digit(4) && !matches!(self.peek(4), Some('/' | ':' | '%'));
+                let group = (1..=3).all(|i| self.digit(i))
+                    && !self.digit(4)
+                    && !matches!(self.peek(4), Some('/' | ':' | '%'));
                 (group && (1..=3).contains(&first) && seen.iter().all(|s| *s == ' ')).then_some(' ')
             }
             _ => None,
@@ -350,7 +408,9 @@ impl Reader<'_> {
             self.at += length;
             return decimal.shifted(exponent - 1);
         }
-        let Some((operator, gap)) = (0..=1).find_map(|gap| self.peek(gap).map(|c| (c, gap)).filter(|(c, _)| *c != ' ')) else {
+        let Some((operator, gap)) =
+            (0..=1).find_map(|gap| self.peek(gap).map(|c| (c, gap)).filter(|(c, _)| *c != ' '))
+        else {
             return decimal;
         };
         let ten = gap + 1 + usize::from(self.peek(gap + 1) == Some(' '));
@@ -425,10 +485,14 @@ impl Reader<'_> {
             return None;
         }
         let (bottom, under) = self.integer(ahead + over + 1)?;
-        (top < bottom).then(|| Ratio::new(top.into(), bottom.into())).flatten().map(|ratio| (ratio, over + 1 + under))
+        (top < bottom)
+            .then(|| Ratio::new(top.into(), bottom.into()))
+            .flatten()
+            .map(|ratio| (ratio, over + 1 + under))
     }
 
-    /// Whether more digits hang on without a space (`10:30`, `3-5`, `1/2/2020`, `1.2.3`); takes them all.
+    /// Whether more digits hang on without a space (`10:30`, `3-5`, `1/2/2020`, `1.2.3`); takes
+    /// them all.
     fn chain(&mut self) -> bool {
         let mut chained = false;
         while matches!(self.peek(0), Some(':' | '-' | '/' | '.' | ',')) && self.digit(1) {
@@ -458,12 +522,21 @@ impl Reader<'_> {
     }
 
     fn magnitude(&self) -> Option<(i64, usize)> {
-        const WORDS: [(&str, i64); 5] = [("thousand", 3), ("million", 6), ("billion", 9), ("trillion", 12), ("hundred", 2)];
+        const WORDS: [(&str, i64); 5] =
+            [("thousand", 3), ("million", 6), ("billion", 9), ("trillion", 12), ("hundred", 2)];
         let gap = usize::from(matches!(self.peek(0), Some(' ' | '-')));
-        let word = WORDS.iter().find(|(word, _)| self.word(gap, word)).map(|(word, power)| (*power, gap + word.len()));
-        let letter = [("k", 3), ("bn", 9)].iter().find(|(unit, _)| self.word(0, unit)).map(|(unit, power)| (*power, unit.len()));
-        let capital = matches!(self.peek(0), Some('M' | 'B')) && !self.peek(1).is_some_and(char::is_alphanumeric);
-        word.or(letter).or_else(|| capital.then(|| (if self.peek(0) == Some('M') { 6 } else { 9 }, 1)))
+        let word = WORDS
+            .iter()
+            .find(|(word, _)| self.word(gap, word))
+            .map(|(word, power)| (*power, gap + word.len()));
+        let letter = [("k", 3), ("bn", 9)]
+            .iter()
+            .find(|(unit, _)| self.word(0, unit))
+            .map(|(unit, power)| (*power, unit.len()));
+        let capital = matches!(self.peek(0), Some('M' | 'B'))
+            && !self.peek(1).is_some_and(char::is_alphanumeric);
+        word.or(letter)
+            .or_else(|| capital.then(|| (if self.peek(0) == Some('M') { 6 } else { 9 }, 1)))
     }
 
     fn percent(&self) -> Option<usize> {
@@ -471,12 +544,17 @@ impl Reader<'_> {
         if self.peek(gap) == Some('%') {
             return Some(gap + 1);
         }
-        ["percent", "per cent", "pct"].iter().find(|word| self.word(gap, word)).map(|word| gap + word.len())
+        ["percent", "per cent", "pct"]
+            .iter()
+            .find(|word| self.word(gap, word))
+            .map(|word| gap + word.len())
     }
 
     /// Whether the word stands at `ahead`, whatever its case, and ends there.
     fn word(&self, ahead: usize, word: &str) -> bool {
-        word.chars().enumerate().all(|(i, c)| self.peek(ahead + i).is_some_and(|p| p.to_ascii_lowercase() == c))
+        word.chars()
+            .enumerate()
+            .all(|(i, c)| self.peek(ahead + i).is_some_and(|p| p.to_ascii_lowercase() == c))
             && !self.peek(ahead + word.len()).is_some_and(char::is_alphanumeric)
     }
 }
@@ -508,20 +586,30 @@ fn number_of(groups: &[String], separators: &[char]) -> Option<Decimal> {
         (',', true, _) => Some(Decimal::new(last, "")),
         ('.' | ',', false, _) => {
             let first = *others.first()?;
-            let clean = first != *last_separator && others.iter().all(|s| *s == first) && is_grouped(head, first);
+            let clean = first != *last_separator
+                && others.iter().all(|s| *s == first)
+                && is_grouped(head, first);
             clean.then(|| Decimal::new(&head.concat(), last))
         }
         _ => None,
     }
 }
 
-/// Whether every group has its length: 1 to 3 digits, then threes; or, with commas, Indian twos before a last three.
+/// Whether every group has its length: 1 to 3 digits, then threes; or, with commas, Indian twos
+/// before a last three.
 fn is_grouped(groups: &[String], separator: char) -> bool {
-    let (Some((first, rest)), Some((last, inner))) = (groups.split_first(), groups.split_last()) else { return false };
+    let (Some((first, rest)), Some((last, inner))) = (groups.split_first(), groups.split_last())
+    else {
+        return false;
+    };
     if !(1..=3).contains(&first.len()) || first.starts_with('0') || rest.is_empty() {
         return false;
     }
     let thousands = rest.iter().all(|group| group.len() == 3);
-    let lakhs = separator == ',' && first.len() <= 2 && rest.len() >= 2 && last.len() == 3 && inner.iter().skip(1).all(|g| g.len() == 2);
+    let lakhs = separator == ','
+        && first.len() <= 2
+        && rest.len() >= 2
+        && last.len() == 3
+        && inner.iter().skip(1).all(|g| g.len() == 2);
     thousands || lakhs
 }

@@ -1,11 +1,12 @@
 //! Answers of a few words, out of sentences.
 //!
-//! Contract: total and linear. The rules are about English sentences that state a name; they know no question, so each rule that could
-//! merge different answers yields an alternative only, which counts where another sample gives the same answer outright.
+//! Contract: total and linear. The rules are about English sentences that state a name; they know
+//! no question, so each rule that could merge different answers yields an alternative only, which
+//! counts where another sample gives the same answer outright.
 //!
-//! What is read: the text after the last answer phrase (`answer is`, `Answer:`), else the first sentence that is no mere courtesy
-//! ("Sure!"). Then, unless it denies or hedges ("not", "never", "but", "or") or has
-//! a parenthesis:
+//! What is read: the text after the last answer phrase (`answer is`, `Answer:`), else the first
+//! sentence that is no mere courtesy ("Sure!"). Then, unless it denies or hedges ("not", "never",
+//! "but", "or") or has a parenthesis:
 //!
 //! | sentence | answer | alternative |
 //! |---|---|---|
@@ -15,8 +16,9 @@
 //! | "Paris, the capital of France" | the phrase | Paris |
 //! | "8 legs", "5 miles" | the phrase | the number |
 //!
-//! A name is up to seven words, each capitalised or a number, joined by words such as "of"; a description begins with "the", "this", "its"
-//! and the like and has a word in lower case, or is a pronoun.
+//! A name is up to seven words, each capitalised or a number, joined by words such as "of"; a
+//! description begins with "the", "this", "its" and the like and has a word in lower case, or is a
+//! pronoun.
 
 use super::extract::{Answer, Reading, stated};
 use super::{normalize, number};
@@ -41,10 +43,15 @@ pub(super) fn read_phrase(text: &str) -> Option<Reading> {
     if let Some((name, is_primary)) = predicate(main)
         && let Some(found) = answer(&name)
     {
-        return Some(if is_primary { found.into() } else { Reading { answer: whole, alternatives: vec![found] } });
+        return Some(if is_primary {
+            found.into()
+        } else {
+            Reading { answer: whole, alternatives: vec![found] }
+        });
     }
     let named = subject(main).or_else(|| head(&words, main));
-    let alternatives = named.and_then(|name| answer(&name)).or_else(|| counted(sentence)).into_iter().collect();
+    let alternatives =
+        named.and_then(|name| answer(&name)).or_else(|| counted(sentence)).into_iter().collect();
     Some(Reading { answer: whole, alternatives })
 }
 
@@ -54,7 +61,11 @@ fn answer(text: &str) -> Option<Answer> {
 }
 
 fn trim(text: &str) -> &str {
-    let quotes = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '*' | '_' | '`' | '"' | '“' | '”' | ':' | '=');
+    let quotes = |c: char| {
+        c.is_whitespace()
+            || c.is_control()
+            || matches!(c, '*' | '_' | '`' | '"' | '“' | '”' | ':' | '=')
+    };
     text.trim_matches(quotes)
         .trim_start_matches(['#', '>', '•', ',', ';'])
         .trim_end_matches(['.', '!', ',', ';', '。', '।', '*', '"', '”'])
@@ -101,12 +112,12 @@ fn line_start(text: &str, at: usize) -> usize {
 
 /// Words before a full stop that does not end a sentence, lower case.
 const ABBREVIATIONS: &[&str] = &[
-    "mr", "mrs", "ms", "dr", "st", "prof", "jr", "sr", "vs", "no", "mt", "ft", "gen", "col", "lt", "sgt", "capt", "rev", "gov", "sen",
-    "e.g", "i.e", "approx", "ca",
+    "mr", "mrs", "ms", "dr", "st", "prof", "jr", "sr", "vs", "no", "mt", "ft", "gen", "col", "lt",
+    "sgt", "capt", "rev", "gov", "sen", "e.g", "i.e", "approx", "ca",
 ];
 
-/// The text up to the end of its first sentence or line, its full stop excluded where a space follows. A question mark ends none:
-/// "Lyon? Paris?" is no answer Lyon.
+/// The text up to the end of its first sentence or line, its full stop excluded where a space
+/// follows. A question mark ends none: "Lyon? Paris?" is no answer Lyon.
 pub(super) fn first_sentence(text: &str) -> &str {
     let mut word = 0;
     let mut chars = text.char_indices().peekable();
@@ -133,7 +144,9 @@ fn is_abbreviation(word: &str) -> bool {
     let word = word.trim_start_matches(|c: char| !c.is_alphanumeric());
     let initials = !word.is_empty()
         && word.len() <= 8
-        && word.split('.').all(|part| part.len() == 1 && part.starts_with(|c: char| c.is_ascii_uppercase()));
+        && word
+            .split('.')
+            .all(|part| part.len() == 1 && part.starts_with(|c: char| c.is_ascii_uppercase()));
     initials || ABBREVIATIONS.iter().any(|known| word.eq_ignore_ascii_case(known))
 }
 
@@ -174,14 +187,19 @@ fn denies(word: &str) -> bool {
 
 /// The words before a comma that opens a relative clause or an apposition.
 fn main_clause<'a>(words: &'a [&'a str]) -> &'a [&'a str] {
-    const OPENERS: &[&str] =
-        &["which", "who", "where", "whose", "a", "an", "the", "located", "situated", "also", "known", "with", "reaching", "home", "making"];
+    const OPENERS: &[&str] = &[
+        "which", "who", "where", "whose", "a", "an", "the", "located", "situated", "also", "known",
+        "with", "reaching", "home", "making",
+    ];
     // "William Pitt, the Elder" is another man: after an article a word in lower case must follow.
     let apposition = |opener: &str, at: usize| {
-        !matches!(opener, "a" | "an" | "the") || words.get(at).is_some_and(|next| next.starts_with(char::is_lowercase))
+        !matches!(opener, "a" | "an" | "the")
+            || words.get(at).is_some_and(|next| next.starts_with(char::is_lowercase))
     };
     let opens = |pair: &[&str], at: usize| match pair {
-        [left, opener] => left.ends_with(',') && OPENERS.contains(opener) && apposition(opener, at + 2),
+        [left, opener] => {
+            left.ends_with(',') && OPENERS.contains(opener) && apposition(opener, at + 2)
+        }
         _ => false,
     };
     let cut = words.windows(2).enumerate().position(|(at, pair)| opens(pair, at));
@@ -192,7 +210,8 @@ fn is_copula(word: &str) -> bool {
     matches!(word, "is" | "are" | "was" | "were")
 }
 
-/// The right side of `<description> is <X>`: the words, and whether they are a name and so the answer itself.
+/// The right side of `<description> is <X>`: the words, and whether they are a name and so the
+/// answer itself.
 fn predicate(words: &[&str]) -> Option<(String, bool)> {
     if let [first, rest @ ..] = words
         && matches!(first.to_lowercase().replace('’', "'").as_str(), "it's" | "that's")
@@ -227,8 +246,9 @@ fn head(words: &[&str], main: &[&str]) -> Option<String> {
 /// The number of "5 miles": a number and one to three words in lower case that do not change it.
 fn counted(sentence: &str) -> Option<Answer> {
     const CHANGERS: &[&str] = &[
-        "and", "to", "plus", "minus", "times", "more", "less", "fewer", "over", "under", "of", "in", "at", "by", "from", "ago", "bc", "ad",
-        "bce", "dozen", "score", "half", "percent", "degrees",
+        "and", "to", "plus", "minus", "times", "more", "less", "fewer", "over", "under", "of",
+        "in", "at", "by", "from", "ago", "bc", "ad", "bce", "dozen", "score", "half", "percent",
+        "degrees",
     ];
     if sentence.len() > 80 {
         return None;
@@ -236,7 +256,10 @@ fn counted(sentence: &str) -> Option<Answer> {
     let whole = number::whole(&normalize::fold(sentence))?;
     let units: Vec<&str> = whole.rest.split_whitespace().collect();
     let unit = |word: &&str| word.chars().all(char::is_lowercase) && !CHANGERS.contains(word);
-    let fits = (1..=3).contains(&units.len()) && units.iter().all(unit) && whole.rest.starts_with(' ') && whole.number.is_exact();
+    let fits = (1..=3).contains(&units.len())
+        && units.iter().all(unit)
+        && whole.rest.starts_with(' ')
+        && whole.number.is_exact();
     fits.then(|| Answer { canonical: whole.number.canonical(), display: whole.number.display })
 }
 
@@ -244,15 +267,35 @@ fn counted(sentence: &str) -> Option<Answer> {
 fn is_description(words: &[&str]) -> bool {
     let Some((first, rest)) = words.split_first() else { return false };
     let first = first.to_lowercase();
-    let pronoun = rest.is_empty() && matches!(first.as_str(), "it" | "this" | "that" | "he" | "she");
-    let opener = matches!(first.as_str(), "the" | "this" | "that" | "its" | "their" | "his" | "her");
-    pronoun || (opener && rest.iter().any(|word| word.starts_with(char::is_lowercase) && !is_connective(word)))
+    let pronoun =
+        rest.is_empty() && matches!(first.as_str(), "it" | "this" | "that" | "he" | "she");
+    let opener =
+        matches!(first.as_str(), "the" | "this" | "that" | "its" | "their" | "his" | "her");
+    pronoun
+        || (opener
+            && rest.iter().any(|word| word.starts_with(char::is_lowercase) && !is_connective(word)))
 }
 
 fn is_connective(word: &str) -> bool {
     matches!(
         word,
-        "of" | "the" | "and" | "de" | "la" | "le" | "von" | "van" | "da" | "del" | "der" | "di" | "du" | "el" | "al" | "bin" | "do" | "dos"
+        "of" | "the"
+            | "and"
+            | "de"
+            | "la"
+            | "le"
+            | "von"
+            | "van"
+            | "da"
+            | "del"
+            | "der"
+            | "di"
+            | "du"
+            | "el"
+            | "al"
+            | "bin"
+            | "do"
+            | "dos"
     )
 }
 
@@ -262,18 +305,36 @@ fn is_name(words: &[&str]) -> bool {
         words => words,
     };
     let (Some(first), Some(last)) = (words.first(), words.last()) else { return false };
-    words.len() <= 7 && is_proper(first) && is_proper(last) && words.iter().all(|word| is_proper(word) || is_connective(word))
+    words.len() <= 7
+        && is_proper(first)
+        && is_proper(last)
+        && words.iter().all(|word| is_proper(word) || is_connective(word))
 }
 
 /// Capitalised, a number, or a word of a script without case.
 fn is_proper(word: &str) -> bool {
     let start = word.trim_start_matches(|c: char| !c.is_alphanumeric() && c != '$').chars().next();
-    start.is_some_and(|c| c == '$' || (c.is_alphanumeric() && !c.is_lowercase())) && !is_pronoun(word)
+    start.is_some_and(|c| c == '$' || (c.is_alphanumeric() && !c.is_lowercase()))
+        && !is_pronoun(word)
 }
 
 fn is_pronoun(word: &str) -> bool {
     matches!(
         word,
-        "It" | "This" | "That" | "He" | "She" | "They" | "There" | "I" | "We" | "You" | "A" | "An" | "Its" | "Their" | "His" | "Her"
+        "It" | "This"
+            | "That"
+            | "He"
+            | "She"
+            | "They"
+            | "There"
+            | "I"
+            | "We"
+            | "You"
+            | "A"
+            | "An"
+            | "Its"
+            | "Their"
+            | "His"
+            | "Her"
     )
 }

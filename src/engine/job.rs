@@ -1,8 +1,10 @@
-//! One prompt on its way through the engine: prefill, then rows of samples that fork only when they must, or scores.
+//! One prompt on its way through the engine: prefill, then rows of samples that fork only when they
+//! must, or scores.
 //!
-//! A row is a distinct token prefix, not a sample. All samples on a row share its forward pass, its statistics and its filtered
-//! distribution; each draws its own token, and the row splits into one row per distinct token. Because sample i's draws depend on
-//! (seed, prompt, i, step) alone and a row's logits on its tokens alone, the samples are those of separate runs.
+//! A row is a distinct token prefix, not a sample. All samples on a row share its forward pass, its
+//! statistics and its filtered distribution; each draws its own token, and the row splits into one
+//! row per distinct token. Because sample i's draws depend on (seed, prompt, i, step) alone and a
+//! row's logits on its tokens alone, the samples are those of separate runs.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -11,7 +13,9 @@ use super::prefix::PrefixCache;
 use super::sampler::{Candidates, History, Scratch, Stream};
 use super::{Control, Drawn, JobId, Output};
 use crate::error::{Error, Result};
-use crate::generation::{Completion, Cost, FinishReason, Generation, SamplingParams, Token, TokenStats};
+use crate::generation::{
+    Completion, Cost, FinishReason, Generation, SamplingParams, Token, TokenStats,
+};
 use crate::logits::{self, Distribution, Peaks};
 use crate::model::Row;
 use crate::model::kv::KvSeq;
@@ -100,11 +104,15 @@ pub(super) enum Prepared {
 }
 
 impl Prepared {
-    /// Both halves of the work on a row. Where the logits are no distribution, that says more than why nothing can be drawn.
+    /// Both halves of the work on a row. Where the logits are no distribution, that says more than
+    /// why nothing can be drawn.
     ///
     /// # Errors
     /// That of either half.
-    pub fn join(statistics: Result<Statistics>, candidates: Result<Option<Candidates>>) -> Result<Self> {
+    pub fn join(
+        statistics: Result<Statistics>,
+        candidates: Result<Option<Candidates>>,
+    ) -> Result<Self> {
         Ok(match statistics? {
             Statistics::Scored(token) => Self::Scored(token),
             Statistics::NoNumbers => Self::NoNumbers,
@@ -131,38 +139,77 @@ pub(super) struct Surroundings<'a> {
 impl Sampling {
     pub fn new(params: SamplingParams, prompt: &[u32]) -> Self {
         let key = super::random::key(params.seed, prompt);
-        let sample = |i| Sample { stream: Stream::new(params.draw, key, i), tokens: Vec::new(), bytes: Vec::new(), finished: None };
+        let sample = |i| Sample {
+            stream: Stream::new(params.draw, key, i),
+            tokens: Vec::new(),
+            bytes: Vec::new(),
+            finished: None,
+        };
         let samples = (0..params.n).map(sample).collect();
-        Self { samples, rows: Vec::new(), stepped: Vec::new(), forward_tokens: 0, first_token: None, params }
+        Self {
+            samples,
+            rows: Vec::new(),
+            stepped: Vec::new(),
+            forward_tokens: 0,
+            first_token: None,
+            params,
+        }
     }
 
     /// One row per distinct prefix, each with the token it goes on with.
     fn rows(&mut self) -> impl Iterator<Item = Row<'_>> {
         self.forward_tokens += self.rows.len();
-        self.rows.iter_mut().map(|row| Row { tokens: std::slice::from_ref(&row.next), kv: &mut row.kv, logits: 1 })
+        self.rows.iter_mut().map(|row| Row {
+            tokens: std::slice::from_ref(&row.next),
+            kv: &mut row.kv,
+            logits: 1,
+        })
     }
 
     /// What a row says.
     fn statistics(&self, z: &[f32], peaks: &mut Peaks) -> Statistics {
-        let Some(distribution) = logits::distribution_with(z, peaks) else { return Statistics::NoNumbers };
+        let Some(distribution) = logits::distribution_with(z, peaks) else {
+            return Statistics::NoNumbers;
+        };
         let top_logprobs = top_logprobs(&distribution, z, self.params.top_logprobs, peaks);
         Statistics::Row(distribution, top_logprobs)
     }
 
     /// What the samples on a row (the row's first sample is `first`) draw from.
-    fn candidates(&self, prompt: &[u32], first: usize, z: &[f32], scratch: &mut Scratch, scanned: Option<f32>) -> Result<Candidates> {
+    fn candidates(
+        &self,
+        prompt: &[u32],
+        first: usize,
+        z: &[f32],
+        scratch: &mut Scratch,
+        scanned: Option<f32>,
+    ) -> Result<Candidates> {
         let mut output = std::mem::take(&mut scratch.output);
         output.clear();
         if self.params.penalises() {
             output.extend(self.samples[first].tokens.iter().map(|t| t.id));
         }
-        let candidates = Candidates::after_scan(&self.params, z, History { prompt, output: &output }, scratch, scanned);
+        let candidates = Candidates::after_scan(
+            &self.params,
+            z,
+            History { prompt, output: &output },
+            scratch,
+            scanned,
+        );
         scratch.output = output;
         candidates
     }
 
-    /// Every sample on `row` draws from its logits; those still going on take the row's cache along, forked where they part.
-    fn draw(&mut self, id: JobId, mut row: SampleRow, z: &[f32], prepared: Prepared, around: &mut Surroundings<'_>) {
+    /// Every sample on `row` draws from its logits; those still going on take the row's cache
+    /// along, forked where they part.
+    fn draw(
+        &mut self,
+        id: JobId,
+        mut row: SampleRow,
+        z: &[f32],
+        prepared: Prepared,
+        around: &mut Surroundings<'_>,
+    ) {
         let Prepared::Row { distribution, candidates, top_logprobs } = prepared else {
             for &i in &row.samples {
                 self.samples[i].finished = Some(FinishReason::NumericalError);
@@ -172,15 +219,29 @@ impl Sampling {
         let step = self.samples[row.samples[0]].tokens.len();
         for &i in &row.samples {
             let picked = self.samples[i].stream.draw(step, &candidates, z);
-            let stats = TokenStats { sampling_logprob: picked.logprob, ..stats(&distribution, z[picked.token as usize]) };
-            self.take(i, Token { id: picked.token, stats, top_logprobs: top_logprobs.clone() }, around);
+            let stats = TokenStats {
+                sampling_logprob: picked.logprob,
+                ..stats(&distribution, z[picked.token as usize])
+            };
+            self.take(
+                i,
+                Token { id: picked.token, stats, top_logprobs: top_logprobs.clone() },
+                around,
+            );
             let sample = &self.samples[i];
             if let Some(token) = sample.tokens.last() {
-                match (around.on_token)(Drawn { job: id, sample: i, step, token, finished: sample.finished }) {
+                match (around.on_token)(Drawn {
+                    job: id,
+                    sample: i,
+                    step,
+                    token,
+                    finished: sample.finished,
+                }) {
                     Control::Continue => {}
                     Control::StopSample => self.finish(i, FinishReason::Cancelled),
                     Control::EndSample => self.finish(i, FinishReason::Stop),
-                    Control::StopAll => (0..self.samples.len()).for_each(|i| self.finish(i, FinishReason::Cancelled)),
+                    Control::StopAll => (0..self.samples.len())
+                        .for_each(|i| self.finish(i, FinishReason::Cancelled)),
                 }
             }
         }
@@ -197,7 +258,11 @@ impl Sampling {
                 return;
             }
             row.samples.retain(|&i| !parts(i));
-            self.rows.push(SampleRow { kv: row.kv.fork(), next: row.next, samples: std::mem::replace(&mut row.samples, others) });
+            self.rows.push(SampleRow {
+                kv: row.kv.fork(),
+                next: row.next,
+                samples: std::mem::replace(&mut row.samples, others),
+            });
         }
     }
 
@@ -212,7 +277,9 @@ impl Sampling {
         if !self.params.stop.is_empty() {
             let old = sample.bytes.len();
             around.tokenizer.append_bytes(id, &mut sample.bytes);
-            let hit = |stop: &String| find(&sample.bytes[old.saturating_sub(stop.len() - 1)..], stop.as_bytes());
+            let hit = |stop: &String| {
+                find(&sample.bytes[old.saturating_sub(stop.len() - 1)..], stop.as_bytes())
+            };
             if self.params.stop.iter().any(hit) {
                 sample.finished = Some(FinishReason::Stop);
                 return;
@@ -229,22 +296,39 @@ impl Sampling {
     }
 
     fn completion(&self, index: usize, sample: Sample, around: &Surroundings<'_>) -> Completion {
-        let ids: Vec<u32> = sample.tokens.iter().map(|t| t.id).filter(|id| !around.end_tokens.contains(id)).collect();
+        let ids: Vec<u32> = sample
+            .tokens
+            .iter()
+            .map(|t| t.id)
+            .filter(|id| !around.end_tokens.contains(id))
+            .collect();
         let mut text = around.tokenizer.decode(&ids);
         if let Some(cut) = self.params.stop.iter().filter_map(|stop| text.find(stop)).min() {
             text.truncate(cut);
         }
-        Completion { index, tokens: sample.tokens, text, finish_reason: sample.finished.unwrap_or(FinishReason::Cancelled) }
+        Completion {
+            index,
+            tokens: sample.tokens,
+            text,
+            finish_reason: sample.finished.unwrap_or(FinishReason::Cancelled),
+        }
     }
 }
 
 impl Job {
     /// A job whose first tokens are in `kv` already.
-    pub fn new(id: JobId, tokens: Vec<u32>, drop: Option<Range<usize>>, kv: KvSeq, task: Task) -> Self {
+    pub fn new(
+        id: JobId,
+        tokens: Vec<u32>,
+        drop: Option<Range<usize>>,
+        kv: KvSeq,
+        task: Task,
+    ) -> Self {
         Self { id, tokens, drop, cached: kv.len(), kv, task, started: Instant::now() }
     }
 
-    /// Tokens that go through the model before the task is under way: the last scored token predicts nothing.
+    /// Tokens that go through the model before the task is under way: the last scored token
+    /// predicts nothing.
     fn prefill_len(&self) -> usize {
         self.tokens.len() - usize::from(matches!(self.task, Task::Score(_)))
     }
@@ -261,13 +345,18 @@ impl Job {
     pub fn rows<'a>(&'a mut self, prefill_chunk: usize, out: &mut Vec<Row<'a>>) {
         let (start, len) = (self.kv.len(), self.prefill_len());
         let (end, logits) = match &mut self.task {
-            Task::Generate(sampling) if sampling.first_token.is_some() => return out.extend(sampling.rows()),
+            Task::Generate(sampling) if sampling.first_token.is_some() => {
+                return out.extend(sampling.rows());
+            }
             Task::Generate(_) => {
                 let end = len.min(start + prefill_chunk);
                 (end, usize::from(end == len))
             }
-            // Up to the token whose logits score the first continuation token, none are wanted; from there on all.
-            Task::Score(scoring) if start + 1 < scoring.from => ((scoring.from - 1).min(start + prefill_chunk), 0),
+            // Up to the token whose logits score the first continuation token, none are wanted;
+            // from there on all.
+            Task::Score(scoring) if start + 1 < scoring.from => {
+                ((scoring.from - 1).min(start + prefill_chunk), 0)
+            }
             Task::Score(_) => {
                 let end = len.min(start + prefill_chunk.min(SCORED_CHUNK));
                 (end, end - start)
@@ -276,7 +365,8 @@ impl Job {
         out.push(Row { tokens: &self.tokens[start..end], kv: &mut self.kv, logits });
     }
 
-    /// What the `index`-th row of the step's logits says. Changes nothing: rows, and [`candidates`](Self::candidates), may be made at once.
+    /// What the `index`-th row of the step's logits says. Changes nothing: rows, and
+    /// [`candidates`](Self::candidates), may be made at once.
     ///
     /// # Errors
     /// Scored logits that are no numbers.
@@ -284,18 +374,25 @@ impl Job {
         match &self.task {
             Task::Score(scoring) => {
                 let token = self.tokens[scoring.from + scoring.scored.len() + index];
-                score_token(z, token, scoring.top_logprobs, &mut scratch.peaks).map(Statistics::Scored)
+                score_token(z, token, scoring.top_logprobs, &mut scratch.peaks)
+                    .map(Statistics::Scored)
             }
             Task::Generate(sampling) => Ok(sampling.statistics(z, &mut scratch.peaks)),
         }
     }
 
-    /// What is drawn from at the `index`-th row of the step's logits, if anything is. `said` is what the row says, if the scratch has
-    /// just made that.
+    /// What is drawn from at the `index`-th row of the step's logits, if anything is. `said` is
+    /// what the row says, if the scratch has just made that.
     ///
     /// # Errors
     /// Logits that are no numbers, or a parameter that does not fit the vocabulary.
-    pub fn candidates(&self, index: usize, z: &[f32], scratch: &mut Scratch, said: Option<&Statistics>) -> Result<Option<Candidates>> {
+    pub fn candidates(
+        &self,
+        index: usize,
+        z: &[f32],
+        scratch: &mut Scratch,
+        said: Option<&Statistics>,
+    ) -> Result<Option<Candidates>> {
         let scanned = match said {
             Some(Statistics::Row(distribution, _)) => Some(distribution.max_logit),
             _ => None,
@@ -309,7 +406,11 @@ impl Job {
     ///
     /// # Errors
     /// The tensor backend's.
-    pub fn record(&mut self, rows: &mut dyn Iterator<Item = (&[f32], Prepared)>, around: &mut Surroundings<'_>) -> Result<()> {
+    pub fn record(
+        &mut self,
+        rows: &mut dyn Iterator<Item = (&[f32], Prepared)>,
+        around: &mut Surroundings<'_>,
+    ) -> Result<()> {
         match &mut self.task {
             Task::Score(scoring) => {
                 scoring.scored.extend(rows.filter_map(|(_, prepared)| match prepared {
@@ -317,7 +418,9 @@ impl Job {
                     Prepared::Row { .. } | Prepared::NoNumbers => None,
                 }));
                 if self.kv.len() >= scoring.from {
-                    around.prefixes.insert(&self.tokens[..scoring.from], &self.kv.prefix(scoring.from));
+                    around
+                        .prefixes
+                        .insert(&self.tokens[..scoring.from], &self.kv.prefix(scoring.from));
                 }
             }
             Task::Generate(sampling) if sampling.first_token.is_some() => {
@@ -335,7 +438,11 @@ impl Job {
                 if let Some(range) = self.drop.take() {
                     self.kv.drop_range(range)?;
                 }
-                let row = SampleRow { kv: self.kv.fork(), next: 0, samples: (0..sampling.samples.len()).collect() };
+                let row = SampleRow {
+                    kv: self.kv.fork(),
+                    next: 0,
+                    samples: (0..sampling.samples.len()).collect(),
+                };
                 sampling.draw(self.id, row, z, prepared, around);
             }
         }
@@ -347,7 +454,8 @@ impl Job {
         match self.task {
             Task::Score(scoring) => Output::Score(scoring.scored, self.cached),
             Task::Generate(mut sampling) => {
-                let millis = |from: Instant, to: Instant| to.duration_since(from).as_secs_f64() * 1e3;
+                let millis =
+                    |from: Instant, to: Instant| to.duration_since(from).as_secs_f64() * 1e3;
                 let first_token = sampling.first_token.unwrap_or(self.started);
                 let cost = Cost {
                     prompt_tokens: self.tokens.len(),
@@ -358,7 +466,11 @@ impl Job {
                     decode_ms: millis(first_token, Instant::now()),
                 };
                 let samples = std::mem::take(&mut sampling.samples);
-                let completions = samples.into_iter().enumerate().map(|(i, sample)| sampling.completion(i, sample, around)).collect();
+                let completions = samples
+                    .into_iter()
+                    .enumerate()
+                    .map(|(i, sample)| sampling.completion(i, sample, around))
+                    .collect();
                 Output::Generation(Generation { completions, cost })
             }
         }
@@ -367,9 +479,14 @@ impl Job {
 
 /// The statistics of a given token under raw logits.
 fn score_token(z: &[f32], id: u32, top: usize, peaks: &mut Peaks) -> Result<Token> {
-    let distribution = logits::distribution_with(z, peaks)
-        .ok_or_else(|| Error::Numerical("the model's logits are no numbers; check the file with `candor verify`".into()))?;
-    let logit = *z.get(id as usize).ok_or_else(|| Error::usage(format!("token id {id} is outside the vocabulary of {}", z.len())))?;
+    let distribution = logits::distribution_with(z, peaks).ok_or_else(|| {
+        Error::Numerical(
+            "the model's logits are no numbers; check the file with `candor verify`".into(),
+        )
+    })?;
+    let logit = *z.get(id as usize).ok_or_else(|| {
+        Error::usage(format!("token id {id} is outside the vocabulary of {}", z.len()))
+    })?;
     let stats = stats(&distribution, logit);
     Ok(Token {
         id,
@@ -392,7 +509,12 @@ fn stats(distribution: &Distribution, logit: f32) -> TokenStats {
 }
 
 /// Of the `k` most probable tokens of the row that `peaks` has just scanned.
-fn top_logprobs(distribution: &Distribution, z: &[f32], k: usize, peaks: &mut Peaks) -> Vec<(u32, f64)> {
+fn top_logprobs(
+    distribution: &Distribution,
+    z: &[f32],
+    k: usize,
+    peaks: &mut Peaks,
+) -> Vec<(u32, f64)> {
     peaks.best(z, k).iter().map(|&(id, logit)| (id, distribution.logprob(logit))).collect()
 }
 

@@ -1,8 +1,9 @@
 //! The engine: many jobs, one ragged batch per step.
 //!
-//! [`Engine::step`] gathers the rows of all jobs, runs one forward pass and lets every job record its logits; [`Engine::generate`]
-//! and [`Engine::score`] are folds over it. Sample i of a job depends only on (model, prompt, parameters, seed, i): not on the number
-//! of samples, other jobs, threads, cache hits or forking. It knows token ids; text only to find stop strings.
+//! [`Engine::step`] gathers the rows of all jobs, runs one forward pass and lets every job record
+//! its logits; [`Engine::generate`] and [`Engine::score`] are folds over it. Sample i of a job
+//! depends only on (model, prompt, parameters, seed, i): not on the number of samples, other jobs,
+//! threads, cache hits or forking. It knows token ids; text only to find stop strings.
 
 mod job;
 mod prefix;
@@ -60,14 +61,16 @@ pub enum Control {
 pub enum Output {
     /// Of [`Engine::submit`].
     Generation(Generation),
-    /// Of [`Engine::submit_score`]: one token per scored token, and how many tokens of the prefix came from the cache.
+    /// Of [`Engine::submit_score`]: one token per scored token, and how many tokens of the prefix
+    /// came from the cache.
     Score(Vec<Token>, usize),
 }
 
 /// How the engine runs. None of it changes a sample.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EngineOptions {
-    /// Largest number of tokens of prompt and output together; the model's own limit where it is smaller or this is `None`.
+    /// Largest number of tokens of prompt and output together; the model's own limit where it is
+    /// smaller or this is `None`.
     pub context: Option<usize>,
     /// Prompt tokens that one job puts into a step.
     pub prefill_chunk: usize,
@@ -121,7 +124,8 @@ pub struct Engine {
     next_id: u64,
 }
 
-/// A row of logits: whose it is, which of its owner's, and what became of it, in two halves that two threads may work on.
+/// A row of logits: whose it is, which of its owner's, and what became of it, in two halves that
+/// two threads may work on.
 struct Slot {
     job: usize,
     index: usize,
@@ -144,7 +148,11 @@ impl Engine {
     ///
     /// # Errors
     /// A tokenizer with more tokens than the model has rows.
-    pub fn new(model: Arc<Model>, tokenizer: Arc<Tokenizer>, mut options: EngineOptions) -> Result<Self> {
+    pub fn new(
+        model: Arc<Model>,
+        tokenizer: Arc<Tokenizer>,
+        mut options: EngineOptions,
+    ) -> Result<Self> {
         let (vocab_size, rows) = (tokenizer.vocab_size(), model.spec().vocab_size);
         if vocab_size > rows {
             return Err(Error::usage(format!(
@@ -199,12 +207,17 @@ impl Engine {
     /// Queues a generation.
     ///
     /// # Errors
-    /// Parameters out of range; an empty prompt; a prompt that does not fit the context or the cache budget, with the numbers.
+    /// Parameters out of range; an empty prompt; a prompt that does not fit the context or the
+    /// cache budget, with the numbers.
     pub fn submit(&mut self, prompt: Prompt, params: SamplingParams) -> Result<JobId> {
         params.validate()?;
-        if let Some((id, _)) = params.logit_bias.iter().find(|(id, _)| *id as usize >= self.vocab_size) {
+        if let Some((id, _)) =
+            params.logit_bias.iter().find(|(id, _)| *id as usize >= self.vocab_size)
+        {
             let last = self.vocab_size.saturating_sub(1);
-            return Err(Error::usage(format!("logit_bias names token {id}; the vocabulary ends at {last}")));
+            return Err(Error::usage(format!(
+                "logit_bias names token {id}; the vocabulary ends at {last}"
+            )));
         }
         if prompt.tokens.is_empty() {
             return Err(Error::usage("the prompt is empty; give it at least one token"));
@@ -216,13 +229,21 @@ impl Engine {
         self.enqueue(prompt, Task::Generate(sampling), tokens, cacheable)
     }
 
-    /// Queues the scoring of `continuation` after `prefix`: the statistics that generating exactly these tokens would record.
+    /// Queues the scoring of `continuation` after `prefix`: the statistics that generating exactly
+    /// these tokens would record.
     ///
     /// # Errors
     /// An empty prefix or continuation; tokens that do not fit.
-    pub fn submit_score(&mut self, prefix: &[u32], continuation: &[u32], top_logprobs: usize) -> Result<JobId> {
+    pub fn submit_score(
+        &mut self,
+        prefix: &[u32],
+        continuation: &[u32],
+        top_logprobs: usize,
+    ) -> Result<JobId> {
         if prefix.is_empty() || continuation.is_empty() {
-            return Err(Error::usage("scoring needs at least one token of prefix and one of continuation"));
+            return Err(Error::usage(
+                "scoring needs at least one token of prefix and one of continuation",
+            ));
         }
         let prompt = Prompt::from_tokens([prefix, continuation].concat());
         prompt.check_fits(self.context(), 0)?;
@@ -231,12 +252,19 @@ impl Engine {
         self.enqueue(prompt, Task::Score(scoring), tokens, prefix.len() - 1)
     }
 
-    fn enqueue(&mut self, prompt: Prompt, task: Task, tokens: usize, cacheable: usize) -> Result<JobId> {
+    fn enqueue(
+        &mut self,
+        prompt: Prompt,
+        task: Task,
+        tokens: usize,
+        cacheable: usize,
+    ) -> Result<JobId> {
         let bytes = tokens * self.model.kv_bytes_per_token();
         let budget = self.options.kv_budget_bytes;
         if bytes > budget {
             return Err(Error::Resources(format!(
-                "{tokens} tokens over all samples may need {} MB of keys and values and the budget is {} MB; draw fewer samples or fewer tokens",
+                "{tokens} tokens over all samples may need {} MB of keys and values and the \
+                 budget is {} MB; draw fewer samples or fewer tokens",
                 bytes >> 20,
                 budget >> 20
             )));
@@ -258,11 +286,15 @@ impl Engine {
         self.running.retain(|(job, _)| job.id != id);
     }
 
-    /// One forward pass for all running jobs. Returns those that are finished, in order of submission.
+    /// One forward pass for all running jobs. Returns those that are finished, in order of
+    /// submission.
     ///
     /// # Errors
     /// The tensor backend's; all running jobs are lost then.
-    pub fn step(&mut self, on_token: &mut dyn FnMut(Drawn<'_>) -> Control) -> Result<Vec<(JobId, Output)>> {
+    pub fn step(
+        &mut self,
+        on_token: &mut dyn FnMut(Drawn<'_>) -> Control,
+    ) -> Result<Vec<(JobId, Output)>> {
         self.admit();
         let mut finished = std::mem::take(&mut self.finished);
         match self.advance(on_token) {
@@ -276,7 +308,10 @@ impl Engine {
         Ok(finished)
     }
 
-    fn advance(&mut self, on_token: &mut dyn FnMut(Drawn<'_>) -> Control) -> Result<Vec<(JobId, Output)>> {
+    fn advance(
+        &mut self,
+        on_token: &mut dyn FnMut(Drawn<'_>) -> Control,
+    ) -> Result<Vec<(JobId, Output)>> {
         let mut rows: Vec<Row<'_>> = std::mem::take(&mut self.rows);
         self.wanted.clear();
         for (job, _) in &mut self.running {
@@ -304,15 +339,21 @@ impl Engine {
         Ok(finished.map(|(job, _)| (job.id, job.output(&around))).collect())
     }
 
-    /// Makes every row of logits ready for its job, on all threads: what a row becomes depends on that row alone.
+    /// Makes every row of logits ready for its job, on all threads: what a row becomes depends on
+    /// that row alone.
     fn prepare(&mut self, logits: &Logits) -> Result<()> {
         self.slots.clear();
         for (job, &wanted) in self.wanted.iter().enumerate() {
-            let slot = |index| Slot { job, index, statistics: OnceLock::new(), candidates: OnceLock::new() };
+            let slot = |index| Slot {
+                job,
+                index,
+                statistics: OnceLock::new(),
+                candidates: OnceLock::new(),
+            };
             self.slots.extend((0..wanted).map(slot));
         }
-        // A row takes one, whichever thread it meets. As many are kept as there were rows at most: jobs come and go, and memory that is let
-        // go and taken again has to be cleared every time.
+        // A row takes one, whichever thread it meets. As many are kept as there were rows at most:
+        // jobs come and go, and memory that is let go and taken again has to be cleared every time.
         self.most_rows = self.most_rows.max(self.slots.len());
         self.spare.truncate(self.most_rows);
         let spare = Mutex::new(std::mem::take(&mut self.spare));
@@ -329,8 +370,13 @@ impl Engine {
                     slot.statistics.get_or_init(|| job.statistics(slot.index, z, &mut scratch));
                 } else {
                     scratch.refill(|| spare.lock().unwrap_or_else(PoisonError::into_inner).pop());
-                    let said = slot.statistics.get().filter(|_| half > first).and_then(|said| said.as_ref().ok());
-                    slot.candidates.get_or_init(|| job.candidates(slot.index, z, &mut scratch, said));
+                    let said = slot
+                        .statistics
+                        .get()
+                        .filter(|_| half > first)
+                        .and_then(|said| said.as_ref().ok());
+                    slot.candidates
+                        .get_or_init(|| job.candidates(slot.index, z, &mut scratch, said));
                 }
             }
         };
@@ -341,24 +387,31 @@ impl Engine {
         self.spare = spare.into_inner().unwrap_or_else(PoisonError::into_inner);
         self.prepared.clear();
         for slot in self.slots.drain(..) {
-            if let (Some(statistics), Some(candidates)) = (slot.statistics.into_inner(), slot.candidates.into_inner()) {
+            if let (Some(statistics), Some(candidates)) =
+                (slot.statistics.into_inner(), slot.candidates.into_inner())
+            {
                 self.prepared.push(Prepared::join(statistics, candidates)?);
             }
         }
         Ok(())
     }
 
-    /// Starts waiting jobs, in order, while the budget holds what all running ones may come to need.
+    /// Starts waiting jobs, in order, while the budget holds what all running ones may come to
+    /// need.
     fn admit(&mut self) {
         while let Some(pending) = self.waiting.front() {
             let used: usize = self.running.iter().map(|(_, bytes)| bytes).sum();
             if used + pending.bytes > self.options.kv_budget_bytes {
                 return;
             }
-            let Some(Pending { id, prompt, task, bytes, cacheable }) = self.waiting.pop_front() else { return };
+            let Some(Pending { id, prompt, task, bytes, cacheable }) = self.waiting.pop_front()
+            else {
+                return;
+            };
             let (_, views) = self.prefixes.lookup(&prompt.tokens[..cacheable]);
             let kv = crate::model::kv::KvSeq::from_views(self.model.spec().layers.len(), views);
-            self.running.push((Job::new(id, prompt.tokens, prompt.drop_after_prefill, kv, task), bytes));
+            self.running
+                .push((Job::new(id, prompt.tokens, prompt.drop_after_prefill, kv, task), bytes));
         }
     }
 
@@ -395,14 +448,21 @@ impl Engine {
         let id = self.submit_score(prefix, continuation, 0)?;
         match self.run_until(id, &mut |_| Control::Continue)? {
             Output::Score(tokens, _) => Ok(tokens),
-            Output::Generation(_) => Err(Error::Backend("a score came back as a generation".into())),
+            Output::Generation(_) => {
+                Err(Error::Backend("a score came back as a generation".into()))
+            }
         }
     }
 
-    fn run_until(&mut self, id: JobId, on_token: &mut dyn FnMut(Drawn<'_>) -> Control) -> Result<Output> {
+    fn run_until(
+        &mut self,
+        id: JobId,
+        on_token: &mut dyn FnMut(Drawn<'_>) -> Control,
+    ) -> Result<Output> {
         while !self.is_idle() {
             let mut finished = self.step(on_token)?;
-            let mine = finished.iter().position(|(job, _)| *job == id).map(|i| finished.remove(i).1);
+            let mine =
+                finished.iter().position(|(job, _)| *job == id).map(|i| finished.remove(i).1);
             self.finished.append(&mut finished);
             if let Some(output) = mine {
                 return Ok(output);

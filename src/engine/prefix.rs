@@ -1,7 +1,9 @@
-//! The prefix cache: a radix map from token sequences to the segments that hold their keys and values.
+//! The prefix cache: a radix map from token sequences to the segments that hold their keys and
+//! values.
 //!
-//! It keeps references to segments, least recently used out first, under a byte budget. A hit changes cost and nothing else: the
-//! segments are the very bytes that a miss would compute. It knows tokens and views, and neither prompts nor samples.
+//! It keeps references to segments, least recently used out first, under a byte budget. A hit
+//! changes cost and nothing else: the segments are the very bytes that a miss would compute. It
+//! knows tokens and views, and neither prompts nor samples.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +29,8 @@ struct Node {
 }
 
 impl PrefixCache {
-    /// A cache of at most `budget_bytes`, tokens counted at `bytes_per_token`. Zero switches it off.
+    /// A cache of at most `budget_bytes`, tokens counted at `bytes_per_token`. Zero switches it
+    /// off.
     pub fn new(budget_bytes: usize, bytes_per_token: usize) -> Self {
         let budget_tokens = budget_bytes / bytes_per_token.max(1);
         Self { root: Node::default(), bytes_per_token, budget_tokens, tokens: 0, clock: 0 }
@@ -74,7 +77,12 @@ impl Node {
     fn insert(&mut self, tokens: &[u32], views: &[View], clock: u64) -> usize {
         let Some(first) = tokens.first() else { return 0 };
         let Some(child) = self.children.get_mut(first) else {
-            let leaf = Node { tokens: tokens.to_vec(), views: views.to_vec(), children: BTreeMap::new(), last_used: clock };
+            let leaf = Node {
+                tokens: tokens.to_vec(),
+                views: views.to_vec(),
+                children: BTreeMap::new(),
+                last_used: clock,
+            };
             self.children.insert(*first, leaf);
             return tokens.len();
         };
@@ -105,7 +113,10 @@ impl Node {
 
     /// Removes the least recently used leaf below and returns its number of tokens.
     fn evict_oldest_leaf(&mut self) -> usize {
-        let Some((&key, _)) = self.children.iter().min_by_key(|(_, child)| child.oldest_leaf()) else { return 0 };
+        let Some((&key, _)) = self.children.iter().min_by_key(|(_, child)| child.oldest_leaf())
+        else {
+            return 0;
+        };
         match self.children.get_mut(&key) {
             Some(child) if !child.children.is_empty() => child.evict_oldest_leaf(),
             _ => self.children.remove(&key).map_or(0, |leaf| leaf.tokens.len()),
@@ -138,7 +149,14 @@ mod tests {
         check(
             &[&[1, 2, 3, 4], &[1, 2, 5]],
             100,
-            &[(&[1, 2, 3, 9], 3), (&[1, 2, 5, 6], 3), (&[2], 0), (&[], 0), (&[1, 2, 3, 4], 4), (&[1], 1)],
+            &[
+                (&[1, 2, 3, 9], 3),
+                (&[1, 2, 5, 6], 3),
+                (&[2], 0),
+                (&[], 0),
+                (&[1, 2, 3, 4], 4),
+                (&[1], 1),
+            ],
         );
         check(&[&[1, 2], &[1, 2, 3]], 100, &[(&[1, 2, 3], 3)]);
         check(&[&[1, 2, 3], &[1, 2]], 100, &[(&[1, 2, 3], 3)]);
@@ -146,7 +164,11 @@ mod tests {
 
     #[test]
     fn the_least_recently_used_goes_first() {
-        check(&[&[1, 1, 1], &[2, 2, 2], &[3, 3, 3]], 6, &[(&[1, 1, 1], 0), (&[2, 2, 2], 3), (&[3, 3, 3], 3)]);
+        check(
+            &[&[1, 1, 1], &[2, 2, 2], &[3, 3, 3]],
+            6,
+            &[(&[1, 1, 1], 0), (&[2, 2, 2], 3), (&[3, 3, 3], 3)],
+        );
         check(&[&[1, 2, 3, 4], &[1, 2, 9, 9]], 5, &[(&[1, 2, 3, 4], 2), (&[1, 2, 9, 9], 4)]);
         check(&[&[1; 7]], 6, &[(&[1; 7], 0)]);
         check(&[&[1; 7]], 0, &[(&[1; 7], 0)]);

@@ -1,9 +1,11 @@
-//! Random points: counter-based, so that sample i at step t is a function of (seed, prompt, i, t) and of nothing that ran before or beside it.
+//! Random points: counter-based, so that sample i at step t is a function of (seed, prompt, i, t)
+//! and of nothing that ran before or beside it.
 //!
-//! Contract: `ChaCha8` keyed by a purpose and by seed and prompt, stream = sample, block = step. Two seeds have two keys, so request (seed
-//! 7, sample 1) shares nothing with request (seed 8, sample 0), as it would where a sample's seed is seed + index. Two prompts have two
-//! keys: under one seed, the same points for every question would make all answers err together, and what a calibration learns of one
-//! seed would not hold for another.
+//! Contract: `ChaCha8` keyed by a purpose and by seed and prompt, stream = sample, block = step.
+//! Two seeds have two keys, so request (seed 7, sample 1) shares nothing with request (seed 8,
+//! sample 0), as it would where a sample's seed is seed + index. Two prompts have two keys: under
+//! one seed, the same points for every question would make all answers err together, and what a
+//! calibration learns of one seed would not hold for another.
 //!
 //! It does not know logits or models.
 
@@ -16,7 +18,8 @@ use crate::metrics::bootstrap::mix;
 
 /// 2^-53, the spacing of the uniform points.
 const RESOLUTION: f64 = 1.0 / (1_u64 << 53) as f64;
-/// When a carried point is known no finer than this, it gets new digits: far above [`RESOLUTION`], far below any mass that matters.
+/// When a carried point is known no finer than this, it gets new digits: far above [`RESOLUTION`],
+/// far below any mass that matters.
 const COARSE: f64 = 1.0 / (1_u64 << 44) as f64;
 /// The largest point below 1.
 pub(super) const BELOW_ONE: f64 = 1.0 - RESOLUTION;
@@ -82,15 +85,18 @@ fn unit(bits: u64) -> f64 {
 ///
 /// Independent: the point is a fresh uniform number per (key, sample, step).
 ///
-/// Stratified (arithmetic sampling; Vilnis et al., arXiv 2210.15458): sample i has one point, frac(v(i) + shift) with v the radical
-/// inverse in base 2 (van der Corput) and a shift from the key. The point picks the token whose cumulative interval holds it and is
-/// then stretched from that interval to [0, 1) for the next step: an arithmetic code's decoder. The first 2^k samples are a shifted
-/// regular lattice and none moves when more are drawn, so sample i does not depend on n. Each sample's point alone is uniform, hence
-/// each sample alone is distributed as under independent drawing; together they cover the tree of texts evenly, which lowers the
-/// variance of a vote. Every step uses up -log2(width) of the point's digits; before they run out, new low digits come from the
-/// counter-based generator, so that long texts neither stall nor repeat.
+/// Stratified (arithmetic sampling; Vilnis et al., arXiv 2210.15458): sample i has one point,
+/// frac(v(i) + shift) with v the radical inverse in base 2 (van der Corput) and a shift from the
+/// key. The point picks the token whose cumulative interval holds it and is then stretched from
+/// that interval to [0, 1) for the next step: an arithmetic code's decoder. The first 2^k samples
+/// are a shifted regular lattice and none moves when more are drawn, so sample i does not depend on
+/// n. Each sample's point alone is uniform, hence each sample alone is distributed as under
+/// independent drawing; together they cover the tree of texts evenly, which lowers the variance of
+/// a vote. Every step uses up -log2(width) of the point's digits; before they run out, new low
+/// digits come from the counter-based generator, so that long texts neither stall nor repeat.
 ///
-/// Steps must come in order for a stratified stream, since the point is carried from one to the next.
+/// Steps must come in order for a stratified stream, since the point is carried from one to the
+/// next.
 #[derive(Clone)]
 pub struct Stream(Kind);
 
@@ -110,12 +116,17 @@ impl Stream {
             Draw::Stratified => {
                 let shift = Counter::new(Purpose::Shift, key, 0).bits(0);
                 let point = unit(sample.reverse_bits().wrapping_add(shift));
-                Kind::Stratified { point, cell: RESOLUTION, digits: Counter::new(Purpose::Digits, key, sample) }
+                Kind::Stratified {
+                    point,
+                    cell: RESOLUTION,
+                    digits: Counter::new(Purpose::Digits, key, sample),
+                }
             }
         })
     }
 
-    /// Draws the token of step `step` (0 is the first token after the prompt) from the candidates of the row `logits`.
+    /// Draws the token of step `step` (0 is the first token after the prompt) from the candidates
+    /// of the row `logits`.
     pub fn draw(&mut self, step: usize, candidates: &Candidates, logits: &[f32]) -> Picked {
         match &mut self.0 {
             Kind::Independent(counter) => candidates.pick(counter.uniform(step), logits),
@@ -133,7 +144,8 @@ impl Stream {
     }
 }
 
-/// A uniform point of the cell [point, point + cell): the known digits, then new ones. A cell as wide as 1 knows none.
+/// A uniform point of the cell [point, point + cell): the known digits, then new ones. A cell as
+/// wide as 1 knows none.
 fn refine(point: f64, cell: f64, uniform: f64) -> f64 {
     if cell >= 1.0 { uniform } else { (point + cell * uniform).min(BELOW_ONE) }
 }
@@ -147,7 +159,8 @@ mod tests {
     #[test]
     fn prompts_and_seeds_have_keys_of_their_own() {
         let prompts: [&[u32]; 6] = [&[], &[0], &[0, 0], &[1], &[1, 2], &[2, 1]];
-        let mut keys: Vec<u64> = prompts.iter().flat_map(|prompt| (0..100).map(|seed| key(seed, prompt))).collect();
+        let mut keys: Vec<u64> =
+            prompts.iter().flat_map(|prompt| (0..100).map(|seed| key(seed, prompt))).collect();
         keys.sort_unstable();
         keys.dedup();
         assert_eq!(keys.len(), 600);
@@ -197,12 +210,20 @@ mod tests {
     #[test]
     fn a_carried_point_is_never_coarse() {
         let row = [0.0; 1000];
-        let candidates = Candidates::new(&SamplingParams::default(), &row, History::default(), &mut Scratch::default()).unwrap();
+        let candidates = Candidates::new(
+            &SamplingParams::default(),
+            &row,
+            History::default(),
+            &mut Scratch::default(),
+        )
+        .unwrap();
         let mut stream = Stream::new(Draw::Stratified, 1, 2);
         let mut refills = 0;
         for step in 0..100 {
             stream.draw(step, &candidates, &row);
-            let Kind::Stratified { point, cell, .. } = stream.0 else { unreachable!("asked for a stratified stream") };
+            let Kind::Stratified { point, cell, .. } = stream.0 else {
+                unreachable!("asked for a stratified stream")
+            };
             assert!((0.0..1.0).contains(&point) && cell <= COARSE, "step {step}: {point} {cell:e}");
             refills += usize::from(cell <= RESOLUTION);
         }
@@ -212,7 +233,9 @@ mod tests {
 
     #[test]
     fn a_point_without_digits_is_drawn_anew() {
-        let check = |point, cell, uniform, expected: f64| assert_eq!(refine(point, cell, uniform).to_bits(), expected.to_bits());
+        let check = |point, cell, uniform, expected: f64| {
+            assert_eq!(refine(point, cell, uniform).to_bits(), expected.to_bits());
+        };
         check(0.25, 0.5, 0.5, 0.5);
         check(0.75, 0.5, 0.75, BELOW_ONE);
         check(0.75, 1.0, 0.125, 0.125);

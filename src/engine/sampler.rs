@@ -1,14 +1,18 @@
-//! The sampler chain: from a row of raw logits to the distribution really sampled from, and from a point in [0, 1) to a token.
+//! The sampler chain: from a row of raw logits to the distribution really sampled from, and from a
+//! point in [0, 1) to a token.
 //!
-//! Contract: the steps run in the order of [`ORDER`], temperature before the filters as in Hugging Face. Every filter sees the
-//! distribution of the survivors of the filter before it, renormalised, and keeps at least the most probable token. "More probable"
-//! has one meaning throughout: the larger logit, and among equal logits the lower id; so ties at a threshold are resolved for the
+//! Contract: the steps run in the order of [`ORDER`], temperature before the filters as in Hugging
+//! Face. Every filter sees the distribution of the survivors of the filter before it, renormalised,
+//! and keeps at least the most probable token. "More probable" has one meaning throughout: the
+//! larger logit, and among equal logits the lower id; so ties at a threshold are resolved for the
 //! lower id. Same logits, parameters and history give the same bits.
 //!
-//! Every filter but the last keeps a prefix of that order, so what survives is held as one cut, not as a list; no step sorts the
-//! vocabulary. An unfiltered row costs one vectorised pass, and a block of it again for every token drawn.
+//! Every filter but the last keeps a prefix of that order, so what survives is held as one cut, not
+//! as a list; no step sorts the vocabulary. An unfiltered row costs one vectorised pass, and a
+//! block of it again for every token drawn.
 //!
-//! It does not know models, rows or samples; nothing here touches the raw statistics of [`crate::logits`].
+//! It does not know models, rows or samples; nothing here touches the raw statistics of
+//! [`crate::logits`].
 
 use std::cmp::Ordering;
 
@@ -18,7 +22,8 @@ use crate::error::{Error, Result};
 use crate::generation::SamplingParams;
 use crate::logits::{self, Peaks};
 
-/// The steps in the order in which they apply. Bias and penalties change logits, temperature divides them, the rest filter.
+/// The steps in the order in which they apply. Bias and penalties change logits, temperature
+/// divides them, the rest filter.
 pub const ORDER: [&str; 11] = [
     "logit_bias",
     "repetition_penalty",
@@ -33,12 +38,14 @@ pub const ORDER: [&str; 11] = [
     "draw",
 ];
 
-/// Tokens less probable than e^-87 (1e-38) times the most probable one are dropped: their weight could not be held.
+/// Tokens less probable than e^-87 (1e-38) times the most probable one are dropped: their weight
+/// could not be held.
 const FAINTEST: f64 = logits::FAINTEST as f64;
 /// Weights per block of the cumulative sums.
 const BLOCK: usize = 128;
 
-/// The tokens before the one to be drawn, for the penalties. Ids outside the vocabulary are ignored.
+/// The tokens before the one to be drawn, for the penalties. Ids outside the vocabulary are
+/// ignored.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct History<'a> {
     /// The rendered prompt.
@@ -47,7 +54,8 @@ pub struct History<'a> {
     pub output: &'a [u32],
 }
 
-/// Buffers that outlive a step, so that a step allocates nothing once they have grown. One per thread; holds no state that shows.
+/// Buffers that outlive a step, so that a step allocates nothing once they have grown. One per
+/// thread; holds no state that shows.
 #[derive(Debug, Default)]
 pub struct Scratch {
     /// Knows the row that was scanned last.
@@ -74,16 +82,19 @@ impl Scratch {
     }
 }
 
-/// The distribution really sampled from: after bias, penalties, temperature and filters. Depends on the prefix only, so it is built once
-/// per row and every sample on the row draws from it; it is of use beside that row's logits only.
+/// The distribution really sampled from: after bias, penalties, temperature and filters. Depends on
+/// the prefix only, so it is built once per row and every sample on the row draws from it; it is of
+/// use beside that row's logits only.
 #[derive(Clone, Debug)]
 pub struct Candidates {
     /// Kept ids, rising; empty if nothing was filtered, when a position is an id.
     ids: Vec<u32>,
-    /// The weight of every position; 0 for a token that cannot be drawn. Empty where there is `plain`.
+    /// The weight of every position; 0 for a token that cannot be drawn. Empty where there is
+    /// `plain`.
     weights: Vec<f32>,
-    /// How the row's own logits give the weights, if nothing was changed or filtered: to make a block of them again for every token
-    /// drawn costs less than to write a vocabulary of them and to read it again.
+    /// How the row's own logits give the weights, if nothing was changed or filtered: to make a
+    /// block of them again for every token drawn costs less than to write a vocabulary of them and
+    /// to read it again.
     plain: Option<Tempered>,
     /// The sum of all weights up to the end of each block.
     ends: Vec<f64>,
@@ -112,18 +123,25 @@ pub struct Picked {
 }
 
 impl Candidates {
-    /// Runs the chain on one row of raw logits, one per token of the real vocabulary. Minus infinity marks an impossible token.
-    /// `params` are taken to have passed [`SamplingParams::validate`]. At temperature 0 only the best token after bias and penalties is
-    /// kept, the lowest id winning a tie.
+    /// Runs the chain on one row of raw logits, one per token of the real vocabulary. Minus
+    /// infinity marks an impossible token. `params` are taken to have passed
+    /// [`SamplingParams::validate`]. At temperature 0 only the best token after bias and penalties
+    /// is kept, the lowest id winning a tie.
     ///
     /// # Errors
-    /// [`Error::Usage`] if `logit_bias` names a token outside the vocabulary; [`Error::Numerical`] if a logit is NaN or plus infinity
-    /// (also after bias and penalties), or none is finite.
-    pub fn new(params: &SamplingParams, logits: &[f32], history: History<'_>, scratch: &mut Scratch) -> Result<Self> {
+    /// [`Error::Usage`] if `logit_bias` names a token outside the vocabulary; [`Error::Numerical`]
+    /// if a logit is NaN or plus infinity (also after bias and penalties), or none is finite.
+    pub fn new(
+        params: &SamplingParams,
+        logits: &[f32],
+        history: History<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<Self> {
         Self::after_scan(params, logits, history, scratch, None)
     }
 
-    /// [`new`](Self::new), where the scratch's peaks know the row already if its largest logit is `given`.
+    /// [`new`](Self::new), where the scratch's peaks know the row already if its largest logit is
+    /// `given`.
     pub(super) fn after_scan(
         params: &SamplingParams,
         logits: &[f32],
@@ -161,15 +179,21 @@ impl Candidates {
         self.kept
     }
 
-    /// The token at `point` of the cumulative distribution in id order. Points outside [0, 1) are moved to its ends, and rounding never
-    /// picks a token without mass. `logits` are the row that this was made of.
+    /// The token at `point` of the cumulative distribution in id order. Points outside [0, 1) are
+    /// moved to its ends, and rounding never picks a token without mass. `logits` are the row that
+    /// this was made of.
     pub fn pick(&self, point: f64, logits: &[f32]) -> Picked {
         let total = self.ends.last().copied().unwrap_or(1.0);
         // Not `clamp`: a NaN too goes to 0.
         let target = total * if point >= 0.0 { point.min(BELOW_ONE) } else { 0.0 };
         let block = self.ends.partition_point(|&end| end <= target);
-        // A target rounded up to the total has no block: take the one in which the sum reaches the total, the last one with mass.
-        let block = if block < self.ends.len() { block } else { self.ends.partition_point(|&end| end < total) };
+        // A target rounded up to the total has no block: take the one in which the sum reaches the
+        // total, the last one with mass.
+        let block = if block < self.ends.len() {
+            block
+        } else {
+            self.ends.partition_point(|&end| end < total)
+        };
         let start = if block == 0 { 0.0 } else { self.ends[block - 1] };
         let mut made = [0.0; BLOCK];
         let weights = match self.plain {
@@ -180,7 +204,12 @@ impl Candidates {
         let position = block * BLOCK + position;
         let width = (weight / total).min(1.0);
         let low = ((start + before) / total).min(BELOW_ONE);
-        Picked { token: self.ids.get(position).copied().unwrap_or(position as u32), logprob: width.ln(), low, width }
+        Picked {
+            token: self.ids.get(position).copied().unwrap_or(position as u32),
+            logprob: width.ln(),
+            low,
+            width,
+        }
     }
 
     fn empty() -> Self {
@@ -244,8 +273,8 @@ fn total(weights: &[f32]) -> (f64, usize) {
     (sums.iter().sum(), counts.iter().sum::<u32>() as usize)
 }
 
-/// In a block of weights: the position whose cumulative interval holds `target`, the mass before it and its own; the last
-/// position with mass if rounding leaves `target` beyond all.
+/// In a block of weights: the position whose cumulative interval holds `target`, the mass before it
+/// and its own; the last position with mass if rounding leaves `target` beyond all.
 fn find(weights: &[f32], target: f64) -> (usize, f64, f64) {
     let (mut found, mut sum) = ((0, 0.0, 1.0), 0.0);
     for (position, &weight) in weights.iter().enumerate() {
@@ -261,7 +290,8 @@ fn find(weights: &[f32], target: f64) -> (usize, f64, f64) {
     found
 }
 
-/// What survives a prefix filter: the tokens from the most probable one up to one logit and, at that logit, one id.
+/// What survives a prefix filter: the tokens from the most probable one up to one logit and, at
+/// that logit, one id.
 #[derive(Clone, Copy, Debug)]
 struct Cut {
     logit: f64,
@@ -324,7 +354,13 @@ struct Chain<'a> {
 }
 
 impl<'a> Chain<'a> {
-    fn new(params: &SamplingParams, logits: &'a [f32], max: f32, peaks: &'a mut Peaks, pool: &'a mut Vec<Entry>) -> Self {
+    fn new(
+        params: &SamplingParams,
+        logits: &'a [f32],
+        max: f32,
+        peaks: &'a mut Peaks,
+        pool: &'a mut Vec<Entry>,
+    ) -> Self {
         let scale = f64::from(params.temperature).recip();
         let cut = Cut::at(f64::from(max) + FAINTEST / scale);
         Self { logits, max, scale, cut, filtered: false, listed: false, peaks, pool }
@@ -354,7 +390,8 @@ impl<'a> Chain<'a> {
         self.filtered = true;
     }
 
-    /// Fills the pool with the survivors of logit at least `bound`, by rising id, the most probable first in rank.
+    /// Fills the pool with the survivors of logit at least `bound`, by rising id, the most probable
+    /// first in rank.
     fn gather(&mut self, bound: f64) {
         self.pool.clear();
         let (max, scale, cut) = (self.max, self.scale as f32, self.cut);
@@ -376,7 +413,8 @@ impl<'a> Chain<'a> {
         }
     }
 
-    /// The most probable up to mass `p`, the token that reaches it included (nucleus; Holtzman et al., arXiv 1904.09751).
+    /// The most probable up to mass `p`, the token that reaches it included (nucleus; Holtzman et
+    /// al., arXiv 1904.09751).
     fn top_p(&mut self, p: f64) {
         let total = if self.filtered {
             self.gather(f64::NEG_INFINITY);
@@ -384,7 +422,8 @@ impl<'a> Chain<'a> {
         } else {
             logits::mass(self.logits, self.max, self.scale as f32)
         };
-        // Tokens below this weight sum to less than (1 - p) / 2 of the mass, so the token that reaches p is above it.
+        // Tokens below this weight sum to less than (1 - p) / 2 of the mass, so the token that
+        // reaches p is above it.
         let faint = 0.5 * (1.0 - p) * total / self.logits.len() as f64;
         self.gather(f64::from(self.max) + faint.ln().min(0.0) / self.scale);
         let last = crossing(self.pool, p * total);
@@ -396,20 +435,26 @@ impl<'a> Chain<'a> {
         self.narrow(Cut::at(f64::from(self.max) + p.ln().min(0.0) / self.scale));
     }
 
-    /// Those whose logit lies within `n` standard deviations of the largest; the deviation runs over the finite logits of the whole
-    /// vocabulary, before temperature, so that the set does not depend on it (top-n-sigma, arXiv 2411.07641).
+    /// Those whose logit lies within `n` standard deviations of the largest; the deviation runs
+    /// over the finite logits of the whole vocabulary, before temperature, so that the set does not
+    /// depend on it (top-n-sigma, arXiv 2411.07641).
     fn top_n_sigma(&mut self, n: f64) {
-        self.narrow(Cut::at(f64::from(self.max) - n * logits::standard_deviation(self.logits, self.max)));
+        self.narrow(Cut::at(
+            f64::from(self.max) - n * logits::standard_deviation(self.logits, self.max),
+        ));
     }
 
-    /// Those whose surprisal is nearest to the entropy, up to mass `p`, the one that reaches it included (arXiv 2202.00666).
+    /// Those whose surprisal is nearest to the entropy, up to mass `p`, the one that reaches it
+    /// included (arXiv 2202.00666).
     fn typical_p(&mut self, p: f64) {
         self.gather(f64::NEG_INFINITY);
         let total = pool_mass(self.pool);
-        // With x = (z - max) / temperature: -ln q = ln total - x and H = ln total - E[x], so |-ln q - H| = |E[x] - x|.
+        // With x = (z - max) / temperature: -ln q = ln total - x and H = ln total - E[x], so |-ln q
+        // - H| = |E[x] - x|.
         let (max, scale) = (f64::from(self.max), self.scale);
         let exponent = |entry: &Entry| (-entry.rank - max) * scale;
-        let mean = self.pool.iter().map(|entry| exponent(entry) * entry.weight).sum::<f64>() / total;
+        let mean =
+            self.pool.iter().map(|entry| exponent(entry) * entry.weight).sum::<f64>() / total;
         for entry in self.pool.iter_mut() {
             entry.rank = (mean - exponent(entry)).abs();
         }
@@ -419,7 +464,8 @@ impl<'a> Chain<'a> {
         self.listed = true;
     }
 
-    /// Writes the survivors and their weights, by rising id. `as_given`: the logits are the row's own.
+    /// Writes the survivors and their weights, by rising id. `as_given`: the logits are the row's
+    /// own.
     fn collect(&mut self, out: &mut Candidates, as_given: bool) {
         if !self.filtered && !self.listed {
             let tempered = Tempered { max: self.max, scale: self.scale as f32 };
@@ -443,8 +489,8 @@ fn pool_mass(pool: &[Entry]) -> f64 {
     pool.iter().map(|entry| entry.weight).sum()
 }
 
-/// The first entry, in order, at which the summed weight reaches `need`; the last one if it never does. Halves the pool each time, so
-/// it costs O(pool), not a sort. The pool must not be empty.
+/// The first entry, in order, at which the summed weight reaches `need`; the last one if it never
+/// does. Halves the pool each time, so it costs O(pool), not a sort. The pool must not be empty.
 fn crossing(mut pool: &mut [Entry], mut need: f64) -> Entry {
     while pool.len() > 1 {
         let middle = pool.len() / 2;
@@ -470,13 +516,22 @@ fn repeats(params: &SamplingParams) -> bool {
 }
 
 /// Copies the logits and applies bias, then the repetition, presence and frequency penalties.
-fn adjust(params: &SamplingParams, logits: &[f32], history: History<'_>, adjusted: &mut Vec<f32>, counts: &mut Vec<u32>) -> Result<()> {
+fn adjust(
+    params: &SamplingParams,
+    logits: &[f32],
+    history: History<'_>,
+    adjusted: &mut Vec<f32>,
+    counts: &mut Vec<u32>,
+) -> Result<()> {
     adjusted.clear();
     adjusted.extend_from_slice(logits);
     for &(id, bias) in &params.logit_bias {
         let vocabulary = adjusted.len();
         let logit = adjusted.get_mut(id as usize).ok_or_else(|| {
-            Error::usage(format!("logit_bias names token {id}, but the vocabulary has {vocabulary} tokens; name an id below {vocabulary}"))
+            Error::usage(format!(
+                "logit_bias names token {id}, but the vocabulary has \
+                                  {vocabulary} tokens; name an id below {vocabulary}"
+            ))
         })?;
         *logit += bias;
     }
@@ -489,7 +544,11 @@ fn adjust(params: &SamplingParams, logits: &[f32], history: History<'_>, adjuste
         count_tokens(seen(), counts);
         visit_counts(seen(), counts, |id, _| {
             let logit = &mut adjusted[id];
-            *logit = if *logit > 0.0 { *logit / params.repetition_penalty } else { *logit * params.repetition_penalty };
+            *logit = if *logit > 0.0 {
+                *logit / params.repetition_penalty
+            } else {
+                *logit * params.repetition_penalty
+            };
         });
     }
     count_tokens(history.output.iter(), counts);
@@ -508,8 +567,13 @@ fn count_tokens<'a>(tokens: impl Iterator<Item = &'a u32>, counts: &mut [u32]) {
     }
 }
 
-/// Calls `visit(id, count)` once per distinct token and sets its count back to 0, so that the buffer is clean for the next row.
-fn visit_counts<'a>(tokens: impl Iterator<Item = &'a u32>, counts: &mut [u32], mut visit: impl FnMut(usize, u32)) {
+/// Calls `visit(id, count)` once per distinct token and sets its count back to 0, so that the
+/// buffer is clean for the next row.
+fn visit_counts<'a>(
+    tokens: impl Iterator<Item = &'a u32>,
+    counts: &mut [u32],
+    mut visit: impl FnMut(usize, u32),
+) {
     for &id in tokens {
         if let Some(count) = counts.get_mut(id as usize).filter(|count| **count > 0) {
             visit(id as usize, std::mem::take(count));
@@ -519,11 +583,16 @@ fn visit_counts<'a>(tokens: impl Iterator<Item = &'a u32>, counts: &mut [u32], m
 
 /// Says what is wrong with logits that are no distribution.
 fn no_distribution(logits: &[f32]) -> Error {
-    let bad = logits.iter().enumerate().find(|(_, logit)| logit.is_nan() || **logit == f32::INFINITY);
+    let bad =
+        logits.iter().enumerate().find(|(_, logit)| logit.is_nan() || **logit == f32::INFINITY);
     Error::Numerical(match bad {
         Some((id, logit)) => format!(
-            "the logit of token {id} is {logit}; no token can be drawn; verify the model file, and the logit bias and penalties if set"
+            "the logit of token {id} is {logit}; no token can be drawn; verify the model file, \
+             and the logit bias and penalties if set"
         ),
-        None => format!("none of {} logits is finite; no token can be drawn; verify the model file", logits.len()),
+        None => format!(
+            "none of {} logits is finite; no token can be drawn; verify the model file",
+            logits.len()
+        ),
     })
 }

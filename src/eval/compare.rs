@@ -1,7 +1,8 @@
-//! Two runs on the same questions: who gained, who lost, whether chance explains it, and by how much the figures differ.
+//! Two runs on the same questions: who gained, who lost, whether chance explains it, and by how
+//! much the figures differ.
 //!
-//! Contract: pure and total. Questions are paired by their id. What is compared is said with both directions: a gain that comes with as
-//! many losses is a re-roll.
+//! Contract: pure and total. Questions are paired by their id. What is compared is said with both
+//! directions: a gain that comes with as many losses is a re-roll.
 
 use serde::Serialize;
 
@@ -27,7 +28,8 @@ pub struct Difference {
     pub losses: u64,
     /// The exact two-sided p-value of `McNemar` (1947).
     pub p_value: f64,
-    /// Run less baseline, with 95 % intervals by resampling questions; what cannot be said is left out.
+    /// Run less baseline, with 95 % intervals by resampling questions; what cannot be said is left
+    /// out.
     pub figures: Vec<FigureDifference>,
 }
 
@@ -57,13 +59,21 @@ impl Difference {
     ///
     /// # Errors
     /// As for [`Self::new`].
-    pub fn resampled(run: (&str, &[&Item]), baseline: (&str, &[&Item]), bootstrap: &Bootstrap) -> Result<Self, PairingError> {
+    pub fn resampled(
+        run: (&str, &[&Item]),
+        baseline: (&str, &[&Item]),
+        bootstrap: &Bootstrap,
+    ) -> Result<Self, PairingError> {
         let pairs = discordant(baseline.1, run.1)?;
         let mut figures = Vec::new();
         for name in COMPARED {
             let Some(metric) = metric(name) else { continue };
             let difference = paired_difference(metric, baseline.1, run.1, bootstrap)?;
-            figures.extend(difference.map(|interval| FigureDifference { name: metric.name, interval, constant: interval.is_constant() }));
+            figures.extend(difference.map(|interval| FigureDifference {
+                name: metric.name,
+                interval,
+                constant: interval.is_constant(),
+            }));
         }
         Ok(Self {
             run: run.0.to_owned(),

@@ -1,7 +1,8 @@
 //! Questions of a user's own file, with a map from what a question has to the file's columns.
 //!
-//! Contract: every row is a question or an error that names file and line. A question's id is the column that the map names, else the hash
-//! of the question, so that the same question in two files is known to be the same. A nested value is named by a path with dots:
+//! Contract: every row is a question or an error that names file and line. A question's id is the
+//! column that the map names, else the hash of the question, so that the same question in two files
+//! is known to be the same. A nested value is named by a path with dots:
 //! `choices=choices.text,labels=choices.label,answer=answerKey`.
 
 use std::path::{Path, PathBuf};
@@ -20,11 +21,13 @@ use crate::pipeline::{QUESTION, sha256};
 pub struct Map {
     /// The question: a text.
     pub question: String,
-    /// Gold answers: a text, a number, or a list of equally right ones. With choices the right one's text, letter, or index from 0.
+    /// Gold answers: a text, a number, or a list of equally right ones. With choices the right
+    /// one's text, letter, or index from 0.
     pub answer: String,
     /// The options: a list, or a text with `|` between them.
     pub choices: Option<String>,
-    /// What the answer calls each option, in their order; then it is no text, letter or index of an option.
+    /// What the answer calls each option, in their order; then it is no text, letter or index of an
+    /// option.
     pub labels: Option<String>,
     /// The question's name.
     pub id: Option<String>,
@@ -34,20 +37,32 @@ pub struct Map {
 
 impl Default for Map {
     fn default() -> Self {
-        Self { question: "question".into(), answer: "answer".into(), choices: None, labels: None, id: None, answerable: None }
+        Self {
+            question: "question".into(),
+            answer: "answer".into(),
+            choices: None,
+            labels: None,
+            id: None,
+            answerable: None,
+        }
     }
 }
 
 impl FromStr for Map {
     type Err = Error;
 
-    /// `question=COLUMN,answer=COLUMN,choices=COLUMN,labels=COLUMN,id=COLUMN,answerable=COLUMN`, each where it differs from the default.
+    /// `question=COLUMN,answer=COLUMN,choices=COLUMN,labels=COLUMN,id=COLUMN,answerable=COLUMN`,
+    /// each where it differs from the default.
     fn from_str(text: &str) -> Result<Self> {
         let mut map = Self::default();
         let mut seen = Vec::new();
         for part in text.split(',') {
-            let Some((key, column)) = part.split_once('=').filter(|(_, column)| !column.is_empty()) else {
-                return Err(Error::usage(format!("map has {part:?}; it must be KEY=COLUMN, as in question=problem,answer=solution")));
+            let Some((key, column)) = part.split_once('=').filter(|(_, column)| !column.is_empty())
+            else {
+                return Err(Error::usage(format!(
+                    "map has {part:?}; it must be KEY=COLUMN, as in \
+                     question=problem,answer=solution"
+                )));
             };
             if seen.contains(&key) {
                 return Err(Error::usage(format!("map names {key} twice; once is enough")));
@@ -61,7 +76,12 @@ impl FromStr for Map {
                 "labels" => map.labels = Some(column),
                 "id" => map.id = Some(column),
                 "answerable" => map.answerable = Some(column),
-                _ => return Err(Error::usage(format!("map has `{key}`; it must be question, answer, choices, labels, id or answerable"))),
+                _ => {
+                    return Err(Error::usage(format!(
+                        "map has `{key}`; it must be question, answer, choices, labels, id or \
+                         answerable"
+                    )));
+                }
             }
         }
         Ok(map)
@@ -87,18 +107,27 @@ impl FileTask {
     pub fn open(&self) -> Result<Questions> {
         let format = Format::of(&self.path)?;
         let bytes = table::read(&self.path)?;
-        let scorer = self.scorer.unwrap_or(if self.map.choices.is_some() { Scorer::Choice } else { Scorer::Exact });
+        let scorer = self.scorer.unwrap_or(if self.map.choices.is_some() {
+            Scorer::Choice
+        } else {
+            Scorer::Exact
+        });
         let rows = table::rows(&self.path, &bytes, format)?;
         let docs = rows.iter().map(|row| self.doc(row)).collect::<Result<Vec<_>>>()?;
         let questions = Questions {
-            name: self.path.file_name().map_or_else(|| "file".to_owned(), |name| name.to_string_lossy().into_owned()),
+            name: self
+                .path
+                .file_name()
+                .map_or_else(|| "file".to_owned(), |name| name.to_string_lossy().into_owned()),
             file_sha256: Some(sha256(&bytes)),
             frame: scorer.frame().unwrap_or(QUESTION).to_owned(),
             scorer,
             extractor: match scorer {
                 Scorer::Exact => Extractor::Auto,
                 Scorer::Number => Extractor::Number,
-                Scorer::Choice | Scorer::Loglikelihood | Scorer::LoglikelihoodLetter => Extractor::Choice,
+                Scorer::Choice | Scorer::Loglikelihood | Scorer::LoglikelihoodLetter => {
+                    Extractor::Choice
+                }
             },
             docs,
         };
@@ -115,27 +144,40 @@ impl FileTask {
             Some(column) => row.text(column, path)?,
             None => sha256(question.as_bytes()).chars().take(16).collect(),
         };
-        let answerable = self.map.answerable.as_ref().map(|column| flag(row, column, path)).transpose()?;
+        let answerable =
+            self.map.answerable.as_ref().map(|column| flag(row, column, path)).transpose()?;
         if answerable == Some(false) {
             return Ok(Doc { answerable, ..Doc::new(id, question, Vec::new()) });
         }
         let answer = row.get(&self.map.answer, path)?;
         let doc = if let Some(column) = &self.map.choices {
-            let texts =
-                |column: &str| list(&*row.get(column, path)?).ok_or_else(|| row.bad(path, format!("field `{column}` is no list of texts")));
+            let texts = |column: &str| {
+                list(&*row.get(column, path)?)
+                    .ok_or_else(|| row.bad(path, format!("field `{column}` is no list of texts")))
+            };
             let choices = texts(column)?;
             let gold = match &self.map.labels {
-                Some(labels) => {
-                    labelled(&answer, &texts(labels)?).ok_or_else(|| row.bad(path, format!("answer {answer} is no option's label")))?
-                }
-                None => gold(&answer, &choices)
-                    .ok_or_else(|| row.bad(path, format!("answer {answer} is no option's text, letter, or index from 0")))?,
+                Some(labels) => labelled(&answer, &texts(labels)?).ok_or_else(|| {
+                    row.bad(path, format!("answer {answer} is no option's label"))
+                })?,
+                None => gold(&answer, &choices).ok_or_else(|| {
+                    row.bad(
+                        path,
+                        format!("answer {answer} is no option's text, letter, or index from 0"),
+                    )
+                })?,
             };
             Doc::choice(id, question, choices, gold).map_err(|reason| row.bad(path, reason))?
         } else {
             let (column, is) = (&self.map.answer, table::kind(&answer));
-            let answers = answers(&answer)
-                .ok_or_else(|| row.bad(path, format!("field `{column}` is {is}; it must be a text, a number or a list of them")))?;
+            let answers = answers(&answer).ok_or_else(|| {
+                row.bad(
+                    path,
+                    format!(
+                        "field `{column}` is {is}; it must be a text, a number or a list of them"
+                    ),
+                )
+            })?;
             Doc::new(id, question, answers)
         };
         Ok(Doc { answerable, ..doc })
@@ -151,7 +193,10 @@ fn check_rows(questions: &Questions, rows: &[Row], path: &Path) -> Result<()> {
         }
         questions.scorer.check(doc).map_err(|reason| row.bad(path, reason))?;
         if let Some(first) = seen.insert(&doc.id, row) {
-            return Err(row.bad(path, format!("the same question or id as {}; each must occur once", first.place())));
+            return Err(row.bad(
+                path,
+                format!("the same question or id as {}; each must occur once", first.place()),
+            ));
         }
     }
     Ok(())
@@ -162,7 +207,9 @@ fn flag(row: &Row, column: &str, path: &Path) -> Result<bool> {
         Value::Bool(flag) => Ok(*flag),
         Value::String(text) if text.eq_ignore_ascii_case("true") => Ok(true),
         Value::String(text) if text.eq_ignore_ascii_case("false") => Ok(false),
-        other => Err(row.bad(path, format!("field `{column}` is {other}; it must be true or false"))),
+        other => {
+            Err(row.bad(path, format!("field `{column}` is {other}; it must be true or false")))
+        }
     }
 }
 
@@ -198,7 +245,8 @@ fn gold(answer: &Value, choices: &[String]) -> Option<usize> {
     let text = text.trim();
     let letter = || {
         let mut chars = text.chars();
-        let letter = chars.next().filter(|c| c.is_ascii_alphabetic() && chars.as_str().is_empty())?;
+        let letter =
+            chars.next().filter(|c| c.is_ascii_alphabetic() && chars.as_str().is_empty())?;
         Some(letter.to_ascii_uppercase() as usize - 'A' as usize)
     };
     let by_text = choices.iter().position(|choice| choice.trim() == text);

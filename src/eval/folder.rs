@@ -1,8 +1,10 @@
-//! The run folder: `manifest.json` says what is run, `records.jsonl` has a line for each question that is done.
+//! The run folder: `manifest.json` says what is run, `records.jsonl` has a line for each question
+//! that is done.
 //!
-//! Contract: one process writes at a time, which a lock on the records holds. The manifest is whole or absent, and a run goes on only under
-//! the same one. Records are in the order of questions and only ever appended; a torn last line, and nothing else, is cut away. What
-//! cannot be trusted is an error that names file and line. It does not know what makes a record.
+//! Contract: one process writes at a time, which a lock on the records holds. The manifest is whole
+//! or absent, and a run goes on only under the same one. Records are in the order of questions and
+//! only ever appended; a torn last line, and nothing else, is cut away. What cannot be trusted is
+//! an error that names file and line. It does not know what makes a record.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -42,8 +44,9 @@ pub struct Manifest {
     pub fingerprint: Option<Fingerprint>,
     /// The policy file that decided, if there was one.
     pub policy: Option<PolicyFile>,
-    /// The machine. `device` and `dtype` may not change while a run goes on, since samples depend on them. `cpu` may, and so may
-    /// `cpu_features` where candor's own kernels compute, which give the same bits with all of them; elsewhere they may not.
+    /// The machine. `device` and `dtype` may not change while a run goes on, since samples depend
+    /// on them. `cpu` may, and so may `cpu_features` where candor's own kernels compute, which give
+    /// the same bits with all of them; elsewhere they may not.
     pub machine: Value,
 }
 
@@ -80,10 +83,17 @@ impl Manifest {
     ///
     /// # Errors
     /// A configuration that is no JSON.
-    pub fn new(pipeline: &Pipeline, questions: &Questions, subset: Subset, asked: &[usize]) -> Result<Self> {
+    pub fn new(
+        pipeline: &Pipeline,
+        questions: &Questions,
+        subset: Subset,
+        asked: &[usize],
+    ) -> Result<Self> {
         // Through text, since a value would widen f32: 0.7 has to stay 0.7.
-        let config = serde_json::to_string(pipeline.config()).and_then(|text| serde_json::from_str(&text));
-        let hashes: Vec<String> = asked.iter().filter_map(|i| questions.docs.get(*i)).map(super::Doc::hash).collect();
+        let config =
+            serde_json::to_string(pipeline.config()).and_then(|text| serde_json::from_str(&text));
+        let hashes: Vec<String> =
+            asked.iter().filter_map(|i| questions.docs.get(*i)).map(super::Doc::hash).collect();
         Ok(Self {
             format: FORMAT,
             task: TaskConfig {
@@ -95,7 +105,8 @@ impl Manifest {
                 scorer: questions.scorer,
                 shard: None,
             },
-            config: config.map_err(|e| Error::Backend(format!("the configuration is no JSON: {e}")))?,
+            config: config
+                .map_err(|e| Error::Backend(format!("the configuration is no JSON: {e}")))?,
             estimator: pipeline.judge().estimator.name().to_owned(),
             fingerprint: pipeline.fingerprint().ok(),
             policy: pipeline.judge().policy_file().cloned(),
@@ -115,13 +126,20 @@ impl Manifest {
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(MANIFEST);
         let text = fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
-        let manifest: Self = serde_json::from_str(&text).map_err(|e| Error::invalid_file(&path, format!("no manifest of a run: {e}")))?;
+        let manifest: Self = serde_json::from_str(&text)
+            .map_err(|e| Error::invalid_file(&path, format!("no manifest of a run: {e}")))?;
         if manifest.format != FORMAT {
-            let reason = format!("format is {}; this program reads {FORMAT}; run again into another folder", manifest.format);
+            let reason = format!(
+                "format is {}; this program reads {FORMAT}; run again into another folder",
+                manifest.format
+            );
             return Err(Error::invalid_file(&path, reason));
         }
         if let Some(shard) = manifest.task.shard.filter(|shard| !shard.is_sound()) {
-            return Err(Error::invalid_file(&path, format!("shard {shard} cannot be; it must be 1 or more of as many as there are")));
+            return Err(Error::invalid_file(
+                &path,
+                format!("shard {shard} cannot be; it must be 1 or more of as many as there are"),
+            ));
         }
         Ok(manifest)
     }
@@ -150,7 +168,9 @@ impl Manifest {
         let mut names: Vec<&String> = was.keys().chain(is.keys()).collect();
         names.sort_unstable();
         names.dedup();
-        let value = |fields: &BTreeMap<String, String>, name: &str| fields.get(name).map_or("absent".to_owned(), |v| shortened(v));
+        let value = |fields: &BTreeMap<String, String>, name: &str| {
+            fields.get(name).map_or("absent".to_owned(), |v| shortened(v))
+        };
         names
             .into_iter()
             .filter(|name| was.get(*name) != is.get(*name))
@@ -163,7 +183,11 @@ fn flatten(path: &str, value: &Value, fields: &mut BTreeMap<String, String>) {
     match value {
         Value::Object(object) => {
             for (key, value) in object {
-                flatten(&if path.is_empty() { key.clone() } else { format!("{path}.{key}") }, value, fields);
+                flatten(
+                    &if path.is_empty() { key.clone() } else { format!("{path}.{key}") },
+                    value,
+                    fields,
+                );
             }
         }
         other => {
@@ -174,7 +198,11 @@ fn flatten(path: &str, value: &Value, fields: &mut BTreeMap<String, String>) {
 
 fn shortened(text: &str) -> String {
     const MOST: usize = 80;
-    if text.chars().count() <= MOST { text.to_owned() } else { text.chars().take(MOST).chain("...".chars()).collect() }
+    if text.chars().count() <= MOST {
+        text.to_owned()
+    } else {
+        text.chars().take(MOST).chain("...".chars()).collect()
+    }
 }
 
 /// What to do with a folder where another run was begun.
@@ -199,8 +227,9 @@ impl RunFolder {
     /// Takes a folder for a run: a new one, or one where the same run was begun.
     ///
     /// # Errors
-    /// Usage: another run writes there, or, unless `existing` says to replace it, another run was begun there, with every field that
-    /// differs. Io: it cannot be made. What no run wrote is never replaced.
+    /// Usage: another run writes there, or, unless `existing` says to replace it, another run was
+    /// begun there, with every field that differs. Io: it cannot be made. What no run wrote is
+    /// never replaced.
     pub fn open(folder: &Path, manifest: &Manifest, existing: Existing) -> Result<Self> {
         fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         check_place(folder)?;
@@ -214,21 +243,29 @@ impl RunFolder {
                 Existing::Keep => {
                     let (folder, differences) = (folder.display(), differences.join("; "));
                     let remedy = "take another folder, the same settings, or --force to start anew";
-                    return Err(Error::usage(format!("{folder} holds another run: {differences}; {remedy}")));
+                    return Err(Error::usage(format!(
+                        "{folder} holds another run: {differences}; {remedy}"
+                    )));
                 }
                 // Records first: those of one run never stand under the manifest of another.
-                Existing::Replace => records.set_len(0).and_then(|()| records.sync_all()).map_err(io)?,
+                Existing::Replace => {
+                    records.set_len(0).and_then(|()| records.sync_all()).map_err(io)?;
+                }
             }
         } else if records.metadata().map_err(io)?.len() > 0 {
-            return Err(Error::invalid_file(&path, "records without a manifest; take another folder"));
+            return Err(Error::invalid_file(
+                &path,
+                "records without a manifest; take another folder",
+            ));
         }
-        let text = serde_json::to_string_pretty(manifest).map_err(|e| Error::Backend(format!("the manifest is no JSON: {e}")))?;
+        let text = serde_json::to_string_pretty(manifest)
+            .map_err(|e| Error::Backend(format!("the manifest is no JSON: {e}")))?;
         write_atomically(&folder.join(MANIFEST), format!("{text}\n").as_bytes())?;
         Ok(Self { path, records })
     }
 
-    /// How many questions are done already, of those whose (index, hash) are given in order. A torn last line is cut away; its length in
-    /// bytes is the second number.
+    /// How many questions are done already, of those whose (index, hash) are given in order. A torn
+    /// last line is cut away; its length in bytes is the second number.
     ///
     /// # Errors
     /// A line that is no record of the question that is due.
@@ -248,8 +285,19 @@ impl RunFolder {
             match check_line(&line, expected.get(done)) {
                 Ok(()) => {}
                 // What a crash left of the last write, with or without its newline.
-                Err(_) if at_end && (line.last() != Some(&b'\n') || serde_json::from_slice::<Value>(&line).is_err()) => break,
-                Err(reason) => return Err(Error::invalid_file(&self.path, format!("line {}: {reason}", done + 1))),
+                Err(_)
+                    if at_end
+                        && (line.last() != Some(&b'\n')
+                            || serde_json::from_slice::<Value>(&line).is_err()) =>
+                {
+                    break;
+                }
+                Err(reason) => {
+                    return Err(Error::invalid_file(
+                        &self.path,
+                        format!("line {}: {reason}", done + 1),
+                    ));
+                }
             }
             (done, whole) = (done + 1, whole + length);
         }
@@ -275,7 +323,8 @@ impl RunFolder {
 }
 
 impl Drop for RunFolder {
-    /// Gives the lock back by name: a child process that was just started may still hold the file open.
+    /// Gives the lock back by name: a child process that was just started may still hold the file
+    /// open.
     fn drop(&mut self) {
         // The system drops it with the last holder of the file at the latest.
         let _ = self.records.unlock();
@@ -291,24 +340,41 @@ fn locked(path: &Path, folder: &Path) -> Result<File> {
     }
     match records.try_lock() {
         Ok(()) => Ok(records),
-        Err(TryLockError::WouldBlock) => {
-            Err(Error::usage(format!("another run writes to {}; wait for it or take another folder", folder.display())))
-        }
+        Err(TryLockError::WouldBlock) => Err(Error::usage(format!(
+            "another run writes to {}; wait for it or take another folder",
+            folder.display()
+        ))),
         Err(TryLockError::Error(e)) => Err(io(e)),
     }
 }
 
 /// Refuses a folder around other runs, and one within another run: neither would be found again.
 fn check_place(folder: &Path) -> Result<()> {
-    let names = |folders: &[PathBuf]| folders.iter().take(5).map(|f| f.display().to_string()).collect::<Vec<_>>().join(", ");
+    let names = |folders: &[PathBuf]| {
+        folders.iter().take(5).map(|f| f.display().to_string()).collect::<Vec<_>>().join(", ")
+    };
     let inner = runs::below(folder)?;
     if !inner.is_empty() {
-        let reason = format!("{} is a folder around the runs {}; take another one", folder.display(), names(&inner));
+        let reason = format!(
+            "{} is a folder around the runs {}; take another one",
+            folder.display(),
+            names(&inner)
+        );
         return Err(Error::usage(reason));
     }
     let around = |above: &&Path| above.join(MANIFEST).is_file() && above.join(RECORDS).is_file();
-    match folder.ancestors().skip(1).take(2).filter(|above| !above.as_os_str().is_empty()).find(around) {
-        Some(above) => Err(Error::usage(format!("{} lies within the run {}; take another folder", folder.display(), above.display()))),
+    match folder
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .filter(|above| !above.as_os_str().is_empty())
+        .find(around)
+    {
+        Some(above) => Err(Error::usage(format!(
+            "{} lies within the run {}; take another folder",
+            folder.display(),
+            above.display()
+        ))),
         None => Ok(()),
     }
 }
@@ -322,10 +388,14 @@ fn check_line(line: &[u8], expected: Option<&(usize, String)>) -> Result<(), Str
     if line.last() != Some(&b'\n') {
         return Err("it has no end".into());
     }
-    let head: Head = serde_json::from_slice(line).map_err(|e| format!("no record: {e}; take another folder"))?;
+    let head: Head =
+        serde_json::from_slice(line).map_err(|e| format!("no record: {e}; take another folder"))?;
     match expected {
         Some((doc_id, hash)) if head.doc_id == *doc_id && head.doc_hash == *hash => Ok(()),
-        Some((doc_id, _)) => Err(format!("a record of question {}, where {doc_id} is due; take another folder", head.doc_id)),
+        Some((doc_id, _)) => Err(format!(
+            "a record of question {}, where {doc_id} is due; take another folder",
+            head.doc_id
+        )),
         None => Err("a record more than there are questions; take another folder".into()),
     }
 }
@@ -339,13 +409,18 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}.new", std::process::id()));
     let mut file = File::create(&beside).map_err(io)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&beside, path));
+    let written = file
+        .write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&beside, path));
     if written.is_err() {
         // The error that counts is the first.
         let _ = fs::remove_file(&beside);
     }
     written.map_err(io)?;
-    match path.parent().map(|folder| File::open(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })) {
+    match path.parent().map(|folder| {
+        File::open(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
+    }) {
         Some(Ok(folder)) if cfg!(unix) => folder.sync_all().map_err(io),
         _ => Ok(()),
     }
@@ -385,10 +460,14 @@ impl Records {
             let file = File::open(&path).map_err(|e| Error::io(&path, e))?;
             Ok(Part { path, reader: BufReader::new(file), line: 0, ended: false })
         };
-        Ok(Self { parts: folders.iter().map(|folder| open(folder.as_ref())).collect::<Result<_>>()?, turn: 0 })
+        Ok(Self {
+            parts: folders.iter().map(|folder| open(folder.as_ref())).collect::<Result<_>>()?,
+            turn: 0,
+        })
     }
 
-    /// The next whole line with its newline, from the shard whose turn it is; one that has no more is left out from then on.
+    /// The next whole line with its newline, from the shard whose turn it is; one that has no more
+    /// is left out from then on.
     pub(crate) fn next_line(&mut self) -> Option<Result<Vec<u8>>> {
         for _ in 0..self.parts.len() {
             let count = self.parts.len();
@@ -425,12 +504,14 @@ impl Part {
         }
         let mut line = Vec::new();
         self.line += 1;
-        let read = self.reader.by_ref().take(MAX_LINE_BYTES as u64 + 1).read_until(b'\n', &mut line);
+        let read =
+            self.reader.by_ref().take(MAX_LINE_BYTES as u64 + 1).read_until(b'\n', &mut line);
         let result = match read {
             Err(error) => Some(Err(Error::io(&self.path, error))),
-            Ok(length) if length > MAX_LINE_BYTES => {
-                Some(Err(Error::invalid_file(&self.path, format!("line {}: more than {} MB", self.line, MAX_LINE_BYTES >> 20))))
-            }
+            Ok(length) if length > MAX_LINE_BYTES => Some(Err(Error::invalid_file(
+                &self.path,
+                format!("line {}: more than {} MB", self.line, MAX_LINE_BYTES >> 20),
+            ))),
             Ok(_) if line.last() != Some(&b'\n') => None,
             Ok(_) => Some(Ok(line)),
         };
@@ -448,6 +529,9 @@ impl Iterator for Records {
             Err(error) => return Some(Err(error)),
         };
         let (path, number) = self.read_from();
-        Some(serde_json::from_slice(&line).map_err(|e| Error::invalid_file(path, format!("line {number}: no record: {e}"))))
+        Some(
+            serde_json::from_slice(&line)
+                .map_err(|e| Error::invalid_file(path, format!("line {number}: no record: {e}"))),
+        )
     }
 }

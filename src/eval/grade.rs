@@ -1,7 +1,8 @@
 //! Whether an answer is right: equal to a gold answer, as a text, a number or a letter.
 //!
-//! Contract: pure and total. Equality is that of [`normalize::canonical`], the only notion of "same answer" in candor, so an answer is graded
-//! as it was counted in the vote. On a question that has no answer every answer is wrong. It does not know who said it.
+//! Contract: pure and total. Equality is that of [`normalize::canonical`], the only notion of "same
+//! answer" in candor, so an answer is graded as it was counted in the vote. On a question that has
+//! no answer every answer is wrong. It does not know who said it.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +24,8 @@ pub enum Scorer {
     Number,
     /// The letter of the right option, or its text.
     Choice,
-    /// Nothing is drawn: the options' texts are scored by their likelihood after the question, and the likeliest is the answer.
+    /// Nothing is drawn: the options' texts are scored by their likelihood after the question, and
+    /// the likeliest is the answer.
     Loglikelihood,
     /// Nothing is drawn: the options' letters are scored after the question with its options.
     LoglikelihoodLetter,
@@ -31,7 +33,8 @@ pub enum Scorer {
 
 impl Scorer {
     /// Every scorer.
-    pub const ALL: [Self; 5] = [Self::Exact, Self::Number, Self::Choice, Self::Loglikelihood, Self::LoglikelihoodLetter];
+    pub const ALL: [Self; 5] =
+        [Self::Exact, Self::Number, Self::Choice, Self::Loglikelihood, Self::LoglikelihoodLetter];
 
     /// The name in flags and JSON.
     pub fn name(self) -> &'static str {
@@ -77,25 +80,34 @@ impl Scorer {
         if self.is_likelihood() {
             return match doc.choices.iter().position(|choice| choice.trim().is_empty()) {
                 _ if doc.right_options().is_empty() => {
-                    Err("it has no options with a right one among them, so none can be scored".to_owned())
+                    Err("it has no options with a right one among them, so none can be scored"
+                        .to_owned())
                 }
                 Some(index) => Err(format!("option {} is empty; give it a text", index + 1)),
                 None if self == Self::LoglikelihoodLetter && !doc.right.is_empty() => {
-                    Err("several options may be right, and a letter is the answer where one is; take loglikelihood".to_owned())
+                    Err("several options may be right, and a letter is the answer where one is; \
+                         take loglikelihood"
+                        .to_owned())
                 }
                 None => Ok(()),
             };
         }
         match doc.answers.iter().find(|answer| self.canonical(answer).is_none()) {
-            Some(answer) if self == Self::Number => Err(format!("the gold answer {answer:?} is no number")),
-            Some(answer) => Err(format!("the gold answer {answer:?} holds neither letter nor digit")),
+            Some(answer) if self == Self::Number => {
+                Err(format!("the gold answer {answer:?} is no number"))
+            }
+            Some(answer) => {
+                Err(format!("the gold answer {answer:?} holds neither letter nor digit"))
+            }
             None => Ok(()),
         }
     }
 
     fn canonical(self, answer: &str) -> Option<String> {
         match self {
-            Self::Exact | Self::Choice | Self::Loglikelihood | Self::LoglikelihoodLetter => normalize::canonical(answer),
+            Self::Exact | Self::Choice | Self::Loglikelihood | Self::LoglikelihoodLetter => {
+                normalize::canonical(answer)
+            }
             Self::Number => Extractor::Number.extract(answer).map(|answer| answer.canonical),
         }
     }
@@ -124,21 +136,29 @@ impl Grader {
     /// Whether an answer is right, by its canonical form and as it was written.
     pub fn is_right(&self, canonical: &str, display: &str) -> bool {
         let same = |text: &str| self.gold.iter().any(|gold| gold == text);
-        same(canonical) || (self.scorer == Scorer::Number && self.scorer.canonical(display).is_some_and(|number| same(&number)))
+        same(canonical)
+            || (self.scorer == Scorer::Number
+                && self.scorer.canonical(display).is_some_and(|number| same(&number)))
     }
 
-    /// The grade of a vote's leading answer. That the model does not know is no right answer to anything; it is never given either.
+    /// The grade of a vote's leading answer. That the model does not know is no right answer to
+    /// anything; it is never given either.
     pub fn grade(&self, vote: &Vote) -> Grade {
         match vote.leader() {
             None => Grade::Failed,
-            Some(leader) if !leader.declines() && self.is_right(&leader.canonical, &leader.answer) => Grade::Right,
+            Some(leader)
+                if !leader.declines() && self.is_right(&leader.canonical, &leader.answer) =>
+            {
+                Grade::Right
+            }
             Some(_) => Grade::Wrong,
         }
     }
 
     /// Every sample of a vote with its grade; samples of one cluster gave one answer.
     pub fn samples(&self, vote: &Vote) -> Vec<Sample> {
-        let mut samples = vec![Sample { answer: None, right: false, confidence: None }; vote.samples()];
+        let mut samples =
+            vec![Sample { answer: None, right: false, confidence: None }; vote.samples()];
         for (number, cluster) in (0..).zip(&vote.clusters) {
             let right = !cluster.declines() && self.is_right(&cluster.canonical, &cluster.answer);
             for sample in &cluster.samples {

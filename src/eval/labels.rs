@@ -1,4 +1,5 @@
-//! What a calibration takes from a run: every question's deciding scores with its grade, and what they are bound to.
+//! What a calibration takes from a run: every question's deciding scores with its grade, and what
+//! they are bound to.
 
 use std::path::Path;
 
@@ -20,33 +21,50 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// Reads the one run that a path leads to; `estimators` are names, the run's own where there are none.
+    /// Reads the one run that a path leads to; `estimators` are names, the run's own where there
+    /// are none.
     ///
     /// # Errors
-    /// An unknown estimator, a model without one digest, a path that leads to no run or several, or a line that is no record.
+    /// An unknown estimator, a model without one digest, a path that leads to no run or several, or
+    /// a line that is no record.
     pub fn read(path: &Path, estimators: &[String]) -> Result<Self> {
         let run = runs::only_run(path)?;
         let manifest = &run.manifest;
         let own = [manifest.estimator.clone()];
         let chosen = if estimators.is_empty() { &own[..] } else { estimators };
-        let estimators = chosen.iter().map(|name| uncertainty::estimator(name)).collect::<Result<Vec<_>>>()?;
+        let estimators =
+            chosen.iter().map(|name| uncertainty::estimator(name)).collect::<Result<Vec<_>>>()?;
         let Some(fingerprint) = manifest.fingerprint.clone() else {
             return Err(Error::usage(format!(
-                "the model of {} is a folder of several files without one digest to bind a calibration to; run with a single file",
+                "the model of {} is a folder of several files without one digest to bind a \
+                 calibration to; run with a single file",
                 run.name
             )));
         };
         let judge = score::judge(manifest)?;
-        let examples =
-            run.records()?.map(|record| Ok(example(&record?, manifest.task.scorer, &judge, &estimators))).collect::<Result<Vec<_>>>()?;
-        Ok(Self { examples, fingerprint: Fingerprint { estimator: names(&estimators), ..fingerprint }, manifest: run.manifest })
+        let examples = run
+            .records()?
+            .map(|record| Ok(example(&record?, manifest.task.scorer, &judge, &estimators)))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self {
+            examples,
+            fingerprint: Fingerprint { estimator: names(&estimators), ..fingerprint },
+            manifest: run.manifest,
+        })
     }
 }
 
 /// A question with the scores that a calibrated decision goes by.
-fn example(record: &Record, scorer: Scorer, judge: &Judge, estimators: &[&'static dyn Estimator]) -> Example {
+fn example(
+    record: &Record,
+    scorer: Scorer,
+    judge: &Judge,
+    estimators: &[&'static dyn Estimator],
+) -> Example {
     let id = record.doc.id.clone();
-    let Some(recorded) = &record.outcome else { return Example { id, scores: vec![None; estimators.len()], grade: Grade::Failed } };
+    let Some(recorded) = &record.outcome else {
+        return Example { id, scores: vec![None; estimators.len()], grade: Grade::Failed };
+    };
     let generation = recorded.generation();
     let vote = judge.judge(&generation).vote;
     let scores = deciding_scores(estimators, &Evidence { generation: &generation, vote: &vote });

@@ -1,11 +1,15 @@
 //! Evaluation: many questions to records in a run folder, and from records to figures.
 //!
-//! - `task` and `tasks`: where questions come from, one file per built-in task; `file`, `table` and `parquet`: questions of a user's own file.
-//! - `grade`: whether an answer is right. `options`: options scored by their likelihood. `record`: one line per question, with everything that it takes to judge again.
-//! - `folder`: the run folder, its lock, and what is done already. `run`: many questions in flight, records in order. `shard`: a part of a
-//!   run. `runs`: from paths to runs, where a folder holds one for each strategy, or shards of one.
+//! - `task` and `tasks`: where questions come from, one file per built-in task; `file`, `table` and
+//!   `parquet`: questions of a user's own file.
+//! - `grade`: whether an answer is right. `options`: options scored by their likelihood. `record`:
+//!   one line per question, with everything that it takes to judge again.
+//! - `folder`: the run folder, its lock, and what is done already. `run`: many questions in flight,
+//!   records in order. `shard`: a part of a run. `runs`: from paths to runs, where a folder holds
+//!   one for each strategy, or shards of one.
 //! - `compare`: two runs on the same questions.
-//! - `score`: the same verdicts and figures again from records, without the model. `labels`: what a calibration takes from a run.
+//! - `score`: the same verdicts and figures again from records, without the model. `labels`: what a
+//!   calibration takes from a run.
 //!
 //! It prints nothing and reads no flags or environment.
 

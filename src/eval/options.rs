@@ -1,8 +1,9 @@
 //! Figures of options that were scored by their likelihood.
 //!
-//! Contract: pure and total. Two choices are told apart: the option that is likeliest, and the one that is likeliest per byte of its text
-//! (`acc` and `acc_norm` of lm-evaluation-harness, whose `acc_norm` divides by characters). Of equals the first counts. Where several may be
-//! right, how likely these are together is a figure of its own.
+//! Contract: pure and total. Two choices are told apart: the option that is likeliest, and the one
+//! that is likeliest per byte of its text (`acc` and `acc_norm` of lm-evaluation-harness, whose
+//! `acc_norm` divides by characters). Of equals the first counts. Where several may be right, how
+//! likely these are together is a figure of its own.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +25,8 @@ pub struct OptionScore {
 impl OptionScore {
     /// The score of an option.
     pub fn new(option: &Completion) -> Self {
-        let likeliest = |top: &[(u32, f64)], id: u32| top.first().is_some_and(|(first, _)| *first == id);
+        let likeliest =
+            |top: &[(u32, f64)], id: u32| top.first().is_some_and(|(first, _)| *first == id);
         Self {
             logprob: logprob(option.tokens.iter().map(|token| token.stats.logprob)),
             bytes: option.text.len(),
@@ -38,17 +40,21 @@ pub fn option_scores(generation: &Generation) -> Vec<OptionScore> {
     generation.completions.iter().map(OptionScore::new).collect()
 }
 
-/// Whether the option that is likeliest per byte is the right one; `None` where none has a likelihood.
+/// Whether the option that is likeliest per byte is the right one; `None` where none has a
+/// likelihood.
 pub fn is_right_per_byte(options: &[OptionScore], doc: &Doc) -> Option<bool> {
-    let per_byte = |option: &OptionScore| option.logprob.map(|logprob| logprob / option.bytes.max(1) as f64);
-    let scored = options.iter().enumerate().filter_map(|(index, option)| Some((index, per_byte(option)?)));
+    let per_byte =
+        |option: &OptionScore| option.logprob.map(|logprob| logprob / option.bytes.max(1) as f64);
+    let scored =
+        options.iter().enumerate().filter_map(|(index, option)| Some((index, per_byte(option)?)));
     // Reversed, the last of equals is the first.
     let (best, _) = scored.rev().max_by(|(_, a), (_, b)| a.total_cmp(b))?;
     Some(doc.right_options().contains(&best))
 }
 
-/// Where several options may be right: the probability of all right ones together, of that of all options, 0 to 1 (MC2 of Lin et al., arXiv
-/// 2109.07958). `None` where one is right, nothing was scored, or an option has no likelihood.
+/// Where several options may be right: the probability of all right ones together, of that of all
+/// options, 0 to 1 (MC2 of Lin et al., arXiv 2109.07958). `None` where one is right, nothing was
+/// scored, or an option has no likelihood.
 pub fn right_mass(options: &[OptionScore], doc: &Doc) -> Option<f64> {
     let logprobs: Vec<f64> = options.iter().map(|option| option.logprob).collect::<Option<_>>()?;
     // Relative to the largest: of long options every likelihood may be too small for a number.

@@ -1,8 +1,9 @@
 //! One evaluated question: a line of `records.jsonl`.
 //!
-//! Contract: a superset of lm-evaluation-harness' sample keys, and everything that votes, scores and grades are made from, so that they can
-//! be made again without the model; what is the same for all questions is in the manifest instead. What differs from run to run is in the
-//! last key, [`Record::timing`], and nowhere else. Numbers are written so that they are read back to the bit.
+//! Contract: a superset of lm-evaluation-harness' sample keys, and everything that votes, scores
+//! and grades are made from, so that they can be made again without the model; what is the same for
+//! all questions is in the manifest instead. What differs from run to run is in the last key,
+//! [`Record::timing`], and nowhere else. Numbers are written so that they are read back to the bit.
 
 use std::collections::BTreeMap;
 
@@ -27,8 +28,8 @@ pub struct Record {
     pub doc: Doc,
     /// The gold answer; the first alias.
     pub target: String,
-    /// The texts of all samples, for the question's one request; where options were scored, for each its log-likelihood and whether greedy
-    /// decoding would say it.
+    /// The texts of all samples, for the question's one request; where options were scored, for
+    /// each its log-likelihood and whether greedy decoding would say it.
     pub resps: Vec<Vec<String>>,
     /// The leading answer, whether or not it was given; none where no sample holds one.
     pub filtered_resps: Vec<String>,
@@ -116,22 +117,40 @@ pub struct Timing {
 
 impl Record {
     /// A question that came to an outcome.
-    pub fn new(questions: &Questions, doc_id: usize, prompt_hash: String, outcome: Outcome) -> Self {
+    pub fn new(
+        questions: &Questions,
+        doc_id: usize,
+        prompt_hash: String,
+        outcome: Outcome,
+    ) -> Self {
         let doc = questions.docs.get(doc_id).cloned().unwrap_or_default();
         let cost = outcome.cost;
-        let timing = Timing { cached_tokens: cost.cached_tokens, prefill_ms: cost.prefill_ms, decode_ms: cost.decode_ms };
+        let timing = Timing {
+            cached_tokens: cost.cached_tokens,
+            prefill_ms: cost.prefill_ms,
+            decode_ms: cost.decode_ms,
+        };
         let mut recorded = Recorded::from(outcome);
         let mut resps = vec![recorded.samples.iter().map(|sample| sample.text.clone()).collect()];
         if questions.scorer.is_likelihood() {
             recorded.options = option_scores(&recorded.generation());
-            let response =
-                |option: &OptionScore| vec![option.logprob.map_or("NaN".to_owned(), |l| l.to_string()), option.greedy.to_string()];
+            let response = |option: &OptionScore| {
+                vec![
+                    option.logprob.map_or("NaN".to_owned(), |l| l.to_string()),
+                    option.greedy.to_string(),
+                ]
+            };
             resps = recorded.options.iter().map(response).collect();
         }
         Self {
             grade: Grader::new(questions.scorer, &doc).grade(&recorded.vote),
             resps,
-            filtered_resps: recorded.vote.leader().map(|leader| leader.answer.clone()).into_iter().collect(),
+            filtered_resps: recorded
+                .vote
+                .leader()
+                .map(|leader| leader.answer.clone())
+                .into_iter()
+                .collect(),
             outcome: Some(recorded),
             timing,
             prompt_hash: Some(prompt_hash),
@@ -140,7 +159,12 @@ impl Record {
     }
 
     /// A question that could not be asked.
-    pub fn unasked(questions: &Questions, doc_id: usize, prompt_hash: Option<String>, error: &Error) -> Self {
+    pub fn unasked(
+        questions: &Questions,
+        doc_id: usize,
+        prompt_hash: Option<String>,
+        error: &Error,
+    ) -> Self {
         let doc = questions.docs.get(doc_id).cloned().unwrap_or_default();
         Self { error: Some(error.to_string()), prompt_hash, ..Self::empty(doc, doc_id) }
     }
@@ -167,7 +191,8 @@ impl Record {
     /// # Errors
     /// A number that JSON cannot hold.
     pub fn to_line(&self) -> Result<Vec<u8>> {
-        let mut line = serde_json::to_vec(self).map_err(|e| Error::Backend(format!("record {} is no JSON: {e}", self.doc_id)))?;
+        let mut line = serde_json::to_vec(self)
+            .map_err(|e| Error::Backend(format!("record {} is no JSON: {e}", self.doc_id)))?;
         line.push(b'\n');
         Ok(line)
     }
@@ -176,7 +201,10 @@ impl Record {
 impl Recorded {
     /// The samples as they came from the engine.
     pub fn generation(&self) -> Generation {
-        Generation { completions: self.samples.iter().map(Sample::completion).collect(), cost: crate::generation::Cost::default() }
+        Generation {
+            completions: self.samples.iter().map(Sample::completion).collect(),
+            cost: crate::generation::Cost::default(),
+        }
     }
 }
 
@@ -194,7 +222,11 @@ impl From<Outcome> for Recorded {
                 value: score.value,
                 unit: score.unit.to_owned(),
             }),
-            scores: outcome.scores.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            scores: outcome
+                .scores
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
             vote: outcome.vote,
             samples: outcome.samples,
             options: Vec::new(),

@@ -1,9 +1,10 @@
 //! The run: many questions in flight in one batch, records in the order of questions.
 //!
-//! Contract: a record is written, and on the disk, as soon as all records before it are; so whatever ends the run, what is done stays done and
-//! the same call goes on after it. The records of a run that was interrupted are those of one that was not, to the byte, but for
-//! [`Record::timing`]: a sample depends neither on the batch nor on what came before. A question that cannot be asked is a record that
-//! says why; an error of the machine ends the run.
+//! Contract: a record is written, and on the disk, as soon as all records before it are; so
+//! whatever ends the run, what is done stays done and the same call goes on after it. The records
+//! of a run that was interrupted are those of one that was not, to the byte, but for
+//! [`Record::timing`]: a sample depends neither on the batch nor on what came before. A question
+//! that cannot be asked is a record that says why; an error of the machine ends the run.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -70,9 +71,15 @@ pub struct Progress {
 /// Runs, or goes on with what was begun. `heard` hears of the start and of every record.
 ///
 /// # Errors
-/// A folder that cannot be taken, see [`RunFolder::open`]; the questions' overlap with the policy file's; the engine's; no space; with
-/// [`Run::fail_on_error`] the first question that cannot be asked, after all those before it are recorded.
-pub fn run(pipeline: &mut Pipeline, run: &Run<'_>, heard: &mut dyn FnMut(Progress)) -> Result<Progress> {
+/// A folder that cannot be taken, see [`RunFolder::open`]; the questions' overlap with the policy
+/// file's; the engine's; no space; with
+/// [`Run::fail_on_error`] the first question that cannot be asked, after all those before it are
+/// recorded.
+pub fn run(
+    pipeline: &mut Pipeline,
+    run: &Run<'_>,
+    heard: &mut dyn FnMut(Progress),
+) -> Result<Progress> {
     let asked = run.questions.subset(run.subset)?;
     check_overlap(pipeline, run.questions, &asked)?;
     let mut manifest = Manifest::new(pipeline, run.questions, run.subset, &asked)?;
@@ -92,7 +99,10 @@ pub fn run(pipeline: &mut Pipeline, run: &Run<'_>, heard: &mut dyn FnMut(Progres
     let (mut next, mut failed) = (found, None);
     while ready.next < asked.len() {
         let limit = asked.len().min(ready.next + AHEAD * run.in_flight.max(1));
-        while next < limit && failed.is_none() && flight.jobs.len() < flight.width(run.in_flight.max(1)) {
+        while next < limit
+            && failed.is_none()
+            && flight.jobs.len() < flight.width(run.in_flight.max(1))
+        {
             match flight.submit(next, asked[next])? {
                 Some(record) if run.fail_on_error => failed = Some(stopped(&record)),
                 Some(record) => drop(ready.waiting.insert(next, record.to_line()?)),
@@ -119,14 +129,19 @@ pub fn run(pipeline: &mut Pipeline, run: &Run<'_>, heard: &mut dyn FnMut(Progres
 
 fn stopped(record: &Record) -> Error {
     let reason = record.error.as_deref().unwrap_or_default();
-    Error::Stopped(format!("question {} could not be asked: {reason}; what was recorded before it stays", record.doc.id))
+    Error::Stopped(format!(
+        "question {} could not be asked: {reason}; what was recorded before it stays",
+        record.doc.id
+    ))
 }
 
 /// Refuses questions that the policy file was made on: figures over them would flatter.
 fn check_overlap(pipeline: &Pipeline, questions: &Questions, asked: &[usize]) -> Result<()> {
     let ids = asked.iter().filter_map(|i| questions.docs.get(*i)).map(|doc: &Doc| doc.id.as_str());
     match pipeline.judge().policy_file().and_then(|file| file.overlap(ids)) {
-        Some(id) => Err(Error::usage(format!("the policy was made on question {id}, which is asked again here; ask others"))),
+        Some(id) => Err(Error::usage(format!(
+            "the policy was made on question {id}, which is asked again here; ask others"
+        ))),
         None => Ok(()),
     }
 }
@@ -142,9 +157,12 @@ struct Flight<'a> {
 }
 
 impl Flight<'_> {
-    /// How many questions may be on their way. Where all share their examples, the first goes ahead until these are in the prefix cache.
+    /// How many questions may be on their way. Where all share their examples, the first goes ahead
+    /// until these are in the prefix cache.
     fn width(&mut self, in_flight: usize) -> usize {
-        let waits = self.ended == 0 && self.pipeline.config().frame.shots.is_some() && self.pipeline.engine().prefix_cache_bytes() == 0;
+        let waits = self.ended == 0
+            && self.pipeline.config().frame.shots.is_some()
+            && self.pipeline.engine().prefix_cache_bytes() == 0;
         if waits { 1 } else { in_flight }
     }
 
@@ -152,12 +170,17 @@ impl Flight<'_> {
     fn submit(&mut self, place: usize, doc_id: usize) -> Result<Option<Record>> {
         let scorer = self.questions.scorer;
         let doc = self.questions.docs.get(doc_id);
-        let messages = self.pipeline.frame(&doc.map(|doc| scorer.question(doc)).unwrap_or_default());
+        let messages =
+            self.pipeline.frame(&doc.map(|doc| scorer.question(doc)).unwrap_or_default());
         let options = doc.map(|doc| scorer.options(doc)).unwrap_or_default();
         let mut prompt_hash = None;
         let submitted = self.pipeline.render(&messages).and_then(|prompt| {
             prompt_hash = Some(sha256(prompt.text.as_bytes()));
-            if scorer.is_likelihood() { self.pipeline.submit_options(&messages, &options) } else { self.pipeline.submit(prompt) }
+            if scorer.is_likelihood() {
+                self.pipeline.submit_options(&messages, &options)
+            } else {
+                self.pipeline.submit(prompt)
+            }
         });
         match submitted {
             Ok(id) => {

@@ -1,10 +1,14 @@
 //! Votes, scores, decisions and grades again from stored samples, without the model.
 //!
-//! Contract: what comes out is what the run recorded, to the bit, as long as candor is the same; where it is not, [`Scored::differs`] says so.
+//! Contract: what comes out is what the run recorded, to the bit, as long as candor is the same;
+//! where it is not, [`Scored::differs`] says so.
 
 use std::path::Path;
 
-use super::{Grader, Manifest, Record, RecordedCost, Scorer, Timing, is_right_per_byte, option_scores, right_mass, runs};
+use super::{
+    Grader, Manifest, Record, RecordedCost, Scorer, Timing, is_right_per_byte, option_scores,
+    right_mass, runs,
+};
 use crate::calibration::PolicyFile;
 use crate::decision::Policy;
 use crate::error::{Error, Result};
@@ -37,13 +41,26 @@ pub fn judge(manifest: &Manifest) -> Result<Judge> {
 
 /// The judge of a run under a policy file, whichever the run had.
 pub(super) fn judge_by(manifest: &Manifest, policy_file: Option<PolicyFile>) -> Result<Judge> {
-    let bad = |reason: String| Error::usage(format!("the run's manifest: {reason}; run again with this version"));
-    let extractor = manifest.config.get("extractor").and_then(|name| name.as_str()).unwrap_or_default().parse()?;
-    let policy: Policy = serde_json::from_value(manifest.config.clone()).map_err(|e| bad(e.to_string()))?;
-    let strategy = manifest.config.get("strategy").and_then(|name| name.as_str()).unwrap_or_default();
-    let mut judge = Judge::new(extractor, uncertainty::estimator(&manifest.estimator)?, policy).by_strategy(strategy);
+    let bad = |reason: String| {
+        Error::usage(format!("the run's manifest: {reason}; run again with this version"))
+    };
+    let extractor = manifest
+        .config
+        .get("extractor")
+        .and_then(|name| name.as_str())
+        .unwrap_or_default()
+        .parse()?;
+    let policy: Policy =
+        serde_json::from_value(manifest.config.clone()).map_err(|e| bad(e.to_string()))?;
+    let strategy =
+        manifest.config.get("strategy").and_then(|name| name.as_str()).unwrap_or_default();
+    let mut judge = Judge::new(extractor, uncertainty::estimator(&manifest.estimator)?, policy)
+        .by_strategy(strategy);
     if let Some(file) = policy_file {
-        let running = manifest.fingerprint.clone().ok_or_else(|| bad("a policy without a fingerprint".into()))?;
+        let running = manifest
+            .fingerprint
+            .clone()
+            .ok_or_else(|| bad("a policy without a fingerprint".into()))?;
         judge.adopt(file, running).map_err(|mismatch| bad(mismatch.to_string()))?;
     }
     Ok(judge)
@@ -93,8 +110,11 @@ pub fn item(record: &Record, scorer: Scorer, judge: &Judge) -> Scored {
         // Options are no draws: how many of them are right says nothing.
         samples: if scorer.is_likelihood() { Vec::new() } else { grader.samples(&judgement.vote) },
     };
-    let same_scores =
-        judgement.scores.iter().map(|(name, value)| (*name, *value)).eq(recorded.scores.iter().map(|(n, v)| (n.as_str(), *v)));
+    let same_scores = judgement
+        .scores
+        .iter()
+        .map(|(name, value)| (*name, *value))
+        .eq(recorded.scores.iter().map(|(n, v)| (n.as_str(), *v)));
     let checks = [
         ("vote", judgement.vote == recorded.vote),
         ("scores", same_scores),
@@ -104,5 +124,11 @@ pub fn item(record: &Record, scorer: Scorer, judge: &Judge) -> Scored {
         ("grade", item.grade == record.grade),
     ];
     let differs = checks.into_iter().find_map(|(what, same)| (!same).then_some(what));
-    Scored { item, judgement: Some(judgement), cost: Some(recorded.cost), timing: record.timing, differs }
+    Scored {
+        item,
+        judgement: Some(judgement),
+        cost: Some(recorded.cost),
+        timing: record.timing,
+        differs,
+    }
 }

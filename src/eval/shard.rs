@@ -1,7 +1,7 @@
 //! A part of a run that another process, or another machine, asks.
 //!
-//! Questions are dealt in turn, so that every shard has its share of easy and hard ones, and the shards' records, taken in turn, are those
-//! of the undivided run.
+//! Questions are dealt in turn, so that every shard has its share of easy and hard ones, and the
+//! shards' records, taken in turn, are those of the undivided run.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// Shard `index` of `of`: the questions asked whose place, from 0, leaves `index - 1` when divided by `of`.
+/// Shard `index` of `of`: the questions asked whose place, from 0, leaves `index - 1` when divided
+/// by `of`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Shard {
     /// Which one, from 1 to `of`.
@@ -47,8 +48,12 @@ impl FromStr for Shard {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let numbers = text.split_once('/').and_then(|(index, of)| Some(Self { index: index.parse().ok()?, of: of.parse().ok()? }));
+        let numbers = text.split_once('/').and_then(|(index, of)| {
+            Some(Self { index: index.parse().ok()?, of: of.parse().ok()? })
+        });
         let shard = numbers.filter(|shard| shard.is_sound());
-        shard.ok_or_else(|| Error::usage(format!("shard is {text:?}; it must be I/N with I from 1 to N, as in 1/4")))
+        shard.ok_or_else(|| {
+            Error::usage(format!("shard is {text:?}; it must be I/N with I from 1 to N, as in 1/4"))
+        })
     }
 }

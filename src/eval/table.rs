@@ -1,8 +1,9 @@
 //! Rows of a JSONL, CSV, TSV or parquet file, each with the place where it stands.
 //!
-//! Contract: a byte order mark and carriage returns are no part of a value; anything that cannot be read is an error that names file and
-//! line. Sizes are bounded before anything is kept. A field is named by its column, or within nested values by a path with dots:
-//! `choices.text`. It does not know what the fields mean.
+//! Contract: a byte order mark and carriage returns are no part of a value; anything that cannot be
+//! read is an error that names file and line. Sizes are bounded before anything is kept. A field is
+//! named by its column, or within nested values by a path with dots: `choices.text`. It does not
+//! know what the fields mean.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -79,18 +80,28 @@ impl Row {
     pub fn get(&self, column: &str, path: &Path) -> Result<Cow<'_, Value>> {
         let found = match self.fields.get(column) {
             Some(value) => Some(Cow::Borrowed(value)),
-            None => column.split_once('.').and_then(|(head, rest)| within(self.fields.get(head)?, rest)),
+            None => {
+                column.split_once('.').and_then(|(head, rest)| within(self.fields.get(head)?, rest))
+            }
         };
         found.ok_or_else(|| {
             let columns: Vec<&str> = self.fields.keys().map(String::as_str).collect();
-            self.bad(path, format!("no field `{column}`; it has {}; name the field with --map", columns.join(", ")))
+            self.bad(
+                path,
+                format!(
+                    "no field `{column}`; it has {}; name the field with --map",
+                    columns.join(", ")
+                ),
+            )
         })
     }
 
     /// The value of a column that must be a text or a number.
     pub fn text(&self, column: &str, path: &Path) -> Result<String> {
         let value = self.get(column, path)?;
-        scalar(&value).ok_or_else(|| self.bad(path, format!("field `{column}` is {}; it must be a text", kind(&value))))
+        scalar(&value).ok_or_else(|| {
+            self.bad(path, format!("field `{column}` is {}; it must be a text", kind(&value)))
+        })
     }
 
     /// An error about this row.
@@ -142,7 +153,11 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(Error::Resources(format!("{}: more than {} MB; split it", path.display(), MAX_BYTES >> 20)));
+        return Err(Error::Resources(format!(
+            "{}: more than {} MB; split it",
+            path.display(),
+            MAX_BYTES >> 20
+        )));
     }
     Ok(bytes)
 }
@@ -152,7 +167,10 @@ pub(super) fn text<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
     let text = std::str::from_utf8(bytes).map_err(|e| {
         let valid = e.valid_up_to();
         let line = bytes.iter().take(valid).filter(|byte| **byte == b'\n').count() + 1;
-        Error::invalid_file(path, format!("line {line}: not UTF-8 at byte {valid}; save it as UTF-8"))
+        Error::invalid_file(
+            path,
+            format!("line {line}: not UTF-8 at byte {valid}; save it as UTF-8"),
+        )
     })?;
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
@@ -167,7 +185,13 @@ pub(super) fn rows(path: &Path, bytes: &[u8], format: Format) -> Result<Vec<Row>
             full.map(|(i, line)| json(path, i + 1, line)).collect()
         }
         Format::Csv => separated(path, csv::ReaderBuilder::new().from_reader(lines()?.as_bytes())),
-        Format::Tsv => separated(path, csv::ReaderBuilder::new().delimiter(b'\t').quoting(false).from_reader(lines()?.as_bytes())),
+        Format::Tsv => separated(
+            path,
+            csv::ReaderBuilder::new()
+                .delimiter(b'\t')
+                .quoting(false)
+                .from_reader(lines()?.as_bytes()),
+        ),
     }
 }
 
@@ -175,7 +199,12 @@ pub(super) fn rows(path: &Path, bytes: &[u8], format: Format) -> Result<Vec<Row>
 fn short_lines<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
     let text = text(path, bytes)?;
     match text.lines().position(|line| line.len() > MAX_LINE_BYTES) {
-        Some(line) => Err(Error::Resources(format!("{}: line {}: more than {} MB", path.display(), line + 1, MAX_LINE_BYTES >> 20))),
+        Some(line) => Err(Error::Resources(format!(
+            "{}: line {}: more than {} MB",
+            path.display(),
+            line + 1,
+            MAX_LINE_BYTES >> 20
+        ))),
         None => Ok(text),
     }
 }
@@ -183,7 +212,10 @@ fn short_lines<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
 fn json(path: &Path, line: usize, text: &str) -> Result<Row> {
     match serde_json::from_str(text) {
         Ok(Value::Object(fields)) => Ok(Row::on_line(line, fields)),
-        Ok(other) => Err(Error::invalid_file(path, format!("line {line}: {}; it must be an object", kind(&other)))),
+        Ok(other) => Err(Error::invalid_file(
+            path,
+            format!("line {line}: {}; it must be an object", kind(&other)),
+        )),
         Err(error) => Err(Error::invalid_file(path, format!("line {line}: not JSON: {error}"))),
     }
 }
@@ -192,19 +224,32 @@ fn separated(path: &Path, mut reader: csv::Reader<&[u8]>) -> Result<Vec<Row>> {
     let bad = |error: &csv::Error| {
         let line = error.position().map_or(1, csv::Position::line);
         let reason = match error.kind() {
-            csv::ErrorKind::UnequalLengths { expected_len, len, .. } => format!("{len} fields; the header has {expected_len}"),
+            csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+                format!("{len} fields; the header has {expected_len}")
+            }
             _ => error.to_string(),
         };
         Error::invalid_file(path, format!("line {line}: {reason}"))
     };
     let header = reader.headers().map_err(|e| bad(&e))?.clone();
-    if let Some(twice) = header.iter().enumerate().find_map(|(i, name)| header.iter().take(i).any(|other| other == name).then_some(name)) {
-        return Err(Error::invalid_file(path, format!("line 1: two columns are named `{twice}`; rename one")));
+    if let Some(twice) = header
+        .iter()
+        .enumerate()
+        .find_map(|(i, name)| header.iter().take(i).any(|other| other == name).then_some(name))
+    {
+        return Err(Error::invalid_file(
+            path,
+            format!("line 1: two columns are named `{twice}`; rename one"),
+        ));
     }
     let mut rows = Vec::new();
     for record in reader.records() {
         let record = record.map_err(|e| bad(&e))?;
-        let fields = header.iter().zip(&record).map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
+        let fields = header
+            .iter()
+            .zip(&record)
+            .map(|(name, value)| (name.to_owned(), Value::from(value)))
+            .collect();
         rows.push(Row::on_line(record.position().map_or(0, csv::Position::line) as usize, fields));
     }
     Ok(rows)

@@ -1,7 +1,8 @@
 //! What a task is: questions with gold answers, how they are asked, and how an answer is graded.
 //!
-//! Contract: the same files and seed give the same questions in the same order, whatever subset is taken. A question's id names it among
-//! all tasks, since it is what keeps calibration and evaluation apart. A bad row is an error that names its place. It knows no model.
+//! Contract: the same files and seed give the same questions in the same order, whatever subset is
+//! taken. A question's id names it among all tasks, since it is what keeps calibration and
+//! evaluation apart. A bad row is an error that names its place. It knows no model.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -37,7 +38,8 @@ pub struct Doc {
     pub choices: Vec<String>,
     /// Gold answers, any of which is right; none for a question that has no answer.
     pub answers: Vec<String>,
-    /// The indices of the right options, ascending, where several may be right; otherwise the answers name the one.
+    /// The indices of the right options, ascending, where several may be right; otherwise the
+    /// answers name the one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub right: Vec<usize>,
     /// Whether the question has an answer, where the task says.
@@ -54,10 +56,20 @@ impl Doc {
     /// A question with options; `gold` is the index of the right one.
     ///
     /// # Errors
-    /// Fewer than two options, more than there are letters, or a gold that is none of them; in words for a row.
-    pub fn choice(id: String, question: String, choices: Vec<String>, gold: usize) -> Result<Self, String> {
+    /// Fewer than two options, more than there are letters, or a gold that is none of them; in
+    /// words for a row.
+    pub fn choice(
+        id: String,
+        question: String,
+        choices: Vec<String>,
+        gold: usize,
+    ) -> Result<Self, String> {
         if !(2..=LETTERS.clone().count()).contains(&choices.len()) {
-            return Err(format!("{} choices; give 2 to {}", choices.len(), LETTERS.clone().count()));
+            return Err(format!(
+                "{} choices; give 2 to {}",
+                choices.len(),
+                LETTERS.clone().count()
+            ));
         }
         let (Some(letter), Some(text)) = (LETTERS.clone().nth(gold), choices.get(gold)) else {
             return Err(format!("gold is {gold}, counted from 0, of {} choices", choices.len()));
@@ -66,27 +78,42 @@ impl Doc {
         Ok(Self { choices, ..Self::new(id, question, answers) })
     }
 
-    /// A question with options of which several may be right; `right` are their indices, ascending. It can be scored by likelihood alone.
+    /// A question with options of which several may be right; `right` are their indices, ascending.
+    /// It can be scored by likelihood alone.
     ///
     /// # Errors
-    /// Fewer than two options or more than 100, no right or no wrong one among them, or a right one that is none of them; in
-    /// words for a row.
-    pub fn several(id: String, question: String, choices: Vec<String>, right: Vec<usize>) -> Result<Self, String> {
+    /// Fewer than two options or more than 100, no right or no wrong one among them, or a right one
+    /// that is none of them; in words for a row.
+    pub fn several(
+        id: String,
+        question: String,
+        choices: Vec<String>,
+        right: Vec<usize>,
+    ) -> Result<Self, String> {
         if !(2..=MOST_OPTIONS).contains(&choices.len()) {
             return Err(format!("{} choices; give 2 to {MOST_OPTIONS}", choices.len()));
         }
-        let answers: Option<Vec<String>> = right.iter().map(|index| choices.get(*index).cloned()).collect();
+        let answers: Option<Vec<String>> =
+            right.iter().map(|index| choices.get(*index).cloned()).collect();
         match answers {
             Some(answers) if !answers.is_empty() && answers.len() < choices.len() => {
                 Ok(Self { choices, right, ..Self::new(id, question, answers) })
             }
-            _ => Err(format!("{} of {} choices are right; at least one must be, and at least one must not", right.len(), choices.len())),
+            _ => Err(format!(
+                "{} of {} choices are right; at least one must be, and at least one must not",
+                right.len(),
+                choices.len()
+            )),
         }
     }
 
     /// The question as it goes into the frame: with its options, a line each.
     pub fn text(&self) -> String {
-        let options = self.choices.iter().enumerate().map(|(i, choice)| format!("\n{}. {choice}", option_name(i).to_uppercase()));
+        let options = self
+            .choices
+            .iter()
+            .enumerate()
+            .map(|(i, choice)| format!("\n{}. {choice}", option_name(i).to_uppercase()));
         std::iter::once(self.question.clone()).chain(options).collect()
     }
 
@@ -100,8 +127,11 @@ impl Doc {
         if !self.right.is_empty() {
             return self.right.clone();
         }
-        let is_letter =
-            |(_, letter): &(usize, char)| self.answers.first().is_some_and(|answer| answer.len() == 1 && answer.starts_with(*letter));
+        let is_letter = |(_, letter): &(usize, char)| {
+            self.answers
+                .first()
+                .is_some_and(|answer| answer.len() == 1 && answer.starts_with(*letter))
+        };
         (0..).zip(self.letters()).filter(is_letter).map(|(index, _)| index).collect()
     }
 
@@ -127,8 +157,9 @@ pub struct Task {
     pub source: &'static str,
     /// The licence of the data.
     pub licence: &'static str,
-    /// The files below the data folder, read in this order; none where the questions are made on the spot. One that begins with `datasets/`
-    /// is also a reference to the file on the Hub, for when it is not there.
+    /// The files below the data folder, read in this order; none where the questions are made on
+    /// the spot. One that begins with `datasets/` is also a reference to the file on the Hub, for
+    /// when it is not there.
     pub files: &'static [&'static str],
     /// The text around a question.
     pub frame: &'static str,
@@ -178,7 +209,8 @@ pub fn task(name: &str) -> Option<&'static Task> {
 pub struct Questions {
     /// The task's or the file's name.
     pub name: String,
-    /// SHA-256 of the file, of several over their digests; `None` where the questions are made on the spot.
+    /// SHA-256 of the file, of several over their digests; `None` where the questions are made on
+    /// the spot.
     pub file_sha256: Option<String>,
     /// The text around a question, if the user gives none.
     pub frame: String,
@@ -197,15 +229,23 @@ impl Task {
     /// No folder where one is needed, a file that cannot be read, or a bad row.
     pub fn open(&self, data: Option<&Path>) -> Result<Questions> {
         self.open_with(data, &mut |file| {
-            Err(Error::usage(format!("task {} reads {file}; say with --data in which folder that is, or fetch it", self.name)))
+            Err(Error::usage(format!(
+                "task {} reads {file}; say with --data in which folder that is, or fetch it",
+                self.name
+            )))
         })
     }
 
-    /// As [`Self::open`], but a file of the Hub that is not in the folder is what `fetch` makes of the reference to it.
+    /// As [`Self::open`], but a file of the Hub that is not in the folder is what `fetch` makes of
+    /// the reference to it.
     ///
     /// # Errors
     /// As there, and those of `fetch`.
-    pub fn open_with(&self, data: Option<&Path>, fetch: &mut dyn FnMut(&str) -> Result<PathBuf>) -> Result<Questions> {
+    pub fn open_with(
+        &self,
+        data: Option<&Path>,
+        fetch: &mut dyn FnMut(&str) -> Result<PathBuf>,
+    ) -> Result<Questions> {
         let mut questions = Questions {
             name: self.name.to_owned(),
             file_sha256: None,
@@ -215,7 +255,8 @@ impl Task {
             docs: Vec::new(),
         };
         if self.files.is_empty() {
-            questions.docs = (self.load)(&Source { task: self.name, path: Path::new(""), bytes: b"" })?;
+            questions.docs =
+                (self.load)(&Source { task: self.name, path: Path::new(""), bytes: b"" })?;
             questions.check(Path::new(self.name))?;
             return Ok(questions);
         }
@@ -225,13 +266,20 @@ impl Task {
             let path = match data.map(|folder| folder.join(file)) {
                 Some(path) if path.is_file() || !on_hub => path,
                 None if !on_hub => {
-                    return Err(Error::usage(format!("task {} reads {file}; say with --data in which folder that is", self.name)));
+                    return Err(Error::usage(format!(
+                        "task {} reads {file}; say with --data in which folder that is",
+                        self.name
+                    )));
                 }
                 _ => fetch(file)?,
             };
             let bytes = table::read(&path)?;
             digests.push(sha256(&bytes));
-            questions.docs.extend((self.load)(&Source { task: self.name, path: &path, bytes: &bytes })?);
+            questions.docs.extend((self.load)(&Source {
+                task: self.name,
+                path: &path,
+                bytes: &bytes,
+            })?);
             if first.as_os_str().is_empty() {
                 first = path;
             }
@@ -269,40 +317,63 @@ impl Questions {
                 scorer.name(),
                 self.name
             ))),
-            Some((doc, reason)) => Err(Error::usage(format!("{} cannot be scored by {}: {}: {reason}", self.name, scorer.name(), doc.id))),
-            None => Ok(Self { scorer, frame: scorer.frame().unwrap_or(&self.frame).to_owned(), ..self }),
+            Some((doc, reason)) => Err(Error::usage(format!(
+                "{} cannot be scored by {}: {}: {reason}",
+                self.name,
+                scorer.name(),
+                doc.id
+            ))),
+            None => {
+                Ok(Self { scorer, frame: scorer.frame().unwrap_or(&self.frame).to_owned(), ..self })
+            }
         }
     }
 
-    /// Examples for a prompt: `count` questions that are not asked, nor worded as one that is, drawn by a seed, with their answers. Questions
-    /// without an answer are none.
+    /// Examples for a prompt: `count` questions that are not asked, nor worded as one that is,
+    /// drawn by a seed, with their answers. Questions without an answer are none.
     ///
     /// # Errors
     /// Fewer questions than that are left.
     pub fn shots(&self, count: usize, asked: &[usize], seed: u64) -> Result<Vec<Shot>> {
-        let asked_texts: HashSet<&str> = asked.iter().filter_map(|i| self.docs.get(*i)).map(|doc| doc.question.as_str()).collect();
-        let free = |doc: &&(usize, &Doc)| doc.1.answerable != Some(false) && !asked_texts.contains(doc.1.question.as_str());
+        let asked_texts: HashSet<&str> = asked
+            .iter()
+            .filter_map(|i| self.docs.get(*i))
+            .map(|doc| doc.question.as_str())
+            .collect();
+        let free = |doc: &&(usize, &Doc)| {
+            doc.1.answerable != Some(false) && !asked_texts.contains(doc.1.question.as_str())
+        };
         let docs: Vec<(usize, &Doc)> = self.docs.iter().enumerate().collect();
         let mut left: Vec<&(usize, &Doc)> = docs.iter().filter(free).collect();
         if left.len() < count {
             return Err(Error::usage(format!(
-                "shots is {count} and {} questions are left that are not asked; lower --shots or --limit",
+                "shots is {count} and {} questions are left that are not asked; lower --shots or \
+                 --limit",
                 left.len()
             )));
         }
-        // Another order than that of the subset, whose questions would otherwise be the first of it.
+        // Another order than that of the subset, whose questions would otherwise be the first of
+        // it.
         left.sort_by_key(|(i, _)| (mix(*i as u64 ^ mix(seed ^ SHOTS)), *i));
         Ok(left
             .into_iter()
             .take(count)
-            .map(|(_, doc)| Shot { question: self.scorer.question(doc), answer: self.shown_answer(doc) })
+            .map(|(_, doc)| Shot {
+                question: self.scorer.question(doc),
+                answer: self.shown_answer(doc),
+            })
             .collect())
     }
 
     /// A gold answer as an example says it.
     fn shown_answer(&self, doc: &Doc) -> String {
         match self.scorer {
-            Scorer::Loglikelihood => doc.right_options().first().and_then(|right| doc.choices.get(*right)).cloned().unwrap_or_default(),
+            Scorer::Loglikelihood => doc
+                .right_options()
+                .first()
+                .and_then(|right| doc.choices.get(*right))
+                .cloned()
+                .unwrap_or_default(),
             Scorer::Number if self.frame.contains("####") => format!("#### {}", doc.target()),
             _ => doc.target().to_owned(),
         }
@@ -312,7 +383,9 @@ impl Questions {
     pub(super) fn check(&self, path: &Path) -> Result<()> {
         let mut seen: HashMap<&str, usize> = HashMap::new();
         for (i, doc) in self.docs.iter().enumerate() {
-            let bad = |reason: String| Err(Error::invalid_file(path, format!("question {} ({}): {reason}", i + 1, doc.id)));
+            let bad = |reason: String| {
+                Err(Error::invalid_file(path, format!("question {} ({}): {reason}", i + 1, doc.id)))
+            };
             if doc.question.trim().is_empty() {
                 return bad("it is empty; give it a text or take the row out".into());
             }
@@ -323,13 +396,21 @@ impl Questions {
                 return bad(reason);
             }
             if let Some(first) = seen.insert(&doc.id, i) {
-                return bad(format!("the same id as question {}; each must have its own", first + 1));
+                return bad(format!(
+                    "the same id as question {}; each must have its own",
+                    first + 1
+                ));
             }
         }
-        if self.docs.is_empty() { Err(Error::invalid_file(path, "no question in it; give at least one row")) } else { Ok(()) }
+        if self.docs.is_empty() {
+            Err(Error::invalid_file(path, "no question in it; give at least one row"))
+        } else {
+            Ok(())
+        }
     }
 
-    /// The indices of a subset, ascending. A smaller limit takes a part of what a larger one takes, under the same seed.
+    /// The indices of a subset, ascending. A smaller limit takes a part of what a larger one takes,
+    /// under the same seed.
     ///
     /// # Errors
     /// A limit of 0.

@@ -1,8 +1,9 @@
-//! The Hub's cache on disk, as `huggingface_hub` lays it out, so that files fetched by other tools are found and ours by them.
+//! The Hub's cache on disk, as `huggingface_hub` lays it out, so that files fetched by other tools
+//! are found and ours by them.
 //!
-//! `models--user--repo/blobs/<digest>` holds content, `snapshots/<commit>/<file>` links to it, `refs/<revision>` names a commit, and
-//! `.locks/models--user--repo/<digest>.lock` guards a blob in the making. A link appears only after its blob is whole and right. It
-//! does not know the network.
+//! `models--user--repo/blobs/<digest>` holds content, `snapshots/<commit>/<file>` links to it,
+//! `refs/<revision>` names a commit, and `.locks/models--user--repo/<digest>.lock` guards a blob in
+//! the making. A link appears only after its blob is whole and right. It does not know the network.
 
 use std::fs;
 use std::io::Write;
@@ -12,7 +13,9 @@ use crate::error::{Error, Result};
 use crate::manifest::{is_lower_hex, is_relative_path, is_repository};
 
 use super::digest::Digest;
-use super::store::{io_error, make_folder, remove_file, remove_folder, temporary_name, write_small};
+use super::store::{
+    io_error, make_folder, remove_file, remove_folder, temporary_name, write_small,
+};
 
 /// One repository's folder in the Hub's cache.
 pub(super) struct Repository {
@@ -25,15 +28,22 @@ pub(super) struct Repository {
 impl Repository {
     /// The folder of `name`, which is a valid `user/repo`, perhaps after `datasets/`, in `cache`.
     pub(super) fn new(cache: &Path, name: &str) -> Self {
-        let (kind, place) = name.strip_prefix("datasets/").map_or(("models", name), |place| ("datasets", place));
-        Self { cache: cache.to_path_buf(), folder: format!("{kind}--{}", place.replace('/', "--")), name: name.to_owned() }
+        let (kind, place) =
+            name.strip_prefix("datasets/").map_or(("models", name), |place| ("datasets", place));
+        Self {
+            cache: cache.to_path_buf(),
+            folder: format!("{kind}--{}", place.replace('/', "--")),
+            name: name.to_owned(),
+        }
     }
 
     /// Every repository in `cache`, by name.
     pub(super) fn all(cache: &Path) -> Vec<Self> {
         let mut names: Vec<_> = entries(cache)
             .into_iter()
-            .filter_map(|path| Some(path.file_name()?.to_str()?.strip_prefix("models--")?.replacen("--", "/", 1)))
+            .filter_map(|path| {
+                Some(path.file_name()?.to_str()?.strip_prefix("models--")?.replacen("--", "/", 1))
+            })
             .filter(|name| is_repository(name))
             .collect();
         names.sort();
@@ -68,7 +78,10 @@ impl Repository {
     /// Commits with a snapshot, sorted.
     pub(super) fn commits(&self) -> Vec<String> {
         let folders = entries(&self.root().join("snapshots"));
-        let mut commits: Vec<_> = folders.iter().filter_map(|path| path.file_name()?.to_str().map(str::to_owned)).collect();
+        let mut commits: Vec<_> = folders
+            .iter()
+            .filter_map(|path| path.file_name()?.to_str().map(str::to_owned))
+            .collect();
         commits.retain(|commit| is_lower_hex(commit, 40));
         commits.sort();
         commits
@@ -91,11 +104,15 @@ impl Repository {
         write_small(&self.root().join("refs").join(revision), commit)
     }
 
-    /// Makes `file` of `commit` show the blob of `digest`, and returns its path. Where links cannot be made the blob moves there.
+    /// Makes `file` of `commit` show the blob of `digest`, and returns its path. Where links cannot
+    /// be made the blob moves there.
     pub(super) fn link(&self, commit: &str, file: &str, digest: &Digest) -> Result<PathBuf> {
         let (blob, link) = (self.blob(digest), self.snapshot(commit).join(file));
         if !is_relative_path(file) || !is_lower_hex(commit, 40) {
-            return Err(Error::Network(format!("{} has a file {file:?}, whose name could leave the cache; it was not kept", self.name)));
+            return Err(Error::Network(format!(
+                "{} has a file {file:?}, whose name could leave the cache; it was not kept",
+                self.name
+            )));
         }
         if link.is_file() && fs::canonicalize(&link).ok() == fs::canonicalize(&blob).ok() {
             return Ok(link);
@@ -117,7 +134,12 @@ impl Repository {
         while let Some(folder) = folders.pop() {
             for path in entries(&folder) {
                 if path.is_file() {
-                    files.extend(path.strip_prefix(&root).ok().and_then(Path::to_str).map(|file| file.replace('\\', "/")));
+                    files.extend(
+                        path.strip_prefix(&root)
+                            .ok()
+                            .and_then(Path::to_str)
+                            .map(|file| file.replace('\\', "/")),
+                    );
                 } else if path.is_dir() && !path.is_symlink() {
                     folders.push(path);
                 }
@@ -127,14 +149,17 @@ impl Repository {
         files
     }
 
-    /// Deletes `file` of `commit`, and its content if no other snapshot shows it; returns the bytes freed.
+    /// Deletes `file` of `commit`, and its content if no other snapshot shows it; returns the bytes
+    /// freed.
     pub(super) fn remove(&self, commit: &str, file: &str) -> Result<u64> {
         let link = self.snapshot(commit).join(file);
         let blob = fs::canonicalize(&link).map_err(|error| Error::io(&link, error))?;
         let bytes = fs::metadata(&blob).map_or(0, |meta| meta.len());
         remove_file(&link)?;
         let shown = |commit: &String| {
-            self.files(commit).iter().any(|file| fs::canonicalize(self.snapshot(commit).join(file)).ok().as_ref() == Some(&blob))
+            self.files(commit).iter().any(|file| {
+                fs::canonicalize(self.snapshot(commit).join(file)).ok().as_ref() == Some(&blob)
+            })
         };
         // Only what lies in this repository's folder is ever deleted, wherever a link points.
         let ours = fs::canonicalize(self.root()).is_ok_and(|root| blob.starts_with(root));
@@ -148,7 +173,8 @@ impl Repository {
         Ok(if freed { bytes } else { 0 })
     }
 
-    /// The digest that the cache itself records for `file` of `commit`: the name of the blob it links to.
+    /// The digest that the cache itself records for `file` of `commit`: the name of the blob it
+    /// links to.
     pub(super) fn recorded_digest(&self, commit: &str, file: &str) -> Option<Digest> {
         let blob = fs::canonicalize(self.snapshot(commit).join(file)).ok()?;
         Digest::from_etag(blob.file_name()?.to_str()?)
@@ -157,14 +183,23 @@ impl Repository {
 
 /// The usual marker that tells backup programs to pass a cache by.
 pub(super) fn mark_as_cache(cache: &Path) {
-    if let Ok(mut file) = fs::OpenOptions::new().write(true).create_new(true).open(cache.join("CACHEDIR.TAG")) {
-        let _ = file.write_all(b"Signature: 8a477f597d28d172789f06886806bc55\n# A cache of model files; it can be fetched again.\n");
+    if let Ok(mut file) =
+        fs::OpenOptions::new().write(true).create_new(true).open(cache.join("CACHEDIR.TAG"))
+    {
+        let _ = file.write_all(
+            b"Signature: 8a477f597d28d172789f06886806bc55\n# A cache of model \
+                                 files; it can be fetched again.\n",
+        );
     }
 }
 
 /// The paths in `folder`; none if it cannot be read.
 fn entries(folder: &Path) -> Vec<PathBuf> {
-    fs::read_dir(folder).into_iter().flatten().filter_map(|entry| entry.ok().map(|entry| entry.path())).collect()
+    fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .collect()
 }
 
 #[cfg(unix)]

@@ -1,12 +1,16 @@
-//! The Hub's protocol over HTTP: one file's metadata, a repository's listing, a file's bytes from an offset.
+//! The Hub's protocol over HTTP: one file's metadata, a repository's listing, a file's bytes from
+//! an offset.
 //!
-//! A small client of our own on `ureq`, because the `hf-hub` crate cannot hold what [`crate::hub`] promises: 0.5 joins the server's
-//! etag into a path unchecked, compares no digest, resumes without looking at the answer's range and gives up on a lock after five
-//! seconds; 1.0 brings an asynchronous runtime with some 176 crates, and lost resuming.
+//! A small client of our own on `ureq`, because the `hf-hub` crate cannot hold what [`crate::hub`]
+//! promises: 0.5 joins the server's etag into a path unchecked, compares no digest, resumes without
+//! looking at the answer's range and gives up on a lock after five seconds; 1.0 brings an
+//! asynchronous runtime with some 176 crates, and lost resuming.
 //!
-//! Contract: every wait is bounded; redirects are followed by hand, at most five, never from TLS to plain text; the token goes to the
-//! endpoint alone and appears in no message; a message quotes no text of the server's. Proxies are those of the environment
-//! (`HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`), except for this machine's own addresses. It does not know caches or digests' meaning.
+//! Contract: every wait is bounded; redirects are followed by hand, at most five, never from TLS to
+//! plain text; the token goes to the endpoint alone and appears in no message; a message quotes no
+//! text of the server's. Proxies are those of the environment (`HTTPS_PROXY`, `ALL_PROXY`,
+//! `NO_PROXY`), except for this machine's own addresses. It does not know caches or digests'
+//! meaning.
 
 use std::io::Read;
 use std::thread::sleep;
@@ -83,7 +87,11 @@ impl Client {
     /// A usage error if the endpoint is no `http` or `https` address.
     pub(super) fn new(options: &Options) -> Result<Self> {
         let endpoint = options.endpoint.trim_end_matches('/').to_owned();
-        let bad = || Error::usage(format!("HF_ENDPOINT is {endpoint:?}; it must be an address such as https://huggingface.co"));
+        let bad = || {
+            Error::usage(format!(
+                "HF_ENDPOINT is {endpoint:?}; it must be an address such as https://huggingface.co"
+            ))
+        };
         let origin = Origin::of(&endpoint).ok_or_else(bad)?;
         let mut config = ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -101,23 +109,33 @@ impl Client {
         let token = options.token.clone().filter(|_| origin.tls || origin.is_loopback());
         let (connect_timeout, stall_timeout) = (options.connect_timeout, options.stall_timeout);
         let agent = config.build().new_agent();
-        Ok(Self { agent, endpoint, token, connect_timeout, stall_timeout, retry_delay: options.retry_delay })
+        Ok(Self {
+            agent,
+            endpoint,
+            token,
+            connect_timeout,
+            stall_timeout,
+            retry_delay: options.retry_delay,
+        })
     }
 
     /// Metadata of `file` in `repo` at `revision`.
     ///
     /// # Errors
-    /// A network error if the Hub cannot be reached, does not have the file, or describes it in a way that cannot be trusted.
+    /// A network error if the Hub cannot be reached, does not have the file, or describes it in a
+    /// way that cannot be trusted.
     pub(super) fn metadata(&self, repo: &str, revision: &str, file: &str) -> Result<Remote> {
         let what = format!("{file} of {repo}");
         let mut seen = Seen::default();
-        let answer = self.follow("HEAD", &self.resolve_url(repo, revision, file), &[], &what, &mut seen)?;
+        let answer =
+            self.follow("HEAD", &self.resolve_url(repo, revision, file), &[], &what, &mut seen)?;
         if !seen.is_complete() {
             self.expect_success(&answer, repo, &format!("{file} at revision {revision}"))?;
         }
         let hostile = |name: &str, value: &str| {
             Error::Network(format!(
-                "the Hub at {} describes {what} with {name} {:?}, which is no digest; check HF_ENDPOINT",
+                "the Hub at {} describes {what} with {name} {:?}, which is no digest; check \
+                 HF_ENDPOINT",
                 self.endpoint,
                 shorten(value)
             ))
@@ -126,12 +144,20 @@ impl Client {
         if !is_lower_hex(&commit, 40) {
             return Err(hostile("x-repo-commit", &commit));
         }
-        let etag = seen.linked_etag.or_else(|| answer.header("etag").map(str::to_owned)).unwrap_or_default();
+        let etag = seen
+            .linked_etag
+            .or_else(|| answer.header("etag").map(str::to_owned))
+            .unwrap_or_default();
         let digest = Digest::from_etag(&etag).ok_or_else(|| hostile("etag", &etag))?;
-        let size =
-            seen.linked_size.or_else(|| answer.header("content-length").map(str::to_owned)).and_then(|size| size.trim().parse().ok());
+        let size = seen
+            .linked_size
+            .or_else(|| answer.header("content-length").map(str::to_owned))
+            .and_then(|size| size.trim().parse().ok());
         if size.is_none() && matches!(digest, Digest::Sha256(_)) {
-            return Err(Error::Network(format!("the Hub at {} gives no size for {what}; check HF_ENDPOINT", self.endpoint)));
+            return Err(Error::Network(format!(
+                "the Hub at {} gives no size for {what}; check HF_ENDPOINT",
+                self.endpoint
+            )));
         }
         Ok(Remote { repo: repo.to_owned(), file: file.to_owned(), commit, digest, size })
     }
@@ -139,7 +165,8 @@ impl Client {
     /// The files of `repo` at `revision`.
     ///
     /// # Errors
-    /// A network error if the Hub cannot be reached, does not have the revision, or answers something else than a listing.
+    /// A network error if the Hub cannot be reached, does not have the revision, or answers
+    /// something else than a listing.
     pub(super) fn listing(&self, repo: &str, revision: &str) -> Result<Listing> {
         #[derive(Deserialize)]
         struct Sibling {
@@ -155,21 +182,30 @@ impl Client {
         let mut answer = self.follow("GET", &url, &[], &what, &mut Seen::default())?;
         self.expect_success(&answer, repo, &format!("revision {revision}"))?;
         let strange = |why: &str| {
-            Error::Network(format!("the Hub at {} sent no usable file list of {repo}: {why}; check HF_ENDPOINT", self.endpoint))
+            Error::Network(format!(
+                "the Hub at {} sent no usable file list of {repo}: {why}; check HF_ENDPOINT",
+                self.endpoint
+            ))
         };
         let mut text = Vec::new();
         let mut reader = answer.body.as_reader().take(MAX_LISTING + 1);
-        reader
-            .read_to_end(&mut text)
-            .map_err(|error| Error::Network(format!("{what} was cut off ({}); try again", self.interruption(&error))))?;
+        reader.read_to_end(&mut text).map_err(|error| {
+            Error::Network(format!("{what} was cut off ({}); try again", self.interruption(&error)))
+        })?;
         if text.len() as u64 > MAX_LISTING {
             return Err(strange(&format!("it is longer than {MAX_LISTING} bytes")));
         }
-        let model: Model = serde_json::from_slice(&text).map_err(|_| strange("it is no JSON object with sha and siblings"))?;
+        let model: Model = serde_json::from_slice(&text)
+            .map_err(|_| strange("it is no JSON object with sha and siblings"))?;
         if !is_lower_hex(&model.sha, 40) {
             return Err(strange(&format!("its commit is {:?}", shorten(&model.sha))));
         }
-        let files = model.siblings.into_iter().map(|sibling| sibling.rfilename).filter(|file| is_relative_path(file)).collect();
+        let files = model
+            .siblings
+            .into_iter()
+            .map(|sibling| sibling.rfilename)
+            .filter(|file| is_relative_path(file))
+            .collect();
         Ok(Listing { commit: model.sha, files })
     }
 
@@ -177,14 +213,25 @@ impl Client {
     ///
     /// # Errors
     /// The reason in words if no answer came; any status is an answer.
-    pub(super) fn open(&self, remote: &Remote, offset: u64, validator: Option<&str>) -> Result<Answer> {
+    pub(super) fn open(
+        &self,
+        remote: &Remote,
+        offset: u64,
+        validator: Option<&str>,
+    ) -> Result<Answer> {
         let mut headers = Vec::new();
         if offset > 0 {
             headers.push(("range", format!("bytes={offset}-")));
             headers.extend(validator.map(|validator| ("if-range", validator.to_owned())));
         }
         let url = self.resolve_url(&remote.repo, &remote.commit, &remote.file);
-        self.follow("GET", &url, &headers, &format!("{} of {}", remote.file, remote.repo), &mut Seen::default())
+        self.follow(
+            "GET",
+            &url,
+            &headers,
+            &format!("{} of {}", remote.file, remote.repo),
+            &mut Seen::default(),
+        )
     }
 
     /// An error that says what the Hub's refusal of `what` in `repo` means; success passes.
@@ -192,20 +239,35 @@ impl Client {
         let hub = &self.endpoint;
         let message = match (answer.status, answer.header("x-error-code")) {
             (200..=299, _) => return Ok(()),
-            (401 | 403, Some("GatedRepo")) => format!("{repo} is gated; accept its terms at {hub}/{repo} and set HF_TOKEN"),
+            (401 | 403, Some("GatedRepo")) => {
+                format!("{repo} is gated; accept its terms at {hub}/{repo} and set HF_TOKEN")
+            }
             (status @ (401 | 403), _) if self.token.is_none() => {
                 format!(
-                    "the Hub at {hub} answers {status} for {repo}: there is no such repository, or it is private; check the name or set HF_TOKEN"
+                    "the Hub at {hub} answers {status} for {repo}: there is no such repository, \
+                     or it is private; check the name or set HF_TOKEN"
                 )
             }
             (status @ (401 | 403), _) => {
-                format!("the Hub at {hub} answers {status} for {repo}: there is no such repository, or HF_TOKEN has no access; check both")
+                format!(
+                    "the Hub at {hub} answers {status} for {repo}: there is no such repository, \
+                     or HF_TOKEN has no access; check both"
+                )
             }
-            (404, Some("RepoNotFound")) => format!("there is no repository {repo} at {hub}; check the name"),
+            (404, Some("RepoNotFound")) => {
+                format!("there is no repository {repo} at {hub}; check the name")
+            }
             (404, _) => format!("{repo} at {hub} has no {what}; check the name and the revision"),
-            (429, _) => format!("the Hub at {hub} answers 429 for {repo}: too many requests; wait a while or set HF_TOKEN"),
-            (status @ 500.., _) => format!("the Hub at {hub} answers {status} for {repo}; try again later"),
-            (status, _) => format!("the Hub at {hub} answers {status} for {what} of {repo}; check HF_ENDPOINT"),
+            (429, _) => format!(
+                "the Hub at {hub} answers 429 for {repo}: too many requests; wait a while or set \
+                 HF_TOKEN"
+            ),
+            (status @ 500.., _) => {
+                format!("the Hub at {hub} answers {status} for {repo}; try again later")
+            }
+            (status, _) => {
+                format!("the Hub at {hub} answers {status} for {what} of {repo}; check HF_ENDPOINT")
+            }
         };
         Err(Error::Network(self.redact(&message)))
     }
@@ -213,7 +275,8 @@ impl Client {
     /// Why reading a body stopped, in words.
     pub(super) fn interruption(&self, error: &std::io::Error) -> String {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>());
-        let stalled = matches!(inner, Some(ureq::Error::Timeout(_))) || error.kind() == std::io::ErrorKind::TimedOut;
+        let stalled = matches!(inner, Some(ureq::Error::Timeout(_)))
+            || error.kind() == std::io::ErrorKind::TimedOut;
         if stalled {
             return format!("no byte came for {} s", self.stall_timeout.as_secs_f32());
         }
@@ -228,8 +291,16 @@ impl Client {
         format!("{}/{repo}/resolve/{}/{}", self.endpoint, encode(revision), path.join("/"))
     }
 
-    /// Follows redirects by hand, so that the token stays with the endpoint and the Hub's headers on the way are seen.
-    fn follow(&self, method: &str, url: &str, headers: &[(&str, String)], what: &str, seen: &mut Seen) -> Result<Answer> {
+    /// Follows redirects by hand, so that the token stays with the endpoint and the Hub's headers
+    /// on the way are seen.
+    fn follow(
+        &self,
+        method: &str,
+        url: &str,
+        headers: &[(&str, String)],
+        what: &str,
+        seen: &mut Seen,
+    ) -> Result<Answer> {
         let mut url = url.to_owned();
         for _ in 0..=MAX_REDIRECTS {
             let answer = self.request(method, &url, headers, what)?;
@@ -238,31 +309,47 @@ impl Client {
             if !redirected || (method == "HEAD" && seen.is_complete()) {
                 return Ok(answer);
             }
-            url = next_hop(&url, answer.header("location").unwrap_or_default()).ok_or_else(|| {
-                Error::Network(format!(
-                    "the Hub at {} redirects {what} to an address that cannot be used; check HF_ENDPOINT",
-                    self.endpoint
-                ))
-            })?;
+            url =
+                next_hop(&url, answer.header("location").unwrap_or_default()).ok_or_else(|| {
+                    Error::Network(format!(
+                        "the Hub at {} redirects {what} to an address that cannot be used; check \
+                     HF_ENDPOINT",
+                        self.endpoint
+                    ))
+                })?;
         }
-        Err(Error::Network(format!("the Hub at {} redirects {what} more than {MAX_REDIRECTS} times; check HF_ENDPOINT", self.endpoint)))
+        Err(Error::Network(format!(
+            "the Hub at {} redirects {what} more than {MAX_REDIRECTS} times; check HF_ENDPOINT",
+            self.endpoint
+        )))
     }
 
     /// One request; a busy or failing server is asked again, a silent one is not.
-    fn request(&self, method: &str, url: &str, headers: &[(&str, String)], what: &str) -> Result<Answer> {
+    fn request(
+        &self,
+        method: &str,
+        url: &str,
+        headers: &[(&str, String)],
+        what: &str,
+    ) -> Result<Answer> {
         let (mut wait, mut tries) = (self.retry_delay, 1);
         loop {
             let mut request = ureq::http::Request::builder().method(method).uri(url);
             for (name, value) in headers {
                 request = request.header(*name, value);
             }
-            if let Some(token) = self.token.as_ref().filter(|_| Origin::of(url).is_some() && Origin::of(url) == Origin::of(&self.endpoint))
-            {
+            if let Some(token) = self.token.as_ref().filter(|_| {
+                Origin::of(url).is_some() && Origin::of(url) == Origin::of(&self.endpoint)
+            }) {
                 request = request.header("authorization", token.header());
             }
-            let request =
-                request.body(()).map_err(|_| Error::Network(format!("{what} has an address that cannot be used; check HF_ENDPOINT")))?;
-            let response = self.agent.run(request).map_err(|error| self.unreachable(url, what, &error))?;
+            let request = request.body(()).map_err(|_| {
+                Error::Network(format!(
+                    "{what} has an address that cannot be used; check HF_ENDPOINT"
+                ))
+            })?;
+            let response =
+                self.agent.run(request).map_err(|error| self.unreachable(url, what, &error))?;
             let (parts, body) = response.into_parts();
             let status = parts.status.as_u16();
             if tries >= TRIES || !matches!(status, 429 | 500 | 502 | 503 | 504) {
@@ -279,12 +366,18 @@ impl Client {
         let why = match error {
             ureq::Error::HostNotFound => "the name does not resolve".to_owned(),
             ureq::Error::ConnectionFailed => "no connection".to_owned(),
-            ureq::Error::Timeout(ureq::Timeout::Resolve | ureq::Timeout::Connect) => format!("no connection within {connect} s"),
-            ureq::Error::Timeout(_) => format!("no answer within {} s", self.stall_timeout.as_secs_f32()),
+            ureq::Error::Timeout(ureq::Timeout::Resolve | ureq::Timeout::Connect) => {
+                format!("no connection within {connect} s")
+            }
+            ureq::Error::Timeout(_) => {
+                format!("no answer within {} s", self.stall_timeout.as_secs_f32())
+            }
             ureq::Error::Io(error) => self.redact(&one_line(&error.to_string())),
             other => self.redact(&one_line(&other.to_string())),
         };
-        Error::Network(format!("{host} cannot be reached for {what} ({why}); check the network, a proxy or HF_ENDPOINT"))
+        Error::Network(format!(
+            "{host} cannot be reached for {what} ({why}); check the network, a proxy or HF_ENDPOINT"
+        ))
     }
 
     fn redact(&self, text: &str) -> String {
@@ -302,8 +395,11 @@ struct Seen {
 
 impl Seen {
     fn note(&mut self, headers: &HeaderMap) {
-        let slots =
-            [(&mut self.commit, "x-repo-commit"), (&mut self.linked_etag, "x-linked-etag"), (&mut self.linked_size, "x-linked-size")];
+        let slots = [
+            (&mut self.commit, "x-repo-commit"),
+            (&mut self.linked_etag, "x-linked-etag"),
+            (&mut self.linked_size, "x-linked-size"),
+        ];
         for (slot, name) in slots {
             *slot = slot.take().or_else(|| header(headers, name).map(str::to_owned));
         }
@@ -334,12 +430,17 @@ impl Origin {
         let host = authority.host().to_ascii_lowercase();
         // Credentials inside an address would be sent and shown; there is no use for them here.
         let plain = !host.is_empty() && !authority.as_str().contains('@');
-        plain.then(|| Self { tls, host, port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }) })
+        plain.then(|| Self {
+            tls,
+            host,
+            port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+        })
     }
 
     fn is_loopback(&self) -> bool {
         let address = self.host.trim_start_matches('[').trim_end_matches(']');
-        self.host == "localhost" || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        self.host == "localhost"
+            || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 }
 
@@ -381,7 +482,10 @@ fn encode(text: &str) -> String {
             encoded.push(char::from(byte));
         } else {
             encoded.push('%');
-            encoded.extend([byte >> 4, byte & 15].map(|nibble| char::from(b"0123456789ABCDEF"[usize::from(nibble)])));
+            encoded.extend(
+                [byte >> 4, byte & 15]
+                    .map(|nibble| char::from(b"0123456789ABCDEF"[usize::from(nibble)])),
+            );
         }
     }
     encoded
@@ -402,8 +506,13 @@ mod tests {
     #[test]
     fn addresses_are_encoded() {
         assert_eq!(encode("refs/pr/1 é~"), "refs%2Fpr%2F1%20%C3%A9~");
-        let client = Client::new(&Options { endpoint: "https://hub.example".into(), ..Options::default() }).unwrap();
-        assert_eq!(client.resolve_url("a/b", "refs/pr/1", "x/y z?.gguf"), "https://hub.example/a/b/resolve/refs%2Fpr%2F1/x/y%20z%3F.gguf");
+        let client =
+            Client::new(&Options { endpoint: "https://hub.example".into(), ..Options::default() })
+                .unwrap();
+        assert_eq!(
+            client.resolve_url("a/b", "refs/pr/1", "x/y z?.gguf"),
+            "https://hub.example/a/b/resolve/refs%2Fpr%2F1/x/y%20z%3F.gguf"
+        );
     }
 
     fn check_hop(url: &str, location: &str, expected: Option<&str>) {
@@ -423,13 +532,18 @@ mod tests {
 
     #[test]
     fn the_token_goes_over_tls_or_stays_on_this_machine() {
-        for (endpoint, sent) in
-            [("https://h.example", true), ("http://h.example", false), ("http://127.0.0.1:9", true), ("http://[::1]:9", true)]
-        {
-            let options = Options { endpoint: endpoint.into(), token: Token::new("t"), ..Options::default() };
+        for (endpoint, sent) in [
+            ("https://h.example", true),
+            ("http://h.example", false),
+            ("http://127.0.0.1:9", true),
+            ("http://[::1]:9", true),
+        ] {
+            let options =
+                Options { endpoint: endpoint.into(), token: Token::new("t"), ..Options::default() };
             assert_eq!(Client::new(&options).unwrap().token.is_some(), sent, "{endpoint}");
         }
-        for endpoint in ["", "huggingface.co", "ftp://x", "https://", "https://user:word@h.example"] {
+        for endpoint in ["", "huggingface.co", "ftp://x", "https://", "https://user:word@h.example"]
+        {
             let options = Options { endpoint: endpoint.into(), ..Options::default() };
             assert!(Client::new(&options).is_err_and(|error| error.is_usage()), "{endpoint}");
         }

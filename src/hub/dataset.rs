@@ -1,7 +1,9 @@
-//! One file of a data set on the Hub: from `datasets/user/repo/path/file[@revision]` to a verified local file.
+//! One file of a data set on the Hub: from `datasets/user/repo/path/file[@revision]` to a verified
+//! local file.
 //!
-//! The same cache, resuming and digests as for models: `datasets--user--repo` beside `models--user--repo`, where other tools look too. A cached
-//! file is used without asking the network. It does not know what is in the file.
+//! The same cache, resuming and digests as for models: `datasets--user--repo` beside
+//! `models--user--repo`, where other tools look too. A cached file is used without asking the
+//! network. It does not know what is in the file.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -44,21 +46,33 @@ impl FromStr for DatasetFile {
 
     /// `datasets/user/repo/path/file[@revision]`, perhaps after `hf://`.
     fn from_str(text: &str) -> Result<Self> {
-        let refused = |why: &str| Error::usage(format!("data reference {text:?} {why}; write datasets/user/repo/path/file[@revision]"));
+        let refused = |why: &str| {
+            Error::usage(format!(
+                "data reference {text:?} {why}; write datasets/user/repo/path/file[@revision]"
+            ))
+        };
         let (place, revision) = plain(text).split_once('@').unwrap_or((plain(text), "main"));
         if !is_revision(revision) {
             return Err(refused("has a bad revision"));
         }
         let rest = place.strip_prefix(DATASETS).ok_or_else(|| refused("names no data set"))?;
         let mut parts = rest.splitn(3, '/');
-        let (user, repo, file) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let (user, repo, file) = (
+            parts.next().unwrap_or_default(),
+            parts.next().unwrap_or_default(),
+            parts.next().unwrap_or_default(),
+        );
         if !is_repository(&format!("{user}/{repo}")) {
             return Err(refused("names no repository"));
         }
         if !is_relative_path(file) {
             return Err(refused("names no file"));
         }
-        Ok(Self { repo: format!("{DATASETS}{user}/{repo}"), file: file.to_owned(), revision: revision.to_owned() })
+        Ok(Self {
+            repo: format!("{DATASETS}{user}/{repo}"),
+            file: file.to_owned(),
+            revision: revision.to_owned(),
+        })
     }
 }
 
@@ -66,7 +80,11 @@ impl FromStr for DatasetFile {
 ///
 /// # Errors
 /// As [`super::resolve`].
-pub fn resolve_dataset(reference: &DatasetFile, options: &Options, progress: &mut dyn Progress) -> Result<PathBuf> {
+pub fn resolve_dataset(
+    reference: &DatasetFile,
+    options: &Options,
+    progress: &mut dyn Progress,
+) -> Result<PathBuf> {
     let repository = Repository::new(options.hub_cache()?, &reference.repo);
     let DatasetFile { repo, file, revision } = reference;
     let pinned = repository.commit_of(revision);
@@ -78,12 +96,16 @@ pub fn resolve_dataset(reference: &DatasetFile, options: &Options, progress: &mu
             return Ok(path);
         }
         if options.offline {
-            return Err(Error::invalid_file(path, format!("damaged: it does not have {digest}; run the same command when online")));
+            return Err(Error::invalid_file(
+                path,
+                format!("damaged: it does not have {digest}; run the same command when online"),
+            ));
         }
     }
     if options.offline {
         return Err(Error::Network(format!(
-            "{repo}/{file} is not cached and offline mode forbids fetching it; run the same command when online, or name a local file"
+            "{repo}/{file} is not cached and offline mode forbids fetching it; run the same \
+             command when online, or name a local file"
         )));
     }
     let client = Client::new(options)?;
@@ -101,7 +123,8 @@ mod tests {
     #[test]
     fn references_are_taken_apart() {
         let check = |text: &str, repo: &str, file: &str, revision: &str| {
-            let expected = DatasetFile { repo: repo.into(), file: file.into(), revision: revision.into() };
+            let expected =
+                DatasetFile { repo: repo.into(), file: file.into(), revision: revision.into() };
             assert_eq!(text.parse::<DatasetFile>().unwrap(), expected, "{text}");
         };
         check("datasets/a/b/c.parquet", "datasets/a/b", "c.parquet", "main");

@@ -1,7 +1,8 @@
-//! What a file's bytes must hash to: SHA-256 for weights, git's blob SHA-1 for a repository's small files.
+//! What a file's bytes must hash to: SHA-256 for weights, git's blob SHA-1 for a repository's small
+//! files.
 //!
-//! A digest also names the file in the Hub's cache, so only plain hexadecimal text of the right length ever becomes one. It does
-//! not know where files come from.
+//! A digest also names the file in the Hub's cache, so only plain hexadecimal text of the right
+//! length ever becomes one. It does not know where files come from.
 
 use std::fmt;
 use std::fs::File;
@@ -15,7 +16,8 @@ use crate::manifest::is_lower_hex;
 
 use super::Progress;
 
-/// Largest file that may be known only by its git digest: the Hub keeps anything larger under SHA-256.
+/// Largest file that may be known only by its git digest: the Hub keeps anything larger under
+/// SHA-256.
 pub(super) const MAX_GIT_BLOB: u64 = 64 << 20;
 
 /// An expected digest, as lower-case hexadecimal digits.
@@ -28,7 +30,8 @@ pub(super) enum Digest {
 }
 
 impl Digest {
-    /// The digest in an `ETag`: quotes and the weak mark are dropped, anything but 40 or 64 hexadecimal digits is refused.
+    /// The digest in an `ETag`: quotes and the weak mark are dropped, anything but 40 or 64
+    /// hexadecimal digits is refused.
     pub(super) fn from_etag(etag: &str) -> Option<Self> {
         let text = etag.trim().trim_start_matches("W/").trim_matches('"');
         if is_lower_hex(text, 64) {
@@ -126,10 +129,14 @@ fn feed(hasher: &mut Hasher, path: &Path, progress: &mut dyn Progress) -> Result
     if matches!(hasher, Hasher::GitBlob(_)) && length > MAX_GIT_BLOB {
         return Err(Error::invalid_file(
             path,
-            format!("{length} bytes are too many for a file under a git digest; the limit is {MAX_GIT_BLOB}"),
+            format!(
+                "{length} bytes are too many for a file under a git digest; the limit is \
+                 {MAX_GIT_BLOB}"
+            ),
         ));
     }
-    let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let name =
+        path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     progress.start(&format!("checking {name}"), Some(length));
     let mut buffer = vec![0; 1 << 18];
     let mut done = 0;
@@ -148,7 +155,11 @@ fn feed(hasher: &mut Hasher, path: &Path, progress: &mut dyn Progress) -> Result
 
 fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|nibble| char::from(DIGITS[usize::from(nibble)])).collect()
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|nibble| char::from(DIGITS[usize::from(nibble)]))
+        .collect()
 }
 
 #[cfg(test)]
@@ -166,7 +177,12 @@ mod tests {
     #[test]
     fn digests_equal_the_reference_tools() {
         // printf 'hello\n' | sha256sum ; printf 'hello\n' | git hash-object --stdin
-        check(&Digest::Sha256("5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03".into()), b"hello\n");
+        check(
+            &Digest::Sha256(
+                "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03".into(),
+            ),
+            b"hello\n",
+        );
         check(&Digest::GitBlob("ce013625030ba8dba906f756967f9e9ca394464a".into()), b"hello\n");
     }
 
@@ -174,7 +190,10 @@ mod tests {
     fn only_plain_digests_come_out_of_an_etag() {
         let sha = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03";
         assert_eq!(Digest::from_etag(&format!("W/\"{sha}\"")), Some(Digest::Sha256(sha.into())));
-        assert_eq!(Digest::from_etag(&format!("\"{}\"", &sha[..40])), Some(Digest::GitBlob(sha[..40].into())));
+        assert_eq!(
+            Digest::from_etag(&format!("\"{}\"", &sha[..40])),
+            Some(Digest::GitBlob(sha[..40].into()))
+        );
         for bad in [
             "",
             "\"\"",

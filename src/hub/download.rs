@@ -1,8 +1,10 @@
 //! One file from the Hub to a partial file on disk, whole and right or not at all.
 //!
-//! A cut connection is resumed where it stopped as long as bytes keep coming; a resumed answer must begin and end where it was asked
-//! to. Within one run `If-Range` carries the answering server's own validator; a partial file of an earlier run is named after its
-//! digest, and the digest decides. A file of the wrong digest is deleted and fetched once more. It does not know the cache's layout.
+//! A cut connection is resumed where it stopped as long as bytes keep coming; a resumed answer must
+//! begin and end where it was asked to. Within one run `If-Range` carries the answering server's
+//! own validator; a partial file of an earlier run is named after its digest, and the digest
+//! decides. A file of the wrong digest is deleted and fetched once more. It does not know the
+//! cache's layout.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -19,24 +21,36 @@ use super::store::{io_error, remove_file};
 /// Passes in a row that bring no byte before the download is given up.
 const FRUITLESS_PASSES: u32 = 3;
 
-/// Fetches `remote` into `partial` and checks its digest; the file is synced to disk and closed when this returns.
+/// Fetches `remote` into `partial` and checks its digest; the file is synced to disk and closed
+/// when this returns.
 ///
 /// # Errors
-/// Network errors, which leave the partial file for the next run; an invalid-file error after two wrong digests, which does not.
-pub(super) fn fetch(client: &Client, remote: &Remote, partial: &Path, progress: &mut dyn Progress) -> Result<()> {
+/// Network errors, which leave the partial file for the next run; an invalid-file error after two
+/// wrong digests, which does not.
+pub(super) fn fetch(
+    client: &Client,
+    remote: &Remote,
+    partial: &Path,
+    progress: &mut dyn Progress,
+) -> Result<()> {
     let first = transfer(client, remote, partial, progress)?;
     if first == remote.digest.hex() {
         return Ok(());
     }
     remove_file(partial)?;
-    progress.notice(&format!("{} arrived damaged (expected {}, got {first}); fetching it once more", remote.file, remote.digest));
+    progress.notice(&format!(
+        "{} arrived damaged (expected {}, got {first}); fetching it once more",
+        remote.file, remote.digest
+    ));
     let second = transfer(client, remote, partial, progress)?;
     if second == remote.digest.hex() {
         return Ok(());
     }
     remove_file(partial)?;
-    let reason =
-        format!("arrived damaged twice from {}: expected {}, got {second}; nothing was kept, try again later", remote.repo, remote.digest);
+    let reason = format!(
+        "arrived damaged twice from {}: expected {}, got {second}; nothing was kept, try again later",
+        remote.repo, remote.digest
+    );
     Err(Error::invalid_file(&remote.file, reason))
 }
 
@@ -51,7 +65,12 @@ enum Stop {
 }
 
 /// Brings all bytes to `partial`; returns their digest.
-fn transfer(client: &Client, remote: &Remote, partial: &Path, progress: &mut dyn Progress) -> Result<String> {
+fn transfer(
+    client: &Client,
+    remote: &Remote,
+    partial: &Path,
+    progress: &mut dyn Progress,
+) -> Result<String> {
     let mut part = Partial::open(partial, remote)?;
     let mut validator = None;
     let mut fruitless = 0;
@@ -63,8 +82,12 @@ fn transfer(client: &Client, remote: &Remote, partial: &Path, progress: &mut dyn
         match stop {
             Stop::Whole => break,
             Stop::Restart if fruitless < FRUITLESS_PASSES => part.restart()?,
-            Stop::Cut(_) if fruitless < FRUITLESS_PASSES => sleep(client.retry_delay * (1 << fruitless.min(4))),
-            Stop::Restart => return Err(interrupted(remote, part.written, "the server refuses every range")),
+            Stop::Cut(_) if fruitless < FRUITLESS_PASSES => {
+                sleep(client.retry_delay * (1 << fruitless.min(4)));
+            }
+            Stop::Restart => {
+                return Err(interrupted(remote, part.written, "the server refuses every range"));
+            }
             Stop::Cut(why) => return Err(interrupted(remote, part.written, &why)),
         }
     }
@@ -73,7 +96,13 @@ fn transfer(client: &Client, remote: &Remote, partial: &Path, progress: &mut dyn
 }
 
 /// One request and its answer's bytes.
-fn pass(client: &Client, remote: &Remote, part: &mut Partial, validator: &mut Option<String>, progress: &mut dyn Progress) -> Result<Stop> {
+fn pass(
+    client: &Client,
+    remote: &Remote,
+    part: &mut Partial,
+    validator: &mut Option<String>,
+    progress: &mut dyn Progress,
+) -> Result<Stop> {
     let answer = match client.open(remote, part.written, validator.as_deref()) {
         Ok(answer) => answer,
         Err(error) => return Ok(Stop::Cut(error.to_string())),
@@ -81,7 +110,11 @@ fn pass(client: &Client, remote: &Remote, part: &mut Partial, validator: &mut Op
     if answer.status == 416 && part.written > 0 {
         return Ok(Stop::Restart);
     }
-    client.expect_success(&answer, &remote.repo, &format!("{} at commit {}", remote.file, remote.commit))?;
+    client.expect_success(
+        &answer,
+        &remote.repo,
+        &format!("{} at commit {}", remote.file, remote.commit),
+    )?;
     if answer.status == 206 && !continues(&answer, part.written, remote.size) {
         return Ok(Stop::Restart);
     }
@@ -96,28 +129,40 @@ fn pass(client: &Client, remote: &Remote, part: &mut Partial, validator: &mut Op
 /// Whether a 206 answer is the rest of the file from `offset` on.
 fn continues(answer: &Answer, offset: u64, size: Option<u64>) -> bool {
     let parse = || {
-        let (range, total) = answer.header("content-range")?.strip_prefix("bytes ")?.split_once('/')?;
+        let (range, total) =
+            answer.header("content-range")?.strip_prefix("bytes ")?.split_once('/')?;
         let (start, end) = range.split_once('-')?;
         let end: u64 = end.trim().parse().ok()?;
-        let total = if total.trim() == "*" { end.checked_add(1)? } else { total.trim().parse().ok()? };
+        let total =
+            if total.trim() == "*" { end.checked_add(1)? } else { total.trim().parse().ok()? };
         Some((start.trim().parse::<u64>().ok()?, end.checked_add(1)?, total))
     };
-    parse().is_some_and(|(start, end, total)| start == offset && end <= total && size.is_none_or(|size| size == total))
+    parse().is_some_and(|(start, end, total)| {
+        start == offset && end <= total && size.is_none_or(|size| size == total)
+    })
 }
 
 /// A whole answer must announce the length that the Hub gave for the file.
 fn check_length(answer: &Answer, remote: &Remote) -> Result<()> {
-    let announced = answer.header("content-length").and_then(|length| length.trim().parse::<u64>().ok());
+    let announced =
+        answer.header("content-length").and_then(|length| length.trim().parse::<u64>().ok());
     match (announced, remote.size) {
         (Some(announced), Some(size)) if announced != size => Err(Error::Network(format!(
-            "the server offers {announced} bytes for {} of {}, which has {size}; try again later or check HF_ENDPOINT",
+            "the server offers {announced} bytes for {} of {}, which has {size}; try again later \
+             or check HF_ENDPOINT",
             remote.file, remote.repo
         ))),
         _ => Ok(()),
     }
 }
 
-fn copy(client: &Client, mut answer: Answer, remote: &Remote, part: &mut Partial, progress: &mut dyn Progress) -> Result<Stop> {
+fn copy(
+    client: &Client,
+    mut answer: Answer,
+    remote: &Remote,
+    part: &mut Partial,
+    progress: &mut dyn Progress,
+) -> Result<Stop> {
     let mut reader = answer.body.as_reader();
     let mut buffer = vec![0; 1 << 16];
     loop {
@@ -127,7 +172,11 @@ fn copy(client: &Client, mut answer: Answer, remote: &Remote, part: &mut Partial
         };
         if count == 0 {
             let whole = remote.size.is_none_or(|size| part.written == size);
-            return Ok(if whole { Stop::Whole } else { Stop::Cut("the connection was closed early".to_owned()) });
+            return Ok(if whole {
+                Stop::Whole
+            } else {
+                Stop::Cut("the connection was closed early".to_owned())
+            });
         }
         if part.written + count as u64 > part.limit {
             remove_file(&part.path)?;
@@ -142,8 +191,12 @@ fn copy(client: &Client, mut answer: Answer, remote: &Remote, part: &mut Partial
 }
 
 fn interrupted(remote: &Remote, written: u64, why: &str) -> Error {
-    let size = remote.size.map_or_else(|| "an unknown number of".to_owned(), |size| size.to_string());
-    Error::Network(format!("{} of {} stopped at {written} of {size} bytes ({why}); the same command resumes it", remote.file, remote.repo))
+    let size =
+        remote.size.map_or_else(|| "an unknown number of".to_owned(), |size| size.to_string());
+    Error::Network(format!(
+        "{} of {} stopped at {written} of {size} bytes ({why}); the same command resumes it",
+        remote.file, remote.repo
+    ))
 }
 
 /// The bytes that are on disk so far, with their running digest.
@@ -166,10 +219,12 @@ impl Partial {
             Digest::Sha256(_) => remote.size.unwrap_or(u64::MAX),
             Digest::GitBlob(_) => remote.size.unwrap_or(MAX_GIT_BLOB).min(MAX_GIT_BLOB),
         };
-        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        let options =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let file = options.map_err(|error| io_error(path, &error, limit))?;
         let (hasher, digest) = (Hasher::new(&remote.digest), remote.digest.clone());
-        let mut part = Self { path: path.to_path_buf(), file, hasher, digest, written: 0, limit, fresh: true };
+        let mut part =
+            Self { path: path.to_path_buf(), file, hasher, digest, written: 0, limit, fresh: true };
         if part.file.metadata().map_err(|error| Error::io(path, error))?.len() > limit {
             part.restart()?;
         }
@@ -180,7 +235,8 @@ impl Partial {
     fn take_in(&mut self) -> Result<()> {
         let mut buffer = vec![0; 1 << 18];
         loop {
-            let count = self.file.read(&mut buffer).map_err(|error| Error::io(&self.path, error))?;
+            let count =
+                self.file.read(&mut buffer).map_err(|error| Error::io(&self.path, error))?;
             if count == 0 {
                 return Ok(());
             }
@@ -191,7 +247,9 @@ impl Partial {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(|error| io_error(&self.path, &error, self.limit - self.written))?;
+        self.file
+            .write_all(bytes)
+            .map_err(|error| io_error(&self.path, &error, self.limit - self.written))?;
         self.hasher.update(bytes);
         self.written += bytes.len() as u64;
         self.fresh = false;
@@ -199,7 +257,10 @@ impl Partial {
     }
 
     fn restart(&mut self) -> Result<()> {
-        self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)).map(|_| ())).map_err(|error| Error::io(&self.path, error))?;
+        self.file
+            .set_len(0)
+            .and_then(|()| self.file.seek(SeekFrom::Start(0)).map(|_| ()))
+            .map_err(|error| Error::io(&self.path, error))?;
         (self.hasher, self.written) = (Hasher::new(&self.digest), 0);
         Ok(())
     }

@@ -42,7 +42,8 @@ pub struct VerifiedFile {
     pub path: PathBuf,
     /// Its length in bytes.
     pub size: u64,
-    /// Its digest, as computed now: SHA-256 of weights (64 digits), git's blob SHA-1 of small files (40 digits).
+    /// Its digest, as computed now: SHA-256 of weights (64 digits), git's blob SHA-1 of small files
+    /// (40 digits).
     pub digest: String,
     /// Whether there was a recorded digest to compare with; a local file has none.
     pub compared: bool,
@@ -76,7 +77,11 @@ impl Found {
 
     fn model(&self, repository: &Repository) -> CachedModel {
         let folder = repository.snapshot(&self.commit);
-        let files: Vec<_> = self.files.iter().map(|file| (folder.join(file), repository.recorded_digest(&self.commit, file))).collect();
+        let files: Vec<_> = self
+            .files
+            .iter()
+            .map(|file| (folder.join(file), repository.recorded_digest(&self.commit, file)))
+            .collect();
         CachedModel {
             name: self.name(repository),
             path: self.path(repository),
@@ -92,18 +97,24 @@ impl Found {
 
 /// Every model in candor's folder and in the Hub's cache: known models first, then by name.
 pub fn list(options: &Options) -> Vec<CachedModel> {
-    let mut models: Vec<_> = options.manifests.iter().flat_map(|manifest| find_known(manifest, options)).collect();
+    let mut models: Vec<_> =
+        options.manifests.iter().flat_map(|manifest| find_known(manifest, options)).collect();
     let known: Vec<_> = models.iter().map(|model| model.path.clone()).collect();
     let repositories = options.hub_cache.as_deref().map(Repository::all).unwrap_or_default();
     let found = repositories.iter().flat_map(|repository| {
         let commits = repository.commits();
-        commits.into_iter().flat_map(|commit| in_snapshot(repository, &commit)).map(|found| found.model(repository)).collect::<Vec<_>>()
+        commits
+            .into_iter()
+            .flat_map(|commit| in_snapshot(repository, &commit))
+            .map(|found| found.model(repository))
+            .collect::<Vec<_>>()
     });
     models.extend(found.filter(|model| !known.contains(&model.path)));
     models
 }
 
-/// The cached model that `reference` names; a local path names itself. Known models keep their name.
+/// The cached model that `reference` names; a local path names itself. Known models keep their
+/// name.
 ///
 /// # Errors
 /// Usage: the reference. Network: it is not cached.
@@ -136,24 +147,43 @@ pub(super) fn find_known(manifest: &Arc<Manifest>, options: &Options) -> Vec<Cac
         location,
         origin,
     };
-    let store = model_path(manifest, options).ok().filter(|path| path.is_file()).map(|path| model(path, None, Location::Store, None));
-    let hub = manifest.sources.iter().flat_map(|source| match (source, options.hub_cache.as_deref()) {
-        (Source::Hub { repo, revision, file }, Some(cache)) => {
-            let found = same_in_any_commit(&Repository::new(cache, repo), revision, file, &manifest.sha256);
-            let origin = || Some((repo.clone(), vec![file.clone()]));
-            found.into_iter().map(|(path, commit)| model(path, Some(commit), Location::HubCache, origin())).collect()
-        }
-        _ => Vec::new(),
-    });
+    let store = model_path(manifest, options)
+        .ok()
+        .filter(|path| path.is_file())
+        .map(|path| model(path, None, Location::Store, None));
+    let hub =
+        manifest.sources.iter().flat_map(|source| match (source, options.hub_cache.as_deref()) {
+            (Source::Hub { repo, revision, file }, Some(cache)) => {
+                let found = same_in_any_commit(
+                    &Repository::new(cache, repo),
+                    revision,
+                    file,
+                    &manifest.sha256,
+                );
+                let origin = || Some((repo.clone(), vec![file.clone()]));
+                found
+                    .into_iter()
+                    .map(|(path, commit)| model(path, Some(commit), Location::HubCache, origin()))
+                    .collect()
+            }
+            _ => Vec::new(),
+        });
     store.into_iter().chain(hub).collect()
 }
 
-/// Paths of `file` in the snapshot of `revision`, and in those of other commits that record `sha256` for it; with their commits.
-fn same_in_any_commit(repository: &Repository, revision: &str, file: &str, sha256: &str) -> Vec<(PathBuf, String)> {
+/// Paths of `file` in the snapshot of `revision`, and in those of other commits that record
+/// `sha256` for it; with their commits.
+fn same_in_any_commit(
+    repository: &Repository,
+    revision: &str,
+    file: &str,
+    sha256: &str,
+) -> Vec<(PathBuf, String)> {
     let pinned = repository.commit_of(revision);
     let mut commits = repository.commits();
     commits.retain(|commit| {
-        Some(commit) == pinned.as_ref() || repository.recorded_digest(commit, file).is_some_and(|digest| digest.hex() == sha256)
+        Some(commit) == pinned.as_ref()
+            || repository.recorded_digest(commit, file).is_some_and(|digest| digest.hex() == sha256)
     });
     commits.sort_by_key(|commit| Some(commit) != pinned.as_ref());
     let paths = commits.into_iter().map(|commit| (repository.snapshot(&commit).join(file), commit));
@@ -163,7 +193,8 @@ fn same_in_any_commit(repository: &Repository, revision: &str, file: &str, sha25
 /// What of `repository` is cached and fits `reference`.
 pub(super) fn find_hub(repository: &Repository, reference: &HubReference) -> Option<Found> {
     let commit = repository.commit_of(&reference.revision)?;
-    let choice = choose(&repository.name, &repository.files(&commit), reference.select.as_deref()).ok()?;
+    let choice =
+        choose(&repository.name, &repository.files(&commit), reference.select.as_deref()).ok()?;
     let files = cached(repository, &commit, &choice)?;
     Some(Found { commit, choice, files })
 }
@@ -171,8 +202,16 @@ pub(super) fn find_hub(repository: &Repository, reference: &HubReference) -> Opt
 /// Every model in one snapshot: each GGUF file, or the set.
 fn in_snapshot(repository: &Repository, commit: &str) -> Vec<Found> {
     let names = repository.files(commit);
-    let gguf = names.iter().filter(|file| choose(&repository.name, &[(*file).clone()], None).is_ok()).cloned().map(Choice::File);
-    let without_gguf: Vec<_> = names.iter().filter(|file| !file.to_ascii_lowercase().ends_with(".gguf")).cloned().collect();
+    let gguf = names
+        .iter()
+        .filter(|file| choose(&repository.name, &[(*file).clone()], None).is_ok())
+        .cloned()
+        .map(Choice::File);
+    let without_gguf: Vec<_> = names
+        .iter()
+        .filter(|file| !file.to_ascii_lowercase().ends_with(".gguf"))
+        .cloned()
+        .collect();
     let set = choose(&repository.name, &without_gguf, None).ok();
     let found = gguf.chain(set).filter_map(|choice| {
         let files = cached(repository, commit, &choice)?;
@@ -184,8 +223,13 @@ fn in_snapshot(repository: &Repository, commit: &str) -> Vec<Found> {
 /// Hashes every file of `model` anew and compares with what is recorded.
 ///
 /// # Errors
-/// Invalid file: the first file that is not what was recorded, with both digests. Io: a file that cannot be read.
-pub fn verify(model: &CachedModel, options: &Options, progress: &mut dyn Progress) -> Result<Vec<VerifiedFile>> {
+/// Invalid file: the first file that is not what was recorded, with both digests. Io: a file that
+/// cannot be read.
+pub fn verify(
+    model: &CachedModel,
+    options: &Options,
+    progress: &mut dyn Progress,
+) -> Result<Vec<VerifiedFile>> {
     let mut verified = Vec::new();
     for (path, recorded) in &model.files {
         let digest = match recorded {
@@ -193,15 +237,24 @@ pub fn verify(model: &CachedModel, options: &Options, progress: &mut dyn Progres
             _ => measured(path, options, progress)?,
         };
         if let Some(wanted) = recorded.as_ref().filter(|wanted| wanted.hex() != digest) {
-            let reason = format!("damaged: its digest is {digest}, it should have {wanted}; run `candor pull {}`", model.name);
+            let reason = format!(
+                "damaged: its digest is {digest}, it should have {wanted}; run `candor pull {}`",
+                model.name
+            );
             return Err(Error::invalid_file(path, reason));
         }
-        verified.push(VerifiedFile { path: path.clone(), size: length(path), digest, compared: recorded.is_some() });
+        verified.push(VerifiedFile {
+            path: path.clone(),
+            size: length(path),
+            digest,
+            compared: recorded.is_some(),
+        });
     }
     Ok(verified)
 }
 
-/// Deletes `model` from its cache; returns the bytes freed. Content that another snapshot shows stays.
+/// Deletes `model` from its cache; returns the bytes freed. Content that another snapshot shows
+/// stays.
 ///
 /// # Errors
 /// Usage: a local file, which is the user's own. Io: a file that cannot be deleted.
@@ -219,15 +272,23 @@ pub fn remove(model: &CachedModel, options: &Options) -> Result<u64> {
             let repository = Repository::new(options.hub_cache()?, repo);
             files.iter().map(|file| repository.remove(commit, file)).sum()
         }
-        _ => Err(Error::usage(format!("{} is not in a cache; delete the file yourself", model.path.display()))),
+        _ => Err(Error::usage(format!(
+            "{} is not in a cache; delete the file yourself",
+            model.path.display()
+        ))),
     }
 }
 
 fn local(name: &str, path: PathBuf) -> CachedModel {
-    let weights = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "safetensors");
+    let weights =
+        |path: &PathBuf| path.extension().is_some_and(|extension| extension == "safetensors");
     let files: Vec<PathBuf> = if path.is_dir() {
-        let mut files: Vec<_> =
-            fs::read_dir(&path).into_iter().flatten().filter_map(|entry| entry.ok().map(|entry| entry.path())).filter(weights).collect();
+        let mut files: Vec<_> = fs::read_dir(&path)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+            .filter(weights)
+            .collect();
         files.sort();
         files
     } else {

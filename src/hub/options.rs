@@ -1,7 +1,8 @@
 //! How models are looked up and fetched: folders, the Hub's address, the token, patience.
 //!
-//! Read once from the environment by [`Options::from_env`]; flags then overwrite fields. The Hub's own variables mean what they mean
-//! to `huggingface_hub`: `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HUB_OFFLINE`.
+//! Read once from the environment by [`Options::from_env`]; flags then overwrite fields. The Hub's
+//! own variables mean what they mean to `huggingface_hub`: `HF_HOME`, `HF_HUB_CACHE`,
+//! `HF_ENDPOINT`, `HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HUB_OFFLINE`.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -17,10 +18,12 @@ use crate::manifest::{Manifest, known};
 pub struct Token(String);
 
 impl Token {
-    /// A token, without surrounding space; `None` if nothing is left or a character cannot travel in a header.
+    /// A token, without surrounding space; `None` if nothing is left or a character cannot travel
+    /// in a header.
     pub fn new(text: &str) -> Option<Self> {
         let text = text.trim();
-        (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())).then(|| Self(text.to_owned()))
+        (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()))
+            .then(|| Self(text.to_owned()))
     }
 
     pub(super) fn header(&self) -> String {
@@ -44,13 +47,15 @@ impl fmt::Debug for Token {
 pub struct Options {
     /// Never touch the network: what is not cached is an error.
     pub offline: bool,
-    /// Ask the Hub whether a branch has moved even when the model is cached; `pull` does, `ask` does not.
+    /// Ask the Hub whether a branch has moved even when the model is cached; `pull` does, `ask`
+    /// does not.
     pub refresh: bool,
     /// The Hub's address, without a final slash.
     pub endpoint: String,
     /// Sent to the endpoint alone, and only over TLS or to this machine.
     pub token: Option<Token>,
-    /// candor's own folder: `models/<name>/<file>` for files of known models, `digests/` for remembered digests.
+    /// candor's own folder: `models/<name>/<file>` for files of known models, `digests/` for
+    /// remembered digests.
     pub home: Option<PathBuf>,
     /// The Hub's cache (`models--user--repo/{blobs,refs,snapshots}`), shared with other tools.
     pub hub_cache: Option<PathBuf>,
@@ -88,28 +93,39 @@ impl Default for Options {
 impl Options {
     /// The options that the process's environment asks for.
     ///
-    /// candor's folder is `CANDOR_HOME`, else `candor` in `XDG_CACHE_HOME`, else `~/.cache/candor`. The Hub's cache is
-    /// `HF_HUB_CACHE`, else `hub` in `HF_HOME`, else `huggingface/hub` in `XDG_CACHE_HOME` or `~/.cache`, else `hub` in candor's
-    /// folder. The token is `HF_TOKEN`, else the file that `hf auth login` wrote.
+    /// candor's folder is `CANDOR_HOME`, else `candor` in `XDG_CACHE_HOME`, else `~/.cache/candor`.
+    /// The Hub's cache is `HF_HUB_CACHE`, else `hub` in `HF_HOME`, else `huggingface/hub` in
+    /// `XDG_CACHE_HOME` or `~/.cache`, else `hub` in candor's folder. The token is `HF_TOKEN`, else
+    /// the file that `hf auth login` wrote.
     pub fn from_env() -> Self {
         Self::from_vars(|name| std::env::var_os(name))
     }
 
-    /// [`Options::from_env`] with `var` in the place of the environment. An empty variable counts as unset.
+    /// [`Options::from_env`] with `var` in the place of the environment. An empty variable counts
+    /// as unset.
     pub fn from_vars(var: impl Fn(&str) -> Option<OsString>) -> Self {
-        let text = |name: &str| var(name).and_then(|value| value.into_string().ok()).filter(|value| !value.trim().is_empty());
+        let text = |name: &str| {
+            var(name)
+                .and_then(|value| value.into_string().ok())
+                .filter(|value| !value.trim().is_empty())
+        };
         let folder = |name: &str| var(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let home = folder("HOME").or_else(|| folder("USERPROFILE"));
         let cache = folder("XDG_CACHE_HOME").or_else(|| home.map(|home| home.join(".cache")));
-        let hub_home = folder("HF_HOME").or_else(|| cache.as_ref().map(|cache| cache.join("huggingface")));
-        let token_file = folder("HF_TOKEN_PATH").or_else(|| hub_home.as_ref().map(|home| home.join("token")));
+        let hub_home =
+            folder("HF_HOME").or_else(|| cache.as_ref().map(|cache| cache.join("huggingface")));
+        let token_file =
+            folder("HF_TOKEN_PATH").or_else(|| hub_home.as_ref().map(|home| home.join("token")));
         let stored = || token_file.and_then(|path| std::fs::read_to_string(path).ok());
-        let candor_home = folder("CANDOR_HOME").or_else(|| cache.as_ref().map(|cache| cache.join("candor")));
-        let hub_cache = folder("HF_HUB_CACHE").or_else(|| Some(hub_home.as_ref().or(candor_home.as_ref())?.join("hub")));
+        let candor_home =
+            folder("CANDOR_HOME").or_else(|| cache.as_ref().map(|cache| cache.join("candor")));
+        let hub_cache = folder("HF_HUB_CACHE")
+            .or_else(|| Some(hub_home.as_ref().or(candor_home.as_ref())?.join("hub")));
         let defaults = Self::default();
         Self {
             offline: text("HF_HUB_OFFLINE").is_some_and(|value| is_true(&value)),
-            endpoint: text("HF_ENDPOINT").map_or(defaults.endpoint, |value| value.trim().trim_end_matches('/').to_owned()),
+            endpoint: text("HF_ENDPOINT")
+                .map_or(defaults.endpoint, |value| value.trim().trim_end_matches('/').to_owned()),
             token: text("HF_TOKEN").or_else(stored).and_then(|token| Token::new(&token)),
             home: candor_home,
             hub_cache,
@@ -122,9 +138,11 @@ impl Options {
     /// # Errors
     /// A usage error if the environment names none.
     pub(super) fn home(&self) -> Result<&Path> {
-        self.home
-            .as_deref()
-            .ok_or_else(|| Error::usage("no folder to keep models in: neither CANDOR_HOME nor HOME is set; set CANDOR_HOME"))
+        self.home.as_deref().ok_or_else(|| {
+            Error::usage(
+                "no folder to keep models in: neither CANDOR_HOME nor HOME is set; set CANDOR_HOME",
+            )
+        })
     }
 
     /// The Hub's cache.
@@ -132,9 +150,12 @@ impl Options {
     /// # Errors
     /// A usage error if the environment names none.
     pub(super) fn hub_cache(&self) -> Result<&Path> {
-        self.hub_cache
-            .as_deref()
-            .ok_or_else(|| Error::usage("no folder to keep models in: none of HF_HUB_CACHE, CANDOR_HOME and HOME is set; set CANDOR_HOME"))
+        self.hub_cache.as_deref().ok_or_else(|| {
+            Error::usage(
+                "no folder to keep models in: none of HF_HUB_CACHE, \
+                CANDOR_HOME and HOME is set; set CANDOR_HOME",
+            )
+        })
     }
 }
 
@@ -148,7 +169,9 @@ mod tests {
     use super::*;
 
     fn options(vars: &[(&str, &str)]) -> Options {
-        Options::from_vars(|name| vars.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value)))
+        Options::from_vars(|name| {
+            vars.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value))
+        })
     }
 
     /// Environment, candor's folder, the Hub's cache.
@@ -163,17 +186,36 @@ mod tests {
         check(&[], None, None);
         check(&[("HOME", "")], None, None);
         check(&[("HOME", "/h")], Some("/h/.cache/candor"), Some("/h/.cache/huggingface/hub"));
-        check(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")], Some("/x/candor"), Some("/x/huggingface/hub"));
+        check(
+            &[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")],
+            Some("/x/candor"),
+            Some("/x/huggingface/hub"),
+        );
         check(&[("CANDOR_HOME", "/k")], Some("/k"), Some("/k/hub"));
         check(&[("HOME", "/h"), ("HF_HOME", "/f")], Some("/h/.cache/candor"), Some("/f/hub"));
-        check(&[("HF_HOME", "/f"), ("HF_HUB_CACHE", "/c"), ("CANDOR_HOME", "/k")], Some("/k"), Some("/c"));
+        check(
+            &[("HF_HOME", "/f"), ("HF_HUB_CACHE", "/c"), ("CANDOR_HOME", "/k")],
+            Some("/k"),
+            Some("/c"),
+        );
     }
 
     #[test]
     fn switches_and_address_follow_the_environment() {
         assert_eq!(options(&[]).endpoint, "https://huggingface.co");
-        assert_eq!(options(&[("HF_ENDPOINT", "https://mirror.example/ ")]).endpoint, "https://mirror.example");
-        for (value, offline) in [("1", true), ("TRUE", true), ("yes", true), ("On", true), ("0", false), ("", false), ("no", false)] {
+        assert_eq!(
+            options(&[("HF_ENDPOINT", "https://mirror.example/ ")]).endpoint,
+            "https://mirror.example"
+        );
+        for (value, offline) in [
+            ("1", true),
+            ("TRUE", true),
+            ("yes", true),
+            ("On", true),
+            ("0", false),
+            ("", false),
+            ("no", false),
+        ] {
             assert_eq!(options(&[("HF_HUB_OFFLINE", value)]).offline, offline, "{value}");
         }
         assert!(options(&[]).home().unwrap_err().to_string().contains("CANDOR_HOME"));
@@ -187,9 +229,15 @@ mod tests {
         let home = folder.path().to_str().unwrap();
         let from_file = options(&[("HF_HOME", home)]);
         assert_eq!(from_file.token, Token::new("hf_stored"));
-        assert_eq!(options(&[("HF_HOME", home), ("HF_TOKEN", "hf_secret")]).token, Token::new("hf_secret"));
+        assert_eq!(
+            options(&[("HF_HOME", home), ("HF_TOKEN", "hf_secret")]).token,
+            Token::new("hf_secret")
+        );
         assert!(!format!("{from_file:?}").contains("hf_stored"));
-        assert_eq!(Token::new("hf_stored").unwrap().redact("bad header hf_stored"), "bad header ***");
+        assert_eq!(
+            Token::new("hf_stored").unwrap().redact("bad header hf_stored"),
+            "bad header ***"
+        );
         assert_eq!(Token::new(" \n"), None);
         assert_eq!(Token::new("a\r\nX: b"), None);
     }

@@ -1,7 +1,8 @@
 //! What a user types to name a model, taken apart.
 //!
-//! A reference is a known model's name, `user/repo[:QUANT or file][@revision]`, or a local path. Text that could leave a cache folder
-//! is refused here, before it becomes a path or an address. It does not know what is cached.
+//! A reference is a known model's name, `user/repo[:QUANT or file][@revision]`, or a local path.
+//! Text that could leave a cache folder is refused here, before it becomes a path or an address. It
+//! does not know what is cached.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -43,8 +44,8 @@ impl fmt::Display for HubReference {
 }
 
 impl Reference {
-    /// Takes `text` apart. A known name wins over a file of that name (write `./name` for the file); a model file or a folder
-    /// with a `config.json` that exists wins over a repository.
+    /// Takes `text` apart. A known name wins over a file of that name (write `./name` for the
+    /// file); a model file or a folder with a `config.json` that exists wins over a repository.
     ///
     /// # Errors
     /// A usage error that shows the text and the forms there are.
@@ -57,7 +58,11 @@ impl Reference {
             return Ok(Self::Path(path.to_path_buf()));
         }
         if text.contains("://") {
-            return Err(refused(text, "is an address", "give user/repo[:QUANT or file][@revision] or a local path"));
+            return Err(refused(
+                text,
+                "is an address",
+                "give user/repo[:QUANT or file][@revision] or a local path",
+            ));
         }
         if looks_local(text) {
             return Err(missing(path, text));
@@ -65,7 +70,11 @@ impl Reference {
         if let Some((name, _)) = text.split_once(['@', ':'])
             && manifests.iter().any(|manifest| manifest.answers_to(name))
         {
-            return Err(refused(text, "pins a known model", &format!("its manifest fixes file and revision: write {name}")));
+            return Err(refused(
+                text,
+                "pins a known model",
+                &format!("its manifest fixes file and revision: write {name}"),
+            ));
         }
         if text.contains('/') { hub(text).map(Self::Hub) } else { Err(unknown(text, manifests)) }
     }
@@ -79,14 +88,22 @@ fn is_model_path(path: &Path) -> bool {
 /// Whether `text` can only be meant as a path of this machine.
 fn looks_local(text: &str) -> bool {
     let path = Path::new(text);
-    let drive = text.as_bytes().get(1) == Some(&b':') && text.starts_with(|c: char| c.is_ascii_alphabetic());
+    let drive = text.as_bytes().get(1) == Some(&b':')
+        && text.starts_with(|c: char| c.is_ascii_alphabetic());
     let weights = !text.contains([':', '@']) && has_weight_extension(text);
-    path.is_absolute() || text.starts_with(['.', '~', '\\', '/']) || drive || weights || (path.is_dir() && !is_repository(text))
+    path.is_absolute()
+        || text.starts_with(['.', '~', '\\', '/'])
+        || drive
+        || weights
+        || (path.is_dir() && !is_repository(text))
 }
 
 pub(super) fn has_weight_extension(text: &str) -> bool {
-    let extension = Path::new(text).extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    ["gguf", "safetensors", "bin", "pt", "pth", "ckpt"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+    let extension =
+        Path::new(text).extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    ["gguf", "safetensors", "bin", "pt", "pth", "ckpt"]
+        .iter()
+        .any(|known| extension.eq_ignore_ascii_case(known))
 }
 
 fn hub(text: &str) -> Result<HubReference> {
@@ -96,7 +113,8 @@ fn hub(text: &str) -> Result<HubReference> {
     if !is_repository(repo) {
         return Err(refused(text, "names no repository", forms));
     }
-    let mut reference = HubReference { repo: repo.to_owned(), revision: "main".to_owned(), select: None };
+    let mut reference =
+        HubReference { repo: repo.to_owned(), revision: "main".to_owned(), select: None };
     let (mut revised, mut selected) = (false, false);
     while let Some(mark) = rest.chars().next() {
         let body = rest.get(1..).unwrap_or_default();
@@ -104,10 +122,20 @@ fn hub(text: &str) -> Result<HubReference> {
         let (part, after) = body.split_at(end);
         rest = after;
         match mark {
-            '@' if !revised && is_revision(part) => (revised, reference.revision) = (true, part.to_owned()),
-            ':' if !selected && is_relative_path(part) => (selected, reference.select) = (true, Some(part.to_owned())),
+            '@' if !revised && is_revision(part) => {
+                (revised, reference.revision) = (true, part.to_owned());
+            }
+            ':' if !selected && is_relative_path(part) => {
+                (selected, reference.select) = (true, Some(part.to_owned()));
+            }
             '@' => return Err(refused(text, &format!("has a bad revision {part:?}"), forms)),
-            _ => return Err(refused(text, &format!("has a bad quantisation or file {part:?}"), forms)),
+            _ => {
+                return Err(refused(
+                    text,
+                    &format!("has a bad quantisation or file {part:?}"),
+                    forms,
+                ));
+            }
         }
     }
     Ok(reference)
@@ -126,7 +154,11 @@ fn missing(path: &Path, text: &str) -> Error {
             "name a .gguf file or a folder with config.json and safetensors",
         );
     }
-    refused(text, "is a path, and no file is there", "check the path, or name a model from `candor ls`")
+    refused(
+        text,
+        "is a path, and no file is there",
+        "check the path, or name a model from `candor ls`",
+    )
 }
 
 fn unknown(text: &str, manifests: &[Arc<Manifest>]) -> Error {
@@ -134,7 +166,10 @@ fn unknown(text: &str, manifests: &[Arc<Manifest>]) -> Error {
     refused(
         text,
         "is no known model and no file",
-        &format!("known: {}; or write user/repo[:QUANT or file], or a local path", names.join(", ")),
+        &format!(
+            "known: {}; or write user/repo[:QUANT or file], or a local path",
+            names.join(", ")
+        ),
     )
 }
 
@@ -144,14 +179,21 @@ mod tests {
     use crate::manifest::known;
 
     fn check_hub(text: &str, repo: &str, revision: &str, select: Option<&str>) {
-        let expected = HubReference { repo: repo.into(), revision: revision.into(), select: select.map(Into::into) };
+        let expected = HubReference {
+            repo: repo.into(),
+            revision: revision.into(),
+            select: select.map(Into::into),
+        };
         assert_eq!(Reference::parse(text, known()).unwrap(), Reference::Hub(expected), "{text}");
     }
 
     fn check_refused(text: &str, expected: &str) {
         let error = Reference::parse(text, known()).unwrap_err();
         let message = error.to_string();
-        assert!(error.is_usage() && message.contains(expected) && !message.contains('\n'), "{text}: {message}");
+        assert!(
+            error.is_usage() && message.contains(expected) && !message.contains('\n'),
+            "{text}: {message}"
+        );
     }
 
     #[test]
@@ -166,7 +208,9 @@ mod tests {
     #[test]
     fn known_names_win_and_cannot_be_pinned() {
         for name in ["smollm2-135m-instruct", "SmolLM2-135M", "smollm2"] {
-            assert!(matches!(Reference::parse(name, known()).unwrap(), Reference::Known(m) if m.name == "smollm2-135m-instruct"));
+            assert!(
+                matches!(Reference::parse(name, known()).unwrap(), Reference::Known(m) if m.name == "smollm2-135m-instruct")
+            );
         }
         check_refused("smollm2@abc", "write smollm2");
         check_refused("smollm3", "known: smollm2-135m-instruct, ");
@@ -180,7 +224,17 @@ mod tests {
         let text = file.to_str().unwrap();
         assert_eq!(Reference::parse(text, known()).unwrap(), Reference::Path(file.clone()));
         check_refused(folder.path().to_str().unwrap(), "is a folder without");
-        for text in ["/nowhere/x.gguf", "./x.gguf", "../x/y", "~/x", "x.gguf", "C:\\x\\y.gguf", "c:/x", "models/c.gguf", "a/b/c.gguf"] {
+        for text in [
+            "/nowhere/x.gguf",
+            "./x.gguf",
+            "../x/y",
+            "~/x",
+            "x.gguf",
+            "C:\\x\\y.gguf",
+            "c:/x",
+            "models/c.gguf",
+            "a/b/c.gguf",
+        ] {
             check_refused(text, "is a path, and no file is there");
         }
     }

@@ -1,8 +1,8 @@
 //! Files of a Hub repository: which ones are wanted, and how they get into the cache.
 //!
-//! One GGUF file is a model; so are `config.json`, `tokenizer.json` and safetensors together. A choice is made from the list of file
-//! names alone, so it is the same online and from the cache. Every file is checked against the digest the Hub gives. It does not know
-//! manifests.
+//! One GGUF file is a model; so are `config.json`, `tokenizer.json` and safetensors together. A
+//! choice is made from the list of file names alone, so it is the same online and from the cache.
+//! Every file is checked against the digest the Hub gives. It does not know manifests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,17 +13,26 @@ use super::cache::{Repository, mark_as_cache};
 use super::client::{Client, Remote};
 use super::digest::Digest;
 use super::reference::has_weight_extension;
-use super::store::{Lock, fingerprint, forget, make_folder, publish, remember, remove_file, require_space};
+use super::store::{
+    Lock, fingerprint, forget, make_folder, publish, remember, remove_file, require_space,
+};
 use super::{Options, Progress, download};
 
 const CONFIG: &str = "config.json";
 const TOKENIZER: &str = "tokenizer.json";
 const INDEX: &str = "model.safetensors.index.json";
 /// Taken along where a repository has them.
-const COMPANIONS: [&str; 5] =
-    ["generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "added_tokens.json"];
-/// What is taken when a repository has several GGUF files and none is named: the usual trade of size and quality first.
-const PREFERRED: [&str; 9] = ["Q4_K_M", "Q5_K_M", "Q4_1", "Q4_0", "Q8_0", "Q6_K", "F16", "BF16", "F32"];
+const COMPANIONS: [&str; 5] = [
+    "generation_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "added_tokens.json",
+];
+/// What is taken when a repository has several GGUF files and none is named: the usual trade of
+/// size and quality first.
+const PREFERRED: [&str; 9] =
+    ["Q4_K_M", "Q5_K_M", "Q4_1", "Q4_0", "Q8_0", "Q6_K", "F16", "BF16", "F32"];
 const MAX_INDEX: u64 = 64 << 20;
 
 /// What of a repository makes a model.
@@ -31,12 +40,14 @@ const MAX_INDEX: u64 = 64 << 20;
 pub(super) enum Choice {
     /// One GGUF file.
     File(String),
-    /// A folder's files: configuration, tokenizer and safetensors. Shards that an index names come on top.
+    /// A folder's files: configuration, tokenizer and safetensors. Shards that an index names come
+    /// on top.
     Set(Vec<String>),
 }
 
 impl Choice {
-    /// Whether the choice, made from the cached part of a repository's files, can stand without asking for the whole list.
+    /// Whether the choice, made from the cached part of a repository's files, can stand without
+    /// asking for the whole list.
     pub(super) fn is_settled(&self, select: Option<&str>) -> bool {
         match self {
             Self::Set(_) => true,
@@ -45,7 +56,8 @@ impl Choice {
     }
 }
 
-/// Chooses from `files` of `repo` what `select` (a file's path or a quantisation, in any case) names.
+/// Chooses from `files` of `repo` what `select` (a file's path or a quantisation, in any case)
+/// names.
 ///
 /// # Errors
 /// A usage error that lists what there is.
@@ -59,54 +71,91 @@ pub(super) fn choose(repo: &str, files: &[String], select: Option<&str>) -> Resu
             let found = exact.or_else(|| files.iter().find(|file| file.eq_ignore_ascii_case(name)));
             found.ok_or_else(|| refused(format!("has no file {name}; it has {}", there())))?
         }
-        Some(name) => match gguf.iter().filter(|file| has_quantisation(file, name)).collect::<Vec<_>>().as_slice() {
+        Some(name) => match gguf
+            .iter()
+            .filter(|file| has_quantisation(file, name))
+            .collect::<Vec<_>>()
+            .as_slice()
+        {
             [only] => only,
-            [] => return Err(refused(format!("has no GGUF file with quantisation {name}; it has {}", there()))),
+            [] => {
+                return Err(refused(format!(
+                    "has no GGUF file with quantisation {name}; it has {}",
+                    there()
+                )));
+            }
             [first, rest @ ..] if [*first].iter().chain(rest).all(|file| is_split(file)) => first,
             several => {
                 let several: Vec<&String> = several.iter().map(|file| **file).collect();
-                return Err(refused(format!("has several files with quantisation {name}: {}; name the file", listed(&several))));
+                return Err(refused(format!(
+                    "has several files with quantisation {name}: {}; name the file",
+                    listed(&several)
+                )));
             }
         },
         None if gguf.is_empty() => return choose_set(repo, files).map(Choice::Set),
         None => {
-            match (gguf.as_slice(), PREFERRED.iter().find_map(|quantisation| gguf.iter().find(|file| has_quantisation(file, quantisation))))
-            {
+            match (
+                gguf.as_slice(),
+                PREFERRED.iter().find_map(|quantisation| {
+                    gguf.iter().find(|file| has_quantisation(file, quantisation))
+                }),
+            ) {
                 ([only], _) => only,
                 (_, Some(preferred)) => preferred,
-                _ => return Err(refused(format!("has several GGUF files: {}; name one as {repo}:FILE", there()))),
+                _ => {
+                    return Err(refused(format!(
+                        "has several GGUF files: {}; name one as {repo}:FILE",
+                        there()
+                    )));
+                }
             }
         }
     };
     if is_split(chosen) {
         return Err(refused(format!(
-            "has {chosen} only as one part of several; candor reads a GGUF file in one piece: choose another file of {}",
+            "has {chosen} only as one part of several; candor reads a GGUF file in one piece: \
+             choose another file of {}",
             there()
         )));
     }
     if !is_gguf(chosen) {
-        return Err(refused(format!("has {chosen}, but a single file must be GGUF; for safetensors name the repository without a file")));
+        return Err(refused(format!(
+            "has {chosen}, but a single file must be GGUF; for safetensors name the repository \
+             without a file"
+        )));
     }
     Ok(Choice::File(chosen.clone()))
 }
 
 fn choose_set(repo: &str, files: &[String]) -> Result<Vec<String>> {
     let has = |name: &str| files.iter().any(|file| file == name);
-    let root: Vec<&String> = files.iter().filter(|file| !file.contains('/') && extension_is(file, "safetensors")).collect();
+    let root: Vec<&String> = files
+        .iter()
+        .filter(|file| !file.contains('/') && extension_is(file, "safetensors"))
+        .collect();
     let weights = match root.as_slice() {
         _ if has(INDEX) => INDEX.to_owned(),
         _ if has("model.safetensors") => "model.safetensors".to_owned(),
         [only] => (*only).clone(),
         [] if files.iter().any(|file| has_weight_extension(file)) => {
             return Err(Error::usage(format!(
-                "{repo} has weights only in a format that can carry code (.bin, .pt); candor loads GGUF and safetensors: choose another repository"
+                "{repo} has weights only in a format that can carry code (.bin, .pt); candor \
+                 loads GGUF and safetensors: choose another repository"
             )));
         }
-        _ => return Err(Error::usage(format!("{repo} has no GGUF file and no safetensors weights; choose another repository"))),
+        _ => {
+            return Err(Error::usage(format!(
+                "{repo} has no GGUF file and no safetensors weights; choose another repository"
+            )));
+        }
     };
     for needed in [CONFIG, TOKENIZER] {
         if !has(needed) {
-            return Err(Error::usage(format!("{repo} has safetensors but no {needed}, which candor needs; choose another repository")));
+            return Err(Error::usage(format!(
+                "{repo} has safetensors but no {needed}, which candor needs; choose another \
+                 repository"
+            )));
         }
     }
     let companions = COMPANIONS.into_iter().filter(|name| has(name)).map(str::to_owned);
@@ -121,25 +170,37 @@ pub(super) fn shards(path: &Path) -> Result<Vec<String>> {
     }
     let length = fs::metadata(path).map_err(|error| Error::io(path, error))?.len();
     if length > MAX_INDEX {
-        return Err(Error::invalid_file(path, format!("{length} bytes are too many for an index; the limit is {MAX_INDEX}")));
+        return Err(Error::invalid_file(
+            path,
+            format!("{length} bytes are too many for an index; the limit is {MAX_INDEX}"),
+        ));
     }
     let bytes = fs::read(path).map_err(|error| Error::io(path, error))?;
-    let index: Index =
-        serde_json::from_slice(&bytes).map_err(|error| Error::invalid_file(path, format!("no index of safetensors: {error}")))?;
+    let index: Index = serde_json::from_slice(&bytes)
+        .map_err(|error| Error::invalid_file(path, format!("no index of safetensors: {error}")))?;
     let mut shards: Vec<_> = index.weight_map.into_values().collect();
     shards.sort();
     shards.dedup();
-    match shards
-        .iter()
-        .find(|shard| !crate::manifest::is_relative_path(shard) || shard.contains('/') || !extension_is(shard, "safetensors"))
-    {
-        Some(bad) => Err(Error::invalid_file(path, format!("the index names {bad:?}, which is no safetensors file beside it"))),
+    match shards.iter().find(|shard| {
+        !crate::manifest::is_relative_path(shard)
+            || shard.contains('/')
+            || !extension_is(shard, "safetensors")
+    }) {
+        Some(bad) => Err(Error::invalid_file(
+            path,
+            format!("the index names {bad:?}, which is no safetensors file beside it"),
+        )),
         None => Ok(shards),
     }
 }
 
-/// The files of `choice` that are in the cache under `commit`, weights among them; nothing if one is missing.
-pub(super) fn cached(repository: &Repository, commit: &str, choice: &Choice) -> Option<Vec<String>> {
+/// The files of `choice` that are in the cache under `commit`, weights among them; nothing if one
+/// is missing.
+pub(super) fn cached(
+    repository: &Repository,
+    commit: &str,
+    choice: &Choice,
+) -> Option<Vec<String>> {
     let folder = repository.snapshot(commit);
     let mut files = match choice {
         Choice::File(file) => vec![file.clone()],
@@ -188,10 +249,19 @@ pub(super) fn fetch_file(
     if is_intact(&link, &remote.digest, options, progress)? {
         return Ok(link);
     }
-    let (blob, partial, need) = (repository.blob(&remote.digest), repository.partial(&remote.digest), remote.size.unwrap_or(0));
+    let (blob, partial, need) = (
+        repository.blob(&remote.digest),
+        repository.partial(&remote.digest),
+        remote.size.unwrap_or(0),
+    );
     make_folder(&repository.root().join("blobs"), need)?;
     mark_as_cache(options.hub_cache()?);
-    let _lock = Lock::acquire(&repository.lock(&remote.digest), &remote.file, (&partial, remote.size), progress)?;
+    let _lock = Lock::acquire(
+        &repository.lock(&remote.digest),
+        &remote.file,
+        (&partial, remote.size),
+        progress,
+    )?;
     if !is_intact(&blob, &remote.digest, options, progress)? {
         remove_file(&blob)?;
         let there = fs::metadata(&partial).map_or(0, |meta| meta.len());
@@ -206,8 +276,14 @@ pub(super) fn fetch_file(
     Ok(path)
 }
 
-/// Whether the file at `path` is there and has `digest`. A SHA-256 may be remembered; a git digest is of a small file and computed.
-pub(super) fn is_intact(path: &Path, digest: &Digest, options: &Options, progress: &mut dyn Progress) -> Result<bool> {
+/// Whether the file at `path` is there and has `digest`. A SHA-256 may be remembered; a git digest
+/// is of a small file and computed.
+pub(super) fn is_intact(
+    path: &Path,
+    digest: &Digest,
+    options: &Options,
+    progress: &mut dyn Progress,
+) -> Result<bool> {
     if !path.is_file() {
         return Ok(false);
     }
@@ -219,7 +295,10 @@ pub(super) fn is_intact(path: &Path, digest: &Digest, options: &Options, progres
         return Ok(true);
     }
     forget(path, options);
-    progress.notice(&format!("{} in the cache is damaged ({found}, expected {digest})", path.display()));
+    progress.notice(&format!(
+        "{} in the cache is damaged ({found}, expected {digest})",
+        path.display()
+    ));
     Ok(false)
 }
 
@@ -227,7 +306,8 @@ fn is_gguf(file: &str) -> bool {
     extension_is(file, "gguf")
 }
 
-/// Whether `file` holds a language model: projectors and importance matrices have the same extension.
+/// Whether `file` holds a language model: projectors and importance matrices have the same
+/// extension.
 fn is_model_gguf(file: &str) -> bool {
     let name = file.to_ascii_lowercase();
     is_gguf(file) && !name.contains("mmproj") && !name.contains("imatrix")
@@ -241,17 +321,21 @@ fn extension_is(file: &str, wanted: &str) -> bool {
 fn is_split(file: &str) -> bool {
     let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
     let digits = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
-    stem.rsplit_once("-of-").is_some_and(|(head, total)| digits(total) && head.rsplit_once('-').is_some_and(|(_, part)| digits(part)))
+    stem.rsplit_once("-of-").is_some_and(|(head, total)| {
+        digits(total) && head.rsplit_once('-').is_some_and(|(_, part)| digits(part))
+    })
 }
 
-/// Whether `file`'s name has `quantisation` as a word of its own, in any case: `Q4_K` is not in `x-Q4_K_M.gguf`.
+/// Whether `file`'s name has `quantisation` as a word of its own, in any case: `Q4_K` is not in
+/// `x-Q4_K_M.gguf`.
 fn has_quantisation(file: &str, quantisation: &str) -> bool {
     let (name, wanted) = (file.to_ascii_lowercase(), quantisation.to_ascii_lowercase());
     let name = name.strip_suffix(".gguf").unwrap_or(&name);
     name.match_indices(&wanted).any(|(start, _)| {
         let before = name.get(..start).and_then(|head| head.chars().next_back());
         let after = name.get(start + wanted.len()..).and_then(|tail| tail.chars().next());
-        !before.is_some_and(char::is_alphanumeric) && !after.is_some_and(|c| c.is_alphanumeric() || c == '_')
+        !before.is_some_and(char::is_alphanumeric)
+            && !after.is_some_and(|c| c.is_alphanumeric() || c == '_')
     })
 }
 
@@ -261,7 +345,8 @@ fn listed(files: &[&String]) -> String {
     if files.is_empty() {
         return "none".to_owned();
     }
-    let names: Vec<_> = files.iter().take(SHOWN).map(|file| file.escape_debug().to_string()).collect();
+    let names: Vec<_> =
+        files.iter().take(SHOWN).map(|file| file.escape_debug().to_string()).collect();
     let more = files.len().saturating_sub(SHOWN);
     if more == 0 { names.join(", ") } else { format!("{} and {more} more", names.join(", ")) }
 }
@@ -270,7 +355,14 @@ fn listed(files: &[&String]) -> String {
 mod tests {
     use super::*;
 
-    const QUANTS: [&str; 6] = ["README.md", "m-Q4_K_M.gguf", "m-Q4_K_S.gguf", "m.IQ4_XS.gguf", "m-BF16.gguf", "mmproj-Q8_0.gguf"];
+    const QUANTS: [&str; 6] = [
+        "README.md",
+        "m-Q4_K_M.gguf",
+        "m-Q4_K_S.gguf",
+        "m.IQ4_XS.gguf",
+        "m-BF16.gguf",
+        "mmproj-Q8_0.gguf",
+    ];
 
     fn check(files: &[&str], select: Option<&str>, expected: Result<&str, &str>) {
         let files: Vec<String> = files.iter().map(|file| (*file).to_owned()).collect();
@@ -279,7 +371,10 @@ mod tests {
             (Ok(Choice::Set(files)), Ok(wanted)) => assert_eq!(files.join(" "), wanted),
             (Err(error), Err(wanted)) => {
                 let text = error.to_string();
-                assert!(error.is_usage() && text.contains(wanted) && !text.contains('\n'), "{text}");
+                assert!(
+                    error.is_usage() && text.contains(wanted) && !text.contains('\n'),
+                    "{text}"
+                );
             }
             (found, wanted) => panic!("{files:?} {select:?}: {found:?}, expected {wanted:?}"),
         }
@@ -293,13 +388,25 @@ mod tests {
         check(&QUANTS, Some("M-q4_k_s.GGUF"), Ok("m-Q4_K_S.gguf"));
         check(&QUANTS, None, Ok("m-Q4_K_M.gguf"));
         check(&["only.gguf"], None, Ok("only.gguf"));
-        check(&QUANTS, Some("Q4_K"), Err("has no GGUF file with quantisation Q4_K; it has m-Q4_K_M.gguf, "));
+        check(
+            &QUANTS,
+            Some("Q4_K"),
+            Err("has no GGUF file with quantisation Q4_K; it has m-Q4_K_M.gguf, "),
+        );
         check(&QUANTS, Some("f16"), Err("has no GGUF file"));
         check(&QUANTS, Some("q8_0"), Err("has no GGUF file"));
         check(&QUANTS, Some("x.gguf"), Err("has no file x.gguf; it has"));
         check(&["a.gguf", "b.gguf"], None, Err("name one as u/r:FILE"));
-        check(&["a-Q4_0.gguf", "b-Q4_0.gguf"], Some("q4_0"), Err("has several files with quantisation q4_0: a-Q4_0.gguf, b-Q4_0.gguf"));
-        check(&["x-Q8_0-00001-of-00002.gguf", "x-Q8_0-00002-of-00002.gguf"], Some("Q8_0"), Err("one part of several"));
+        check(
+            &["a-Q4_0.gguf", "b-Q4_0.gguf"],
+            Some("q4_0"),
+            Err("has several files with quantisation q4_0: a-Q4_0.gguf, b-Q4_0.gguf"),
+        );
+        check(
+            &["x-Q8_0-00001-of-00002.gguf", "x-Q8_0-00002-of-00002.gguf"],
+            Some("Q8_0"),
+            Err("one part of several"),
+        );
     }
 
     #[test]
@@ -326,9 +433,16 @@ mod tests {
         let path = folder.path().join(INDEX);
         let check = |map: &str, expected: Option<&str>| {
             fs::write(&path, format!("{{\"weight_map\": {map}}}")).unwrap();
-            assert_eq!(shards(&path).ok().map(|shards| shards.join(" ")).as_deref(), expected, "{map}");
+            assert_eq!(
+                shards(&path).ok().map(|shards| shards.join(" ")).as_deref(),
+                expected,
+                "{map}"
+            );
         };
-        check(r#"{"a": "m-2.safetensors", "b": "m-1.safetensors", "c": "m-1.safetensors"}"#, Some("m-1.safetensors m-2.safetensors"));
+        check(
+            r#"{"a": "m-2.safetensors", "b": "m-1.safetensors", "c": "m-1.safetensors"}"#,
+            Some("m-1.safetensors m-2.safetensors"),
+        );
         check(r#"{"a": "../x.safetensors"}"#, None);
         check(r#"{"a": "/etc/passwd"}"#, None);
         check(r#"{"a": "m.bin"}"#, None);

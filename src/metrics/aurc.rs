@@ -1,6 +1,8 @@
-//! Area under the risk-coverage curve: the mean over k = 1..N of the error rate of the k surest answers.
+//! Area under the risk-coverage curve: the mean over k = 1..N of the error rate of the k surest
+//! answers.
 //!
-//! Tie-averaged, see `curve`, so it does not depend on the order of questions. It gives the few surest answers most of the weight.
+//! Tie-averaged, see `curve`, so it does not depend on the order of questions. It gives the few
+//! surest answers most of the weight.
 
 use super::{Basis, Better, Formula, Item, Metric, risk_coverage};
 

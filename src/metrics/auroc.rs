@@ -1,6 +1,8 @@
-//! P(a right answer is surer than a wrong one), ties half: how well uncertainty tells right from wrong. 1/2 is a coin.
+//! P(a right answer is surer than a wrong one), ties half: how well uncertainty tells right from
+//! wrong. 1/2 is a coin.
 //!
-//! `None` where all answers are right or all are wrong: there is nothing to tell apart, and no 0 or 1 is reported for it.
+//! `None` where all answers are right or all are wrong: there is nothing to tell apart, and no 0 or
+//! 1 is reported for it.
 
 use super::curve::by_uncertainty;
 use super::ties::right_is_lower;

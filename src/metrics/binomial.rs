@@ -1,11 +1,13 @@
 //! Exact binomial figures: the lower tail, and the Clopper-Pearson interval of a share.
 //!
-//! Contract: total. Within 1e-12 of scipy. Sums of exact ratios of neighbouring terms, so no logarithm of a factorial loses digits; only
-//! terms that `f64` can tell from 0 are visited, about 80 standard deviations of them.
+//! Contract: total. Within 1e-12 of scipy. Sums of exact ratios of neighbouring terms, so no
+//! logarithm of a factorial loses digits; only terms that `f64` can tell from 0 are visited, about
+//! 80 standard deviations of them.
 
 use serde::{Deserialize, Serialize};
 
-/// P(X <= k) for X ~ Binomial(n, p), 0 to 1. 1 from k = n on. NaN if p is no probability, so that no comparison with it holds.
+/// P(X <= k) for X ~ Binomial(n, p), 0 to 1. 1 from k = n on. NaN if p is no probability, so that
+/// no comparison with it holds.
 pub fn lower_tail(k: u64, n: u64, p: f64) -> f64 {
     if !(0.0..=1.0).contains(&p) {
         return f64::NAN;
@@ -17,10 +19,13 @@ pub fn lower_tail(k: u64, n: u64, p: f64) -> f64 {
         return 0.0;
     }
     let odds = p / (1.0 - p);
-    // All terms relative to the largest one, so that the largest is 1 and their sum is what they must be divided by.
+    // All terms relative to the largest one, so that the largest is 1 and their sum is what they
+    // must be divided by.
     let mode = (((n as f64 + 1.0) * p) as u64).min(n);
-    let below = terms(|i| mode.saturating_sub(i) as f64 / ((n - mode) as f64 + 1.0 + i as f64) / odds);
-    let above = terms(|i| (n - mode).saturating_sub(i) as f64 / (mode as f64 + 1.0 + i as f64) * odds);
+    let below =
+        terms(|i| mode.saturating_sub(i) as f64 / ((n - mode) as f64 + 1.0 + i as f64) / odds);
+    let above =
+        terms(|i| (n - mode).saturating_sub(i) as f64 / (mode as f64 + 1.0 + i as f64) * odds);
     let (mut tail, mut all) = (0.0, 0.0);
     for (i, term) in (0..=mode).rev().zip(below).chain((mode..=n).zip(above).skip(1)) {
         all += term;
@@ -32,7 +37,9 @@ pub fn lower_tail(k: u64, n: u64, p: f64) -> f64 {
 /// 1, then each term the one before times its ratio, until nothing is left.
 fn terms(ratio: impl Fn(u64) -> f64) -> impl Iterator<Item = f64> {
     let mut steps = 0..;
-    std::iter::successors(Some(1.0), move |term| steps.next().map(|i| term * ratio(i)).filter(|next| *next > 0.0))
+    std::iter::successors(Some(1.0), move |term| {
+        steps.next().map(|i| term * ratio(i)).filter(|next| *next > 0.0)
+    })
 }
 
 /// A two-sided interval of a share.
@@ -46,13 +53,15 @@ pub struct ShareInterval {
     pub level: f64,
 }
 
-/// The exact interval for `k` of `n` (Clopper and Pearson 1934). `None` for n = 0, k > n or a level outside 0 to 1.
+/// The exact interval for `k` of `n` (Clopper and Pearson 1934). `None` for n = 0, k > n or a level
+/// outside 0 to 1.
 pub fn clopper_pearson(k: u64, n: u64, level: f64) -> Option<ShareInterval> {
     if n == 0 || k > n || !(level > 0.0 && level < 1.0) {
         return None;
     }
     let tail = 0.5 * (1.0 - level);
-    // The upper end has P(X <= k) = tail; the lower end has P(X >= k) = tail, that is P(X <= k - 1) = 1 - tail.
+    // The upper end has P(X <= k) = tail; the lower end has P(X >= k) = tail, that is P(X <= k - 1)
+    // = 1 - tail.
     let high = if k == n { 1.0 } else { share_with_tail(k, n, tail) };
     let low = if k == 0 { 0.0 } else { share_with_tail(k - 1, n, 1.0 - tail) };
     Some(ShareInterval { low, high, level })
@@ -61,8 +70,9 @@ pub fn clopper_pearson(k: u64, n: u64, level: f64) -> Option<ShareInterval> {
 /// The 97.5 % quantile of the standard normal distribution: scipy.stats.norm.ppf(0.975).
 pub const NORMAL_97_5: f64 = 1.959963984540054;
 
-/// The 95 % score interval for `k` of `n` (Wilson 1927): the shares that a normal test does not reject. Narrower than the exact one, which
-/// holds its level at every share; this one holds it on average. `None` for n = 0 or k > n.
+/// The 95 % score interval for `k` of `n` (Wilson 1927): the shares that a normal test does not
+/// reject. Narrower than the exact one, which holds its level at every share; this one holds it on
+/// average. `None` for n = 0 or k > n.
 pub fn wilson(k: u64, n: u64) -> Option<ShareInterval> {
     if n == 0 || k > n {
         return None;
@@ -70,7 +80,8 @@ pub fn wilson(k: u64, n: u64) -> Option<ShareInterval> {
     let (count, share) = (n as f64, k as f64 / n as f64);
     let z2 = NORMAL_97_5 * NORMAL_97_5;
     let middle = (share + 0.5 * z2 / count) / (1.0 + z2 / count);
-    let half = (z2 / count * (share * (1.0 - share) + 0.25 * z2 / count)).sqrt() / (1.0 + z2 / count);
+    let half =
+        (z2 / count * (share * (1.0 - share) + 0.25 * z2 / count)).sqrt() / (1.0 + z2 / count);
     // At the ends the interval is exact; the sums are so but for rounding.
     let low = if k == 0 { 0.0 } else { (middle - half).max(0.0) };
     let high = if k == n { 1.0 } else { (middle + half).min(1.0) };

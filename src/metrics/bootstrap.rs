@@ -1,7 +1,9 @@
-//! Intervals by resampling questions: of one metric, or of its difference between two runs on the same questions.
+//! Intervals by resampling questions: of one metric, or of its difference between two runs on the
+//! same questions.
 //!
-//! Contract: pure and deterministic: draw i of resample r depends on (seed, r, i) alone, so more resamples extend fewer. Questions are the
-//! unit: their samples stay together. Percentile intervals, ends interpolated linearly (numpy's default).
+//! Contract: pure and deterministic: draw i of resample r depends on (seed, r, i) alone, so more
+//! resamples extend fewer. Questions are the unit: their samples stay together. Percentile
+//! intervals, ends interpolated linearly (numpy's default).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -35,9 +37,13 @@ const FEWEST: u32 = 200;
 const MOST: u32 = 1000;
 
 impl Bootstrap {
-    /// As the default, but with fewer resamples where there are many questions, so that it takes no longer: 200 to 1,000.
+    /// As the default, but with fewer resamples where there are many questions, so that it takes no
+    /// longer: 200 to 1,000.
     pub fn of(questions: usize) -> Self {
-        Self { resamples: ((DRAWS / questions.max(1)) as u32).clamp(FEWEST, MOST), ..Self::default() }
+        Self {
+            resamples: ((DRAWS / questions.max(1)) as u32).clamp(FEWEST, MOST),
+            ..Self::default()
+        }
     }
 }
 
@@ -62,13 +68,15 @@ pub struct Interval {
 const ROUNDING: f64 = 1e-12;
 
 impl Interval {
-    /// It has no width: the resamples say the same, so they do not say how far the figure is from the truth.
+    /// It has no width: the resamples say the same, so they do not say how far the figure is from
+    /// the truth.
     pub fn is_constant(&self) -> bool {
         self.high - self.low <= ROUNDING
     }
 }
 
-/// The interval of a metric. `None` where the metric cannot be said, or not in more than a tenth of the resamples.
+/// The interval of a metric. `None` where the metric cannot be said, or not in more than a tenth of
+/// the resamples.
 pub fn interval(metric: &Metric, items: &[&Item], bootstrap: &Bootstrap) -> Option<Interval> {
     let mut items = items.to_vec();
     // Draws are by position: ids make them independent of the order that the questions come in.
@@ -76,9 +84,14 @@ pub fn interval(metric: &Metric, items: &[&Item], bootstrap: &Bootstrap) -> Opti
     resample(&items, bootstrap, |items| metric.value(items))
 }
 
-/// The intervals of several metrics over the same resamples, as [`interval`] gives them, but for the last bit of a sum. Resamples come in
-/// the order of uncertainty, where sorting is linear: for many questions this is several times as fast.
-pub fn intervals(metrics: &[&Metric], items: &[&Item], bootstrap: &Bootstrap) -> Vec<Option<Interval>> {
+/// The intervals of several metrics over the same resamples, as [`interval`] gives them, but for
+/// the last bit of a sum. Resamples come in the order of uncertainty, where sorting is linear: for
+/// many questions this is several times as fast.
+pub fn intervals(
+    metrics: &[&Metric],
+    items: &[&Item],
+    bootstrap: &Bootstrap,
+) -> Vec<Option<Interval>> {
     let mut items = items.to_vec();
     items.sort_by(|a, b| a.id.cmp(&b.id));
     let mut order: Vec<usize> = (0..items.len()).collect();
@@ -92,19 +105,27 @@ pub fn intervals(metrics: &[&Metric], items: &[&Item], bootstrap: &Bootstrap) ->
         counts.fill(0);
         indices(items.len(), bootstrap.seed, r).for_each(|i| counts[place[i]] += 1);
         drawn.clear();
-        ranked.iter().zip(&counts).for_each(|(item, count)| drawn.extend(std::iter::repeat_n(*item, *count)));
+        ranked
+            .iter()
+            .zip(&counts)
+            .for_each(|(item, count)| drawn.extend(std::iter::repeat_n(*item, *count)));
         for (metric, figures) in metrics.iter().zip(&mut figures) {
             figures.extend(metric.value(&drawn));
         }
     }
-    metrics.iter().zip(figures).map(|(metric, figures)| percentiles(metric.value(&items)?, figures, bootstrap)).collect()
+    metrics
+        .iter()
+        .zip(figures)
+        .map(|(metric, figures)| percentiles(metric.value(&items)?, figures, bootstrap))
+        .collect()
 }
 
 fn score(items: &[&Item], at: usize) -> f64 {
     items.get(at).and_then(|item| item.score()).unwrap_or(f64::INFINITY)
 }
 
-/// The interval of `after` - `before`, both resampled together, question by question; `None` as for [`interval`].
+/// The interval of `after` - `before`, both resampled together, question by question; `None` as for
+/// [`interval`].
 ///
 /// # Errors
 /// If the two runs do not have the same questions.
@@ -121,9 +142,16 @@ pub fn paired_difference(
     }))
 }
 
-fn resample<T: Copy>(items: &[T], bootstrap: &Bootstrap, figure: impl Fn(&[T]) -> Option<f64>) -> Option<Interval> {
+fn resample<T: Copy>(
+    items: &[T],
+    bootstrap: &Bootstrap,
+    figure: impl Fn(&[T]) -> Option<f64>,
+) -> Option<Interval> {
     let estimate = figure(items)?;
-    let figures = (0..bootstrap.resamples).filter_map(|r| figure(&draw(items, bootstrap.seed, r))).filter(|f| f.is_finite()).collect();
+    let figures = (0..bootstrap.resamples)
+        .filter_map(|r| figure(&draw(items, bootstrap.seed, r)))
+        .filter(|f| f.is_finite())
+        .collect();
     percentiles(estimate, figures, bootstrap)
 }
 
@@ -135,7 +163,8 @@ fn percentiles(estimate: f64, mut figures: Vec<f64>, bootstrap: &Bootstrap) -> O
     if !(level > 0.0 && level < 1.0) || undefined > resamples as usize / 10 {
         return None;
     }
-    let (low, high) = (quantile(&figures, 0.5 * (1.0 - level))?, quantile(&figures, 0.5 * (1.0 + level))?);
+    let (low, high) =
+        (quantile(&figures, 0.5 * (1.0 - level))?, quantile(&figures, 0.5 * (1.0 + level))?);
     Some(Interval { estimate, low, high, level, resamples: figures.len(), undefined })
 }
 
@@ -148,13 +177,16 @@ fn draw<T: Copy>(items: &[T], seed: u64, resample: u32) -> Vec<T> {
 fn indices(n: usize, seed: u64, resample: u32) -> impl Iterator<Item = usize> {
     let stream = mix(seed ^ mix(u64::from(resample)));
     // The high half of a 128-bit product is a uniform index, its bias below n / 2^64.
-    (0..n as u64).map(move |i| ((u128::from(mix(stream.wrapping_add(i.wrapping_mul(GOLDEN)))) * n as u128) >> 64) as usize)
+    (0..n as u64).map(move |i| {
+        ((u128::from(mix(stream.wrapping_add(i.wrapping_mul(GOLDEN)))) * n as u128) >> 64) as usize
+    })
 }
 
 /// 2^64 over the golden ratio: the step of splitmix64.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// The output function of splitmix64 (Steele, Lea and Flood 2014): a counter in, 64 well-mixed bits out.
+/// The output function of splitmix64 (Steele, Lea and Flood 2014): a counter in, 64 well-mixed bits
+/// out.
 pub fn mix(counter: u64) -> u64 {
     let z = counter.wrapping_add(GOLDEN);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -182,8 +214,12 @@ pub enum PairingError {
 impl fmt::Display for PairingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Duplicate(id) => write!(f, "question `{id}` occurs twice in one run; ids must be unique"),
-            Self::Unpaired(id) => write!(f, "question `{id}` is in one run only; compare runs on the same questions"),
+            Self::Duplicate(id) => {
+                write!(f, "question `{id}` occurs twice in one run; ids must be unique")
+            }
+            Self::Unpaired(id) => {
+                write!(f, "question `{id}` is in one run only; compare runs on the same questions")
+            }
         }
     }
 }
@@ -191,18 +227,26 @@ impl fmt::Display for PairingError {
 impl std::error::Error for PairingError {}
 
 /// The two gradings of every question, by id.
-pub(super) fn paired<'a>(before: &[&'a Item], after: &[&'a Item]) -> Result<Vec<(&'a Item, &'a Item)>, PairingError> {
+pub(super) fn paired<'a>(
+    before: &[&'a Item],
+    after: &[&'a Item],
+) -> Result<Vec<(&'a Item, &'a Item)>, PairingError> {
     let mut by_id: HashMap<&str, &Item> = HashMap::with_capacity(after.len());
     for item in after {
         if by_id.insert(&item.id, item).is_some() {
             return Err(PairingError::Duplicate(item.id.clone()));
         }
     }
-    let pair = |item: &&'a Item| by_id.remove(item.id.as_str()).map(|other| (*item, other)).ok_or(*item);
+    let pair =
+        |item: &&'a Item| by_id.remove(item.id.as_str()).map(|other| (*item, other)).ok_or(*item);
     let pairs: Result<Vec<_>, &Item> = before.iter().map(pair).collect();
     let mut pairs = pairs.map_err(|item| {
         let twice = before.iter().filter(|other| other.id == item.id).count() > 1;
-        if twice { PairingError::Duplicate(item.id.clone()) } else { PairingError::Unpaired(item.id.clone()) }
+        if twice {
+            PairingError::Duplicate(item.id.clone())
+        } else {
+            PairingError::Unpaired(item.id.clone())
+        }
     })?;
     pairs.sort_by(|a, b| a.0.id.cmp(&b.0.id));
     by_id.keys().min().map_or(Ok(pairs), |id| Err(PairingError::Unpaired((*id).to_owned())))

@@ -1,8 +1,10 @@
-//! Mean squared error of the confidence, and its three parts: reliability - resolution + uncertainty.
+//! Mean squared error of the confidence, and its three parts: reliability - resolution +
+//! uncertainty.
 //!
-//! The parts come from the best monotone recalibration of the same confidences (pool adjacent violators), not from bins: reliability is
-//! what recalibrating would save, resolution what the recalibrated confidence saves over always saying the base rate, uncertainty the
-//! score of the base rate. All three are 0 or more, ties are pooled, and the sum is exact.
+//! The parts come from the best monotone recalibration of the same confidences (pool adjacent
+//! violators), not from bins: reliability is what recalibrating would save, resolution what the
+//! recalibrated confidence saves over always saying the base rate, uncertainty the score of the
+//! base rate. All three are 0 or more, ties are pooled, and the sum is exact.
 
 use super::pool::{Block, non_decreasing};
 use super::ties::{Group, groups};
@@ -18,7 +20,8 @@ const ROW: Metric = Metric {
     formula: Formula::Number(|items| Some(Parts::of(items)?.brier)),
 };
 
-const PARTS: &str = "Dimitriadis, Gneiting and Jordan, PNAS 118 (2021): MCB, DSC and UNC of the CORP decomposition";
+const PARTS: &str =
+    "Dimitriadis, Gneiting and Jordan, PNAS 118 (2021): MCB, DSC and UNC of the CORP decomposition";
 
 /// The score.
 pub(super) static BRIER: Metric = ROW;
@@ -28,7 +31,9 @@ pub(super) static BRIER_RELIABILITY: Metric = Metric {
     name: "brier_reliability",
     source: PARTS,
     summary: "what monotone recalibration would take off the brier score, 0 to 1; 0 is calibrated",
-    formula: Formula::Number(|items| Parts::of(items).map(|parts| parts.brier - parts.recalibrated)),
+    formula: Formula::Number(|items| {
+        Parts::of(items).map(|parts| parts.brier - parts.recalibrated)
+    }),
     ..ROW
 };
 
@@ -37,8 +42,11 @@ pub(super) static BRIER_RESOLUTION: Metric = Metric {
     name: "brier_resolution",
     better: Better::Higher,
     source: PARTS,
-    summary: "what the recalibrated confidence takes off the brier score of the base rate, 0 to 1/4",
-    formula: Formula::Number(|items| Parts::of(items).map(|parts| parts.base_rate - parts.recalibrated)),
+    summary: "what the recalibrated confidence takes off the brier score of the base rate, 0 to \
+              1/4",
+    formula: Formula::Number(|items| {
+        Parts::of(items).map(|parts| parts.base_rate - parts.recalibrated)
+    }),
     ..ROW
 };
 
@@ -64,10 +72,15 @@ impl Parts {
         let groups = by_confidence(items);
         let n: f64 = groups.iter().map(Group::count).sum();
         let right: f64 = groups.iter().map(|group| group.right).sum();
-        let brier: f64 = groups.iter().map(|group| loss(group.value, group.right, group.wrong)).sum();
+        let brier: f64 =
+            groups.iter().map(|group| loss(group.value, group.right, group.wrong)).sum();
         let recalibrated: f64 = non_decreasing(&groups).iter().map(recalibrated_loss).sum();
         let base_rate = loss(right / n, right, n - right);
-        (n > 0.0).then(|| Self { brier: brier / n, recalibrated: recalibrated / n, base_rate: base_rate / n })
+        (n > 0.0).then(|| Self {
+            brier: brier / n,
+            recalibrated: recalibrated / n,
+            base_rate: base_rate / n,
+        })
     }
 }
 

@@ -1,7 +1,9 @@
-//! The largest share of all questions that can be answered at an error rate of at most r, in hindsight.
+//! The largest share of all questions that can be answered at an error rate of at most r, in
+//! hindsight.
 //!
-//! The largest k whose tie-averaged error rate is at most r, over N, which counts failed and unscored questions too. 0 where there is none.
-//! In hindsight: a threshold chosen like this promises nothing about new questions, see `calibration`.
+//! The largest k whose tie-averaged error rate is at most r, over N, which counts failed and
+//! unscored questions too. 0 where there is none. In hindsight: a threshold chosen like this
+//! promises nothing about new questions, see `calibration`.
 
 use super::{Basis, Better, Formula, Item, Metric, risk_coverage, share};
 
@@ -10,8 +12,10 @@ const ROW: Metric = Metric {
     unit: "share",
     better: Better::Higher,
     basis: Basis::Scored,
-    source: "Geifman and El-Yaniv, arXiv 1705.08500: coverage at a target risk, in hindsight; ties averaged",
-    summary: "largest share of all questions answered with at most 5 % wrong, 0 to 1; ties averaged",
+    source: "Geifman and El-Yaniv, arXiv 1705.08500: coverage at a target risk, in hindsight; \
+             ties averaged",
+    summary: "largest share of all questions answered with at most 5 % wrong, 0 to 1; ties \
+              averaged",
     formula: Formula::Number(|items| coverage_at_risk(items, 0.05)),
 };
 
@@ -21,7 +25,8 @@ pub(super) static COVERAGE_AT_RISK_5: Metric = ROW;
 /// At 10 %.
 pub(super) static COVERAGE_AT_RISK_10: Metric = Metric {
     name: "coverage_at_risk_10",
-    summary: "largest share of all questions answered with at most 10 % wrong, 0 to 1; ties averaged",
+    summary: "largest share of all questions answered with at most 10 % wrong, 0 to 1; ties \
+              averaged",
     formula: Formula::Number(|items| coverage_at_risk(items, 0.1)),
     ..ROW
 };
@@ -29,19 +34,25 @@ pub(super) static COVERAGE_AT_RISK_10: Metric = Metric {
 /// At 20 %.
 pub(super) static COVERAGE_AT_RISK_20: Metric = Metric {
     name: "coverage_at_risk_20",
-    summary: "largest share of all questions answered with at most 20 % wrong, 0 to 1; ties averaged",
+    summary: "largest share of all questions answered with at most 20 % wrong, 0 to 1; ties \
+              averaged",
     formula: Formula::Number(|items| coverage_at_risk(items, 0.2)),
     ..ROW
 };
 
-/// Largest coverage with an error rate of at most `risk`, 0 to 1, higher is better. `None` without scored questions, or unless
-/// 0 <= `risk` <= 1.
+/// Largest coverage with an error rate of at most `risk`, 0 to 1, higher is better. `None` without
+/// scored questions, or unless 0 <= `risk` <= 1.
 pub fn coverage_at_risk(items: &[&Item], risk: f64) -> Option<f64> {
     let curve = risk_coverage(items);
     if curve.scored() == 0 || !(0.0..=1.0).contains(&risk) {
         return None;
     }
     // One part in 10^12 for the rounding of tie averages.
-    let k = curve.risks().zip(1..).filter(|(found, _)| *found <= risk + 1e-12).last().map_or(0, |(_, k)| k);
+    let k = curve
+        .risks()
+        .zip(1..)
+        .filter(|(found, _)| *found <= risk + 1e-12)
+        .last()
+        .map_or(0, |(_, k)| k);
     share(k, curve.questions)
 }

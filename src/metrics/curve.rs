@@ -1,8 +1,9 @@
 //! The risk-coverage curve: questions from the surest on, and how many of them are wrong.
 //!
-//! Contract: total, O(n log n). Within a group of equal uncertainties the curve is the expected value over a random order: after e errors,
-//! the j-th of a group with share m of errors adds m, so that k questions hold e + m j errors. Failed and unscored questions are never on
-//! the curve, but they are in the denominator of every coverage: a threshold can never answer them.
+//! Contract: total, O(n log n). Within a group of equal uncertainties the curve is the expected
+//! value over a random order: after e errors, the j-th of a group with share m of errors adds m, so
+//! that k questions hold e + m j errors. Failed and unscored questions are never on the curve, but
+//! they are in the denominator of every coverage: a threshold can never answer them.
 
 use super::Item;
 use super::ties::{Group, groups};
@@ -10,7 +11,8 @@ use super::ties::{Group, groups};
 /// Questions from the surest on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RiskCoverage {
-    /// Expected number of wrong answers among the k surest, for k from 1; 0 or more, non-decreasing.
+    /// Expected number of wrong answers among the k surest, for k from 1; 0 or more,
+    /// non-decreasing.
     pub errors: Vec<f64>,
     /// All questions, failed and unscored ones too: the denominator of coverage.
     pub questions: usize,
@@ -45,7 +47,12 @@ pub fn risk_coverage(items: &[&Item]) -> RiskCoverage {
     for group in by_uncertainty(items) {
         let (count, share) = (group.count(), 1.0 - group.share_right());
         let exact = before + group.wrong;
-        errors.extend((1_u32..).map(f64::from).take_while(|j| *j <= count).map(|j| if j == count { exact } else { before + share * j }));
+        errors.extend(
+            (1_u32..)
+                .map(f64::from)
+                .take_while(|j| *j <= count)
+                .map(|j| if j == count { exact } else { before + share * j }),
+        );
         before = exact;
     }
     RiskCoverage { errors, questions: items.len() }

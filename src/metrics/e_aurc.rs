@@ -1,5 +1,5 @@
-//! What of the AURC is the ranking's fault: AURC - AURC*, where AURC* = r + (1 - r) ln(1 - r) is the area of a perfect ranking at error
-//! rate r, in the limit of many questions.
+//! What of the AURC is the ranking's fault: AURC - AURC*, where AURC* = r + (1 - r) ln(1 - r) is
+//! the area of a perfect ranking at error rate r, in the limit of many questions.
 //!
 //! With N questions a perfect ranking stays above that limit by less than r / N, never below.
 
@@ -14,7 +14,9 @@ pub(super) static E_AURC: Metric = Metric {
     basis: Basis::Scored,
     source: "Geifman et al., arXiv 1805.08206: E-AURC",
     summary: "aurc less that of a perfect ranking, r + (1 - r) ln(1 - r), 0 to 1",
-    formula: Formula::Number(|items| Some(aurc(items)? - optimum(risk_coverage(items).error_rate()?))),
+    formula: Formula::Number(|items| {
+        Some(aurc(items)? - optimum(risk_coverage(items).error_rate()?))
+    }),
 };
 
 /// AURC of a perfect ranking at error rate r, 0 to 1.

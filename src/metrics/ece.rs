@@ -1,9 +1,11 @@
-//! Expected calibration error: |accuracy - mean confidence| per bin, weighted by the bin's share of the questions.
+//! Expected calibration error: |accuracy - mean confidence| per bin, weighted by the bin's share of
+//! the questions.
 //!
-//! Bins decide the figure, so they are named: ten bins of equal width are (0, 0.1], (0.1, 0.2], ... (0.9, 1], 0 belonging to the first
-//! (Guo et al. 2017, section 2). Ten bins of equal mass hold N / 10 questions each, the first N mod 10 bins one more; a group of equal
-//! confidences that a border cuts gives both sides its own share of right answers, so that order cannot show. Nothing outside 0 to 1 is
-//! ever binned: such a confidence is none.
+//! Bins decide the figure, so they are named: ten bins of equal width are (0, 0.1], (0.1, 0.2], ...
+//! (0.9, 1], 0 belonging to the first (Guo et al. 2017, section 2). Ten bins of equal mass hold N /
+//! 10 questions each, the first N mod 10 bins one more; a group of equal confidences that a border
+//! cuts gives both sides its own share of right answers, so that order cannot show. Nothing outside
+//! 0 to 1 is ever binned: such a confidence is none.
 
 use super::brier::by_confidence;
 use super::ties::Group;
@@ -29,8 +31,10 @@ pub(super) static ECE_EQUAL_MASS: Metric = Metric {
     unit: "probability",
     better: Better::Lower,
     basis: Basis::Confident,
-    source: "Nixon et al., arXiv 1904.01685: adaptive calibration error of one class; ties averaged",
-    summary: "mean |accuracy - confidence| over 10 bins of equally many questions, 0 to 1; ties averaged",
+    source: "Nixon et al., arXiv 1904.01685: adaptive calibration error of one class; ties \
+             averaged",
+    summary: "mean |accuracy - confidence| over 10 bins of equally many questions, 0 to 1; ties \
+              averaged",
     formula: Formula::Number(|items| equal_mass(items, BINS)),
 };
 
@@ -43,8 +47,8 @@ pub enum Closed {
     Below,
 }
 
-/// ECE over `bins` bins of equal width, closed above, 0 to 1, lower is better. `None` without confidences, or unless there are 1 to 10,000
-/// bins.
+/// ECE over `bins` bins of equal width, closed above, 0 to 1, lower is better. `None` without
+/// confidences, or unless there are 1 to 10,000 bins.
 pub fn equal_width(items: &[&Item], bins: u32) -> Option<f64> {
     if !(1..=10_000).contains(&bins) {
         return None;
@@ -53,8 +57,9 @@ pub fn equal_width(items: &[&Item], bins: u32) -> Option<f64> {
     between(items, &borders, Closed::Above)
 }
 
-/// ECE over the bins between ascending borders, with everything below the first in one bin and everything above the last in another;
-/// other tools' conventions are borders too. `None` without confidences.
+/// ECE over the bins between ascending borders, with everything below the first in one bin and
+/// everything above the last in another; other tools' conventions are borders too. `None` without
+/// confidences.
 pub fn between(items: &[&Item], borders: &[f64], closed: Closed) -> Option<f64> {
     let mut bins = vec![Bin::default(); borders.len() + 1];
     for group in by_confidence(items) {
@@ -69,11 +74,14 @@ pub fn between(items: &[&Item], borders: &[f64], closed: Closed) -> Option<f64> 
     error(&bins)
 }
 
-/// ECE over `bins` bins of equally many questions, 0 to 1, lower is better. `None` without confidences or bins.
+/// ECE over `bins` bins of equally many questions, 0 to 1, lower is better. `None` without
+/// confidences or bins.
 pub fn equal_mass(items: &[&Item], bins: u32) -> Option<f64> {
     let groups = by_confidence(items);
     let n = groups.iter().map(Group::count).sum::<f64>();
-    let mut sizes = (0..bins).map(|bin| (n / f64::from(bins)).floor() + f64::from(u8::from(f64::from(bin) < n % f64::from(bins))));
+    let mut sizes = (0..bins).map(|bin| {
+        (n / f64::from(bins)).floor() + f64::from(u8::from(f64::from(bin) < n % f64::from(bins)))
+    });
     let mut filled: Vec<Bin> = Vec::new();
     let (mut bin, mut room) = (Bin::default(), sizes.next()?);
     for group in &groups {

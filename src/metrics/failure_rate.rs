@@ -21,5 +21,7 @@ pub(super) static UNSCORED_RATE: Metric = Metric {
     basis: Basis::All,
     source: "a count",
     summary: "questions with an answer but no finite uncertainty, of all, 0 to 1",
-    formula: Formula::Proportion(|items| (count(items, |item| !item.is_failed() && item.score().is_none()), items.len())),
+    formula: Formula::Proportion(|items| {
+        (count(items, |item| !item.is_failed() && item.score().is_none()), items.len())
+    }),
 };

@@ -1,5 +1,5 @@
-//! How much of the options' probability lies on the right ones, over questions with several of either kind: not which option is likeliest,
-//! but what the model believes.
+//! How much of the options' probability lies on the right ones, over questions with several of
+//! either kind: not which option is likeliest, but what the model believes.
 
 use super::{Basis, Better, Formula, Item, Metric};
 
@@ -10,7 +10,8 @@ pub(super) static MC2: Metric = Metric {
     better: Better::Higher,
     basis: Basis::SeveralRight,
     source: "Lin et al., arXiv 2109.07958, MC2; acc of lm-evaluation-harness' truthfulqa_mc2",
-    summary: "probability of all right options together, of that of all options, in the mean over questions, 0 to 1",
+    summary: "probability of all right options together, of that of all options, in the mean over \
+              questions, 0 to 1",
     formula: Formula::Number(mc2),
 };
 

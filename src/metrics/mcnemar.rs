@@ -1,4 +1,5 @@
-//! Two arms on the same questions: how many got better, how many got worse, and whether chance explains it.
+//! Two arms on the same questions: how many got better, how many got worse, and whether chance
+//! explains it.
 //!
 //! Contract: pure and total. Questions are paired by their id, never by position.
 
@@ -23,11 +24,14 @@ pub struct Discordant {
 /// If the two runs do not have the same questions.
 pub fn discordant(before: &[&Item], after: &[&Item]) -> Result<Discordant, PairingError> {
     let pairs = paired(before, after)?;
-    let number = |wanted: (bool, bool)| pairs.iter().filter(|(a, b)| (a.is_right(), b.is_right()) == wanted).count() as u64;
+    let number = |wanted: (bool, bool)| {
+        pairs.iter().filter(|(a, b)| (a.is_right(), b.is_right()) == wanted).count() as u64
+    };
     Ok(Discordant { gains: number((false, true)), losses: number((true, false)) })
 }
 
-/// The exact two-sided p-value of `McNemar` (1947), 0 to 1: min(1, 2 P(Bin(b + c, 1/2) <= min(b, c))). 1 without discordant pairs.
+/// The exact two-sided p-value of `McNemar` (1947), 0 to 1: min(1, 2 P(Bin(b + c, 1/2) <= min(b,
+/// c))). 1 without discordant pairs.
 pub fn p_value(Discordant { gains, losses }: Discordant) -> f64 {
     (2.0 * lower_tail(gains.min(losses), gains.saturating_add(losses), 0.5)).min(1.0)
 }

@@ -1,14 +1,19 @@
 //! How good answers, abstentions and confidences are: one figure per metric over graded questions.
 //!
-//! Contract: pure and total, at most O(n log n). A figure is a finite number or `None`; `None` means "cannot be said", never 0 and never
-//! perfect. No figure depends on the order of questions. It knows neither texts nor models: whether an answer is right was decided before.
+//! Contract: pure and total, at most O(n log n). A figure is a finite number or `None`; `None`
+//! means "cannot be said", never 0 and never perfect. No figure depends on the order of questions.
+//! It knows neither texts nor models: whether an answer is right was decided before.
 //!
 //! Conventions:
-//! - A question without a readable answer is *failed*, one without a finite uncertainty is *unscored*. Neither is ever taken for the surest
-//!   or the least sure: they are left out of curves and counted in [`Figure::left_out`], [`failure_rate`](METRICS) and
-//!   [`unscored_rate`](METRICS). Where a share is over all questions they stay in the denominator: silence covers and scores nothing.
-//! - Equal uncertainties are one group. Quantities along a curve are expected values over a random order within each group.
-//! - A confidence is a probability. One outside 0 to 1 is no confidence, rather than a bin that nobody reads.
+//! - A question without a readable answer is *failed*, one without a finite uncertainty is
+//!   *unscored*. Neither is ever taken for the surest or the least sure: they are left out of
+//!   curves and counted in [`Figure::left_out`], [`failure_rate`](METRICS) and
+//!   [`unscored_rate`](METRICS). Where a share is over all questions they stay in the denominator:
+//!   silence covers and scores nothing.
+//! - Equal uncertainties are one group. Quantities along a curve are expected values over a random
+//!   order within each group.
+//! - A confidence is a probability. One outside 0 to 1 is no confidence, rather than a bin that
+//!   nobody reads.
 
 use serde::{Deserialize, Serialize};
 
@@ -60,7 +65,8 @@ pub use smooth_ece::smooth_ece;
 pub enum Grade {
     /// It is right.
     Right,
-    /// It is wrong. On a question that has no answer every answer is; that the model says it does not know is no right answer either.
+    /// It is wrong. On a question that has no answer every answer is; that the model says it does
+    /// not know is no right answer either.
     Wrong,
     /// There is none: nothing could be read, everything was cut or failed.
     Failed,
@@ -84,10 +90,12 @@ pub struct Item {
     /// Whether the question has an answer at all, where that is known.
     #[serde(default)]
     pub answerable: Option<bool>,
-    /// Whether the option that is likeliest per byte is the right one; `None` where no options were scored.
+    /// Whether the option that is likeliest per byte is the right one; `None` where no options were
+    /// scored.
     #[serde(default)]
     pub right_per_byte: Option<bool>,
-    /// Where several options may be right: what share of the scored options' probability these have, 0 to 1.
+    /// Where several options may be right: what share of the scored options' probability these
+    /// have, 0 to 1.
     #[serde(default)]
     pub right_mass: Option<f64>,
     /// The samples behind the answer, in the order drawn.
@@ -98,12 +106,14 @@ pub struct Item {
 /// One graded sample of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
-    /// Which answer it gave: equal numbers are equal answers of the question. `None`: unparsed, cut or failed, and it never votes.
+    /// Which answer it gave: equal numbers are equal answers of the question. `None`: unparsed, cut
+    /// or failed, and it never votes.
     #[serde(default)]
     pub answer: Option<u32>,
     /// Whether that answer is right.
     pub right: bool,
-    /// How sure this sample is compared with others of the question, higher = surer; anything but a finite number is none.
+    /// How sure this sample is compared with others of the question, higher = surer; anything but a
+    /// finite number is none.
     #[serde(default)]
     pub confidence: Option<f64>,
 }
@@ -218,7 +228,8 @@ pub struct Metric {
 /// How a metric's number is made.
 #[derive(Clone, Copy, Debug)]
 enum Formula {
-    /// A proportion: so many questions, the first number, of so many, the second. Nothing can be said of none.
+    /// A proportion: so many questions, the first number, of so many, the second. Nothing can be
+    /// said of none.
     Proportion(fn(&[&Item]) -> (usize, usize)),
     /// Anything else; `None` where it cannot be said.
     Number(fn(&[&Item]) -> Option<f64>),
@@ -265,7 +276,8 @@ pub struct Figure {
     pub left_out: usize,
 }
 
-/// Every metric: what was answered, how uncertainty ranks, whether confidence is calibrated, scores, samples, unanswerable questions.
+/// Every metric: what was answered, how uncertainty ranks, whether confidence is calibrated,
+/// scores, samples, unanswerable questions.
 pub static METRICS: &[&Metric] = &[
     &accuracy::ACCURACY,
     &acc::ACC,

@@ -1,5 +1,6 @@
-//! Probability that at least one of k samples is right, estimated without bias from all n samples of the run: 1 - C(n - c, k) / C(n, k)
-//! with c right ones. A sample without an answer is not right.
+//! Probability that at least one of k samples is right, estimated without bias from all n samples
+//! of the run: 1 - C(n - c, k) / C(n, k) with c right ones. A sample without an answer is not
+//! right.
 
 use super::maj_at_k::mean_over_samples;
 use super::{Basis, Better, Formula, Item, Metric, Sample};
@@ -17,23 +18,33 @@ const fn row(name: &'static str, k: usize, formula: Formula) -> Metric {
 }
 
 /// One sample.
-pub(super) static PASS_AT_1: Metric = row("pass_at_1", 1, Formula::Number(|items| pass_at_k(items, 1)));
+pub(super) static PASS_AT_1: Metric =
+    row("pass_at_1", 1, Formula::Number(|items| pass_at_k(items, 1)));
 /// One of 4 samples.
-pub(super) static PASS_AT_4: Metric = row("pass_at_4", 4, Formula::Number(|items| pass_at_k(items, 4)));
+pub(super) static PASS_AT_4: Metric =
+    row("pass_at_4", 4, Formula::Number(|items| pass_at_k(items, 4)));
 /// One of 8 samples.
-pub(super) static PASS_AT_8: Metric = row("pass_at_8", 8, Formula::Number(|items| pass_at_k(items, 8)));
+pub(super) static PASS_AT_8: Metric =
+    row("pass_at_8", 8, Formula::Number(|items| pass_at_k(items, 8)));
 /// One of 16 samples.
-pub(super) static PASS_AT_16: Metric = row("pass_at_16", 16, Formula::Number(|items| pass_at_k(items, 16)));
+pub(super) static PASS_AT_16: Metric =
+    row("pass_at_16", 16, Formula::Number(|items| pass_at_k(items, 16)));
 /// One of 32 samples.
-pub(super) static PASS_AT_32: Metric = row("pass_at_32", 32, Formula::Number(|items| pass_at_k(items, 32)));
+pub(super) static PASS_AT_32: Metric =
+    row("pass_at_32", 32, Formula::Number(|items| pass_at_k(items, 32)));
 
-/// Mean probability that one of `k` samples is right, 0 to 1, higher is better; over questions with at least `k` samples. `None` without
-/// such questions, or for `k` = 0.
+/// Mean probability that one of `k` samples is right, 0 to 1, higher is better; over questions with
+/// at least `k` samples. `None` without such questions, or for `k` = 0.
 pub fn pass_at_k(items: &[&Item], k: usize) -> Option<f64> {
     mean_over_samples(items, k, |samples| {
         let n = samples.len();
         let wrong = n - samples.iter().filter(|sample| Sample::is_right(sample)).count();
-        // C(w, k) / C(n, k) = product of (1 - k / i) over i = w + 1 ..= n; a factor of zero or less means that k exceeds the wrong ones.
-        if wrong < k { 1.0 } else { 1.0 - ((wrong + 1)..=n).map(|i| 1.0 - k as f64 / i as f64).product::<f64>() }
+        // C(w, k) / C(n, k) = product of (1 - k / i) over i = w + 1 ..= n; a factor of zero or less
+        // means that k exceeds the wrong ones.
+        if wrong < k {
+            1.0
+        } else {
+            1.0 - ((wrong + 1)..=n).map(|i| 1.0 - k as f64 / i as f64).product::<f64>()
+        }
     })
 }

@@ -1,7 +1,7 @@
 //! Pool adjacent violators: the best monotone fit of a share to groups of points, ties pooled.
 //!
-//! Contract: total, linear. Weighted least squares and the maximum of the likelihood have the same solution (Robertson, Wright and
-//! Dykstra 1988; Ayer et al. 1955).
+//! Contract: total, linear. Weighted least squares and the maximum of the likelihood have the same
+//! solution (Robertson, Wright and Dykstra 1988; Ayer et al. 1955).
 
 use super::ties::Group;
 
@@ -25,14 +25,23 @@ impl Block {
     }
 }
 
-/// The non-decreasing fit of the share of right points. `groups` must be in ascending order of value; so are the blocks.
+/// The non-decreasing fit of the share of right points. `groups` must be in ascending order of
+/// value; so are the blocks.
 pub fn non_decreasing(groups: &[Group]) -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
     for group in groups {
-        let mut block = Block { low: group.value, high: group.value, right: group.right, count: group.count() };
-        while let Some(before) = blocks.last().copied().filter(|before| before.share() >= block.share()) {
+        let mut block =
+            Block { low: group.value, high: group.value, right: group.right, count: group.count() };
+        while let Some(before) =
+            blocks.last().copied().filter(|before| before.share() >= block.share())
+        {
             blocks.pop();
-            block = Block { low: before.low, high: block.high, right: before.right + block.right, count: before.count + block.count };
+            block = Block {
+                low: before.low,
+                high: block.high,
+                right: before.right + block.right,
+                count: before.count + block.count,
+            };
         }
         blocks.push(block);
     }

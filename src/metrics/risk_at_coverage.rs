@@ -1,7 +1,8 @@
 //! The error rate when the surest share c of all questions is answered.
 //!
-//! k = ceil(c N) answers are given, N counting failed and unscored questions too; ties are averaged, as if broken at random. `None` where
-//! fewer than k questions have a score: that coverage cannot be had.
+//! k = ceil(c N) answers are given, N counting failed and unscored questions too; ties are
+//! averaged, as if broken at random. `None` where fewer than k questions have a score: that
+//! coverage cannot be had.
 
 use super::{Basis, Better, Formula, Item, Metric, risk_coverage};
 
@@ -11,7 +12,8 @@ const ROW: Metric = Metric {
     better: Better::Lower,
     basis: Basis::Scored,
     source: "Geifman and El-Yaniv, arXiv 1705.08500: selective risk at a coverage; ties averaged",
-    summary: "error rate of the surest 50 % of all questions, 0 to 1; ties averaged; none if fewer have a score",
+    summary: "error rate of the surest 50 % of all questions, 0 to 1; ties averaged; none if \
+              fewer have a score",
     formula: Formula::Number(|items| risk_at_coverage(items, 0.5)),
 };
 
@@ -21,7 +23,8 @@ pub(super) static RISK_AT_COVERAGE_50: Metric = ROW;
 /// At 80 %.
 pub(super) static RISK_AT_COVERAGE_80: Metric = Metric {
     name: "risk_at_coverage_80",
-    summary: "error rate of the surest 80 % of all questions, 0 to 1; ties averaged; none if fewer have a score",
+    summary: "error rate of the surest 80 % of all questions, 0 to 1; ties averaged; none if \
+              fewer have a score",
     formula: Formula::Number(|items| risk_at_coverage(items, 0.8)),
     ..ROW
 };
@@ -29,12 +32,14 @@ pub(super) static RISK_AT_COVERAGE_80: Metric = Metric {
 /// At 90 %.
 pub(super) static RISK_AT_COVERAGE_90: Metric = Metric {
     name: "risk_at_coverage_90",
-    summary: "error rate of the surest 90 % of all questions, 0 to 1; ties averaged; none if fewer have a score",
+    summary: "error rate of the surest 90 % of all questions, 0 to 1; ties averaged; none if \
+              fewer have a score",
     formula: Formula::Number(|items| risk_at_coverage(items, 0.9)),
     ..ROW
 };
 
-/// Error rate of the surest share `coverage` of all questions, 0 to 1, lower is better. `None` unless 0 < `coverage` <= 1.
+/// Error rate of the surest share `coverage` of all questions, 0 to 1, lower is better. `None`
+/// unless 0 < `coverage` <= 1.
 pub fn risk_at_coverage(items: &[&Item], coverage: f64) -> Option<f64> {
     if !(coverage > 0.0 && coverage <= 1.0) {
         return None;

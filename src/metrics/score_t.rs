@@ -1,7 +1,9 @@
-//! The score that makes honesty pay: right +1, silence 0, wrong -t/(1-t), in the mean over all questions. An answer that is right with
-//! probability p is worth giving exactly if p > t. t = 0 is plain accuracy of what was given, t = 0.75 fines a wrong answer 3.
+//! The score that makes honesty pay: right +1, silence 0, wrong -t/(1-t), in the mean over all
+//! questions. An answer that is right with probability p is worth giving exactly if p > t. t = 0 is
+//! plain accuracy of what was given, t = 0.75 fines a wrong answer 3.
 //!
-//! A failed question scores 0, as silence. The rows judge the decisions as they were made; [`sweep`] makes them anew for each t.
+//! A failed question scores 0, as silence. The rows judge the decisions as they were made;
+//! [`sweep`] makes them anew for each t.
 
 use serde::Serialize;
 
@@ -15,8 +17,8 @@ pub fn penalty(t: f64) -> Option<f64> {
     (0.0..1.0).contains(&t).then(|| t / (1.0 - t))
 }
 
-/// The mean score at `t` of the decisions as they were made, -t/(1-t) to 1, higher is better (Kalai et al., arXiv 2509.04664). `None`
-/// without questions, or unless 0 <= t < 1.
+/// The mean score at `t` of the decisions as they were made, -t/(1-t) to 1, higher is better (Kalai
+/// et al., arXiv 2509.04664). `None` without questions, or unless 0 <= t < 1.
 pub fn score_t(items: &[&Item], t: f64) -> Option<f64> {
     mean_score(items, t, Item::is_given)
 }
@@ -36,12 +38,14 @@ pub struct Swept {
     pub score_t: f64,
     /// Answers given of all questions, 0 to 1.
     pub coverage: f64,
-    /// Wrong answers of those given; `None` where none was given. Calibrated confidence keeps it at or below 1 - t.
+    /// Wrong answers of those given; `None` where none was given. Calibrated confidence keeps it at
+    /// or below 1 - t.
     pub selective_risk: Option<f64>,
 }
 
-/// Behavioural calibration: what would have happened at each t had every question been answered exactly where its confidence exceeds t.
-/// One run is enough, and whatever has no confidence is silent. Values of t outside 0 to below 1 are left out.
+/// Behavioural calibration: what would have happened at each t had every question been answered
+/// exactly where its confidence exceeds t. One run is enough, and whatever has no confidence is
+/// silent. Values of t outside 0 to below 1 are left out.
 pub fn sweep(items: &[&Item], grid: &[f64]) -> Vec<Swept> {
     let at = |t: f64| {
         let is_given = |item: &Item| item.probability().is_some_and(|confidence| confidence > t);
@@ -57,7 +61,8 @@ pub fn sweep(items: &[&Item], grid: &[f64]) -> Vec<Swept> {
     grid.iter().filter_map(|t| at(*t)).collect()
 }
 
-const SOURCE: &str = "Kalai et al., arXiv 2509.04664: explicit confidence targets, penalty t / (1 - t)";
+const SOURCE: &str =
+    "Kalai et al., arXiv 2509.04664: explicit confidence targets, penalty t / (1 - t)";
 
 const SCORE_T: Metric = Metric {
     name: "score_t_0",
@@ -67,7 +72,9 @@ const SCORE_T: Metric = Metric {
     source: SOURCE,
     summary: "right +1, silent 0, wrong 0, per question, 0 to 1",
     // The fine is 0, so it is the share of right answers given.
-    formula: Formula::Proportion(|items| (count(items, |item| item.is_given() && item.is_right()), items.len())),
+    formula: Formula::Proportion(|items| {
+        (count(items, |item| item.is_given() && item.is_right()), items.len())
+    }),
 };
 
 /// t = 0: share of all questions answered rightly.

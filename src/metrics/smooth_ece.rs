@@ -1,9 +1,11 @@
 //! Smooth expected calibration error: bins replaced by a kernel whose width the data choose.
 //!
-//! The residual c - y is smoothed over the confidence axis with a Gaussian reflected at 0 and 1; the figure is the integral of its
-//! magnitude at the width sigma where it equals sigma. As in the authors' package relplot: residuals are split between the two nearest of
-//! max(1001, 10 / sigma) grid points, the kernel reaches half the axis, the integral runs over max(200, 10 / sigma) points, sigma is found
-//! by ten halvings and not below 0.001. The figure equals relplot's; terms beyond nine sigma, under 1e-17 of the peak, are left out.
+//! The residual c - y is smoothed over the confidence axis with a Gaussian reflected at 0 and 1;
+//! the figure is the integral of its magnitude at the width sigma where it equals sigma. As in the
+//! authors' package relplot: residuals are split between the two nearest of max(1001, 10 / sigma)
+//! grid points, the kernel reaches half the axis, the integral runs over max(200, 10 / sigma)
+//! points, sigma is found by ten halvings and not below 0.001. The figure equals relplot's; terms
+//! beyond nine sigma, under 1e-17 of the peak, are left out.
 
 use super::brier::by_confidence;
 use super::ties::Group;
@@ -27,7 +29,8 @@ const HALVINGS: usize = 10;
 /// relplot's floor of the density.
 const DENSITY_FLOOR: f64 = 1e-4;
 
-/// The smooth ECE and its bandwidth sigma, both 0 to 1, lower is better. `None` without confidences.
+/// The smooth ECE and its bandwidth sigma, both 0 to 1, lower is better. `None` without
+/// confidences.
 pub fn smooth_ece(items: &[&Item]) -> Option<(f64, f64)> {
     let groups = by_confidence(items);
     if groups.is_empty() {
@@ -48,7 +51,9 @@ pub fn smooth_ece(items: &[&Item]) -> Option<(f64, f64)> {
 /// The smooth ECE at one bandwidth.
 fn at_bandwidth(groups: &[Group], sigma: f64) -> f64 {
     let kernel = Kernel::new(sigma);
-    let residuals = kernel.smooth(groups.iter().map(|group| (group.value, group.count() * group.value - group.right)));
+    let residuals = kernel.smooth(
+        groups.iter().map(|group| (group.value, group.count() * group.value - group.right)),
+    );
     let density = kernel.smooth(groups.iter().map(|group| (group.value, group.count())));
     let points = ((10.0 / sigma).round() as usize).max(200);
     let positions = || (0..points).map(|i| i as f64 / (points - 1) as f64);
@@ -68,7 +73,10 @@ impl Kernel {
         let points = ((20.0 / sigma).round() as usize).max(2000) / 2 + 1;
         let step = 1.0 / (points - 1) as f64;
         let reach = ((9.0 * sigma / step).ceil() as usize).min((points - 1) / 2);
-        let height = |i: usize| (-(i as f64 * step).powi(2) / (2.0 * sigma * sigma)).exp() / ((2.0 * std::f64::consts::PI).sqrt() * sigma);
+        let height = |i: usize| {
+            (-(i as f64 * step).powi(2) / (2.0 * sigma * sigma)).exp()
+                / ((2.0 * std::f64::consts::PI).sqrt() * sigma)
+        };
         Self { heights: (0..=reach).map(height).collect(), points }
     }
 
@@ -89,7 +97,8 @@ impl Kernel {
         for (cell, weight) in grid.into_iter().enumerate().filter(|(_, weight)| *weight != 0.0) {
             let (cell, last) = (cell as i64, last as i64);
             // The mirror images beyond both ends; a point on an end is its own image.
-            let images = [Some(cell), (cell > 0).then_some(-cell), (cell < last).then_some(2 * last - cell)];
+            let images =
+                [Some(cell), (cell > 0).then_some(-cell), (cell < last).then_some(2 * last - cell)];
             images.into_iter().flatten().for_each(|centre| self.add(centre, weight, &mut smoothed));
         }
         smoothed
@@ -100,7 +109,8 @@ impl Kernel {
         let split = centre.clamp(0, smoothed.len() as i64);
         let (left, right) = smoothed.split_at_mut(split as usize);
         // Distances of the nearest point on either side.
-        let (to_left, to_right) = ((centre - split + 1).max(0) as usize, (split - centre).max(0) as usize);
+        let (to_left, to_right) =
+            ((centre - split + 1).max(0) as usize, (split - centre).max(0) as usize);
         for (value, height) in right.iter_mut().zip(self.heights.iter().skip(to_right)) {
             *value += weight * height;
         }

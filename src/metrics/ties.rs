@@ -25,10 +25,14 @@ impl Group {
     }
 }
 
-/// Groups of equal values, lowest first. Points that are no finite number are left out; minus zero is zero. O(n log n).
+/// Groups of equal values, lowest first. Points that are no finite number are left out; minus zero
+/// is zero. O(n log n).
 pub fn groups(points: impl IntoIterator<Item = (f64, bool)>) -> Vec<Group> {
-    let mut points: Vec<(f64, bool)> =
-        points.into_iter().filter(|(value, _)| value.is_finite()).map(|(v, right)| (v + 0.0, right)).collect();
+    let mut points: Vec<(f64, bool)> = points
+        .into_iter()
+        .filter(|(value, _)| value.is_finite())
+        .map(|(v, right)| (v + 0.0, right))
+        .collect();
     points.sort_by(|a, b| a.0.total_cmp(&b.0));
     let mut groups: Vec<Group> = Vec::new();
     for (value, right) in points {
@@ -44,7 +48,8 @@ pub fn groups(points: impl IntoIterator<Item = (f64, bool)>) -> Vec<Group> {
     groups
 }
 
-/// Pairs of a right and a wrong point, and in how many of them the right one has the lower value; equal values count half.
+/// Pairs of a right and a wrong point, and in how many of them the right one has the lower value;
+/// equal values count half.
 ///
 /// (wins, pairs), both 0 or more; the ratio is an AUROC (Mann and Whitney 1947).
 pub fn right_is_lower(groups: &[Group]) -> (f64, f64) {

@@ -1,4 +1,5 @@
-//! (right - wrong) / N over the answers given: a wrong answer costs what a right one earns, silence costs nothing.
+//! (right - wrong) / N over the answers given: a wrong answer costs what a right one earns, silence
+//! costs nothing.
 
 use super::{Basis, Better, Formula, Metric};
 

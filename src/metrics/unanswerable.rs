@@ -1,7 +1,9 @@
-//! Whether the questions that were not answered are those that have no answer: precision, recall and F1 of abstaining.
+//! Whether the questions that were not answered are those that have no answer: precision, recall
+//! and F1 of abstaining.
 //!
-//! Over questions known to have an answer or to have none. Failed questions are left out and counted: garbage is neither a wise silence
-//! nor an answer. `None` where a denominator is 0: nothing was held back, or nothing is unanswerable.
+//! Over questions known to have an answer or to have none. Failed questions are left out and
+//! counted: garbage is neither a wise silence nor an answer. `None` where a denominator is 0:
+//! nothing was held back, or nothing is unanswerable.
 
 use super::{Basis, Better, Formula, Item, Metric, count, share};
 
@@ -10,7 +12,8 @@ const ROW: Metric = Metric {
     unit: "share",
     better: Better::Higher,
     basis: Basis::Labelled,
-    source: "Yin et al., arXiv 2305.18153: F1 of the unanswerable class; scikit-learn precision_recall_fscore_support",
+    source: "Yin et al., arXiv 2305.18153: F1 of the unanswerable class; scikit-learn \
+             precision_recall_fscore_support",
     summary: "abstentions that were on unanswerable questions, 0 to 1",
     formula: Formula::Proportion(|items| (caught(items), count(items, abstained))),
 };
@@ -30,7 +33,9 @@ pub(super) static UNANSWERABLE_RECALL: Metric = Metric {
 pub(super) static UNANSWERABLE_F1: Metric = Metric {
     name: "unanswerable_f1",
     summary: "harmonic mean of precision and recall of abstaining on the unanswerable, 0 to 1",
-    formula: Formula::Number(|items| share(2 * caught(items), count(items, abstained) + count(items, unanswerable))),
+    formula: Formula::Number(|items| {
+        share(2 * caught(items), count(items, abstained) + count(items, unanswerable))
+    }),
     ..ROW
 };
 

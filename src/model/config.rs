@@ -1,6 +1,8 @@
-//! A model's hyper-parameters under their Hugging Face names, read from `config.json` or from GGUF metadata.
+//! A model's hyper-parameters under their Hugging Face names, read from `config.json` or from GGUF
+//! metadata.
 //!
-//! This is what the file says, unresolved: absent keys stay absent, and [`super::spec::Spec`] decides what absence means for a family.
+//! This is what the file says, unresolved: absent keys stay absent, and [`super::spec::Spec`]
+//! decides what absence means for a family.
 
 use std::path::Path;
 
@@ -108,7 +110,10 @@ impl Config {
     pub fn from_file(path: &Path) -> Result<Self> {
         let size = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
         if size > MAX_CONFIG_BYTES {
-            return Err(Error::invalid_file(path, format!("{size} bytes are too many for a config.json; at most {MAX_CONFIG_BYTES}")));
+            return Err(Error::invalid_file(
+                path,
+                format!("{size} bytes are too many for a config.json; at most {MAX_CONFIG_BYTES}"),
+            ));
         }
         let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
         Self::from_json(&text).map_err(|reason| Error::invalid_file(path, reason))
@@ -119,7 +124,8 @@ impl Config {
     /// # Errors
     /// What serde says of the text.
     pub fn from_json(text: &str) -> std::result::Result<Self, String> {
-        let value: Value = serde_json::from_str(text).map_err(|e| format!("invalid config.json: {e}"))?;
+        let value: Value =
+            serde_json::from_str(text).map_err(|e| format!("invalid config.json: {e}"))?;
         // transformers writes a disabled option as null; an absent key reads the same here.
         let value = without_nulls(value);
         serde_json::from_value(value).map_err(|e| format!("invalid config.json: {e}"))
@@ -133,16 +139,24 @@ impl Config {
         let meta = gguf.metadata();
         let arch = meta.require_str("general.architecture")?.to_owned();
         let count = |key: &str| -> Result<Option<usize>> {
-            Ok(meta.u64(&format!("{arch}.{key}"))?.map(|v| usize::try_from(v).unwrap_or(usize::MAX)))
+            Ok(meta
+                .u64(&format!("{arch}.{key}"))?
+                .map(|v| usize::try_from(v).unwrap_or(usize::MAX)))
         };
-        let real = |key: &str| -> Result<Option<f64>> { Ok(meta.f32(&format!("{arch}.{key}"))?.map(f64::from)) };
+        let real = |key: &str| -> Result<Option<f64>> {
+            Ok(meta.f32(&format!("{arch}.{key}"))?.map(f64::from))
+        };
         let scaling = meta
             .str(&format!("{arch}.rope.scaling.type"))?
             .map(|kind| RopeScaling { rope_type: Some(kind.to_owned()), ..Default::default() });
         let factor = real("rope.scaling.factor")?;
-        let original = real_or_count(gguf, &format!("{arch}.rope.scaling.original_context_length"))?;
+        let original =
+            real_or_count(gguf, &format!("{arch}.rope.scaling.original_context_length"))?;
         Ok(Self {
-            vocab_size: gguf.tensor("token_embd.weight").ok().and_then(|raw| raw.shape.first().copied()),
+            vocab_size: gguf
+                .tensor("token_embd.weight")
+                .ok()
+                .and_then(|raw| raw.shape.first().copied()),
             hidden_size: count("embedding_length")?,
             intermediate_size: count("feed_forward_length")?,
             num_hidden_layers: count("block_count")?,
@@ -153,7 +167,11 @@ impl Config {
             // Every converter writes it; a default would be a guess.
             rms_norm_eps: Some(real("attention.layer_norm_rms_epsilon")?.unwrap_or(f64::NAN)),
             rope_theta: real("rope.freq_base")?,
-            rope_scaling: scaling.map(|s| RopeScaling { factor, original_max_position_embeddings: original, ..s }),
+            rope_scaling: scaling.map(|s| RopeScaling {
+                factor,
+                original_max_position_embeddings: original,
+                ..s
+            }),
             sliding_window: count("attention.sliding_window")?,
             attention_scale: real("attention.scale")?,
             rope_dimension_count: count("rope.dimension_count")?,
@@ -177,7 +195,12 @@ fn real_or_count(gguf: &Gguf, key: &str) -> Result<Option<f64>> {
 
 fn without_nulls(value: Value) -> Value {
     match value {
-        Value::Object(map) => Value::Object(map.into_iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k, without_nulls(v))).collect()),
+        Value::Object(map) => Value::Object(
+            map.into_iter()
+                .filter(|(_, v)| !v.is_null())
+                .map(|(k, v)| (k, without_nulls(v)))
+                .collect(),
+        ),
         other => other,
     }
 }
@@ -194,10 +217,19 @@ mod tests {
         .unwrap();
         assert_eq!(old.rope_scaling.unwrap().rope_type.as_deref(), Some("linear"));
         assert_eq!(old.sliding_window, None);
-        let new = Config::from_json(r#"{"model_type":"llama","rope_parameters":{"rope_type":"default","rope_theta":5e5}}"#).unwrap();
-        assert!(matches!(new.rope_parameters, Some(RopeParameters::Flat(RopeScaling { rope_theta: Some(5e5), .. }))));
+        let new = Config::from_json(
+            r#"{"model_type":"llama","rope_parameters":{"rope_type":"default","rope_theta":5e5}}"#,
+        )
+        .unwrap();
+        assert!(matches!(
+            new.rope_parameters,
+            Some(RopeParameters::Flat(RopeScaling { rope_theta: Some(5e5), .. }))
+        ));
         let typed = r#"{"model_type":"gemma3_text","rope_parameters":{"full_attention":{"rope_theta":1e6},"sliding_attention":{"rope_theta":1e4}}}"#;
-        assert!(matches!(Config::from_json(typed).unwrap().rope_parameters, Some(RopeParameters::ByLayerType { .. })));
+        assert!(matches!(
+            Config::from_json(typed).unwrap().rope_parameters,
+            Some(RopeParameters::ByLayerType { .. })
+        ));
     }
 
     #[test]

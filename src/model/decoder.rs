@@ -1,4 +1,5 @@
-//! The one decoder, over any [`Ops`]: embedding, attention and gated MLP with the norms that the [`Spec`] names, and the head.
+//! The one decoder, over any [`Ops`]: embedding, attention and gated MLP with the norms that the
+//! [`Spec`] names, and the head.
 
 use super::cpu::Buffer;
 use super::dtype::RawTensor;
@@ -121,11 +122,19 @@ impl<O: Ops> Decoder<O> {
         self.lists.lend(|lists| self.step(spec, rows, lists))
     }
 
-    fn step(&self, spec: &Spec, rows: &mut [Row<'_>], lists: &mut Lists<O::Angles>) -> Result<Logits> {
+    fn step(
+        &self,
+        spec: &Spec,
+        rows: &mut [Row<'_>],
+        lists: &mut Lists<O::Angles>,
+    ) -> Result<Logits> {
         lists.fill(rows);
         let Lists { tokens, positions, angles, wanted } = lists;
         if let Some(bad) = tokens.iter().find(|&&id| id as usize >= spec.vocab_size) {
-            return Err(Error::usage(format!("token id {bad} is outside the model's vocabulary of {}", spec.vocab_size)));
+            return Err(Error::usage(format!(
+                "token id {bad} is outside the model's vocabulary of {}",
+                spec.vocab_size
+            )));
         }
         if tokens.is_empty() {
             return Ok(Logits::none(spec.vocab_size));
@@ -138,7 +147,8 @@ impl<O: Ops> Decoder<O> {
         for (i, layer) in self.layers.iter().enumerate() {
             let angles = &angles[spec.layers[i].rope];
             let (q_norm, k_norm) = layer.qk_norms.as_ref().map(|(q, k)| (q, k)).unzip();
-            let (attention_norm, mlp_norm) = layer.output_norms.as_ref().map(|(attention, mlp)| (attention, mlp)).unzip();
+            let (attention_norm, mlp_norm) =
+                layer.output_norms.as_ref().map(|(attention, mlp)| (attention, mlp)).unzip();
             let [q, k, v] = ops.project(&layer.input_norm, &x, [&layer.q, &layer.k, &layer.v])?; // [T, heads * head_dim]
             let q = ops.rotate(angles, q, q_norm, spec.head_dim)?;
             let k = ops.rotate(angles, k, k_norm, spec.head_dim)?;
@@ -163,7 +173,10 @@ impl<O: Ops> Decoder<O> {
             return Ok(Logits::none(spec.vocab_size));
         }
         let head = self.head.as_ref().unwrap_or(&self.embedding);
-        Ok(Logits { vocab_size: spec.vocab_size, values: ops.logits(&self.norm, &x, head, spec.final_logit_softcapping)? })
+        Ok(Logits {
+            vocab_size: spec.vocab_size,
+            values: ops.logits(&self.norm, &x, head, spec.final_logit_softcapping)?,
+        })
     }
 }
 
@@ -176,23 +189,29 @@ struct Loader<'a, O> {
 impl<O: Ops> Loader<'_, O> {
     fn linear(&self, name: &str, bias: bool) -> Result<O::Linear> {
         let weight = self.source.get(self.spec, &format!("{name}.weight"))?;
-        let bias: Option<RawTensor<'_>> = bias.then(|| self.source.get(self.spec, &format!("{name}.bias"))).transpose()?;
+        let bias: Option<RawTensor<'_>> =
+            bias.then(|| self.source.get(self.spec, &format!("{name}.bias"))).transpose()?;
         self.ops.load_linear(&weight, bias.as_ref(), &|bytes| self.source.release(bytes))
     }
 
     fn norm(&self, name: &str) -> Result<O::Norm> {
-        self.ops.load_norm(&self.source.get(self.spec, &format!("{name}.weight"))?, self.spec.rms_norm_eps)
+        self.ops.load_norm(
+            &self.source.get(self.spec, &format!("{name}.weight"))?,
+            self.spec.rms_norm_eps,
+        )
     }
 
     fn layer(&self, i: usize) -> Result<Layer<O>> {
         let family = self.spec.family;
         let at = |part: &str| format!("model.layers.{i}.{part}");
         let norm = |part: &str| self.norm(&at(part));
-        let projection = |part: &str| self.linear(&at(&format!("self_attn.{part}_proj")), family.qkv_bias);
+        let projection =
+            |part: &str| self.linear(&at(&format!("self_attn.{part}_proj")), family.qkv_bias);
         let mlp = |part: &str| self.linear(&at(&format!("mlp.{part}_proj")), false);
         // Without sandwich norms, the one after attention is the MLP's.
         let (mlp_norm, output_norms) = if family.sandwich_norms {
-            let output_norms = (norm("post_attention_layernorm")?, norm("post_feedforward_layernorm")?);
+            let output_norms =
+                (norm("post_attention_layernorm")?, norm("post_feedforward_layernorm")?);
             (norm("pre_feedforward_layernorm")?, Some(output_norms))
         } else {
             (norm("post_attention_layernorm")?, None)
@@ -203,10 +222,18 @@ impl<O: Ops> Loader<'_, O> {
             k: projection("k")?,
             v: projection("v")?,
             o: self.linear(&at("self_attn.o_proj"), false)?,
-            qk_norms: family.qk_norm.then(|| Ok::<_, Error>((norm("self_attn.q_norm")?, norm("self_attn.k_norm")?))).transpose()?,
+            qk_norms: family
+                .qk_norm
+                .then(|| Ok::<_, Error>((norm("self_attn.q_norm")?, norm("self_attn.k_norm")?)))
+                .transpose()?,
             output_norms,
             mlp_norm,
-            mlp: GatedMlp { gate: mlp("gate")?, up: mlp("up")?, down: mlp("down")?, activation: family.activation },
+            mlp: GatedMlp {
+                gate: mlp("gate")?,
+                up: mlp("up")?,
+                down: mlp("down")?,
+                activation: family.activation,
+            },
         })
     }
 }

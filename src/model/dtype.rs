@@ -1,7 +1,7 @@
 //! Element types of stored weights, and a stored tensor as bytes with a shape.
 //!
-//! Numbers, names and block layouts are ggml's (`ggml-common.h`). Knows nothing of files, devices or arithmetic: turning blocks
-//! into floats is the tensor backend's work.
+//! Numbers, names and block layouts are ggml's (`ggml-common.h`). Knows nothing of files, devices
+//! or arithmetic: turning blocks into floats is the tensor backend's work.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -69,7 +69,13 @@ impl Dtype {
     ];
 
     const fn layout(self) -> Layout {
-        const fn row(id: u32, name: &'static str, block_len: usize, block_bytes: usize, scales: &'static [usize]) -> Layout {
+        const fn row(
+            id: u32,
+            name: &'static str,
+            block_len: usize,
+            block_bytes: usize,
+            scales: &'static [usize],
+        ) -> Layout {
             Layout { id, name, block_len, block_bytes, scales }
         }
         match self {
@@ -119,7 +125,8 @@ impl Dtype {
         self.block_len() > 1
     }
 
-    /// Bytes that `elements` elements take; `None` if they do not fill whole blocks or the product overflows.
+    /// Bytes that `elements` elements take; `None` if they do not fill whole blocks or the product
+    /// overflows.
     pub fn bytes_for(self, elements: usize) -> Option<usize> {
         if !elements.is_multiple_of(self.block_len()) {
             return None;
@@ -165,12 +172,14 @@ pub(super) fn unsupported_name(id: u32) -> Option<&'static str> {
     })
 }
 
-/// A stored tensor: its type, its shape, and its bytes, borrowed from the file's map where possible.
+/// A stored tensor: its type, its shape, and its bytes, borrowed from the file's map where
+/// possible.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawTensor<'a> {
     /// Encoding of `bytes`.
     pub dtype: Dtype,
-    /// Row-major, outermost dimension first, as Hugging Face writes it: a linear layer is `[out_features, in_features]`.
+    /// Row-major, outermost dimension first, as Hugging Face writes it: a linear layer is
+    /// `[out_features, in_features]`.
     pub shape: Vec<usize>,
     /// Exactly `dtype.bytes_for(elements)` bytes, with no promise about alignment in memory.
     pub bytes: Cow<'a, [u8]>,
@@ -182,8 +191,9 @@ impl RawTensor<'_> {
         self.shape.iter().product()
     }
 
-    /// The first element or block scale that no trained weight has: NaN, infinite, or of magnitude over [`MAX_MAGNITUDE`].
-    /// Reads every byte once (float types) or every block scale once (quantised types).
+    /// The first element or block scale that no trained weight has: NaN, infinite, or of magnitude
+    /// over [`MAX_MAGNITUDE`]. Reads every byte once (float types) or every block scale once
+    /// (quantised types).
     pub fn defect(&self) -> Option<Defect> {
         let layout = self.dtype.layout();
         let absurd = |value: f32| !value.is_finite() || value.abs() > MAX_MAGNITUDE;
@@ -193,16 +203,24 @@ impl RawTensor<'_> {
             Dtype::BF16 => half_at(block, 0).map(|bits| (index, bf16::from_bits(bits).to_f32())),
             Dtype::F16 => half_at(block, 0).map(|bits| (index, f16::from_bits(bits).to_f32())),
             _ => {
-                let mut scales = layout.scales.iter().filter_map(|&at| half_at(block, at)).map(|bits| f16::from_bits(bits).to_f32());
+                let mut scales = layout
+                    .scales
+                    .iter()
+                    .filter_map(|&at| half_at(block, at))
+                    .map(|bits| f16::from_bits(bits).to_f32());
                 scales.find(|&scale| absurd(scale)).map(|scale| (index * layout.block_len, scale))
             }
         });
-        found.find(|&(_, value)| absurd(value)).map(|(element, value)| Defect { element, value, scale: self.dtype.is_quantized() })
+        found.find(|&(_, value)| absurd(value)).map(|(element, value)| Defect {
+            element,
+            value,
+            scale: self.dtype.is_quantized(),
+        })
     }
 }
 
-/// The largest magnitude of a weight or block scale that passes [`RawTensor::defect`]. Trained weights stay below about 100; a
-/// flipped exponent bit lands far above.
+/// The largest magnitude of a weight or block scale that passes [`RawTensor::defect`]. Trained
+/// weights stay below about 100; a flipped exponent bit lands far above.
 pub const MAX_MAGNITUDE: f32 = 16_384.0;
 
 fn half_at(block: &[u8], at: usize) -> Option<u16> {
@@ -223,7 +241,11 @@ pub struct Defect {
 impl fmt::Display for Defect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = if self.scale { "the block scale at element" } else { "element" };
-        write!(f, "{what} {} is {}, want a finite number of magnitude {MAX_MAGNITUDE} at most", self.element, self.value)
+        write!(
+            f,
+            "{what} {} is {}, want a finite number of magnitude {MAX_MAGNITUDE} at most",
+            self.element, self.value
+        )
     }
 }
 
@@ -237,7 +259,10 @@ mod tests {
             assert_eq!(Dtype::from_ggml(dtype.ggml()), Some(dtype));
             assert_eq!(unsupported_name(dtype.ggml()), None, "{dtype} is listed as unsupported");
             assert_eq!(dtype.bytes_for(dtype.block_len() * 3), Some(dtype.block_bytes() * 3));
-            assert!(dtype.layout().scales.iter().all(|at| at + 2 <= dtype.block_bytes()), "{dtype}");
+            assert!(
+                dtype.layout().scales.iter().all(|at| at + 2 <= dtype.block_bytes()),
+                "{dtype}"
+            );
         }
         assert!(Dtype::ALL.is_sorted_by_key(|dtype| dtype.ggml()));
         assert_eq!(Dtype::from_ggml(99), None);
@@ -263,7 +288,8 @@ mod tests {
 
     #[test]
     fn defects_are_found_where_they_are() {
-        let floats = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+        let floats =
+            |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
         check_defect(Dtype::F32, floats(&[0.5, -100.0, 0.0]), None);
         check_defect(Dtype::F32, floats(&[0.5, f32::NAN]), Some("element 1 is NaN"));
         check_defect(Dtype::F32, floats(&[0.5, 1.0, -1e30]), Some("element 2 is -1"));
@@ -274,7 +300,11 @@ mod tests {
                 let mut bytes = vec![0x11; dtype.block_bytes() * 3];
                 check_defect(dtype, bytes.clone(), None);
                 bytes[dtype.block_bytes() * 2 + at + 1] = 0x7e; // 0x7e11 is a NaN
-                check_defect(dtype, bytes, Some(&format!("the block scale at element {} is NaN", dtype.block_len() * 2)));
+                check_defect(
+                    dtype,
+                    bytes,
+                    Some(&format!("the block scale at element {} is NaN", dtype.block_len() * 2)),
+                );
             }
         }
     }

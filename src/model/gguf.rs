@@ -1,9 +1,13 @@
-//! GGUF files: a memory-mapped reader of versions 2 and 3, little endian, that treats the file as hostile.
+//! GGUF files: a memory-mapped reader of versions 2 and 3, little endian, that treats the file as
+//! hostile.
 //!
-//! Contract: a file that opens has every count, length, dimension, type and offset checked, so every tensor's bytes lie inside the
-//! file, aligned, without overlap or hole. A bad file is one [`Error::InvalidFile`] that names the field, its value and the limit,
-//! before anything is allocated for it. What stays in memory besides the map is an index that is smaller than what it indexes. Version 1 and big-endian files are refused. Layout: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>. Does
-//! not know what any key or tensor means, but for `general.alignment` and `split.count`.
+//! Contract: a file that opens has every count, length, dimension, type and offset checked, so
+//! every tensor's bytes lie inside the file, aligned, without overlap or hole. A bad file is one
+//! [`Error::InvalidFile`] that names the field, its value and the limit, before anything is
+//! allocated for it. What stays in memory besides the map is an index that is smaller than what it
+//! indexes. Version 1 and big-endian files are refused. Layout:
+//! <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>. Does not know what any key or
+//! tensor means, but for `general.alignment` and `split.count`.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -73,7 +77,8 @@ impl Gguf {
         &self.map
     }
 
-    /// Maps and checks the file at `path`. Tensor data is not read. Errors: [`Error::Io`], [`Error::InvalidFile`].
+    /// Maps and checks the file at `path`. Tensor data is not read. Errors: [`Error::Io`],
+    /// [`Error::InvalidFile`].
     pub fn open(path: &Path) -> Result<Self> {
         Self::parse(path, Map::open(path)?)
     }
@@ -85,7 +90,8 @@ impl Gguf {
 
     fn parse(path: &Path, map: Map) -> Result<Self> {
         let map = Arc::new(map);
-        Self::walk(path, &map).map_err(|reason| Error::invalid_file(path, format!("invalid GGUF: {reason}")))
+        Self::walk(path, &map)
+            .map_err(|reason| Error::invalid_file(path, format!("invalid GGUF: {reason}")))
     }
 
     fn walk(path: &Path, map: &Arc<Map>) -> Result<Self, String> {
@@ -96,13 +102,22 @@ impl Gguf {
         let alignment = alignment(&metadata)?;
         whole(&metadata)?;
         let tensors = Vec::with_capacity(usize::try_from(n_tensors).unwrap_or_default());
-        let mut gguf = Self { map: Arc::clone(map), version, metadata, alignment, tensors, by_name: Vec::new() };
+        let mut gguf = Self {
+            map: Arc::clone(map),
+            version,
+            metadata,
+            alignment,
+            tensors,
+            by_name: Vec::new(),
+        };
         for index in 0..n_tensors {
             let named = |reason| format!("tensor {index} of {n_tensors}: {reason}");
             let name = cursor.name("name", MAX_NAME_BYTES).map_err(named)?;
             let name_at = early(name.start).map_err(named)?;
             let info = Info::read(&mut cursor, alignment);
-            let start = info.map_err(|reason| format!("tensor {}: {reason}", quoted(text(map, name.clone()))))?.offset;
+            let start = info
+                .map_err(|reason| format!("tensor {}: {reason}", quoted(text(map, name.clone()))))?
+                .offset;
             gguf.tensors.push(Entry { name_at, name_len: name.len() as u8, start });
         }
         gguf.index()?;
@@ -121,10 +136,12 @@ impl Gguf {
         Ok(())
     }
 
-    /// Makes the places of the data absolute. `end` is where the tensor list ends: data starts at the next aligned byte, and each tensor
-    /// at the next aligned byte after the one before it.
+    /// Makes the places of the data absolute. `end` is where the tensor list ends: data starts at
+    /// the next aligned byte, and each tensor at the next aligned byte after the one before it.
     fn place(&mut self, end: usize) -> Result<(), String> {
-        let section = end.checked_next_multiple_of(self.alignment).ok_or("the data section starts beyond any file")?;
+        let section = end
+            .checked_next_multiple_of(self.alignment)
+            .ok_or("the data section starts beyond any file")?;
         let mut order: Vec<u32> = (0..self.tensors.len() as u32).collect();
         order.sort_unstable_by_key(|&index| self.tensors[index as usize].start);
         let (mut expected, mut before) = (0, None);
@@ -134,11 +151,25 @@ impl Gguf {
             let named = || format!("tensor {}", quoted(self.name(index)));
             if offset != expected {
                 let what = if offset < expected { "overlap" } else { "a hole" };
-                let after = before.map_or_else(|| "the start of the data".into(), |before| quoted(self.name(before)));
-                return Err(format!("{}: offset is {offset}, want {expected} ({what} after {after})", named()));
+                let after = before.map_or_else(
+                    || "the start of the data".into(),
+                    |before| quoted(self.name(before)),
+                );
+                return Err(format!(
+                    "{}: offset is {offset}, want {expected} ({what} after {after})",
+                    named()
+                ));
             }
-            let past = || format!("{}: its {len} bytes at data offset {offset} end past the file's {}", named(), self.map.len());
-            let start = section.checked_add(offset).filter(|start| start.checked_add(len).is_some_and(|end| end <= self.map.len()));
+            let past = || {
+                format!(
+                    "{}: its {len} bytes at data offset {offset} end past the file's {}",
+                    named(),
+                    self.map.len()
+                )
+            };
+            let start = section
+                .checked_add(offset)
+                .filter(|start| start.checked_add(len).is_some_and(|end| end <= self.map.len()));
             let start = start.ok_or_else(past)?;
             expected = (offset + len).checked_next_multiple_of(self.alignment).ok_or_else(past)?;
             before = Some(index);
@@ -191,12 +222,24 @@ impl Gguf {
         self.by_name.get(found).and_then(|&index| self.tensors.get(index as usize)).copied()
     }
 
-    /// The tensor `name`, borrowed from the map: costs nothing until its bytes are read. [`Error::InvalidFile`] if there is none, or
-    /// if the file has been changed since it was opened.
+    /// The tensor `name`, borrowed from the map: costs nothing until its bytes are read.
+    /// [`Error::InvalidFile`] if there is none, or if the file has been changed since it was
+    /// opened.
     pub fn tensor(&self, name: &str) -> Result<RawTensor<'_>> {
-        let missing = || format!("tensor {} is missing; the file has {} others", quoted(name), self.tensors.len());
+        let missing = || {
+            format!(
+                "tensor {} is missing; the file has {} others",
+                quoted(name),
+                self.tensors.len()
+            )
+        };
         let entry = self.find(name).ok_or_else(|| Error::invalid_file(self.path(), missing()))?;
-        let changed = || Error::invalid_file(self.path(), format!("tensor {} changed while the file was open", quoted(name)));
+        let changed = || {
+            Error::invalid_file(
+                self.path(),
+                format!("tensor {} changed while the file was open", quoted(name)),
+            )
+        };
         let Info { dtype, dims, n_dims, len, .. } = self.info(entry).map_err(|_| changed())?;
         let end = entry.start.checked_add(len).ok_or_else(changed)?;
         let bytes = self.map.get(entry.start..end).ok_or_else(changed)?;
@@ -213,7 +256,10 @@ fn header(cursor: &mut Cursor<'_>) -> Result<(u32, u64, u64), String> {
         return Err(format!("magic is {}, want \"GGUF\"", quoted(&magic)));
     }
     if start.len() < HEADER_BYTES {
-        return Err(format!("the file is {} bytes long, its header alone needs {HEADER_BYTES}", start.len()));
+        return Err(format!(
+            "the file is {} bytes long, its header alone needs {HEADER_BYTES}",
+            start.len()
+        ));
     }
     cursor.u32("magic")?;
     let version = cursor.u32("version")?;
@@ -222,7 +268,8 @@ fn header(cursor: &mut Cursor<'_>) -> Result<(u32, u64, u64), String> {
         1 => return Err("version is 1, candor reads 2 and 3: convert the model again".into()),
         _ if matches!(version.swap_bytes(), 1..=3) => {
             return Err(format!(
-                "big-endian file of version {}, candor reads little-endian: convert the model again",
+                "big-endian file of version {}, candor reads little-endian: convert the model \
+                 again",
                 version.swap_bytes()
             ));
         }
@@ -248,20 +295,24 @@ fn alignment(metadata: &Metadata) -> Result<usize, String> {
     let found = match metadata.value("general.alignment") {
         None => DEFAULT_ALIGNMENT,
         Some((ValueType::U32, Value::Integer(alignment))) => alignment as u32,
-        Some((ty, _)) => return Err(format!("general.alignment is of type {}, want u32", ty.name())),
+        Some((ty, _)) => {
+            return Err(format!("general.alignment is of type {}, want u32", ty.name()));
+        }
     };
     if !found.is_power_of_two() || found < 8 {
         return Err(format!("general.alignment is {found}, want a power of two from 8"));
     }
-    usize::try_from(found).map_err(|_| format!("general.alignment {found} does not fit this machine"))
+    usize::try_from(found)
+        .map_err(|_| format!("general.alignment {found} does not fit this machine"))
 }
 
 /// Refuses one part of a model that was split over several files: its other tensors are elsewhere.
 fn whole(metadata: &Metadata) -> Result<(), String> {
     match metadata.value("split.count") {
-        Some((_, Value::Integer(parts))) if parts > 1 => {
-            Err(format!("split.count is {parts}: this is one part of a split model, merge the parts with `llama-gguf-split --merge`"))
-        }
+        Some((_, Value::Integer(parts))) if parts > 1 => Err(format!(
+            "split.count is {parts}: this is one part of a split model, merge the parts with \
+             `llama-gguf-split --merge`"
+        )),
         _ => Ok(()),
     }
 }
@@ -274,17 +325,26 @@ impl Info {
         let id = cursor.u32("type")?;
         let dtype = Dtype::from_ggml(id).ok_or_else(|| unsupported(id))?;
         if !dims[0].is_multiple_of(dtype.block_len()) {
-            return Err(format!("{}: the first is no multiple of {}, the block length of {dtype}", shape(), dtype.block_len()));
+            return Err(format!(
+                "{}: the first is no multiple of {}, the block length of {dtype}",
+                shape(),
+                dtype.block_len()
+            ));
         }
         let elements = dims.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim));
-        let len = elements.and_then(|elements| dtype.bytes_for(elements)).filter(|&len| isize::try_from(len).is_ok());
+        let len = elements
+            .and_then(|elements| dtype.bytes_for(elements))
+            .filter(|&len| isize::try_from(len).is_ok());
         let len = len.ok_or_else(|| format!("{}: their size as {dtype} overflows", shape()))?;
         let wide = cursor.u64("offset")?;
-        let offset = usize::try_from(wide).map_err(|_| format!("offset {wide} does not fit this machine"))?;
+        let offset = usize::try_from(wide)
+            .map_err(|_| format!("offset {wide} does not fit this machine"))?;
         if !offset.is_multiple_of(alignment) {
             return Err(format!("offset is {offset}, no multiple of the alignment {alignment}"));
         }
-        offset.checked_add(len).ok_or_else(|| format!("offset {offset} plus {len} bytes overflows"))?;
+        offset
+            .checked_add(len)
+            .ok_or_else(|| format!("offset {offset} plus {len} bytes overflows"))?;
         Ok(Self { dtype, dims, n_dims, offset, len })
     }
 }
@@ -298,12 +358,18 @@ fn dimensions(cursor: &mut Cursor<'_>) -> Result<([usize; MAX_DIMS as usize], us
     let mut dims = [1; MAX_DIMS as usize];
     for dim in dims.iter_mut().take(n_dims as usize) {
         let wide = cursor.u64("dimension")?;
-        *dim = usize::try_from(wide).ok().filter(|&dim| dim > 0).ok_or_else(|| format!("a dimension is {wide}, want 1 or more"))?;
+        *dim = usize::try_from(wide)
+            .ok()
+            .filter(|&dim| dim > 0)
+            .ok_or_else(|| format!("a dimension is {wide}, want 1 or more"))?;
     }
     Ok((dims, n_dims as usize))
 }
 
 fn unsupported(id: u32) -> String {
     let name = unsupported_name(id).unwrap_or("unknown");
-    format!("type is {id} ({name}); candor reads {}: take a Q4_K_M, Q8_0 or F16 file of the model", Dtype::supported())
+    format!(
+        "type is {id} ({name}); candor reads {}: take a Q4_K_M, Q8_0 or F16 file of the model",
+        Dtype::supported()
+    )
 }

@@ -1,7 +1,9 @@
-//! The key-value cache as a value: sequences are chains of shared, immutable segments and one growing tail.
+//! The key-value cache as a value: sequences are chains of shared, immutable segments and one
+//! growing tail.
 //!
-//! A frozen [`Segment`] is never written again, so forking is handing out references. Cache index and position are different
-//! things: dropping rows shortens the cache and leaves every position as it was.
+//! A frozen [`Segment`] is never written again, so forking is handing out references. Cache index
+//! and position are different things: dropping rows shortens the cache and leaves every position as
+//! it was.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -70,7 +72,10 @@ impl View {
 
     /// The part of this view in `range` of its own indices.
     fn slice(&self, range: Range<usize>) -> Self {
-        Self { segment: Arc::clone(&self.segment), visible: self.visible.start + range.start..self.visible.start + range.end }
+        Self {
+            segment: Arc::clone(&self.segment),
+            visible: self.visible.start + range.start..self.visible.start + range.end,
+        }
     }
 }
 
@@ -121,7 +126,8 @@ impl KvSeq {
         self.tail.first_position + self.tail.len
     }
 
-    /// Appends keys and values of new tokens to one layer. They count once every layer has them: see [`Self::advance`].
+    /// Appends keys and values of new tokens to one layer. They count once every layer has them:
+    /// see [`Self::advance`].
     ///
     /// # Errors
     /// The tensor backend's.
@@ -167,7 +173,8 @@ impl KvSeq {
         TensorKv::cat(&parts)
     }
 
-    /// Visits what [`Self::append_host`] stored for a layer with its visible tokens, in cache order; appended but uncounted ones included.
+    /// Visits what [`Self::append_host`] stored for a layer with its visible tokens, in cache
+    /// order; appended but uncounted ones included.
     pub fn each_part<'a>(&'a self, layer: usize, mut visit: impl FnMut(&'a HostKv, Range<usize>)) {
         for view in &self.chain {
             if let LayerKv::Host(kv) = &view.segment.layers[layer] {
@@ -199,7 +206,10 @@ impl KvSeq {
         }
         let next = Tail::new(self.tail.layers.len(), self.next_position());
         let tail = std::mem::replace(&mut self.tail, next);
-        let segment = Segment { first_position: tail.first_position, layers: tail.layers.into_iter().flatten().collect() };
+        let segment = Segment {
+            first_position: tail.first_position,
+            layers: tail.layers.into_iter().flatten().collect(),
+        };
         self.chain.push(View { segment: Arc::new(segment), visible: 0..tail.len });
     }
 
@@ -207,7 +217,10 @@ impl KvSeq {
     #[must_use]
     pub fn fork(&mut self) -> Self {
         self.freeze();
-        Self { chain: self.chain.clone(), tail: Tail::new(self.tail.layers.len(), self.tail.first_position) }
+        Self {
+            chain: self.chain.clone(),
+            tail: Tail::new(self.tail.layers.len(), self.tail.first_position),
+        }
     }
 
     /// The views of the first `len` cached tokens; the tail is frozen first.
@@ -216,7 +229,8 @@ impl KvSeq {
         slice_chain(&self.chain, 0..len)
     }
 
-    /// Forgets all but the first `len` cached tokens. The next token takes the position after the last one kept.
+    /// Forgets all but the first `len` cached tokens. The next token takes the position after the
+    /// last one kept.
     ///
     /// # Errors
     /// A usage error when fewer are cached.
@@ -226,7 +240,8 @@ impl KvSeq {
         Ok(())
     }
 
-    /// Forgets the cached tokens in `range` (cache indices). Positions stay: the next token's position is what it was.
+    /// Forgets the cached tokens in `range` (cache indices). Positions stay: the next token's
+    /// position is what it was.
     ///
     /// # Errors
     /// A usage error when the range is not cached.
@@ -241,7 +256,10 @@ impl KvSeq {
 
     fn check_range(&self, range: &Range<usize>) -> Result<()> {
         if range.start > range.end || range.end > self.len() {
-            return Err(Error::usage(format!("cache range {range:?} is outside the {} cached tokens", self.len())));
+            return Err(Error::usage(format!(
+                "cache range {range:?} is outside the {} cached tokens",
+                self.len()
+            )));
         }
         Ok(())
     }
@@ -305,7 +323,11 @@ mod tests {
         check(|kv| kv.truncate(4).unwrap(), &[0.0, 1.0, 2.0, 3.0, 9.0], 5);
         check(|kv| kv.truncate(2).unwrap(), &[0.0, 1.0, 9.0], 3);
         check(|kv| kv.drop_range(1..4).unwrap(), &[0.0, 4.0, 9.0], 6);
-        check(|kv| assert!(kv.truncate(6).is_err() && kv.drop_range(4..6).is_err()), &[0.0, 1.0, 2.0, 3.0, 4.0, 9.0], 6);
+        check(
+            |kv| assert!(kv.truncate(6).is_err() && kv.drop_range(4..6).is_err()),
+            &[0.0, 1.0, 2.0, 3.0, 4.0, 9.0],
+            6,
+        );
     }
 
     #[test]
@@ -315,7 +337,8 @@ mod tests {
         kv.drop_range(1..4).unwrap();
         push(&mut kv, &[6.0]);
         // Kept positions: 0, 4, 5, 6 at indices 0..4.
-        let check = |position, index| assert_eq!(kv.first_index_at(position), index, "position {position}");
+        let check =
+            |position, index| assert_eq!(kv.first_index_at(position), index, "position {position}");
         check(0, 0);
         check(1, 1);
         check(4, 1);

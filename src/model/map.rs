@@ -20,7 +20,8 @@ pub(super) enum Map {
 }
 
 impl Map {
-    /// Maps the regular file at `path`. A folder, pipe or device is refused before it is opened: opening a pipe could wait for ever.
+    /// Maps the regular file at `path`. A folder, pipe or device is refused before it is opened:
+    /// opening a pipe could wait for ever.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let kind = std::fs::metadata(path).map_err(|source| Error::io(path, source))?;
         if !kind.is_file() {
@@ -31,23 +32,26 @@ impl Map {
             return Ok(Self::Owned(Vec::new()));
         }
         let file = File::open(path).map_err(|source| Error::io(path, source))?;
-        // SAFETY: the map is read-only and private to this process, and every read goes through a bounds-checked slice of the
-        // length it had when mapped. What stays is that another process may truncate or rewrite the file while it is mapped, as with
-        // every memory map: truncation ends this process with SIGBUS, rewriting changes weights. Candor's own cache never does
-        // either (files are written beside and renamed), and memory safety never rests on an earlier check of these bytes: lengths
-        // and text are checked again at each access.
+        // SAFETY: the map is read-only and private to this process, and every read goes through a
+        // bounds-checked slice of the length it had when mapped. What stays is that another process
+        // may truncate or rewrite the file while it is mapped, as with every memory map: truncation
+        // ends this process with SIGBUS, rewriting changes weights. Candor's own cache never does
+        // either (files are written beside and renamed), and memory safety never rests on an
+        // earlier check of these bytes: lengths and text are checked again at each access.
         let map = unsafe { Mmap::map(&file) };
         map.map(Self::Mapped).map_err(|source| Error::io(path, source))
     }
 }
 
-/// Bytes on either side of one that is read which come into memory along with it: Linux maps the 64 kB around a page.
+/// Bytes on either side of one that is read which come into memory along with it: Linux maps the 64
+/// kB around a page.
 #[cfg(unix)]
 const AROUND: usize = 64 << 10;
 
 impl Map {
-    /// Lets go of the pages of `bytes` and of those that came along with them, which the process then no longer holds in memory; read
-    /// again, they come from the file again. Does nothing where `bytes` are not of this map, or were never a file.
+    /// Lets go of the pages of `bytes` and of those that came along with them, which the process
+    /// then no longer holds in memory; read again, they come from the file again. Does nothing
+    /// where `bytes` are not of this map, or were never a file.
     #[cfg(unix)]
     pub(super) fn release(&self, bytes: &[u8]) {
         let Self::Mapped(map) = self else { return };
@@ -57,9 +61,13 @@ impl Map {
             return;
         }
         // What lies around belongs to neighbours, who may have to read it once more.
-        let (start, end) = ((start - first).saturating_sub(AROUND), (end - first + AROUND).min(map.len()));
-        // SAFETY: the map is read-only and of a file, so dropped pages come back with the file's bytes; the range is inside the map.
-        let advised = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start) };
+        let (start, end) =
+            ((start - first).saturating_sub(AROUND), (end - first + AROUND).min(map.len()));
+        // SAFETY: the map is read-only and of a file, so dropped pages come back with the file's
+        // bytes; the range is inside the map.
+        let advised = unsafe {
+            map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start)
+        };
         // A refusal costs memory only.
         let _ = advised;
     }

@@ -1,9 +1,11 @@
-//! GGUF metadata: typed, checked views of the key-value section of a file that is treated as hostile.
+//! GGUF metadata: typed, checked views of the key-value section of a file that is treated as
+//! hostile.
 //!
-//! Nothing is decoded ahead of its use: an entry in memory is where its key starts, the key's length and a type, less than the entry
-//! takes in the file, so no file can make the reader allocate more than the file's size. Structure (lengths, types, booleans of single
-//! values) is checked once when the section is walked; text encoding and array elements are checked at access. Knows nothing of
-//! what a key means, but for its type.
+//! Nothing is decoded ahead of its use: an entry in memory is where its key starts, the key's
+//! length and a type, less than the entry takes in the file, so no file can make the reader
+//! allocate more than the file's size. Structure (lengths, types, booleans of single values) is
+//! checked once when the section is walked; text encoding and array elements are checked at access.
+//! Knows nothing of what a key means, but for its type.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -16,7 +18,8 @@ use crate::error::{Error, Result};
 pub(super) const MAX_ENTRIES: u64 = 65_536;
 /// Longest key in bytes, from the GGUF specification.
 const MAX_KEY_BYTES: u64 = 65_535;
-/// Most elements an array accessor decodes, which bounds what one call allocates to 64 MB; the largest vocabularies have 262,144 tokens.
+/// Most elements an array accessor decodes, which bounds what one call allocates to 64 MB; the
+/// largest vocabularies have 262,144 tokens.
 pub const MAX_ARRAY_LEN: usize = 1 << 22;
 /// Fewest bytes of an entry: key length, one byte of key, type, one byte of value.
 pub(super) const MIN_ENTRY_BYTES: u64 = 14;
@@ -115,12 +118,14 @@ impl<'a> Array<'a> {
     /// The elements in order, each decoded when it is asked for.
     pub fn iter(&self) -> impl Iterator<Item = Value<'a>> + use<'a> {
         let (element, mut cursor) = (self.element, Cursor { bytes: self.bytes, at: 0 });
-        // The walk at opening saw every length, so an error here can only mean that the file changed under the map: the rest is gone.
+        // The walk at opening saw every length, so an error here can only mean that the file
+        // changed under the map: the rest is gone.
         (0..self.len).map_while(move |_| cursor.value(element).ok())
     }
 }
 
-/// Reads little-endian fields front to back; every length is checked against what is left before it is used.
+/// Reads little-endian fields front to back; every length is checked against what is left before it
+/// is used.
 #[derive(Clone, Debug)]
 pub(super) struct Cursor<'a> {
     pub(super) bytes: &'a [u8],
@@ -137,7 +142,13 @@ impl<'a> Cursor<'a> {
     fn take(&mut self, len: u64, what: &str) -> Result<&'a [u8], String> {
         let end = usize::try_from(len).ok().and_then(|len| self.at.checked_add(len));
         let bytes = end.and_then(|end| self.bytes.get(self.at..end));
-        let bytes = bytes.ok_or_else(|| format!("{what} needs {len} bytes at byte {}, {} are left in the file", self.at, self.left()))?;
+        let bytes = bytes.ok_or_else(|| {
+            format!(
+                "{what} needs {len} bytes at byte {}, {} are left in the file",
+                self.at,
+                self.left()
+            )
+        })?;
         self.at += bytes.len();
         Ok(bytes)
     }
@@ -163,20 +174,25 @@ impl<'a> Cursor<'a> {
             return Err(format!("{what} is {len} bytes long, want 1 to {max}"));
         }
         let bytes = self.take(len, what)?;
-        std::str::from_utf8(bytes).map_err(|error| format!("{what} is not UTF-8 at byte {}", error.valid_up_to()))?;
+        std::str::from_utf8(bytes)
+            .map_err(|error| format!("{what} is not UTF-8 at byte {}", error.valid_up_to()))?;
         Ok(self.at - bytes.len()..self.at)
     }
 
-    /// One value of type `ty`, which is neither string nor array of arrays when it comes from a walked section.
+    /// One value of type `ty`, which is neither string nor array of arrays when it comes from a
+    /// walked section.
     fn value(&mut self, ty: ValueType) -> Result<Value<'a>, String> {
         match ty {
             ValueType::String => self.string("string").map(Value::String),
             ValueType::Array => self.array().map(Value::Array),
-            _ => self.take(ty.width() as u64, ty.name()).and_then(|bytes| scalar(ty, little_endian(bytes))),
+            _ => self
+                .take(ty.width() as u64, ty.name())
+                .and_then(|bytes| scalar(ty, little_endian(bytes))),
         }
     }
 
-    /// An array without its elements decoded. Strings are stepped over one by one, which costs time in proportion to the file.
+    /// An array without its elements decoded. Strings are stepped over one by one, which costs time
+    /// in proportion to the file.
     fn array(&mut self) -> Result<Array<'a>, String> {
         let element = ValueType::from_id(self.u32("array element type")?)?;
         let len = self.u64("array length")?;
@@ -186,7 +202,8 @@ impl<'a> Cursor<'a> {
             ValueType::String => {
                 self.room(len, 8, "array length")?;
                 for index in 0..len {
-                    self.string("string").map_err(|reason| format!("element {index} of {len}: {reason}"))?;
+                    self.string("string")
+                        .map_err(|reason| format!("element {index} of {len}: {reason}"))?;
                 }
             }
             _ => {
@@ -195,7 +212,8 @@ impl<'a> Cursor<'a> {
                 self.take(len * width, "array")?;
             }
         }
-        let len = usize::try_from(len).map_err(|_| format!("array length {len} does not fit this machine"))?;
+        let len = usize::try_from(len)
+            .map_err(|_| format!("array length {len} does not fit this machine"))?;
         Ok(Array { element, len, bytes: self.bytes.get(start..self.at).unwrap_or_default() })
     }
 
@@ -203,7 +221,11 @@ impl<'a> Cursor<'a> {
     pub(super) fn room(&self, count: u64, each: u64, what: &str) -> Result<(), String> {
         match count.checked_mul(each) {
             Some(bytes) if bytes <= self.left() as u64 => Ok(()),
-            _ => Err(format!("{what} is {count}, at {each} bytes or more each, but {} bytes are left in the file", self.left())),
+            _ => Err(format!(
+                "{what} is {count}, at {each} bytes or more each, but {} bytes are left in the \
+                 file",
+                self.left()
+            )),
         }
     }
 }
@@ -238,7 +260,8 @@ pub(super) fn early(at: usize) -> Result<u32, String> {
     u32::try_from(at).map_err(|_| format!("starts at byte {at}, the limit is {}", u32::MAX))
 }
 
-/// Text from a file as it may appear in a message: quoted, control characters escaped, cut after 80 characters.
+/// Text from a file as it may appear in a message: quoted, control characters escaped, cut after 80
+/// characters.
 pub(super) fn quoted(text: &str) -> String {
     match text.char_indices().nth(80) {
         Some((cut, _)) => format!("{:?}…", text.get(..cut).unwrap_or_default()),
@@ -246,7 +269,8 @@ pub(super) fn quoted(text: &str) -> String {
     }
 }
 
-/// One entry: where its key is in the file, and what follows. Eight bytes, where the smallest entry of a file takes 14.
+/// One entry: where its key is in the file, and what follows. Eight bytes, where the smallest entry
+/// of a file takes 14.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     key_at: u32,
@@ -267,8 +291,8 @@ impl Entry {
 
 /// The metadata of one GGUF file.
 ///
-/// An accessor returns `None` if the key is absent, and an [`Error::InvalidFile`] that names key, found value and wanted type if the
-/// value is of another type or out of range.
+/// An accessor returns `None` if the key is absent, and an [`Error::InvalidFile`] that names key,
+/// found value and wanted type if the value is of another type or out of range.
 #[derive(Clone, Debug)]
 pub struct Metadata {
     path: PathBuf,
@@ -279,22 +303,32 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// Walks `count` entries from `cursor`, which is left behind the last. `count` is at most [`MAX_ENTRIES`].
-    pub(super) fn walk(path: &Path, map: &Arc<Map>, cursor: &mut Cursor<'_>, count: u64) -> Result<Self, String> {
+    /// Walks `count` entries from `cursor`, which is left behind the last. `count` is at most
+    /// [`MAX_ENTRIES`].
+    pub(super) fn walk(
+        path: &Path,
+        map: &Arc<Map>,
+        cursor: &mut Cursor<'_>,
+        count: u64,
+    ) -> Result<Self, String> {
         let entries = Vec::with_capacity(usize::try_from(count).unwrap_or_default());
-        let mut metadata = Self { path: path.to_path_buf(), map: Arc::clone(map), entries, by_key: Vec::new() };
+        let mut metadata =
+            Self { path: path.to_path_buf(), map: Arc::clone(map), entries, by_key: Vec::new() };
         for index in 0..count {
             let named = |reason| format!("metadata entry {index} of {count}: {reason}");
             let key = cursor.name("key", MAX_KEY_BYTES).map_err(named)?;
             let key_at = early(key.start).map_err(named)?;
-            let named = |reason| format!("metadata key {}: {reason}", quoted(text(map, key.clone())));
+            let named =
+                |reason| format!("metadata key {}: {reason}", quoted(text(map, key.clone())));
             let ty = cursor.u32("value type").and_then(ValueType::from_id).map_err(named)?;
             cursor.value(ty).map_err(named)?;
             metadata.entries.push(Entry { key_at, key_len: key.len() as u16, ty });
         }
         let mut by_key: Vec<u32> = (0..count as u32).collect();
         by_key.sort_unstable_by_key(|&index| metadata.key(index));
-        if let Some(twice) = by_key.array_windows().find(|[a, b]| metadata.key(*a) == metadata.key(*b)) {
+        if let Some(twice) =
+            by_key.array_windows().find(|[a, b]| metadata.key(*a) == metadata.key(*b))
+        {
             return Err(format!("metadata key {} occurs twice", quoted(metadata.key(twice[0]))));
         }
         metadata.by_key = by_key;
@@ -352,30 +386,54 @@ impl Metadata {
         found.ok_or_else(|| self.error(key, "is missing"))
     }
 
-    fn single<'a, T>(&'a self, key: &str, want: &str, convert: impl Fn(Value<'a>) -> Option<T>) -> Result<Option<T>> {
+    fn single<'a, T>(
+        &'a self,
+        key: &str,
+        want: &str,
+        convert: impl Fn(Value<'a>) -> Option<T>,
+    ) -> Result<Option<T>> {
         let Some((ty, value)) = self.value(key) else { return Ok(None) };
         let mismatch = || self.error(key, format!("is {}, want {want}", describe(ty, value)));
         convert(value).map(Some).ok_or_else(mismatch)
     }
 
-    fn many<'a, T>(&'a self, key: &str, want: &str, convert: impl Fn(Value<'a>) -> Option<T>) -> Result<Option<Vec<T>>> {
+    fn many<'a, T>(
+        &'a self,
+        key: &str,
+        want: &str,
+        convert: impl Fn(Value<'a>) -> Option<T>,
+    ) -> Result<Option<Vec<T>>> {
         let Some((ty, value)) = self.value(key) else { return Ok(None) };
         let Value::Array(array) = value else {
-            return Err(self.error(key, format!("is {}, want an array, each element {want}", describe(ty, value))));
+            return Err(self.error(
+                key,
+                format!("is {}, want an array, each element {want}", describe(ty, value)),
+            ));
         };
         if array.len > MAX_ARRAY_LEN {
-            return Err(self.error(key, format!("has {} elements, the limit is {MAX_ARRAY_LEN}", array.len)));
+            return Err(self
+                .error(key, format!("has {} elements, the limit is {MAX_ARRAY_LEN}", array.len)));
         }
         let mut elements = Vec::with_capacity(array.len);
         for value in array.iter() {
             let mismatch = || {
                 let at = elements.len();
-                self.error(key, format!("has at element {at} of {} {}, want {want}", array.len, describe(array.element, value)))
+                self.error(
+                    key,
+                    format!(
+                        "has at element {at} of {} {}, want {want}",
+                        array.len,
+                        describe(array.element, value)
+                    ),
+                )
             };
             elements.push(convert(value).ok_or_else(mismatch)?);
         }
         if elements.len() != array.len {
-            return Err(self.error(key, format!("has an element {} that is no {}", elements.len(), array.element.name())));
+            return Err(self.error(
+                key,
+                format!("has an element {} that is no {}", elements.len(), array.element.name()),
+            ));
         }
         Ok(Some(elements))
     }
@@ -453,8 +511,9 @@ impl Metadata {
         self.strings(key).and_then(|found| self.require(key, found))
     }
 
-    /// The value of `key` in one line for people: text quoted with control characters escaped and cut after 80 characters, of an
-    /// array the element type, the length and the first three elements.
+    /// The value of `key` in one line for people: text quoted with control characters escaped and
+    /// cut after 80 characters, of an array the element type, the length and the first three
+    /// elements.
     pub fn display(&self, key: &str) -> Option<String> {
         let (_, value) = self.value(key)?;
         let Value::Array(array) = value else { return Some(show(value)) };

@@ -1,6 +1,8 @@
-//! The model: weights from a file, one decoder described by data, key-value segments, and the operations under them.
+//! The model: weights from a file, one decoder described by data, key-value segments, and the
+//! operations under them.
 //!
-//! A [`Model`] is immutable and shared; the cache is an argument. It knows token ids and logits, and neither text nor sampling.
+//! A [`Model`] is immutable and shared; the cache is an argument. It knows token ids and logits,
+//! and neither text nor sampling.
 
 mod config;
 pub mod cpu;
@@ -53,9 +55,13 @@ impl Model {
         let spec = source.spec()?;
         let device = options.device.open()?;
         let isa = if let Device::CpuWith(isa) = options.device { Some(isa) } else { None };
-        let quantized = matches!(source, WeightSource::Gguf(_)) && source.dtypes()?.iter().any(|(dtype, _)| dtype.block_len() > 1);
+        let quantized = matches!(source, WeightSource::Gguf(_))
+            && source.dtypes()?.iter().any(|(dtype, _)| dtype.block_len() > 1);
         let dtype = if quantized { DType::F32 } else { options.dtype.resolve(&device) };
-        let backend = if device.is_cpu() && dtype == DType::F32 && options.device != Device::Portable {
+        let backend = if device.is_cpu()
+            && dtype == DType::F32
+            && options.device != Device::Portable
+        {
             Backend::Cpu(Decoder::load(source, &spec, cpu::ops::Cpu::new(options.threads, isa)?)?)
         } else {
             Backend::Portable(Decoder::load(source, &spec, portable::Portable::new(device, dtype))?)
@@ -82,7 +88,8 @@ impl Model {
         2 * self.spec.layers.len() * self.spec.key_value_size() * number
     }
 
-    /// What computes, `cpu` (the CPU's own kernels), `portable`, `cuda` or `metal`, and in which type.
+    /// What computes, `cpu` (the CPU's own kernels), `portable`, `cuda` or `metal`, and in which
+    /// type.
     pub fn device(&self) -> (&'static str, &'static str) {
         match &self.backend {
             Backend::Cpu(_) => ("cpu", "f32"),
@@ -90,7 +97,8 @@ impl Model {
         }
     }
 
-    /// The threads that the model computes with, for work on what it gives; `None` where it computes elsewhere.
+    /// The threads that the model computes with, for work on what it gives; `None` where it
+    /// computes elsewhere.
     pub fn pool(&self) -> Option<&Arc<Pool>> {
         match &self.backend {
             Backend::Cpu(decoder) => Some(decoder.ops().pool()),
@@ -103,12 +111,15 @@ impl Model {
         self.pool().map_or_else(candle_core::utils::get_num_threads, |pool| pool.threads())
     }
 
-    /// Runs the new tokens of all rows through the model, appends them to their caches and returns the wanted logits.
+    /// Runs the new tokens of all rows through the model, appends them to their caches and returns
+    /// the wanted logits.
     ///
-    /// What a row gets is the same to the bit whatever other rows are there and however its past was chunked.
+    /// What a row gets is the same to the bit whatever other rows are there and however its past
+    /// was chunked.
     ///
     /// # Errors
-    /// A token id outside the vocabulary, or the tensor backend's error; the caches are then unusable.
+    /// A token id outside the vocabulary, or the tensor backend's error; the caches are then
+    /// unusable.
     pub fn forward(&self, rows: &mut [Row<'_>]) -> Result<Logits> {
         match &self.backend {
             Backend::Cpu(decoder) => decoder.forward(&self.spec, rows),
@@ -123,7 +134,13 @@ impl std::fmt::Debug for Model {
             Backend::Cpu(_) => "cpu",
             Backend::Portable(_) => "portable",
         };
-        write!(f, "Model({}, {} layers, {} wide, {device})", self.spec.family.name, self.spec.layers.len(), self.spec.hidden_size)
+        write!(
+            f,
+            "Model({}, {} layers, {} wide, {device})",
+            self.spec.family.name,
+            self.spec.layers.len(),
+            self.spec.hidden_size
+        )
     }
 }
 
@@ -137,7 +154,8 @@ pub enum Device {
     Cpu,
     /// The same with these instructions; the bits are those of any others, only the time is not.
     CpuWith(Isa),
-    /// The CPU, through the tensor backend alone: the path that GPUs take, and the oracle of the kernels.
+    /// The CPU, through the tensor backend alone: the path that GPUs take, and the oracle of the
+    /// kernels.
     Portable,
     /// The n-th NVIDIA GPU.
     Cuda(usize),
@@ -150,7 +168,11 @@ impl std::str::FromStr for Device {
 
     fn from_str(text: &str) -> Result<Self> {
         let ordinal = |n: &str| {
-            n.parse().map(Self::Cuda).map_err(|_| Error::usage(format!("device `cuda:{n}`: the number is a GPU's index, as in cuda:0")))
+            n.parse().map(Self::Cuda).map_err(|_| {
+                Error::usage(format!(
+                    "device `cuda:{n}`: the number is a GPU's index, as in cuda:0"
+                ))
+            })
         };
         match text {
             "auto" => Ok(Self::Auto),
@@ -161,7 +183,10 @@ impl std::str::FromStr for Device {
             other => match other.split_once(':') {
                 Some(("cuda", n)) => ordinal(n),
                 Some(("cpu", isa)) => isa.parse().map(Self::CpuWith),
-                _ => Err(Error::usage(format!("device `{other}` is unknown; use auto, cpu, cpu:avx2, portable, cuda:N or metal"))),
+                _ => Err(Error::usage(format!(
+                    "device `{other}` is unknown; use auto, cpu, cpu:avx2, portable, cuda:N or \
+                     metal"
+                ))),
             },
         }
     }
@@ -183,19 +208,27 @@ impl std::fmt::Display for Device {
 impl Device {
     fn open(self) -> Result<CandleDevice> {
         let fail = |e: candle_core::Error| {
-            Error::usage(format!("device {self} cannot be used: {e}; build with `--features cuda` or `metal`, or use --device cpu"))
+            Error::usage(format!(
+                "device {self} cannot be used: {e}; build with `--features cuda` or `metal`, or \
+                 use --device cpu"
+            ))
         };
         match self {
             Self::Cuda(n) => CandleDevice::new_cuda(n).map_err(fail),
             Self::Metal => CandleDevice::new_metal(0).map_err(fail),
-            Self::Auto if cfg!(feature = "cuda") => Ok(CandleDevice::new_cuda(0).unwrap_or(CandleDevice::Cpu)),
-            Self::Auto if cfg!(feature = "metal") => Ok(CandleDevice::new_metal(0).unwrap_or(CandleDevice::Cpu)),
+            Self::Auto if cfg!(feature = "cuda") => {
+                Ok(CandleDevice::new_cuda(0).unwrap_or(CandleDevice::Cpu))
+            }
+            Self::Auto if cfg!(feature = "metal") => {
+                Ok(CandleDevice::new_metal(0).unwrap_or(CandleDevice::Cpu))
+            }
             Self::Auto | Self::Cpu | Self::CpuWith(_) | Self::Portable => Ok(CandleDevice::Cpu),
         }
     }
 }
 
-/// Type of activations, dense weights and the cache. Quantised weights keep their own type and compute in f32.
+/// Type of activations, dense weights and the cache. Quantised weights keep their own type and
+/// compute in f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ComputeType {
     /// 32-bit floats on the CPU, bf16 elsewhere.
@@ -218,7 +251,9 @@ impl std::str::FromStr for ComputeType {
             "f32" => Ok(Self::F32),
             "f16" => Ok(Self::F16),
             "bf16" => Ok(Self::BF16),
-            other => Err(Error::usage(format!("dtype `{other}` is unknown; use auto, f32, f16 or bf16"))),
+            other => {
+                Err(Error::usage(format!("dtype `{other}` is unknown; use auto, f32, f16 or bf16")))
+            }
         }
     }
 }
@@ -241,7 +276,8 @@ pub struct LoadOptions {
     pub device: Device,
     /// In which type.
     pub dtype: ComputeType,
-    /// Threads of the CPU's own kernels; `None` is one per physical core, shared by all models of the process.
+    /// Threads of the CPU's own kernels; `None` is one per physical core, shared by all models of
+    /// the process.
     pub threads: Option<usize>,
 }
 
@@ -251,7 +287,8 @@ pub struct LoadOptions {
 pub fn set_threads(threads: usize) {
     let count = threads.to_string();
     for name in ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"] {
-        // SAFETY: called while the process has one thread, so nobody reads the environment at the same time.
+        // SAFETY: called while the process has one thread, so nobody reads the environment at the
+        // same time.
         unsafe { std::env::set_var(name, &count) };
     }
 }

@@ -1,6 +1,7 @@
 //! The decoder's operations through candle's tensors, on any device.
 //!
-//! On the CPU candle picks some kernels by the number of rows, and sums in another order then: those products are taken row by row.
+//! On the CPU candle picks some kernels by the number of rows, and sums in another order then:
+//! those products are taken row by row.
 
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{DType, Device, IndexOp, Tensor};
@@ -61,7 +62,8 @@ pub struct Portable {
 }
 
 impl Portable {
-    /// Operations on `device`. Activations of quantised models stay f32: candle's quantised products take nothing else everywhere.
+    /// Operations on `device`. Activations of quantised models stay f32: candle's quantised
+    /// products take nothing else everywhere.
     pub fn new(device: Device, dtype: DType) -> Self {
         Self { device, dtype }
     }
@@ -79,9 +81,14 @@ impl Portable {
     fn load_dense(&self, raw: &RawTensor<'_>) -> Result<Tensor> {
         let shape = raw.shape.clone();
         let f32s = match raw.dtype {
-            Dtype::F32 | Dtype::F16 | Dtype::BF16 => Tensor::from_raw_buffer(&f32_bytes(raw), DType::F32, &shape, &Device::Cpu)?,
-            other => QTensor::new(QStorage::from_data(raw.bytes.as_ref().into(), &Device::Cpu, ggml_dtype(other))?, shape)?
-                .dequantize(&Device::Cpu)?,
+            Dtype::F32 | Dtype::F16 | Dtype::BF16 => {
+                Tensor::from_raw_buffer(&f32_bytes(raw), DType::F32, &shape, &Device::Cpu)?
+            }
+            other => QTensor::new(
+                QStorage::from_data(raw.bytes.as_ref().into(), &Device::Cpu, ggml_dtype(other))?,
+                shape,
+            )?
+            .dequantize(&Device::Cpu)?,
         };
         Ok(f32s.to_dtype(self.dtype)?.to_device(&self.device)?)
     }
@@ -99,7 +106,8 @@ impl Portable {
         for t in 0..q.dim(0)? {
             let visible = visible(spec.layers[layer], kv, t);
             let (start, len) = (visible.start, visible.len());
-            let keys = TensorKv { k: cache.k.narrow(0, start, len)?, v: cache.v.narrow(0, start, len)? };
+            let keys =
+                TensorKv { k: cache.k.narrow(0, start, len)?, v: cache.v.narrow(0, start, len)? };
             outputs.push(attend_heads(spec, &q.narrow(0, t, 1)?, &keys, None)?);
         }
         Ok(Tensor::cat(&outputs, 0)?)
@@ -116,7 +124,12 @@ impl Ops for Portable {
         self.dtype.size_in_bytes()
     }
 
-    fn load_linear(&self, weight: &RawTensor<'_>, bias: Option<&RawTensor<'_>>, read: &dyn Fn(&[u8])) -> Result<Linear> {
+    fn load_linear(
+        &self,
+        weight: &RawTensor<'_>,
+        bias: Option<&RawTensor<'_>>,
+        read: &dyn Fn(&[u8]),
+    ) -> Result<Linear> {
         let quantized = weight.dtype.is_quantized();
         let matrix = if quantized || (self.device.is_cpu() && self.dtype == DType::F32) {
             let (dtype, bytes) = if quantized {
@@ -124,7 +137,10 @@ impl Ops for Portable {
             } else {
                 (GgmlDType::F32, f32_bytes(weight).into())
             };
-            Matrix::Quantized(QTensor::new(QStorage::from_data(bytes, &self.device, dtype)?, weight.shape.clone())?)
+            Matrix::Quantized(QTensor::new(
+                QStorage::from_data(bytes, &self.device, dtype)?,
+                weight.shape.clone(),
+            )?)
         } else {
             Matrix::Dense(self.load_dense(weight)?)
         };
@@ -153,32 +169,62 @@ impl Ops for Portable {
 
     fn angles(&self, rope: &Rope, positions: &[usize]) -> Result<Angles> {
         let shape = (positions.len(), rope.inv_freq.len());
-        let angles = || positions.iter().flat_map(|&p| rope.inv_freq.iter().map(move |f| p as f64 * f));
-        let table = |values: Vec<f32>| -> Result<Tensor> { Ok(Tensor::from_vec(values, shape, &self.device)?.to_dtype(self.dtype)?) };
-        Ok(Angles { cos: table(angles().map(|a| a.cos() as f32).collect())?, sin: table(angles().map(|a| a.sin() as f32).collect())? })
+        let angles =
+            || positions.iter().flat_map(|&p| rope.inv_freq.iter().map(move |f| p as f64 * f));
+        let table = |values: Vec<f32>| -> Result<Tensor> {
+            Ok(Tensor::from_vec(values, shape, &self.device)?.to_dtype(self.dtype)?)
+        };
+        Ok(Angles {
+            cos: table(angles().map(|a| a.cos() as f32).collect())?,
+            sin: table(angles().map(|a| a.sin() as f32).collect())?,
+        })
     }
 
-    fn project<const N: usize>(&self, norm: &Norm, x: &Tensor, linears: [&Linear; N]) -> Result<[Tensor; N]> {
+    fn project<const N: usize>(
+        &self,
+        norm: &Norm,
+        x: &Tensor,
+        linears: [&Linear; N],
+    ) -> Result<[Tensor; N]> {
         let normed = Self::norm(norm, x)?;
-        let all: Vec<Tensor> = linears.into_iter().map(|linear| self.linear(linear, &normed)).collect::<Result<_>>()?;
+        let all: Vec<Tensor> = linears
+            .into_iter()
+            .map(|linear| self.linear(linear, &normed))
+            .collect::<Result<_>>()?;
         all.try_into().map_err(|_| Error::Backend("a projection lost an output".into()))
     }
 
-    fn rotate(&self, angles: &Angles, x: Tensor, norm: Option<&Norm>, head_dim: usize) -> Result<Tensor> {
+    fn rotate(
+        &self,
+        angles: &Angles,
+        x: Tensor,
+        norm: Option<&Norm>,
+        head_dim: usize,
+    ) -> Result<Tensor> {
         let (tokens, width) = x.dims2()?;
         let heads = x.reshape((tokens, width / head_dim, head_dim))?;
-        let heads = norm.map_or(Ok(heads.clone()), |norm| Self::norm(norm, &heads.contiguous()?))?;
+        let heads =
+            norm.map_or(Ok(heads.clone()), |norm| Self::norm(norm, &heads.contiguous()?))?;
         let heads = heads.unsqueeze(0)?.transpose(1, 2)?.contiguous()?; // [1, heads, T, head_dim]
         let rotated = candle_nn::rotary_emb::rope(&heads, &angles.cos, &angles.sin)?;
         Ok(rotated.transpose(1, 2)?.contiguous()?.reshape((tokens, width))?)
     }
 
-    fn attend(&self, spec: &Spec, layer: usize, [q, k, v]: [Tensor; 3], rows: &mut [Row<'_>]) -> Result<Tensor> {
+    fn attend(
+        &self,
+        spec: &Spec,
+        layer: usize,
+        [q, k, v]: [Tensor; 3],
+        rows: &mut [Row<'_>],
+    ) -> Result<Tensor> {
         let mut outputs = Vec::with_capacity(rows.len());
         let mut first = 0;
         for row in rows.iter_mut() {
             let new = row.tokens.len();
-            row.kv.append(layer, TensorKv { k: k.narrow(0, first, new)?, v: v.narrow(0, first, new)? })?;
+            row.kv.append(
+                layer,
+                TensorKv { k: k.narrow(0, first, new)?, v: v.narrow(0, first, new)? },
+            )?;
             outputs.push(self.attend_row(spec, layer, &q.narrow(0, first, new)?, row.kv)?);
             first += new;
         }
@@ -188,7 +234,9 @@ impl Ops for Portable {
     fn linear(&self, linear: &Linear, x: &Tensor) -> Result<Tensor> {
         let rows = x.dim(0)?;
         let y = if linear.row_by_row && rows > 1 {
-            let each: Vec<Tensor> = (0..rows).map(|row| linear.product(&x.narrow(0, row, 1)?)).collect::<Result<_>>()?;
+            let each: Vec<Tensor> = (0..rows)
+                .map(|row| linear.product(&x.narrow(0, row, 1)?))
+                .collect::<Result<_>>()?;
             Tensor::cat(&each, 0)?
         } else {
             linear.product(x)?
@@ -219,7 +267,13 @@ impl Ops for Portable {
         Ok(x.index_select(&Tensor::new(indices, &self.device)?, 0)?)
     }
 
-    fn logits(&self, norm: &Norm, x: &Tensor, head: &Linear, soft_cap: Option<f64>) -> Result<Buffer> {
+    fn logits(
+        &self,
+        norm: &Norm,
+        x: &Tensor,
+        head: &Linear,
+        soft_cap: Option<f64>,
+    ) -> Result<Buffer> {
         let z = self.linear(head, &Self::norm(norm, x)?)?.to_dtype(DType::F32)?;
         let z = match soft_cap {
             Some(cap) => ((z / cap)?.tanh()? * cap)?,
@@ -241,7 +295,8 @@ impl Linear {
     }
 }
 
-/// candle repacks these types and picks the kernel by the number of rows: `Q6_K` on x86, more of them on ARM.
+/// candle repacks these types and picks the kernel by the number of rows: `Q6_K` on x86, more of
+/// them on ARM.
 fn kernel_depends_on_rows(dtype: GgmlDType) -> bool {
     match dtype {
         GgmlDType::Q4K | GgmlDType::Q5K | GgmlDType::Q6K => true,
@@ -270,8 +325,12 @@ fn ggml_dtype(dtype: Dtype) -> GgmlDType {
 
 /// The bytes of a dense tensor widened to f32.
 fn f32_bytes(raw: &RawTensor<'_>) -> Vec<u8> {
-    let wide =
-        |widen: fn(u16) -> f32| raw.bytes.chunks_exact(2).flat_map(|b| widen(u16::from_le_bytes([b[0], b[1]])).to_le_bytes()).collect();
+    let wide = |widen: fn(u16) -> f32| {
+        raw.bytes
+            .chunks_exact(2)
+            .flat_map(|b| widen(u16::from_le_bytes([b[0], b[1]])).to_le_bytes())
+            .collect()
+    };
     match raw.dtype {
         Dtype::F16 => wide(|bits| half::f16::from_bits(bits).to_f32()),
         Dtype::BF16 => wide(|bits| half::bf16::from_bits(bits).to_f32()),
@@ -279,8 +338,15 @@ fn f32_bytes(raw: &RawTensor<'_>) -> Vec<u8> {
     }
 }
 
-/// Attention of all new tokens at once under a mask: the form for devices where a launch costs more than the arithmetic.
-fn attend_masked(spec: &Spec, layer: LayerSpec, q: &Tensor, cache: &TensorKv, kv: &KvSeq) -> Result<Tensor> {
+/// Attention of all new tokens at once under a mask: the form for devices where a launch costs more
+/// than the arithmetic.
+fn attend_masked(
+    spec: &Spec,
+    layer: LayerSpec,
+    q: &Tensor,
+    cache: &TensorKv,
+    kv: &KvSeq,
+) -> Result<Tensor> {
     let (new, keys) = (q.dim(0)?, cache.k.dim(0)?);
     let mut mask = vec![f32::NEG_INFINITY; new * keys];
     for t in 0..new {
@@ -290,39 +356,59 @@ fn attend_masked(spec: &Spec, layer: LayerSpec, q: &Tensor, cache: &TensorKv, kv
     attend_heads(spec, q, cache, Some(&mask))
 }
 
-/// softmax(scale * q kᵀ + mask) v for `[new, heads * head_dim]` over `[keys, key-value heads * head_dim]`.
-fn attend_heads(spec: &Spec, q: &Tensor, cache: &TensorKv, mask: Option<&Tensor>) -> Result<Tensor> {
+/// softmax(scale * q kᵀ + mask) v for `[new, heads * head_dim]` over `[keys, key-value heads *
+/// head_dim]`.
+fn attend_heads(
+    spec: &Spec,
+    q: &Tensor,
+    cache: &TensorKv,
+    mask: Option<&Tensor>,
+) -> Result<Tensor> {
     let (new, keys) = (q.dim(0)?, cache.k.dim(0)?);
     let (kv_heads, head_dim) = (spec.num_key_value_heads, spec.head_dim);
     let group = spec.num_attention_heads / kv_heads;
     // [kv_heads, new * group, head_dim]: the heads of a group share their keys.
-    let q = q.reshape((new, kv_heads, group, head_dim))?.transpose(0, 1)?.contiguous()?.reshape((kv_heads, new * group, head_dim))?;
+    let q = q
+        .reshape((new, kv_heads, group, head_dim))?
+        .transpose(0, 1)?
+        .contiguous()?
+        .reshape((kv_heads, new * group, head_dim))?;
     let k = cache.k.reshape((keys, kv_heads, head_dim))?.permute((1, 2, 0))?; // [kv_heads, head_dim, keys]
     let v = cache.v.reshape((keys, kv_heads, head_dim))?.transpose(0, 1)?; // [kv_heads, keys, head_dim]
-    let (k, v) = if multiplies_strided(q.device()) { (k, v) } else { (k.contiguous()?, v.contiguous()?) };
+    let (k, v) =
+        if multiplies_strided(q.device()) { (k, v) } else { (k.contiguous()?, v.contiguous()?) };
     let mut scores = (batched_matmul(&q, &k)? * spec.attention_scale)?; // [kv_heads, new * group, keys]
     if let Some(cap) = spec.attn_logit_softcapping {
         scores = ((scores / cap)?.tanh()? * cap)?;
     }
     if let Some(mask) = mask {
-        let shaped = scores.reshape((kv_heads, new, group, keys))?.broadcast_add(&mask.reshape((1, new, 1, keys))?)?;
+        let shaped = scores
+            .reshape((kv_heads, new, group, keys))?
+            .broadcast_add(&mask.reshape((1, new, 1, keys))?)?;
         scores = shaped.reshape((kv_heads, new * group, keys))?;
     }
     let out = batched_matmul(&softmax_last_dim(&scores)?, &v)?; // [kv_heads, new * group, head_dim]
-    Ok(out.reshape((kv_heads, new, group, head_dim))?.transpose(0, 1)?.contiguous()?.reshape((new, kv_heads * group * head_dim))?)
+    Ok(out
+        .reshape((kv_heads, new, group, head_dim))?
+        .transpose(0, 1)?
+        .contiguous()?
+        .reshape((new, kv_heads * group * head_dim))?)
 }
 
-/// Whether candle multiplies strided views there: its own CPU product does, BLAS and GPUs want whole matrices.
+/// Whether candle multiplies strided views there: its own CPU product does, BLAS and GPUs want
+/// whole matrices.
 fn multiplies_strided(device: &Device) -> bool {
     device.is_cpu() && !cfg!(any(feature = "mkl", feature = "accelerate"))
 }
 
-/// A matrix product per key-value head. On the CPU each head is multiplied on its own, over strided views of the cache: candle's
-/// batched form would copy the cache first.
+/// A matrix product per key-value head. On the CPU each head is multiplied on its own, over strided
+/// views of the cache: candle's batched form would copy the cache first.
 fn batched_matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if !a.device().is_cpu() {
         return Ok(a.matmul(b)?);
     }
-    let each: Vec<Tensor> = (0..a.dim(0)?).map(|head| a.i(head)?.matmul(&b.i(head)?)).collect::<candle_core::Result<_>>()?;
+    let each: Vec<Tensor> = (0..a.dim(0)?)
+        .map(|head| a.i(head)?.matmul(&b.i(head)?))
+        .collect::<candle_core::Result<_>>()?;
     Ok(Tensor::stack(&each, 0)?.contiguous()?)
 }

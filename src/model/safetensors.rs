@@ -1,9 +1,11 @@
 //! Weights in safetensors files: one file, shards under an index, or a Hugging Face folder.
 //!
-//! The format's rules (no hole, no overlap, sizes that match shapes, offsets that end with the file) are the `safetensors` crate's,
-//! applied to a memory map; its refusals pass through with the file's name. What it lets through is refused here: tensors listed
-//! twice, sums of offsets that overflow, a header that does not open with `{`. An index is hostile text: the shards it names are plain file
-//! names beside it. Pickle files are refused, since unpickling runs code. Knows nothing of what a tensor means.
+//! The format's rules (no hole, no overlap, sizes that match shapes, offsets that end with the
+//! file) are the `safetensors` crate's, applied to a memory map; its refusals pass through with the
+//! file's name. What it lets through is refused here: tensors listed twice, sums of offsets that
+//! overflow, a header that does not open with `{`. An index is hostile text: the shards it names
+//! are plain file names beside it. Pickle files are refused, since unpickling runs code. Knows
+//! nothing of what a tensor means.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -57,8 +59,9 @@ pub struct SafeTensorFiles {
 }
 
 impl SafeTensorFiles {
-    /// Opens a `.safetensors` file, a `.safetensors.index.json` with its shards, or a folder with either. Headers are read and
-    /// checked, tensor data is not. Errors: [`Error::Io`], [`Error::InvalidFile`].
+    /// Opens a `.safetensors` file, a `.safetensors.index.json` with its shards, or a folder with
+    /// either. Headers are read and checked, tensor data is not. Errors: [`Error::Io`],
+    /// [`Error::InvalidFile`].
     pub fn open(path: &Path) -> Result<Self> {
         let text = path.to_string_lossy();
         if path.is_dir() {
@@ -79,21 +82,25 @@ impl SafeTensorFiles {
     }
 
     fn open_folder(folder: &Path) -> Result<Self> {
-        for (name, open) in [(SINGLE, Self::open as fn(&Path) -> Result<Self>), (INDEX, Self::open_index)] {
+        for (name, open) in
+            [(SINGLE, Self::open as fn(&Path) -> Result<Self>), (INDEX, Self::open_index)]
+        {
             let path = folder.join(name);
             if path.exists() {
                 return open(&path);
             }
         }
         let entries = std::fs::read_dir(folder).map_err(|source| Error::io(folder, source))?;
-        let files: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
+        let files: Vec<PathBuf> =
+            entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
         if let Some(pickle) = files.iter().find(|file| is_pickle(file)) {
             refuse_pickle(pickle)?;
         }
         Err(Error::invalid_file(folder, format!("the folder has neither {SINGLE} nor {INDEX}")))
     }
 
-    /// Opens every shard that the index names and takes from each the tensors that the index places there.
+    /// Opens every shard that the index names and takes from each the tensors that the index places
+    /// there.
     fn open_index(path: &Path) -> Result<Self> {
         let mut all = Self::empty(path);
         let mut shards: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -104,12 +111,22 @@ impl SafeTensorFiles {
             check_shard_name(&shard).map_err(|reason| Error::invalid_file(path, reason))?;
             let file = path.with_file_name(&shard);
             if !file.exists() {
-                return Err(Error::invalid_file(path, format!("shard {} is missing from the folder", quoted(&shard))));
+                return Err(Error::invalid_file(
+                    path,
+                    format!("shard {} is missing from the folder", quoted(&shard)),
+                ));
             }
             let mut found = all.add(&file)?;
             for name in names {
-                let missing = || format!("tensor {} is missing from shard {}, where the index places it", quoted(&name), quoted(&shard));
-                let info = found.remove(&name).ok_or_else(|| Error::invalid_file(path, missing()))?;
+                let missing = || {
+                    format!(
+                        "tensor {} is missing from shard {}, where the index places it",
+                        quoted(&name),
+                        quoted(&shard)
+                    )
+                };
+                let info =
+                    found.remove(&name).ok_or_else(|| Error::invalid_file(path, missing()))?;
                 all.tensors.insert(name, info);
             }
         }
@@ -123,8 +140,9 @@ impl SafeTensorFiles {
     /// Maps one more file and returns its tensors.
     fn add(&mut self, path: &Path) -> Result<BTreeMap<String, Info>> {
         let map = Map::open(path)?;
-        let tensors =
-            read_header(&map, self.files.len()).map_err(|reason| Error::invalid_file(path, format!("invalid safetensors: {reason}")))?;
+        let tensors = read_header(&map, self.files.len()).map_err(|reason| {
+            Error::invalid_file(path, format!("invalid safetensors: {reason}"))
+        })?;
         self.files.push(File { path: path.to_path_buf(), map });
         Ok(tensors)
     }
@@ -154,18 +172,25 @@ impl SafeTensorFiles {
         self.tensors.contains_key(name)
     }
 
-    /// The tensor `name`, borrowed from the map: costs nothing until its bytes are read. [`Error::InvalidFile`] if there is none
-    /// or its type is not F32, F16 or BF16.
+    /// The tensor `name`, borrowed from the map: costs nothing until its bytes are read.
+    /// [`Error::InvalidFile`] if there is none or its type is not F32, F16 or BF16.
     pub fn tensor(&self, name: &str) -> Result<RawTensor<'_>> {
-        let missing = || format!("tensor {} is missing; there are {} others", quoted(name), self.tensors.len());
-        let info = self.tensors.get(name).ok_or_else(|| Error::invalid_file(&self.path, missing()))?;
-        let file = self.files.get(info.file).ok_or_else(|| Error::invalid_file(&self.path, missing()))?;
+        let missing = || {
+            format!("tensor {} is missing; there are {} others", quoted(name), self.tensors.len())
+        };
+        let info =
+            self.tensors.get(name).ok_or_else(|| Error::invalid_file(&self.path, missing()))?;
+        let file =
+            self.files.get(info.file).ok_or_else(|| Error::invalid_file(&self.path, missing()))?;
         let dtype = match info.dtype {
             Stored::F32 => Dtype::F32,
             Stored::F16 => Dtype::F16,
             Stored::BF16 => Dtype::BF16,
             other => {
-                let reason = format!("tensor {} is of type {other}; candor reads F32, F16 and BF16 from safetensors", quoted(name));
+                let reason = format!(
+                    "tensor {} is of type {other}; candor reads F32, F16 and BF16 from safetensors",
+                    quoted(name)
+                );
                 return Err(Error::invalid_file(&file.path, reason));
             }
         };
@@ -174,8 +199,8 @@ impl SafeTensorFiles {
     }
 }
 
-/// A JSON object as its pairs, in order, without the free text under `__metadata__`. A key that occurs twice is an error, where a map
-/// would keep one of the two.
+/// A JSON object as its pairs, in order, without the free text under `__metadata__`. A key that
+/// occurs twice is an error, where a map would keep one of the two.
 struct Pairs<V>(Vec<(String, V)>);
 
 impl<'de, V: DeserializeOwned> Deserialize<'de> for Pairs<V> {
@@ -202,7 +227,9 @@ impl<'de, V: DeserializeOwned> Deserialize<'de> for Pairs<V> {
                 let mut keys: Vec<&String> = pairs.iter().map(|(key, _)| key).collect();
                 keys.sort();
                 match keys.array_windows().find(|[a, b]| a == b) {
-                    Some([twice, _]) => Err(A::Error::custom(format!("{} occurs twice", quoted(twice)))),
+                    Some([twice, _]) => {
+                        Err(A::Error::custom(format!("{} occurs twice", quoted(twice))))
+                    }
                     None => Ok(Pairs(pairs)),
                 }
             }
@@ -214,17 +241,27 @@ impl<'de, V: DeserializeOwned> Deserialize<'de> for Pairs<V> {
 /// The tensors that a file's header lists, with ranges that lie inside the file.
 fn read_header(bytes: &[u8], file: usize) -> Result<BTreeMap<String, Info>, String> {
     let length = bytes.first_chunk::<LENGTH_BYTES>().map(|length| u64::from_le_bytes(*length));
-    let length = length.ok_or_else(|| format!("the file is {} bytes long, the header's length alone needs {LENGTH_BYTES}", bytes.len()))?;
+    let length = length.ok_or_else(|| {
+        format!(
+            "the file is {} bytes long, the header's length alone needs {LENGTH_BYTES}",
+            bytes.len()
+        )
+    })?;
     let left = bytes.len() - LENGTH_BYTES;
     let size = usize::try_from(length).ok().filter(|&size| size <= MAX_HEADER_BYTES.min(left));
-    let size =
-        size.ok_or_else(|| format!("header length is {length}, the limit is {MAX_HEADER_BYTES} and {left} bytes are left in the file"))?;
+    let size = size.ok_or_else(|| {
+        format!(
+            "header length is {length}, the limit is {MAX_HEADER_BYTES} \
+                                    and {left} bytes are left in the file"
+        )
+    })?;
     let start = LENGTH_BYTES + size;
     let header = bytes.get(LENGTH_BYTES..start).unwrap_or_default();
     if header.first() != Some(&b'{') {
         return Err("the header does not start with `{`".into());
     }
-    let Pairs(mut listed) = serde_json::from_slice::<Pairs<TensorInfo>>(header).map_err(|error| format!("header: {error}"))?;
+    let Pairs(mut listed) = serde_json::from_slice::<Pairs<TensorInfo>>(header)
+        .map_err(|error| format!("header: {error}"))?;
     listed.sort_by_key(|(_, info)| info.data_offsets);
     let checked = Metadata::new(None, listed.clone()).map_err(|error| error.to_string())?;
     let (end, data) = (checked.data_len(), bytes.len() - start);
@@ -246,20 +283,29 @@ fn read_index(path: &Path) -> Result<Vec<(String, String)>> {
     }
     let map = Map::open(path)?;
     if map.len() > MAX_INDEX_BYTES {
-        return Err(Error::invalid_file(path, format!("the index is {} bytes long, the limit is {MAX_INDEX_BYTES}", map.len())));
+        return Err(Error::invalid_file(
+            path,
+            format!("the index is {} bytes long, the limit is {MAX_INDEX_BYTES}", map.len()),
+        ));
     }
-    let index: Index = serde_json::from_slice(&map).map_err(|error| Error::invalid_file(path, format!("invalid index: {error}")))?;
+    let index: Index = serde_json::from_slice(&map)
+        .map_err(|error| Error::invalid_file(path, format!("invalid index: {error}")))?;
     if index.weight_map.0.is_empty() {
         return Err(Error::invalid_file(path, "invalid index: weight_map is empty"));
     }
     Ok(index.weight_map.0)
 }
 
-/// A shard is a plain file name that ends in `.safetensors`: no folder, no drive, no step upwards, no control character.
+/// A shard is a plain file name that ends in `.safetensors`: no folder, no drive, no step upwards,
+/// no control character.
 fn check_shard_name(name: &str) -> Result<(), String> {
-    let hostile = name.contains(['/', '\\', ':']) || name.contains(char::is_control) || name.starts_with('.');
+    let hostile =
+        name.contains(['/', '\\', ':']) || name.contains(char::is_control) || name.starts_with('.');
     if hostile || !name.ends_with(".safetensors") {
-        return Err(format!("shard name {} is not a plain file name that ends in .safetensors", quoted(name)));
+        return Err(format!(
+            "shard name {} is not a plain file name that ends in .safetensors",
+            quoted(name)
+        ));
     }
     Ok(())
 }
@@ -275,7 +321,8 @@ fn refuse_pickle(path: &Path) -> Result<()> {
     if is_pickle(path) {
         return Err(Error::invalid_file(
             path,
-            "this may be a pickle, which runs code when it is read: candor reads only GGUF and safetensors",
+            "this may be a pickle, which runs code when it is read: candor reads only GGUF and \
+             safetensors",
         ));
     }
     Ok(())

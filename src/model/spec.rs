@@ -1,11 +1,13 @@
 //! A model family as data: the knobs of the one decoder, resolved from a file's [`Config`].
 //!
-//! Adding a family is adding a row to [`FAMILIES`]. Tensor names are Hugging Face's; the row maps them to GGUF's.
+//! Adding a family is adding a row to [`FAMILIES`]. Tensor names are Hugging Face's; the row maps
+//! them to GGUF's.
 
 use super::config::{Config, RopeParameters, RopeScaling};
 use crate::error::{Error, Result};
 
-/// More layers than any known model has: a larger count is a broken file (llama.cpp's own limit is 512).
+/// More layers than any known model has: a larger count is a broken file (llama.cpp's own limit is
+/// 512).
 const MAX_LAYERS: usize = 512;
 
 /// The non-linearity of the gated MLP.
@@ -82,8 +84,14 @@ const QWEN2: Family = Family {
     ..LLAMA
 };
 
-const QWEN3: Family =
-    Family { name: "qwen3", model_types: &["qwen3"], gguf_architectures: &["qwen3"], qkv_bias: false, qk_norm: true, ..QWEN2 };
+const QWEN3: Family = Family {
+    name: "qwen3",
+    model_types: &["qwen3"],
+    gguf_architectures: &["qwen3"],
+    qkv_bias: false,
+    qk_norm: true,
+    ..QWEN2
+};
 
 const GEMMA3: Family = Family {
     name: "gemma3",
@@ -111,13 +119,18 @@ impl Family {
     /// # Errors
     /// The name, and what is supported.
     pub fn named(name: &str) -> std::result::Result<&'static Self, String> {
-        FAMILIES.iter().find(|f| f.model_types.contains(&name) || f.gguf_architectures.contains(&name)).copied().ok_or_else(|| {
-            let known: Vec<_> = FAMILIES.iter().map(|f| f.name).collect();
-            format!("architecture `{name}` is not supported; supported: {}", known.join(", "))
-        })
+        FAMILIES
+            .iter()
+            .find(|f| f.model_types.contains(&name) || f.gguf_architectures.contains(&name))
+            .copied()
+            .ok_or_else(|| {
+                let known: Vec<_> = FAMILIES.iter().map(|f| f.name).collect();
+                format!("architecture `{name}` is not supported; supported: {}", known.join(", "))
+            })
     }
 
-    /// The GGUF name of a Hugging Face tensor name; `None` for a name that the family does not have.
+    /// The GGUF name of a Hugging Face tensor name; `None` for a name that the family does not
+    /// have.
     pub fn gguf_name(&self, name: &str) -> Option<String> {
         match name {
             "model.embed_tokens.weight" => return Some("token_embd.weight".into()),
@@ -155,7 +168,11 @@ pub struct Rope {
 }
 
 impl Rope {
-    fn new(head_dim: usize, theta: f64, scaling: Option<&RopeScaling>) -> std::result::Result<Self, String> {
+    fn new(
+        head_dim: usize,
+        theta: f64,
+        scaling: Option<&RopeScaling>,
+    ) -> std::result::Result<Self, String> {
         let plain = (0..head_dim / 2).map(|i| theta.powf(-2.0 * i as f64 / head_dim as f64));
         let kind = scaling.and_then(|s| s.rope_type.as_deref()).unwrap_or("default");
         let need = |value: Option<f64>, name: &str| match value {
@@ -173,25 +190,38 @@ impl Rope {
                 let factor = need(s.factor, "factor")?;
                 let low = need(s.low_freq_factor, "low_freq_factor")?;
                 let high = need(s.high_freq_factor, "high_freq_factor")?;
-                let original = need(s.original_max_position_embeddings, "original_max_position_embeddings")?;
+                let original =
+                    need(s.original_max_position_embeddings, "original_max_position_embeddings")?;
                 plain.map(|f| llama3_frequency(f, factor, low, high, original)).collect()
             }
-            (other, Some(_)) => return Err(format!("rope_scaling of type `{other}` is not supported; supported: default, linear, llama3")),
+            (other, Some(_)) => {
+                return Err(format!(
+                    "rope_scaling of type `{other}` is not supported; supported: default, linear, \
+                     llama3"
+                ));
+            }
         };
         Ok(Self { inv_freq })
     }
 
-    /// Divides each frequency by GGUF's `rope_freqs.weight`, which carries llama3 scaling ready computed.
+    /// Divides each frequency by GGUF's `rope_freqs.weight`, which carries llama3 scaling ready
+    /// computed.
     ///
     /// # Errors
     /// A count that does not fit, or a factor that is not positive.
     pub fn divide(&mut self, factors: &[f32]) -> std::result::Result<(), String> {
         if factors.len() != self.inv_freq.len() {
-            return Err(format!("rope_freqs.weight has {} values; the head has {} pairs", factors.len(), self.inv_freq.len()));
+            return Err(format!(
+                "rope_freqs.weight has {} values; the head has {} pairs",
+                factors.len(),
+                self.inv_freq.len()
+            ));
         }
         for (frequency, &factor) in self.inv_freq.iter_mut().zip(factors) {
             if !(factor.is_finite() && factor > 0.0) {
-                return Err(format!("rope_freqs.weight holds {factor}; every factor must be a positive number"));
+                return Err(format!(
+                    "rope_freqs.weight holds {factor}; every factor must be a positive number"
+                ));
             }
             *frequency /= f64::from(factor);
         }
@@ -199,7 +229,8 @@ impl Rope {
     }
 }
 
-/// Llama 3.1's frequency scaling: long wavelengths by `factor`, short ones not at all, between them a linear blend.
+/// Llama 3.1's frequency scaling: long wavelengths by `factor`, short ones not at all, between them
+/// a linear blend.
 fn llama3_frequency(f: f64, factor: f64, low: f64, high: f64, original: f64) -> f64 {
     let wavelength = 2.0 * std::f64::consts::PI / f;
     if wavelength < original / high {
@@ -278,19 +309,29 @@ impl Spec {
         let num_hidden_layers = count("num_hidden_layers", config.num_hidden_layers, MAX_LAYERS);
         let vocab_size = count("vocab_size", config.vocab_size, 1 << 26);
         let intermediate_size = count("intermediate_size", config.intermediate_size, 1 << 24);
-        let num_key_value_heads =
-            count("num_key_value_heads", config.num_key_value_heads.or(Some(num_attention_heads)), num_attention_heads);
-        let head_dim = count("head_dim", config.head_dim.or(Some(hidden_size / num_attention_heads)), 1 << 14);
-        let max_position_embeddings = count("max_position_embeddings", config.max_position_embeddings, 1 << 30);
+        let num_key_value_heads = count(
+            "num_key_value_heads",
+            config.num_key_value_heads.or(Some(num_attention_heads)),
+            num_attention_heads,
+        );
+        let head_dim =
+            count("head_dim", config.head_dim.or(Some(hidden_size / num_attention_heads)), 1 << 14);
+        let max_position_embeddings =
+            count("max_position_embeddings", config.max_position_embeddings, 1 << 30);
         if config.head_dim.is_none() && !hidden_size.is_multiple_of(num_attention_heads) {
-            faults.push(format!("hidden_size {hidden_size} is not a multiple of num_attention_heads {num_attention_heads}"));
+            faults.push(format!(
+                "hidden_size {hidden_size} is not a multiple of \
+                                 num_attention_heads {num_attention_heads}"
+            ));
         }
         if !head_dim.is_multiple_of(2) {
             faults.push(format!("head_dim is {head_dim}; rotary embeddings need an even number"));
         }
         if !num_attention_heads.is_multiple_of(num_key_value_heads) {
-            faults
-                .push(format!("num_attention_heads {num_attention_heads} is not a multiple of num_key_value_heads {num_key_value_heads}"));
+            faults.push(format!(
+                "num_attention_heads {num_attention_heads} is not a multiple of \
+                               num_key_value_heads {num_key_value_heads}"
+            ));
         }
         let mut positive = |name: &str, value: f64| {
             if !(value.is_finite() && value > 0.0) {
@@ -300,20 +341,30 @@ impl Spec {
         };
         let rms_norm_eps = positive("rms_norm_eps", config.rms_norm_eps.unwrap_or(1e-6));
         let scalar = config.query_pre_attn_scalar.unwrap_or(head_dim as f64);
-        let attention_scale = positive("attention scale", config.attention_scale.unwrap_or_else(|| scalar.powf(-0.5)));
-        for (name, cap) in
-            [("attn_logit_softcapping", config.attn_logit_softcapping), ("final_logit_softcapping", config.final_logit_softcapping)]
-        {
+        let attention_scale = positive(
+            "attention scale",
+            config.attention_scale.unwrap_or_else(|| scalar.powf(-0.5)),
+        );
+        for (name, cap) in [
+            ("attn_logit_softcapping", config.attn_logit_softcapping),
+            ("final_logit_softcapping", config.final_logit_softcapping),
+        ] {
             cap.map(|cap| positive(name, cap));
         }
         if rms_norm_eps >= 1.0 {
             faults.push(format!("rms_norm_eps is {rms_norm_eps}; it must be below 1"));
         }
         if let Some(rotated) = config.rope_dimension_count.filter(|&rotated| rotated != head_dim) {
-            faults.push(format!("rope.dimension_count is {rotated} and a head has {head_dim} dimensions; only whole heads are rotated"));
+            faults.push(format!(
+                "rope.dimension_count is {rotated} and a head has {head_dim} \
+                                 dimensions; only whole heads are rotated"
+            ));
         }
-        if let Some(declared) = config.declared_vocab_size.filter(|&declared| declared != vocab_size) {
-            faults.push(format!("vocab_size is {declared} and the embedding has {vocab_size} rows"));
+        if let Some(declared) =
+            config.declared_vocab_size.filter(|&declared| declared != vocab_size)
+        {
+            faults
+                .push(format!("vocab_size is {declared} and the embedding has {vocab_size} rows"));
         }
         let ropes = ropes(family, config, head_dim).unwrap_or_else(|fault| {
             faults.push(fault);
@@ -337,7 +388,11 @@ impl Spec {
             max_position_embeddings,
             rms_norm_eps,
             attention_scale,
-            embedding_scale: if family.scaled_embeddings { (hidden_size as f64).sqrt() } else { 1.0 },
+            embedding_scale: if family.scaled_embeddings {
+                (hidden_size as f64).sqrt()
+            } else {
+                1.0
+            },
             attn_logit_softcapping: config.attn_logit_softcapping,
             final_logit_softcapping: config.final_logit_softcapping,
             tied: config.tie_word_embeddings.unwrap_or(family.tied),
@@ -359,11 +414,14 @@ impl Spec {
     /// Every tensor of the model with its shape.
     pub fn tensors(&self) -> Vec<TensorSpec> {
         let mut out = Vec::new();
-        let mut add = |name: String, shape: &[usize]| out.push(TensorSpec { name, shape: shape.to_vec() });
-        let (hidden, q, kv, mlp) = (self.hidden_size, self.query_size(), self.key_value_size(), self.intermediate_size);
+        let mut add =
+            |name: String, shape: &[usize]| out.push(TensorSpec { name, shape: shape.to_vec() });
+        let (hidden, q, kv, mlp) =
+            (self.hidden_size, self.query_size(), self.key_value_size(), self.intermediate_size);
         add("model.embed_tokens.weight".into(), &[self.vocab_size, hidden]);
         for layer in 0..self.layers.len() {
-            let mut add = |part: &str, shape: &[usize]| add(format!("model.layers.{layer}.{part}"), shape);
+            let mut add =
+                |part: &str, shape: &[usize]| add(format!("model.layers.{layer}.{part}"), shape);
             for (part, width) in [("q_proj", q), ("k_proj", kv), ("v_proj", kv)] {
                 add(&format!("self_attn.{part}.weight"), &[width, hidden]);
                 if self.family.qkv_bias {
@@ -396,13 +454,20 @@ impl Spec {
     ///
     /// # Errors
     /// An invalid file with up to eight of the mismatches.
-    pub fn check(&self, path: &std::path::Path, shape_of: impl Fn(&str) -> Option<Vec<usize>>) -> Result<()> {
+    pub fn check(
+        &self,
+        path: &std::path::Path,
+        shape_of: impl Fn(&str) -> Option<Vec<usize>>,
+    ) -> Result<()> {
         let faults: Vec<String> = self
             .tensors()
             .into_iter()
             .filter_map(|tensor| match shape_of(&tensor.name) {
                 None => Some(format!("tensor {} is missing", tensor.name)),
-                Some(shape) if shape != tensor.shape => Some(format!("tensor {} is {shape:?}; {:?} is needed", tensor.name, tensor.shape)),
+                Some(shape) if shape != tensor.shape => Some(format!(
+                    "tensor {} is {shape:?}; {:?} is needed",
+                    tensor.name, tensor.shape
+                )),
                 Some(_) => None,
             })
             .collect();
@@ -411,20 +476,36 @@ impl Spec {
         }
         let more = faults.len().saturating_sub(8);
         let tail = if more > 0 { format!("; and {more} more") } else { String::new() };
-        Err(Error::invalid_file(path, format!("{}{tail}", faults.iter().take(8).cloned().collect::<Vec<_>>().join("; "))))
+        Err(Error::invalid_file(
+            path,
+            format!("{}{tail}", faults.iter().take(8).cloned().collect::<Vec<_>>().join("; ")),
+        ))
     }
 }
 
-/// The rotary embeddings: of global layers first, of sliding-window layers second where they differ.
-fn ropes(family: &Family, config: &Config, head_dim: usize) -> std::result::Result<Vec<Rope>, String> {
+/// The rotary embeddings: of global layers first, of sliding-window layers second where they
+/// differ.
+fn ropes(
+    family: &Family,
+    config: &Config,
+    head_dim: usize,
+) -> std::result::Result<Vec<Rope>, String> {
     let (global, local) = match &config.rope_parameters {
-        Some(RopeParameters::ByLayerType { full_attention, sliding_attention }) => (Some(full_attention), Some(sliding_attention)),
+        Some(RopeParameters::ByLayerType { full_attention, sliding_attention }) => {
+            (Some(full_attention), Some(sliding_attention))
+        }
         Some(RopeParameters::Flat(flat)) => (Some(flat), None),
         None => (config.rope_scaling.as_ref(), None),
     };
-    let theta = global.and_then(|s| s.rope_theta).or(config.rope_theta).unwrap_or(family.rope_theta);
-    let local_theta = local.and_then(|s| s.rope_theta).or(config.rope_local_base_freq).or(family.local_rope_theta);
-    if let Some(bad) = [Some(theta), local_theta].into_iter().flatten().find(|t| !(t.is_finite() && *t > 0.0)) {
+    let theta =
+        global.and_then(|s| s.rope_theta).or(config.rope_theta).unwrap_or(family.rope_theta);
+    let local_theta = local
+        .and_then(|s| s.rope_theta)
+        .or(config.rope_local_base_freq)
+        .or(family.local_rope_theta);
+    if let Some(bad) =
+        [Some(theta), local_theta].into_iter().flatten().find(|t| !(t.is_finite() && *t > 0.0))
+    {
         return Err(format!("rope_theta is {bad}; it must be a positive number"));
     }
     let mut ropes = vec![Rope::new(head_dim, theta, global)?];
@@ -435,7 +516,11 @@ fn ropes(family: &Family, config: &Config, head_dim: usize) -> std::result::Resu
 }
 
 /// Which layers look through the window. Explicit `layer_types` win over the family's pattern.
-fn layers(family: &Family, config: &Config, count: usize) -> std::result::Result<Vec<LayerSpec>, String> {
+fn layers(
+    family: &Family,
+    config: &Config,
+    count: usize,
+) -> std::result::Result<Vec<LayerSpec>, String> {
     let opted_in = !family.window_is_opt_in || config.use_sliding_window == Some(true);
     let window = config.sliding_window.filter(|_| opted_in);
     if window == Some(0) {
@@ -450,8 +535,15 @@ fn layers(family: &Family, config: &Config, count: usize) -> std::result::Result
     if let Some(types) = config.layer_types.as_ref().filter(|types| types.len() != count) {
         return Err(format!("layer_types has {} entries for {count} layers", types.len()));
     }
-    if let Some(other) = config.layer_types.iter().flatten().find(|t| !matches!(t.as_str(), "full_attention" | "sliding_attention")) {
-        return Err(format!("layer type `{other}` is not supported; supported: full_attention, sliding_attention"));
+    if let Some(other) = config
+        .layer_types
+        .iter()
+        .flatten()
+        .find(|t| !matches!(t.as_str(), "full_attention" | "sliding_attention"))
+    {
+        return Err(format!(
+            "layer type `{other}` is not supported; supported: full_attention, sliding_attention"
+        ));
     }
     let two_ropes = config.rope_local_base_freq.or(family.local_rope_theta).is_some()
         || matches!(config.rope_parameters, Some(RopeParameters::ByLayerType { .. }));
@@ -481,7 +573,8 @@ mod tests {
 
     #[test]
     fn gemma_windows_all_but_every_sixth_layer() {
-        let spec = Spec::resolve(&Config { sliding_window: Some(8), ..config("gemma3_text") }).unwrap();
+        let spec =
+            Spec::resolve(&Config { sliding_window: Some(8), ..config("gemma3_text") }).unwrap();
         let windows: Vec<_> = spec.layers.iter().map(|l| (l.rope, l.window)).collect();
         let mut expected = vec![(1, Some(8)); 7];
         expected[5] = (0, None);
@@ -491,7 +584,8 @@ mod tests {
 
     #[test]
     fn mistral_windows_every_layer_and_qwen_only_on_request() {
-        let mistral = Spec::resolve(&Config { sliding_window: Some(16), ..config("mistral") }).unwrap();
+        let mistral =
+            Spec::resolve(&Config { sliding_window: Some(16), ..config("mistral") }).unwrap();
         assert!(mistral.layers.iter().all(|l| l.window == Some(16) && l.rope == 0));
         let qwen = Spec::resolve(&Config { sliding_window: Some(16), ..config("qwen2") }).unwrap();
         assert!(qwen.layers.iter().all(|l| l.window.is_none()));
@@ -505,21 +599,34 @@ mod tests {
             let text = Spec::resolve(&bad).unwrap_err();
             assert!(expected.iter().all(|e| text.contains(e)), "{text}");
         };
-        check(|c| c.num_hidden_layers = Some(513), &["num_hidden_layers is 513; it must be 1 to 512"]);
+        check(
+            |c| c.num_hidden_layers = Some(513),
+            &["num_hidden_layers is 513; it must be 1 to 512"],
+        );
         check(|c| c.num_attention_heads = Some(0), &["num_attention_heads is 0"]);
-        check(|c| c.num_attention_heads = Some(5), &["hidden_size 32 is not a multiple of num_attention_heads 5"]);
+        check(
+            |c| c.num_attention_heads = Some(5),
+            &["hidden_size 32 is not a multiple of num_attention_heads 5"],
+        );
         check(|c| c.head_dim = Some(7), &["head_dim is 7"]);
         check(|c| c.rms_norm_eps = Some(f64::NAN), &["rms_norm_eps is NaN"]);
         check(|c| c.rope_theta = Some(0.0), &["rope_theta is 0"]);
-        check(|c| (c.vocab_size, c.hidden_size) = (None, Some(0)), &["vocab_size is missing", "hidden_size is 0"]);
-        check(|c| c.model_type = "mamba".into(), &["architecture `mamba` is not supported; supported: llama, qwen2, qwen3, gemma3"]);
+        check(
+            |c| (c.vocab_size, c.hidden_size) = (None, Some(0)),
+            &["vocab_size is missing", "hidden_size is 0"],
+        );
+        check(
+            |c| c.model_type = "mamba".into(),
+            &["architecture `mamba` is not supported; supported: llama, qwen2, qwen3, gemma3"],
+        );
     }
 
     #[test]
     fn every_tensor_has_a_gguf_name() {
         for family in FAMILIES {
             let spec = Spec::resolve(&config(family.model_types[0])).unwrap();
-            let mut names: Vec<_> = spec.tensors().iter().map(|t| family.gguf_name(&t.name).unwrap()).collect();
+            let mut names: Vec<_> =
+                spec.tensors().iter().map(|t| family.gguf_name(&t.name).unwrap()).collect();
             let count = names.len();
             names.sort_unstable();
             names.dedup();

@@ -1,7 +1,8 @@
-//! One source of weights: GGUF and safetensors files give the same tensors under the same names in the same arrangement.
+//! One source of weights: GGUF and safetensors files give the same tensors under the same names in
+//! the same arrangement.
 //!
-//! Names are Hugging Face's. What the formats store differently is put right here, on the way out: GGUF's interleaved query and key
-//! rows, and norms that safetensors files store minus one.
+//! Names are Hugging Face's. What the formats store differently is put right here, on the way out:
+//! GGUF's interleaved query and key rows, and norms that safetensors files store minus one.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -37,10 +38,12 @@ impl WeightSource {
             return Ok(Self::Gguf(Gguf::open(path)?));
         }
         let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new(".")) };
-        let known = path.is_dir() || path.extension().is_some_and(|e| e == "safetensors" || e == "json");
+        let known =
+            path.is_dir() || path.extension().is_some_and(|e| e == "safetensors" || e == "json");
         if !path.exists() {
             return Err(Error::usage(format!(
-                "{}: no such file; give a path to a GGUF file or to a folder with safetensors files",
+                "{}: no such file; give a path to a GGUF file or to a folder with safetensors \
+                 files",
                 path.display()
             )));
         }
@@ -75,34 +78,50 @@ impl WeightSource {
     /// An invalid file with all mismatches in one list.
     pub fn spec(&self) -> Result<Spec> {
         let config = self.config()?;
-        let mut spec = Spec::resolve(&config).map_err(|reason| Error::invalid_file(self.path(), reason))?;
+        let mut spec =
+            Spec::resolve(&config).map_err(|reason| Error::invalid_file(self.path(), reason))?;
         spec.check(self.path(), |name| self.stored(spec.family, name).ok().map(|raw| raw.shape))?;
         self.check_nothing_is_left(&spec)?;
         if let Self::Gguf(gguf) = self
             && gguf.contains("rope_freqs.weight")
         {
             let raw = gguf.tensor("rope_freqs.weight")?;
-            let factors = dense_f32(&raw).map_err(|reason| Error::invalid_file(self.path(), format!("rope_freqs.weight: {reason}")))?;
-            spec.ropes[0].divide(&factors).map_err(|reason| Error::invalid_file(self.path(), reason))?;
+            let factors = dense_f32(&raw).map_err(|reason| {
+                Error::invalid_file(self.path(), format!("rope_freqs.weight: {reason}"))
+            })?;
+            spec.ropes[0]
+                .divide(&factors)
+                .map_err(|reason| Error::invalid_file(self.path(), reason))?;
         }
         Ok(spec)
     }
 
-    /// Refuses a GGUF file with weights that the family would not use: a bias that is left out gives wrong answers in silence.
-    /// (Folders of safetensors carry buffers that are no weights.)
+    /// Refuses a GGUF file with weights that the family would not use: a bias that is left out
+    /// gives wrong answers in silence. (Folders of safetensors carry buffers that are no weights.)
     fn check_nothing_is_left(&self, spec: &Spec) -> Result<()> {
         let Self::Gguf(gguf) = self else { return Ok(()) };
-        let used: HashSet<String> = spec.tensors().iter().filter_map(|tensor| spec.family.gguf_name(&tensor.name)).collect();
-        let left: Vec<&str> = gguf.tensor_names().filter(|name| !used.contains(*name) && *name != "rope_freqs.weight").collect();
+        let used: HashSet<String> = spec
+            .tensors()
+            .iter()
+            .filter_map(|tensor| spec.family.gguf_name(&tensor.name))
+            .collect();
+        let left: Vec<&str> = gguf
+            .tensor_names()
+            .filter(|name| !used.contains(*name) && *name != "rope_freqs.weight")
+            .collect();
         if left.is_empty() {
             return Ok(());
         }
         let shown = left.iter().take(4).copied().collect::<Vec<_>>().join(", ");
-        let more = if left.len() > 4 { format!(" and {} more", left.len() - 4) } else { String::new() };
+        let more =
+            if left.len() > 4 { format!(" and {} more", left.len() - 4) } else { String::new() };
         let (family, layers) = (spec.family.name, spec.layers.len());
         Err(Error::invalid_file(
             self.path(),
-            format!("a {family} model of {layers} layers has no use for {shown}{more}; the file is of another architecture, or damaged"),
+            format!(
+                "a {family} model of {layers} layers has no use for {shown}{more}; the file is of \
+                 another architecture, or damaged"
+            ),
         ))
     }
 
@@ -112,15 +131,24 @@ impl WeightSource {
     /// A tensor that is missing or of a type that cannot be rearranged.
     pub fn get(&self, spec: &Spec, name: &str) -> Result<RawTensor<'_>> {
         let raw = self.stored(spec.family, name)?;
-        let fault = |reason: String| Error::invalid_file(self.path(), format!("tensor {name}: {reason}"));
+        let fault =
+            |reason: String| Error::invalid_file(self.path(), format!("tensor {name}: {reason}"));
         let arranged = match self {
-            Self::Gguf(_) if spec.family.gguf_interleaved_qk && name.contains("self_attn.q_proj") => {
+            Self::Gguf(_)
+                if spec.family.gguf_interleaved_qk && name.contains("self_attn.q_proj") =>
+            {
                 deinterleave(&raw, spec.num_attention_heads, spec.head_dim)
             }
-            Self::Gguf(_) if spec.family.gguf_interleaved_qk && name.contains("self_attn.k_proj") => {
+            Self::Gguf(_)
+                if spec.family.gguf_interleaved_qk && name.contains("self_attn.k_proj") =>
+            {
                 deinterleave(&raw, spec.num_key_value_heads, spec.head_dim)
             }
-            Self::Safetensors { .. } if spec.family.norms_stored_minus_one && name.contains("norm.weight") => plus_one(&raw),
+            Self::Safetensors { .. }
+                if spec.family.norms_stored_minus_one && name.contains("norm.weight") =>
+            {
+                plus_one(&raw)
+            }
             _ => return Ok(raw),
         };
         // The copy is what is read from here on.
@@ -128,8 +156,8 @@ impl WeightSource {
         arranged.map_err(fault)
     }
 
-    /// Lets go of the file's pages under `bytes`, a part of a tensor that this source gave: a hint, for when they have been read for the
-    /// last time.
+    /// Lets go of the file's pages under `bytes`, a part of a tensor that this source gave: a hint,
+    /// for when they have been read for the last time.
     pub fn release(&self, bytes: &[u8]) {
         match self {
             Self::Gguf(gguf) => gguf.map().release(bytes),
@@ -148,14 +176,17 @@ impl WeightSource {
     fn stored(&self, family: &Family, name: &str) -> Result<RawTensor<'_>> {
         match self {
             Self::Gguf(gguf) => {
-                let stored = family.gguf_name(name).ok_or_else(|| Error::invalid_file(self.path(), format!("no GGUF name for {name}")))?;
+                let stored = family.gguf_name(name).ok_or_else(|| {
+                    Error::invalid_file(self.path(), format!("no GGUF name for {name}"))
+                })?;
                 gguf.tensor(&stored)
             }
             Self::Safetensors { files, .. } => files.tensor(name),
         }
     }
 
-    /// The number of stored tensors, and one line for each that holds a weight which no trained model has. Reads every byte.
+    /// The number of stored tensors, and one line for each that holds a weight which no trained
+    /// model has. Reads every byte.
     ///
     /// # Errors
     /// A tensor that cannot be read.
@@ -170,12 +201,17 @@ impl WeightSource {
 
     fn each(&self, visit: &mut dyn FnMut(&str, RawTensor<'_>)) -> Result<()> {
         match self {
-            Self::Gguf(gguf) => gguf.tensor_names().try_for_each(|name| gguf.tensor(name).map(|raw| visit(name, raw))),
-            Self::Safetensors { files, .. } => files.tensor_names().try_for_each(|name| files.tensor(name).map(|raw| visit(name, raw))),
+            Self::Gguf(gguf) => gguf
+                .tensor_names()
+                .try_for_each(|name| gguf.tensor(name).map(|raw| visit(name, raw))),
+            Self::Safetensors { files, .. } => files
+                .tensor_names()
+                .try_for_each(|name| files.tensor(name).map(|raw| visit(name, raw))),
         }
     }
 
-    /// The types of the stored tensors with their share of the bytes, largest first: the quantisation of a mixed file.
+    /// The types of the stored tensors with their share of the bytes, largest first: the
+    /// quantisation of a mixed file.
     ///
     /// # Errors
     /// A tensor that cannot be read.
@@ -201,7 +237,11 @@ fn has_gguf_magic(path: &Path) -> Result<bool> {
 fn dense_f32(raw: &RawTensor<'_>) -> std::result::Result<Vec<f32>, String> {
     let pairs = || raw.bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
     Ok(match raw.dtype {
-        Dtype::F32 => raw.bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+        Dtype::F32 => raw
+            .bytes
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect(),
         Dtype::F16 => pairs().map(|bits| half::f16::from_bits(bits).to_f32()).collect(),
         Dtype::BF16 => pairs().map(|bits| half::bf16::from_bits(bits).to_f32()).collect(),
         other => return Err(format!("type {} where F32, F16 or BF16 is needed", other.name())),
@@ -209,16 +249,25 @@ fn dense_f32(raw: &RawTensor<'_>) -> std::result::Result<Vec<f32>, String> {
 }
 
 fn plus_one(raw: &RawTensor<'_>) -> std::result::Result<RawTensor<'static>, String> {
-    let bytes: Vec<u8> = dense_f32(raw)?.into_iter().flat_map(|w| (w + 1.0).to_le_bytes()).collect();
+    let bytes: Vec<u8> =
+        dense_f32(raw)?.into_iter().flat_map(|w| (w + 1.0).to_le_bytes()).collect();
     Ok(RawTensor { dtype: Dtype::F32, shape: raw.shape.clone(), bytes: Cow::Owned(bytes) })
 }
 
-/// Undoes the row order of llama.cpp's converter, which pairs rotary dimension i with i + 1 where Hugging Face pairs it with
-/// i + d / 2 (d the head's size): row 2i + j of a head goes back to row j * d / 2 + i. Rows are whole blocks, so bytes can move.
-fn deinterleave(raw: &RawTensor<'_>, heads: usize, head_dim: usize) -> std::result::Result<RawTensor<'static>, String> {
+/// Undoes the row order of llama.cpp's converter, which pairs rotary dimension i with i + 1 where
+/// Hugging Face pairs it with i + d / 2 (d the head's size): row 2i + j of a head goes back to row
+/// j * d / 2 + i. Rows are whole blocks, so bytes can move.
+fn deinterleave(
+    raw: &RawTensor<'_>,
+    heads: usize,
+    head_dim: usize,
+) -> std::result::Result<RawTensor<'static>, String> {
     let rows = heads * head_dim;
     if raw.shape.first() != Some(&rows) || !raw.bytes.len().is_multiple_of(rows) {
-        return Err(format!("shape {:?} does not split into {heads} heads of {head_dim}", raw.shape));
+        return Err(format!(
+            "shape {:?} does not split into {heads} heads of {head_dim}",
+            raw.shape
+        ));
     }
     let row_bytes = raw.bytes.len() / rows;
     let mut bytes = Vec::with_capacity(raw.bytes.len());
@@ -238,8 +287,14 @@ mod tests {
     #[test]
     fn deinterleaving_undoes_the_converter() {
         // Two heads of four rows of one byte; the converter stores rows 0, 2, 1, 3 of each head.
-        let stored = RawTensor { dtype: Dtype::F32, shape: vec![8], bytes: Cow::Owned(vec![0, 2, 1, 3, 4, 6, 5, 7]) };
+        let stored = RawTensor {
+            dtype: Dtype::F32,
+            shape: vec![8],
+            bytes: Cow::Owned(vec![0, 2, 1, 3, 4, 6, 5, 7]),
+        };
         assert_eq!(deinterleave(&stored, 2, 4).unwrap().bytes.as_ref(), [0, 1, 2, 3, 4, 5, 6, 7]);
-        assert!(deinterleave(&stored, 3, 4).unwrap_err().contains("does not split into 3 heads of 4"));
+        assert!(
+            deinterleave(&stored, 3, 4).unwrap_err().contains("does not split into 3 heads of 4")
+        );
     }
 }

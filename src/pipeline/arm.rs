@@ -1,6 +1,8 @@
-//! One arm of a comparison: a strategy with settings of its own, as one word: `self-consistency:samples=8:repeat=x2`.
+//! One arm of a comparison: a strategy with settings of its own, as one word:
+//! `self-consistency:samples=8:repeat=x2`.
 //!
-//! Contract: what an arm does not name stays as it is. The keys are the names of the flags. It prints nothing and knows no model.
+//! Contract: what an arm does not name stays as it is. The keys are the names of the flags. It
+//! prints nothing and knows no model.
 
 use std::fmt;
 use std::str::FromStr;
@@ -48,7 +50,8 @@ const KEYS: &[(&str, Change)] = &[
 ];
 
 fn set<T: FromStr>(setting: &mut T, value: &str) -> Result<()> {
-    *setting = value.parse().map_err(|_| Error::usage(format!("`{value}` is no number that fits")))?;
+    *setting =
+        value.parse().map_err(|_| Error::usage(format!("`{value}` is no number that fits")))?;
     Ok(())
 }
 
@@ -66,19 +69,26 @@ impl Arm {
         let mut settings = Settings { strategy: self.strategy, ..settings.clone() };
         for (key, value) in &self.changes {
             if let Some((_, change)) = KEYS.iter().find(|(name, _)| name == key) {
-                change(&mut settings, value).map_err(|error| Error::usage(format!("{self}: {key}={value}: {error}")))?;
+                change(&mut settings, value)
+                    .map_err(|error| Error::usage(format!("{self}: {key}={value}: {error}")))?;
             }
         }
-        let checked = settings.params.validate().and_then(|()| settings.policy.validate()).and_then(|()| settings.frame.validate());
+        let checked = settings
+            .params
+            .validate()
+            .and_then(|()| settings.policy.validate())
+            .and_then(|()| settings.frame.validate());
         checked.map_err(|error| Error::usage(format!("{self}: {error}")))?;
         Ok(settings)
     }
 
-    /// A name for the arm's folder: letters, digits and a few signs that every file system takes; different arms have different ones.
+    /// A name for the arm's folder: letters, digits and a few signs that every file system takes;
+    /// different arms have different ones.
     pub fn folder(&self) -> String {
         let text = self.to_string();
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '=' | ':');
-        let name: String = text.chars().map(|c| if plain(c) && c != ':' { c } else { '_' }).collect();
+        let name: String =
+            text.chars().map(|c| if plain(c) && c != ':' { c } else { '_' }).collect();
         if name.len() <= LONGEST_NAME && text.chars().all(plain) {
             return name;
         }
@@ -103,12 +113,17 @@ impl FromStr for Arm {
         let mut changes: Vec<(String, String)> = Vec::new();
         for part in parts {
             let Some((key, value)) = part.split_once('=') else {
-                return Err(Error::usage(format!("{text:?} has {part:?}; it must be KEY=VALUE, as in self-consistency:samples=8")));
+                return Err(Error::usage(format!(
+                    "{text:?} has {part:?}; it must be KEY=VALUE, as in self-consistency:samples=8"
+                )));
             };
             let key = key.trim().replace('_', "-");
             if !KEYS.iter().any(|(name, _)| *name == key) {
                 let names: Vec<&str> = KEYS.iter().map(|(name, _)| *name).collect();
-                return Err(Error::usage(format!("{text:?} sets `{key}`; it may set {}", names.join(", "))));
+                return Err(Error::usage(format!(
+                    "{text:?} sets `{key}`; it may set {}",
+                    names.join(", ")
+                )));
             }
             if changes.iter().any(|(other, _)| *other == key) {
                 return Err(Error::usage(format!("{text:?} sets {key} twice; set it once")));
@@ -131,18 +146,34 @@ mod tests {
             assert_eq!(arm.to_string().parse::<Arm>().unwrap(), arm);
         };
         check("greedy", "greedy", "greedy");
-        check(" self_consistency:samples=8", "self-consistency:samples=8", "self-consistency_samples=8");
-        check("greedy:top_p=0.5:repeat=x2", "greedy:top-p=0.5:repeat=x2", "greedy_top-p=0.5_repeat=x2");
+        check(
+            " self_consistency:samples=8",
+            "self-consistency:samples=8",
+            "self-consistency_samples=8",
+        );
+        check(
+            "greedy:top_p=0.5:repeat=x2",
+            "greedy:top-p=0.5:repeat=x2",
+            "greedy_top-p=0.5_repeat=x2",
+        );
         // What no file system likes is replaced, and told apart by a digest.
-        let names = ["greedy:repeat=a/{query}", "greedy:repeat=a|{query}"].map(|text| text.parse::<Arm>().unwrap().folder());
-        assert!(names[0] != names[1] && names.iter().all(|name| name.starts_with("greedy_repeat=a__query__")), "{names:?}");
+        let names = ["greedy:repeat=a/{query}", "greedy:repeat=a|{query}"]
+            .map(|text| text.parse::<Arm>().unwrap().folder());
+        assert!(
+            names[0] != names[1]
+                && names.iter().all(|name| name.starts_with("greedy_repeat=a__query__")),
+            "{names:?}"
+        );
     }
 
     #[test]
     fn what_cannot_be_is_named() {
         let check = |text: &str, expected: &str| {
             let error = text.parse::<Arm>().unwrap_err();
-            assert!(error.is_usage() && error.to_string().contains(expected), "{error}, expected {expected}");
+            assert!(
+                error.is_usage() && error.to_string().contains(expected),
+                "{error}, expected {expected}"
+            );
         };
         check("", "strategy `` is unknown");
         check("magic", "strategy `magic` is unknown; use greedy");

@@ -1,6 +1,8 @@
-//! What stands around a question: instructions and examples before it, and the text that it is put into.
+//! What stands around a question: instructions and examples before it, and the text that it is put
+//! into.
 //!
-//! A frame moves scores as much as a sampler does, so it belongs to the configuration that a calibration is bound to.
+//! A frame moves scores as much as a sampler does, so it belongs to the configuration that a
+//! calibration is bound to.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +22,8 @@ pub struct Frame {
     /// Examples before the question; the same for every question, so that they are prefilled once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shots: Option<Shots>,
-    /// Tells the model to answer only where it is surer than this, 0 to below 1, and how that is scored, after the user's message.
+    /// Tells the model to answer only where it is surer than this, 0 to below 1, and how that is
+    /// scored, after the user's message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confidence_target: Option<f64>,
 }
@@ -57,12 +60,17 @@ impl Frame {
     /// A usage error with the value.
     pub fn validate(&self) -> Result<()> {
         if let Some(target) = self.confidence_target.filter(|target| !(0.0..1.0).contains(target)) {
-            return Err(Error::usage(format!("confidence_target is {target}; it must be 0 to below 1")));
+            return Err(Error::usage(format!(
+                "confidence_target is {target}; it must be 0 to below 1"
+            )));
         }
         if self.user.contains(QUESTION) {
             return Ok(());
         }
-        Err(Error::usage(format!("frame is {:?}; it must hold {QUESTION} where the question goes", self.user)))
+        Err(Error::usage(format!(
+            "frame is {:?}; it must hold {QUESTION} where the question goes",
+            self.user
+        )))
     }
 
     /// The messages that ask `question`.
@@ -75,14 +83,19 @@ impl Frame {
             None => {}
             Some(Shots { plain: true, examples }) => {
                 let space = if self.user.ends_with(char::is_whitespace) { "" } else { " " };
-                let shown = |shot: &Shot| format!("{}{space}{}\n\n", ask(&shot.question), shot.answer);
-                messages.push(Message::user(examples.iter().map(shown).collect::<String>() + &asked));
+                let shown =
+                    |shot: &Shot| format!("{}{space}{}\n\n", ask(&shot.question), shot.answer);
+                messages
+                    .push(Message::user(examples.iter().map(shown).collect::<String>() + &asked));
                 return messages;
             }
             Some(Shots { plain: false, examples }) => {
-                messages.extend(
-                    examples.iter().flat_map(|shot| [Message::user(ask(&shot.question)), Message::new(Role::Assistant, &shot.answer)]),
-                );
+                messages.extend(examples.iter().flat_map(|shot| {
+                    [
+                        Message::user(ask(&shot.question)),
+                        Message::new(Role::Assistant, &shot.answer),
+                    ]
+                }));
             }
         }
         messages.push(Message::user(asked));
@@ -107,11 +120,13 @@ impl Frame {
     }
 }
 
-/// The words of Kalai et al., arXiv 2509.04664: a wrong answer costs t / (1 - t), so answering pays where one is right with more than t.
+/// The words of Kalai et al., arXiv 2509.04664: a wrong answer costs t / (1 - t), so answering pays
+/// where one is right with more than t.
 fn targeted(target: f64) -> String {
     let (percent, penalty) = (short(100.0 * target), short(target / (1.0 - target)));
     format!(
-        "Answer only if you are > {percent}% confident, since mistakes are penalized {penalty} points, while correct answers receive 1 \
+        "Answer only if you are > {percent}% confident, since mistakes are penalized {penalty} \
+         points, while correct answers receive 1 \
          point, and an answer of \"I don't know\" receives 0 points."
     )
 }
@@ -130,7 +145,8 @@ mod tests {
         let check = |target: f64, percent: &str, penalty: &str| {
             let frame = Frame { confidence_target: Some(target), ..Frame::default() };
             let said = format!(
-                "Who?\n\nAnswer only if you are > {percent}% confident, since mistakes are penalized {penalty} points, while correct answers \
+                "Who?\n\nAnswer only if you are > {percent}% confident, since mistakes are \
+                 penalized {penalty} points, while correct answers \
                  receive 1 point, and an answer of \"I don't know\" receives 0 points."
             );
             assert_eq!(frame.messages("Who?").last().unwrap().content, said);
@@ -142,7 +158,8 @@ mod tests {
         check(0.9, "90", "9");
         check(2.0 / 3.0, "66.67", "2");
         for bad in [1.0, -0.1, f64::NAN] {
-            let error = Frame { confidence_target: Some(bad), ..Frame::default() }.validate().unwrap_err();
+            let error =
+                Frame { confidence_target: Some(bad), ..Frame::default() }.validate().unwrap_err();
             assert!(error.to_string().contains("confidence_target is"), "{error}");
         }
     }

@@ -1,9 +1,11 @@
 //! From samples to a verdict: vote, scores, confidence, decision.
 //!
-//! Contract: pure and total, so that stored samples are judged again as they were at first. A confidence exists only under a policy file
-//! whose fingerprint is that of the run. A question whose first place is shared has no score under a policy file: no policy answers it, so
-//! neither may it count among the answers that a threshold was certified on. The same holds, with or without a policy file, where the model
-//! says that it does not know: how sure it is of that is no uncertainty of an answer.
+//! Contract: pure and total, so that stored samples are judged again as they were at first. A
+//! confidence exists only under a policy file whose fingerprint is that of the run. A question
+//! whose first place is shared has no score under a policy file: no policy answers it, so neither
+//! may it count among the answers that a threshold was certified on. The same holds, with or
+//! without a policy file, where the model says that it does not know: how sure it is of that is no
+//! uncertainty of an answer.
 
 use std::collections::BTreeMap;
 
@@ -105,16 +107,25 @@ impl Judge {
         Self { options: strategy == Strategy::Likelihood.name(), ..self }
     }
 
-    /// Judges by a policy file from now on. `running` is this run's fingerprint, with any estimator.
+    /// Judges by a policy file from now on. `running` is this run's fingerprint, with any
+    /// estimator.
     ///
     /// # Errors
     /// Every field that differs; the judge is as it was.
     pub fn adopt(&mut self, file: PolicyFile, running: Fingerprint) -> Result<(), Mismatch> {
-        let estimators: Vec<_> = file.fingerprint.estimator.split(AND).filter_map(|name| uncertainty::estimator(name).ok()).collect();
+        let estimators: Vec<_> = file
+            .fingerprint
+            .estimator
+            .split(AND)
+            .filter_map(|name| uncertainty::estimator(name).ok())
+            .collect();
         let running = Fingerprint { estimator: names(&estimators), ..running };
         file.check(&running)?;
         let calibration = Calibration::Calibrated {
-            id: super::sha256(file.to_json().unwrap_or_default().as_bytes()).chars().take(16).collect(),
+            id: super::sha256(file.to_json().unwrap_or_default().as_bytes())
+                .chars()
+                .take(16)
+                .collect(),
             n: file.calibration_ids.len(),
             guarantee: file.guarantee(),
             certified: file.is_certified(),
@@ -132,12 +143,18 @@ impl Judge {
 
     /// What confidences rest on.
     pub fn calibration(&self) -> Calibration {
-        self.calibrated.as_ref().map_or(Calibration::Uncalibrated, |calibrated| calibrated.calibration.clone())
+        self.calibrated
+            .as_ref()
+            .map_or(Calibration::Uncalibrated, |calibrated| calibrated.calibration.clone())
     }
 
     /// Judges.
     pub fn judge(&self, generation: &Generation) -> Judgement {
-        let vote = if self.options { consensus::likelihood_vote(generation) } else { consensus::vote(generation, self.extractor) };
+        let vote = if self.options {
+            consensus::likelihood_vote(generation)
+        } else {
+            consensus::vote(generation, self.extractor)
+        };
         let evidence = Evidence { generation, vote: &vote };
         let scores = uncertainty::scores(&evidence);
         let (uncertainty, confidence) = match &self.calibrated {
@@ -159,10 +176,18 @@ impl Calibrated {
     }
 }
 
-/// The uncertainties that a calibrated decision goes by, in the order of `estimators`; none where no answer leads alone, or none is given.
-pub fn deciding_scores(estimators: &[&'static dyn Estimator], evidence: &Evidence<'_>) -> Vec<Option<f64>> {
-    let leads = evidence.vote.leader().is_some() && !evidence.vote.tied && !evidence.vote.declines();
-    estimators.iter().map(|estimator| leads.then(|| estimator.uncertainty(evidence))?.map(Uncertainty::value)).collect()
+/// The uncertainties that a calibrated decision goes by, in the order of `estimators`; none where
+/// no answer leads alone, or none is given.
+pub fn deciding_scores(
+    estimators: &[&'static dyn Estimator],
+    evidence: &Evidence<'_>,
+) -> Vec<Option<f64>> {
+    let leads =
+        evidence.vote.leader().is_some() && !evidence.vote.tied && !evidence.vote.declines();
+    estimators
+        .iter()
+        .map(|estimator| leads.then(|| estimator.uncertainty(evidence))?.map(Uncertainty::value))
+        .collect()
 }
 
 /// The names of estimators as one text, as a fingerprint has them.

@@ -1,4 +1,5 @@
-//! From a file to a model that is ready: weights and tokenizer side by side, and the identity that every output carries.
+//! From a file to a model that is ready: weights and tokenizer side by side, and the identity that
+//! every output carries.
 
 use std::sync::Arc;
 
@@ -46,28 +47,45 @@ impl LoadedModel {
     /// The model card's sampling over the defaults.
     pub fn sampling(&self) -> SamplingParams {
         let defaults = SamplingParams::default();
-        self.manifest.as_ref().map_or_else(|| defaults.clone(), |manifest| manifest.sampling.apply(defaults.clone()))
+        self.manifest
+            .as_ref()
+            .map_or_else(|| defaults.clone(), |manifest| manifest.sampling.apply(defaults.clone()))
     }
 
-    /// Loads the weights and, beside them, the tokenizer. `sha256` is the weight file's digest where the caller knows it.
+    /// Loads the weights and, beside them, the tokenizer. `sha256` is the weight file's digest
+    /// where the caller knows it.
     ///
     /// # Errors
-    /// An invalid file; memory that would not suffice, with the numbers; a device that cannot be used.
-    pub fn load(resolved: &ResolvedModel, sha256: Option<String>, options: LoadOptions) -> Result<Self> {
+    /// An invalid file; memory that would not suffice, with the numbers; a device that cannot be
+    /// used.
+    pub fn load(
+        resolved: &ResolvedModel,
+        sha256: Option<String>,
+        options: LoadOptions,
+    ) -> Result<Self> {
         // A file is what its digest says, wherever it lies.
-        let known = || manifest::known().iter().find(|m| Some(&m.sha256) == sha256.as_ref()).cloned();
+        let known =
+            || manifest::known().iter().find(|m| Some(&m.sha256) == sha256.as_ref()).cloned();
         let manifest = resolved.manifest.clone().or_else(known);
         let source = WeightSource::open(&resolved.path)?;
         check_memory(&source, options.device, machine::available_memory())?;
         let (model, tokenizer) = std::thread::scope(|scope| {
             let tokenizer = scope.spawn(|| load_tokenizer(&source));
             let model = Model::load(&source, options);
-            (model, tokenizer.join().unwrap_or_else(|_| Err(Error::Backend("the tokenizer's thread panicked".into()))))
+            (
+                model,
+                tokenizer.join().unwrap_or_else(|_| {
+                    Err(Error::Backend("the tokenizer's thread panicked".into()))
+                }),
+            )
         });
         let (model, tokenizer) = (model?, tokenizer?);
         let (tokens, rows) = (tokenizer.vocab_size(), model.spec().vocab_size);
         if tokens > rows {
-            return Err(Error::invalid_file(source.path(), format!("the tokenizer has {tokens} tokens and the embedding {rows} rows")));
+            return Err(Error::invalid_file(
+                source.path(),
+                format!("the tokenizer has {tokens} tokens and the embedding {rows} rows"),
+            ));
         }
         let stop_tokens = match &manifest {
             Some(manifest) => stop_tokens(manifest, &tokenizer)?,
@@ -80,7 +98,13 @@ impl LoadedModel {
             quantization: quantization(&source)?,
             family: model.spec().family.name,
         };
-        Ok(Self { model: Arc::new(model), tokenizer: Arc::new(tokenizer), identity, manifest, stop_tokens })
+        Ok(Self {
+            model: Arc::new(model),
+            tokenizer: Arc::new(tokenizer),
+            identity,
+            manifest,
+            stop_tokens,
+        })
     }
 }
 
@@ -91,15 +115,20 @@ impl LoadedModel {
 pub fn load_tokenizer(source: &WeightSource) -> Result<Tokenizer> {
     match source {
         WeightSource::Gguf(gguf) => Tokenizer::from_gguf(gguf.metadata()),
-        WeightSource::Safetensors { folder, .. } => Tokenizer::from_file(&folder.join("tokenizer.json")),
+        WeightSource::Safetensors { folder, .. } => {
+            Tokenizer::from_file(&folder.join("tokenizer.json"))
+        }
     }
 }
 
 fn stop_tokens(manifest: &Manifest, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
     let id = |text: &String| {
-        tokenizer
-            .id(text)
-            .ok_or_else(|| Error::usage(format!("the manifest of {} names the stop token `{text}`, which the file lacks", manifest.name)))
+        tokenizer.id(text).ok_or_else(|| {
+            Error::usage(format!(
+                "the manifest of {} names the stop token `{text}`, which the file lacks",
+                manifest.name
+            ))
+        })
     };
     manifest.stop.iter().map(id).collect()
 }
@@ -110,12 +139,16 @@ fn stop_tokens(manifest: &Manifest, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
 /// A tensor that cannot be read.
 pub fn quantization(source: &WeightSource) -> Result<String> {
     let declared = match source {
-        WeightSource::Gguf(gguf) => gguf.metadata().u32("general.file_type").ok().flatten().and_then(file_type_name),
+        WeightSource::Gguf(gguf) => {
+            gguf.metadata().u32("general.file_type").ok().flatten().and_then(file_type_name)
+        }
         WeightSource::Safetensors { .. } => None,
     };
     Ok(match declared {
         Some(name) => name.to_owned(),
-        None => source.dtypes()?.first().map_or("unknown", |(dtype, _)| Dtype::name(*dtype)).to_owned(),
+        None => {
+            source.dtypes()?.first().map_or("unknown", |(dtype, _)| Dtype::name(*dtype)).to_owned()
+        }
     })
 }
 
@@ -146,14 +179,16 @@ fn file_type_name(number: u32) -> Option<&'static str> {
 /// Refuses a model whose weights alone would not fit, before anything is loaded.
 fn check_memory(source: &WeightSource, device: Device, available: Option<u64>) -> Result<()> {
     let dense = |dtype: Dtype, bytes: usize| match (device, dtype) {
-        // The CPU's own kernels keep half precision as it is; the tensor backend widens it to f32 there.
+        // The CPU's own kernels keep half precision as it is; the tensor backend widens it to f32
+        // there.
         (Device::Portable, Dtype::F16 | Dtype::BF16) => 2 * bytes as u64,
         _ => bytes as u64,
     };
     let needed: u64 = source.dtypes()?.into_iter().map(|(dtype, bytes)| dense(dtype, bytes)).sum();
     match available {
         Some(available) if needed > available => Err(Error::Resources(format!(
-            "{} needs about {} MB for its weights and {} MB are available; close other programs or take a smaller quantisation",
+            "{} needs about {} MB for its weights and {} MB are available; close other programs \
+             or take a smaller quantisation",
             source.path().display(),
             needed >> 20,
             available >> 20
@@ -177,7 +212,14 @@ mod tests {
         std::fs::write(&path, bytes).unwrap();
         let source = WeightSource::open(&path).unwrap();
         let error = check_memory(&source, Device::Cpu, Some(1 << 20)).unwrap_err();
-        assert!(error.is_resources() && error.to_string().contains("about 4 MB for its weights and 1 MB are available"), "{error}");
-        assert!(check_memory(&source, Device::Cpu, Some(8 << 20)).is_ok() && check_memory(&source, Device::Cpu, None).is_ok());
+        assert!(
+            error.is_resources()
+                && error.to_string().contains("about 4 MB for its weights and 1 MB are available"),
+            "{error}"
+        );
+        assert!(
+            check_memory(&source, Device::Cpu, Some(8 << 20)).is_ok()
+                && check_memory(&source, Device::Cpu, None).is_ok()
+        );
     }
 }

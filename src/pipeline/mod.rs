@@ -1,7 +1,7 @@
 //! One question to one outcome: the program on one screen.
 //!
-//! Only rendering and sampling can fail. From [`crate::uncertainty::Evidence`] on everything is pure and total, so stored records can be scored,
-//! calibrated and decided again without the model.
+//! Only rendering and sampling can fail. From [`crate::uncertainty::Evidence`] on everything is
+//! pure and total, so stored records can be scored, calibrated and decided again without the model.
 
 mod arm;
 mod frame;
@@ -33,7 +33,8 @@ pub use judge::{Calibration, Judge, Judgement, deciding_scores, names};
 pub use load::{Identity, LoadedModel, load_tokenizer, quantization};
 pub use outcome::{Cost, Outcome, ResolvedConfig, Sample, SampleToken, ScoredUncertainty};
 
-/// How far questions may run ahead of the oldest one that is not done, in batches: what bounds the outcomes in memory.
+/// How far questions may run ahead of the oldest one that is not done, in batches: what bounds the
+/// outcomes in memory.
 pub const AHEAD: usize = 4;
 
 /// Everything about answering that is not the model.
@@ -56,7 +57,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Eight samples under the model card's sampling, an answer read by what the text looks like, half of the samples to agree.
+    /// Eight samples under the model card's sampling, an answer read by what the text looks like,
+    /// half of the samples to agree.
     pub fn for_model(loaded: &LoadedModel) -> Self {
         Self {
             params: SamplingParams { n: 8, ..loaded.sampling() },
@@ -88,25 +90,35 @@ impl Pipeline {
     ///
     /// # Errors
     /// Settings out of range, or a model without a usable chat template.
-    pub fn new(loaded: &LoadedModel, settings: Settings, mut options: EngineOptions) -> Result<Self> {
+    pub fn new(
+        loaded: &LoadedModel,
+        settings: Settings,
+        mut options: EngineOptions,
+    ) -> Result<Self> {
         settings.params.validate()?;
         settings.policy.validate()?;
         settings.frame.validate()?;
         if settings.strategy == Strategy::Likelihood && settings.prompt.kv_keep == KvKeep::Second {
-            return Err(Error::usage("kv-keep second forgets rows after the prompt, which scoring options does not; use kv-keep all"));
+            return Err(Error::usage(
+                "kv-keep second forgets rows after the prompt, which scoring options does not; \
+                 use kv-keep all",
+            ));
         }
         options.end_tokens.extend_from_slice(&loaded.stop_tokens);
         let engine = Engine::new(loaded.model.clone(), loaded.tokenizer.clone(), options)?;
         let format = PromptFormat::new(loaded.tokenizer.clone(), settings.prompt.clone())?;
         let config = ResolvedConfig::new(&loaded.identity, &settings, &format, engine.context());
-        let judge = Judge::new(settings.extractor, settings.estimator, settings.policy).by_strategy(settings.strategy.name());
+        let judge = Judge::new(settings.extractor, settings.estimator, settings.policy)
+            .by_strategy(settings.strategy.name());
         Ok(Self { engine, format, settings, judge, config, asked: Vec::new(), ballots: Vec::new() })
     }
 
-    /// Decides by a policy file from now on, and has confidences. `path` is where the file came from.
+    /// Decides by a policy file from now on, and has confidences. `path` is where the file came
+    /// from.
     ///
     /// # Errors
-    /// If the file was made for another configuration: every field that differs, with both values. Nothing has changed then.
+    /// If the file was made for another configuration: every field that differs, with both values.
+    /// Nothing has changed then.
     pub fn adopt(&mut self, file: PolicyFile, path: &Path) -> Result<()> {
         let running = self.config.fingerprint(&names(&[self.judge.estimator]))?;
         self.judge.adopt(file, running).map_err(|mismatch| Error::invalid_file(path, mismatch))?;
@@ -162,7 +174,8 @@ impl Pipeline {
     pub fn answer(&mut self, messages: &[Message]) -> Result<Outcome> {
         let prompt = self.format.render(messages)?;
         let notes = prompt.notes.clone();
-        let generation = self.settings.strategy.generate(&mut self.engine, prompt, &self.settings.params)?;
+        let generation =
+            self.settings.strategy.generate(&mut self.engine, prompt, &self.settings.params)?;
         Ok(self.conclude(generation, notes))
     }
 
@@ -172,12 +185,14 @@ impl Pipeline {
     /// A prompt that does not fit.
     pub fn submit(&mut self, prompt: Prompt) -> Result<JobId> {
         let notes = prompt.notes.clone();
-        let id = self.engine.submit(prompt, self.settings.strategy.params(&self.settings.params))?;
+        let id =
+            self.engine.submit(prompt, self.settings.strategy.params(&self.settings.params))?;
         self.asked.push((id, notes));
         Ok(id)
     }
 
-    /// Queues the scoring of options, each as the continuation of the prompt that asks; [`Self::step`] comes to their outcome.
+    /// Queues the scoring of options, each as the continuation of the prompt that asks;
+    /// [`Self::step`] comes to their outcome.
     ///
     /// # Errors
     /// The template's; no options; an option without a token of its own, or one that does not fit.
@@ -197,7 +212,9 @@ impl Pipeline {
             Ok(finished) => finished,
             Err(error) => {
                 self.asked.drain(..).for_each(|(id, _)| self.engine.cancel(id));
-                self.ballots.drain(..).for_each(|ballot| ballot.jobs().for_each(|id| self.engine.cancel(id)));
+                self.ballots
+                    .drain(..)
+                    .for_each(|ballot| ballot.jobs().for_each(|id| self.engine.cancel(id)));
                 return Err(error);
             }
         };
@@ -210,14 +227,17 @@ impl Pipeline {
                         outcomes.push((id, self.conclude(generation, notes)));
                     }
                 }
-                Output::Score(tokens, cached) => outcomes.extend(self.take_score(id, tokens, cached)?),
+                Output::Score(tokens, cached) => {
+                    outcomes.extend(self.take_score(id, tokens, cached)?);
+                }
             }
         }
         Ok(outcomes)
     }
 
-    /// Answers questions, `in_flight` of them at a time. `heard` gets each outcome, with the question's index, as soon as it and all before it
-    /// are there. A question that cannot be asked has its error; the others go on.
+    /// Answers questions, `in_flight` of them at a time. `heard` gets each outcome, with the
+    /// question's index, as soon as it and all before it are there. A question that cannot be asked
+    /// has its error; the others go on.
     ///
     /// # Errors
     /// That of `heard`; what is on its way is given up then.
@@ -243,11 +263,18 @@ impl Pipeline {
             if !jobs.is_empty() {
                 match self.step() {
                     Ok(finished) => {
-                        waiting.extend(finished.into_iter().filter_map(|(id, outcome)| Some((jobs.remove(&id)?, Ok(outcome)))));
+                        waiting.extend(
+                            finished
+                                .into_iter()
+                                .filter_map(|(id, outcome)| Some((jobs.remove(&id)?, Ok(outcome)))),
+                        );
                     }
                     Err(error) => {
                         let lost = error.to_string();
-                        waiting.extend(jobs.drain().map(|(_, index)| (index, Err(Error::Backend(lost.clone())))));
+                        waiting.extend(
+                            jobs.drain()
+                                .map(|(_, index)| (index, Err(Error::Backend(lost.clone())))),
+                        );
                     }
                 }
             }
@@ -263,7 +290,12 @@ impl Pipeline {
     }
 
     /// Takes a scored option in; the outcome where it was the last one of its question.
-    fn take_score(&mut self, id: JobId, mut tokens: Vec<Token>, cached: usize) -> Result<Option<(JobId, Outcome)>> {
+    fn take_score(
+        &mut self,
+        id: JobId,
+        mut tokens: Vec<Token>,
+        cached: usize,
+    ) -> Result<Option<(JobId, Outcome)>> {
         for at in 0..self.ballots.len() {
             if self.ballots[at].take(&mut self.engine, id, &mut tokens, cached)? {
                 if !self.ballots[at].is_done() {
@@ -280,7 +312,14 @@ impl Pipeline {
     /// From samples to an outcome: pure and total.
     fn conclude(&self, generation: Generation, notes: Vec<String>) -> Outcome {
         let judgement = self.judge.judge(&generation);
-        Outcome::new(judgement, &self.judge, generation, self.engine.tokenizer(), self.config.clone(), notes)
+        Outcome::new(
+            judgement,
+            &self.judge,
+            generation,
+            self.engine.tokenizer(),
+            self.config.clone(),
+            notes,
+        )
     }
 }
 

@@ -94,7 +94,8 @@ pub struct SampleToken {
     pub top_logprobs: Vec<(u32, f64)>,
 }
 
-/// What an outcome cost. Times differ from run to run, so they are there only when asked for: the rest is identical to the byte.
+/// What an outcome cost. Times differ from run to run, so they are there only when asked for: the
+/// rest is identical to the byte.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Cost {
     /// Tokens of the rendered prompt.
@@ -145,7 +146,12 @@ pub struct ResolvedConfig {
 
 impl ResolvedConfig {
     /// The configuration that `settings` come to with this model.
-    pub fn new(identity: &Identity, settings: &Settings, format: &PromptFormat, context: usize) -> Self {
+    pub fn new(
+        identity: &Identity,
+        settings: &Settings,
+        format: &PromptFormat,
+        context: usize,
+    ) -> Self {
         Self {
             identity: identity.clone(),
             template_sha256: format.template_sha256(),
@@ -162,14 +168,16 @@ impl ResolvedConfig {
         }
     }
 
-    /// What a calibration of such a run is bound to. The seed is no part of it: other draws from the same distribution are as good.
+    /// What a calibration of such a run is bound to. The seed is no part of it: other draws from
+    /// the same distribution are as good.
     ///
     /// # Errors
     /// A model without a digest.
     pub fn fingerprint(&self, estimator: &str) -> Result<Fingerprint> {
         let Some(weights_sha256) = self.identity.model_sha256.clone() else {
             return Err(Error::usage(format!(
-                "{} is a folder of several files without one digest that a calibration could be bound to; use a single file",
+                "{} is a folder of several files without one digest that a calibration could be \
+                 bound to; use a single file",
                 self.identity.model
             )));
         };
@@ -187,14 +195,21 @@ impl ResolvedConfig {
     }
 }
 
-/// Everything that shapes a sample's distribution, as `name=value`. Not how many samples there are, nor which.
+/// Everything that shapes a sample's distribution, as `name=value`. Not how many samples there are,
+/// nor which.
 fn sampler(params: &SamplingParams) -> Result<String> {
     // Through text, since a value would widen f32: 0.7 has to stay 0.7.
-    let fields = serde_json::to_string(params).and_then(|text| serde_json::from_str::<serde_json::Map<String, Value>>(&text));
+    let fields = serde_json::to_string(params)
+        .and_then(|text| serde_json::from_str::<serde_json::Map<String, Value>>(&text));
     let fields = fields.map_err(|e| Error::Backend(format!("the sampler is no JSON: {e}")))?;
-    let shaping = fields.iter().filter(|(name, _)| !matches!(name.as_str(), "n" | "seed" | "top_logprobs" | "ignore_eos"));
-    let texts: Vec<String> =
-        shaping.map(|(name, value)| format!("{name}={}", value.as_str().map_or(value.to_string(), str::to_owned))).collect();
+    let shaping = fields
+        .iter()
+        .filter(|(name, _)| !matches!(name.as_str(), "n" | "seed" | "top_logprobs" | "ignore_eos"));
+    let texts: Vec<String> = shaping
+        .map(|(name, value)| {
+            format!("{name}={}", value.as_str().map_or(value.to_string(), str::to_owned))
+        })
+        .collect();
     Ok(texts.join(", "))
 }
 
@@ -210,23 +225,36 @@ impl Outcome {
     ) -> Self {
         let Judgement { vote, scores, confidence, decision, .. } = judgement;
         let estimator = judge.estimator;
-        let answer = vote.leader().filter(|_| decision.is_answer()).map(|leader| leader.answer.clone());
+        let answer =
+            vote.leader().filter(|_| decision.is_answer()).map(|leader| leader.answer.clone());
         let speaker = vote.leader().and_then(|leader| {
-            let words_it_so = |&&i: &&usize| vote.answers.get(i).is_some_and(|a| a.as_ref() == Some(&leader.answer));
+            let words_it_so = |&&i: &&usize| {
+                vote.answers.get(i).is_some_and(|a| a.as_ref() == Some(&leader.answer))
+            };
             leader.samples.iter().find(words_it_so).copied()
         });
-        let text = answer.as_ref().and_then(|_| generation.completions.get(speaker?).map(|c| c.text.clone()));
+        let text = answer
+            .as_ref()
+            .and_then(|_| generation.completions.get(speaker?).map(|c| c.text.clone()));
         let value = scores.get(estimator.name()).copied();
         let cost = generation.cost;
-        let samples =
-            generation.completions.into_iter().zip(&vote.answers).map(|(c, answer)| sample(c, answer.clone(), tokenizer)).collect();
+        let samples = generation
+            .completions
+            .into_iter()
+            .zip(&vote.answers)
+            .map(|(c, answer)| sample(c, answer.clone(), tokenizer))
+            .collect();
         Self {
             decision,
             answer,
             text,
             confidence,
             calibration: judge.calibration(),
-            uncertainty: value.map(|value| ScoredUncertainty { estimator: estimator.name(), value, unit: estimator.unit() }),
+            uncertainty: value.map(|value| ScoredUncertainty {
+                estimator: estimator.name(),
+                value,
+                unit: estimator.unit(),
+            }),
             scores,
             samples,
             vote,
@@ -255,7 +283,12 @@ impl Sample {
     /// The completion that it was: what votes and scores are made from.
     pub fn completion(&self) -> Completion {
         let tokens = self.tokens.iter().map(SampleToken::token).collect();
-        Completion { index: self.index, tokens, text: self.text.clone(), finish_reason: self.finish_reason }
+        Completion {
+            index: self.index,
+            tokens,
+            text: self.text.clone(),
+            finish_reason: self.finish_reason,
+        }
     }
 }
 
@@ -277,13 +310,22 @@ impl SampleToken {
 
 fn sample(completion: Completion, answer: Option<String>, tokenizer: &Tokenizer) -> Sample {
     let Completion { index, tokens, text, finish_reason } = completion;
-    Sample { index, text, answer, finish_reason, tokens: tokens.into_iter().map(|t| sample_token(t, tokenizer)).collect() }
+    Sample {
+        index,
+        text,
+        answer,
+        finish_reason,
+        tokens: tokens.into_iter().map(|t| sample_token(t, tokenizer)).collect(),
+    }
 }
 
 fn sample_token(Token { id, stats, top_logprobs }: Token, tokenizer: &Tokenizer) -> SampleToken {
     let bytes = tokenizer.token_bytes(id);
-    let text =
-        if bytes.is_empty() { tokenizer.token(id).unwrap_or_default().to_owned() } else { String::from_utf8_lossy(&bytes).into_owned() };
+    let text = if bytes.is_empty() {
+        tokenizer.token(id).unwrap_or_default().to_owned()
+    } else {
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
     SampleToken {
         id,
         text,

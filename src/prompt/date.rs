@@ -1,6 +1,7 @@
 //! The day that a chat template is told.
 //!
-//! A calendar day as an argument, and Python's `strftime` of it in English. This file never asks the clock.
+//! A calendar day as an argument, and Python's `strftime` of it in English. This file never asks
+//! the clock.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,9 +12,9 @@ use crate::error::{Error, Result};
 
 /// A day of the Gregorian calendar: what `strftime_now` tells a template.
 ///
-/// It is an argument and not the clock, because the date becomes part of the prompt: the same seed would give another answer
-/// tomorrow, and a calibration made today would not fit. The default is the date that Meta's Llama 3 templates themselves use
-/// where they are not told one.
+/// It is an argument and not the clock, because the date becomes part of the prompt: the same seed
+/// would give another answer tomorrow, and a calibration made today would not fit. The default is
+/// the date that Meta's Llama 3 templates themselves use where they are not told one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Date {
@@ -22,9 +23,22 @@ pub struct Date {
     day: u32,
 }
 
-const MONTHS: [&str; 12] =
-    ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
-const WEEKDAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+const MONTHS: [&str; 12] = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
+const WEEKDAYS: [&str; 7] =
+    ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
 impl Default for Date {
     fn default() -> Self {
@@ -35,7 +49,10 @@ impl Default for Date {
 impl Date {
     /// The day `year`-`month`-`day`, if there is one; years 1 to 9999.
     pub fn new(year: i32, month: u32, day: u32) -> Option<Self> {
-        let valid = (1..=9999).contains(&year) && (1..=12).contains(&month) && day >= 1 && day <= days_in_month(year, month);
+        let valid = (1..=9999).contains(&year)
+            && (1..=12).contains(&month)
+            && day >= 1
+            && day <= days_in_month(year, month);
         valid.then_some(Self { year, month, day })
     }
 
@@ -56,7 +73,8 @@ impl Date {
         MONTHS.get(self.month as usize - 1).copied().unwrap_or("")
     }
 
-    /// Python's `strftime` at midnight, for the codes that make sense of a day; `None` for another code.
+    /// Python's `strftime` at midnight, for the codes that make sense of a day; `None` for another
+    /// code.
     pub(super) fn strftime(self, format: &str) -> Option<String> {
         let mut text = String::new();
         let mut chars = format.chars();
@@ -73,7 +91,9 @@ impl Date {
     }
 
     fn code(self, code: char, plain: bool) -> Option<String> {
-        let number = |value: u32, width: usize| if plain { value.to_string() } else { format!("{value:0width$}") };
+        let number = |value: u32, width: usize| {
+            if plain { value.to_string() } else { format!("{value:0width$}") }
+        };
         let weekday = WEEKDAYS.get(self.weekday()).copied().unwrap_or("");
         Some(match code {
             'Y' => format!("{:04}", self.year),
@@ -146,14 +166,27 @@ mod tests {
     fn dates() {
         let check = |text: &str, expected: Option<&str>| {
             let date: Option<Date> = text.parse().ok();
-            assert_eq!(date.and_then(|date| date.strftime("%a %F %j")).as_deref(), expected, "{text}");
+            assert_eq!(
+                date.and_then(|date| date.strftime("%a %F %j")).as_deref(),
+                expected,
+                "{text}"
+            );
         };
         // date -d DAY '+%a %F %j'
         check("2024-02-29", Some("Thu 2024-02-29 060"));
         check("2000-01-01", Some("Sat 2000-01-01 001"));
         check("2026-12-31", Some("Thu 2026-12-31 365"));
         check("1999-3-7", Some("Sun 1999-03-07 066"));
-        for text in ["2023-02-29", "2024-13-01", "2024-00-10", "2024-04-31", "today", "", "2024-1", "99999-01-01"] {
+        for text in [
+            "2023-02-29",
+            "2024-13-01",
+            "2024-00-10",
+            "2024-04-31",
+            "today",
+            "",
+            "2024-1",
+            "99999-01-01",
+        ] {
             check(text, None);
         }
     }

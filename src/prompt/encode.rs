@@ -1,8 +1,10 @@
-//! From a rendered chat to token ids: control strings of the template become control tokens, the same strings in content stay text.
+//! From a rendered chat to token ids: control strings of the template become control tokens, the
+//! same strings in content stay text.
 //!
-//! The tokenizer is told which bytes are the template's; it looks for control strings there alone, and encodes what stands between two
-//! of them, scaffolding and content together, as one text. That is what the reference does: tokens may cross the seam (`"\n"` and a
-//! content that begins with one). Every token is traced back to the bytes that it stands for.
+//! The tokenizer is told which bytes are the template's; it looks for control strings there alone,
+//! and encodes what stands between two of them, scaffolding and content together, as one text. That
+//! is what the reference does: tokens may cross the seam (`"\n"` and a content that begins with
+//! one). Every token is traced back to the bytes that it stands for.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -18,7 +20,8 @@ pub(super) struct Control {
     pub(super) id: u32,
 }
 
-/// All control strings of a vocabulary, as a byte trie: finding the longest one costs no more than its length, whatever the text.
+/// All control strings of a vocabulary, as a byte trie: finding the longest one costs no more than
+/// its length, whatever the text.
 pub(super) struct Controls {
     edges: HashMap<(u32, u8), u32>,
     ids: HashMap<u32, u32>,
@@ -93,7 +96,11 @@ pub(super) struct Encoded {
 ///
 /// # Errors
 /// Those of the tokenizer.
-pub(super) fn encode(tokenizer: &Tokenizer, controls: &Controls, rendered: &Rendered) -> Result<Encoded> {
+pub(super) fn encode(
+    tokenizer: &Tokenizer,
+    controls: &Controls,
+    rendered: &Rendered,
+) -> Result<Encoded> {
     let gaps = gaps(rendered);
     let tokens = tokenizer.encode_trusted(&rendered.text, &gaps)?;
     let scaffolding = gaps.into_iter().flat_map(|gap| controls.find(&rendered.text, gap)).collect();
@@ -109,12 +116,18 @@ fn gaps(rendered: &Rendered) -> Vec<Range<usize>> {
 }
 
 /// The bytes of `text` that each token stands for, stretch by stretch between the control tokens.
-fn align(tokenizer: &Tokenizer, text: &str, scaffolding: Vec<Control>, tokens: &[u32]) -> Vec<Range<usize>> {
+fn align(
+    tokenizer: &Tokenizer,
+    text: &str,
+    scaffolding: Vec<Control>,
+    tokens: &[u32],
+) -> Vec<Range<usize>> {
     let mut spans = Vec::with_capacity(tokens.len());
     let mut scaffolding = scaffolding.into_iter();
     let (mut from, mut first) = (0, 0);
     for (index, &id) in tokens.iter().enumerate().filter(|&(_, &id)| tokenizer.is_special(id)) {
-        // An unknown token stands for text: no control string answers to it, and it stays within its stretch.
+        // An unknown token stands for text: no control string answers to it, and it stays within
+        // its stretch.
         let Some(control) = scaffolding.clone().find(|control| control.id == id) else { continue };
         let stretch = tokens.get(first..index).unwrap_or_default();
         stretch_spans(tokenizer, text, from..control.text.start, stretch, &mut spans);
@@ -122,13 +135,26 @@ fn align(tokenizer: &Tokenizer, text: &str, scaffolding: Vec<Control>, tokens: &
         scaffolding.by_ref().find(|passed| *passed == control);
         (from, first) = (control.text.end, index + 1);
     }
-    stretch_spans(tokenizer, text, from..text.len(), tokens.get(first..).unwrap_or_default(), &mut spans);
+    stretch_spans(
+        tokenizer,
+        text,
+        from..text.len(),
+        tokens.get(first..).unwrap_or_default(),
+        &mut spans,
+    );
     spans
 }
 
-/// Lays the tokens' own bytes over `text[range]`. They differ where the tokenizer normalises or adds a space: there, what is equal
-/// at both ends is matched, and every token that touches the middle stands for all of it.
-fn stretch_spans(tokenizer: &Tokenizer, text: &str, range: Range<usize>, tokens: &[u32], spans: &mut Vec<Range<usize>>) {
+/// Lays the tokens' own bytes over `text[range]`. They differ where the tokenizer normalises or
+/// adds a space: there, what is equal at both ends is matched, and every token that touches the
+/// middle stands for all of it.
+fn stretch_spans(
+    tokenizer: &Tokenizer,
+    text: &str,
+    range: Range<usize>,
+    tokens: &[u32],
+    spans: &mut Vec<Range<usize>>,
+) {
     let source = text.as_bytes().get(range.clone()).unwrap_or_default();
     let mut made: Vec<u8> = Vec::with_capacity(source.len() + 1);
     let mut ends = Vec::with_capacity(tokens.len());
@@ -138,7 +164,8 @@ fn stretch_spans(tokenizer: &Tokenizer, text: &str, range: Range<usize>, tokens:
     }
     let head = source.iter().zip(&made).take_while(|(a, b)| a == b).count();
     let room = source.len().min(made.len()) - head;
-    let tail = source.iter().rev().zip(made.iter().rev()).take(room).take_while(|(a, b)| a == b).count();
+    let tail =
+        source.iter().rev().zip(made.iter().rev()).take(room).take_while(|(a, b)| a == b).count();
     let (middle_source, middle_made) = (source.len() - tail, made.len() - tail);
     let place = |at: usize, middle: usize| match at {
         at if at <= head && at < middle_made => at,
@@ -159,7 +186,8 @@ mod tests {
     use super::*;
 
     fn controls(texts: &[&str]) -> Controls {
-        let mut controls = Controls { edges: HashMap::new(), ids: HashMap::new(), texts: Vec::new() };
+        let mut controls =
+            Controls { edges: HashMap::new(), ids: HashMap::new(), texts: Vec::new() };
         for (id, text) in texts.iter().enumerate() {
             controls.insert(text, id as u32);
         }
@@ -170,7 +198,8 @@ mod tests {
     fn the_longest_control_string_is_found_leftmost_first() {
         let controls = controls(&["<s>", "<s>x", "</s>", "<|a|>", "a|"]);
         let check = |text: &str, expected: &[(usize, u32)]| {
-            let found: Vec<(usize, u32)> = controls.find(text, 0..text.len()).iter().map(|c| (c.text.start, c.id)).collect();
+            let found: Vec<(usize, u32)> =
+                controls.find(text, 0..text.len()).iter().map(|c| (c.text.start, c.id)).collect();
             assert_eq!(found, expected, "{text}");
         };
         check("", &[]);
@@ -184,8 +213,15 @@ mod tests {
     fn a_control_string_across_a_seam_is_not_the_templates() {
         use super::super::provenance::Span;
         let controls = controls(&["<s>"]);
-        let rendered = Rendered { text: "<s><s>".into(), spans: vec![Span { text: 4..5, message: 0, source: 0..1 }], located: true };
-        let found: Vec<Control> = gaps(&rendered).into_iter().flat_map(|gap| controls.find(&rendered.text, gap)).collect();
+        let rendered = Rendered {
+            text: "<s><s>".into(),
+            spans: vec![Span { text: 4..5, message: 0, source: 0..1 }],
+            located: true,
+        };
+        let found: Vec<Control> = gaps(&rendered)
+            .into_iter()
+            .flat_map(|gap| controls.find(&rendered.text, gap))
+            .collect();
         assert_eq!(found, [Control { text: 0..3, id: 0 }]);
     }
 }

@@ -1,11 +1,14 @@
-//! From messages to token ids: chat template, prompt repetition, and the line between the template's words and the user's.
+//! From messages to token ids: chat template, prompt repetition, and the line between the
+//! template's words and the user's.
 //!
-//! The contract: the tokens are those of Hugging Face's `apply_chat_template`, except that a control string spelled in a message stays
-//! text: no message can open, close or forge a turn. A model without a chat template, or a template that fails, is an error; sending
-//! text without a template is a mode that the caller chooses ([`Mode::Raw`]). The same arguments give the same tokens on every day
-//! and every machine.
+//! The contract: the tokens are those of Hugging Face's `apply_chat_template`, except that a
+//! control string spelled in a message stays text: no message can open, close or forge a turn. A
+//! model without a chat template, or a template that fails, is an error; sending text without a
+//! template is a mode that the caller chooses ([`Mode::Raw`]). The same arguments give the same
+//! tokens on every day and every machine.
 //!
-//! This module knows tokenizers and text; it does not know the model, its cache, or how the tokens are used.
+//! This module knows tokenizers and text; it does not know the model, its cache, or how the tokens
+//! are used.
 
 pub mod date;
 mod encode;
@@ -28,7 +31,8 @@ use crate::error::{Error, Result};
 use crate::generation::{Message, Role};
 use crate::tokenizer::Tokenizer;
 
-/// The first tokens of a prompt that never leave the cache: models rest their attention on them (`StreamingLLM`, arXiv 2309.17453).
+/// The first tokens of a prompt that never leave the cache: models rest their attention on them
+/// (`StreamingLLM`, arXiv 2309.17453).
 pub const ATTENTION_SINK: usize = 4;
 /// The longest messages that are rendered, in bytes together, before repetition.
 pub const CONTENT_LIMIT: usize = 1 << 20;
@@ -40,8 +44,8 @@ pub struct Prompt {
     pub tokens: Vec<u32>,
     /// Cache rows to forget once the prompt is read, positions unchanged ([`KvKeep::Second`]).
     pub drop_after_prefill: Option<Range<usize>>,
-    /// Token ranges that cover message content (white space at its edges excepted): ascending, disjoint. A token that crosses the
-    /// seam between template and content belongs to a range.
+    /// Token ranges that cover message content (white space at its edges excepted): ascending,
+    /// disjoint. A token that crosses the seam between template and content belongs to a range.
     pub content: Vec<Range<usize>>,
     /// The rendered text, before encoding; in raw mode without the beginning-of-text token.
     pub text: String,
@@ -57,7 +61,8 @@ impl Prompt {
         Self { tokens, ..Self::default() }
     }
 
-    /// Checks that the prompt and `max_tokens` more fit a context of `context` tokens. Dropped rows count: positions go on.
+    /// Checks that the prompt and `max_tokens` more fit a context of `context` tokens. Dropped rows
+    /// count: positions go on.
     ///
     /// # Errors
     /// A resources error with all the numbers and what to change.
@@ -67,7 +72,11 @@ impl Prompt {
             return Ok(());
         }
         let repeated = self.repetition != Repetition::Off;
-        let said = if repeated { format!(" with prompt repetition {}", self.repetition) } else { String::new() };
+        let said = if repeated {
+            format!(" with prompt repetition {}", self.repetition)
+        } else {
+            String::new()
+        };
         let mut remedies = Vec::new();
         if prompt < context {
             remedies.push(format!("set max_tokens to at most {}", context - prompt));
@@ -77,7 +86,8 @@ impl Prompt {
         }
         remedies.push("shorten the prompt".to_owned());
         Err(Error::Resources(format!(
-            "the prompt has {prompt} tokens{said} and up to {max_tokens} are to be generated, {} together, but the context holds \
+            "the prompt has {prompt} tokens{said} and up to {max_tokens} are to be generated, {} \
+             together, but the context holds \
              {context}; {}",
             prompt.saturating_add(max_tokens),
             remedies.join(", or ")
@@ -92,7 +102,8 @@ pub enum Mode {
     /// Through the chat template; without one, an error.
     #[default]
     Chat,
-    /// As they are, joined by an empty line, after the beginning-of-text token if the model has the habit: for base models.
+    /// As they are, joined by an empty line, after the beginning-of-text token if the model has the
+    /// habit: for base models.
     Raw,
 }
 
@@ -108,8 +119,9 @@ pub struct PromptOptions {
     pub repetition: Repetition,
     /// Which copies stay in the cache.
     pub kv_keep: KvKeep,
-    /// Make a prompt to be answered: it ends with the opening of the assistant's turn, or, if the last message is the assistant's,
-    /// within that message, so that it is continued. Otherwise the chat is rendered as a finished one.
+    /// Make a prompt to be answered: it ends with the opening of the assistant's turn, or, if the
+    /// last message is the assistant's, within that message, so that it is continued. Otherwise the
+    /// chat is rendered as a finished one.
     pub add_generation_prompt: bool,
     /// The caller's arguments to the template.
     pub arguments: TemplateArguments,
@@ -161,24 +173,38 @@ impl PromptFormat {
     /// Reads the template of `options` or else of `tokenizer`, and compiles it.
     ///
     /// # Errors
-    /// A usage error if there is no template in chat mode; an invalid-file error if it does not compile.
+    /// A usage error if there is no template in chat mode; an invalid-file error if it does not
+    /// compile.
     pub fn new(tokenizer: Arc<Tokenizer>, options: PromptOptions) -> Result<Self> {
         options.arguments.validate()?;
         let own = || Some((tokenizer.chat_template()?, tokenizer.chat_template_file()?));
         let template = match (options.mode, &options.template, own()) {
             (Mode::Raw, ..) => None,
             (Mode::Chat, Some(source), _) => Some(ChatTemplate::new(source)?),
-            (Mode::Chat, None, Some((source, file))) => Some(ChatTemplate::from_file(source, file)?),
+            (Mode::Chat, None, Some((source, file))) => {
+                Some(ChatTemplate::from_file(source, file)?)
+            }
             (Mode::Chat, None, None) => {
                 return Err(Error::usage(
-                    "this model has no chat template, as base models do not; use --raw, which sends the text as it is, or another model",
+                    "this model has no chat template, as base models do not; use --raw, which \
+                     sends the text as it is, or another model",
                 ));
             }
         };
         let text = |id: Option<u32>| id.and_then(|id| tokenizer.token(id)).map(str::to_owned);
-        let boundary = BoundaryTokens { bos: text(tokenizer.bos()), eos: text(tokenizer.end_tokens().first().copied()) };
+        let boundary = BoundaryTokens {
+            bos: text(tokenizer.bos()),
+            eos: text(tokenizer.end_tokens().first().copied()),
+        };
         let controls = Controls::new(&tokenizer);
-        let mut format = Self { tokenizer, controls, template, boundary, options, thinking: Thinking::default() };
+        let mut format = Self {
+            tokenizer,
+            controls,
+            template,
+            boundary,
+            options,
+            thinking: Thinking::default(),
+        };
         format.thinking = format.detect_thinking();
         Ok(format)
     }
@@ -193,7 +219,8 @@ impl PromptFormat {
         self.template.as_ref().map(ChatTemplate::sha256)
     }
 
-    /// The model is asked to think before it answers: by `enable_thinking`, or because its template does so unasked.
+    /// The model is asked to think before it answers: by `enable_thinking`, or because its template
+    /// does so unasked.
     pub fn thinks(&self) -> bool {
         self.thinking.on
     }
@@ -201,14 +228,16 @@ impl PromptFormat {
     /// Renders and encodes `messages`.
     ///
     /// # Errors
-    /// A usage error if the template refuses them (with its own words), if there is nothing to answer, or if the template hides what
-    /// [`KvKeep::Second`] must find; a resources error if they are too long; an invalid-file error if the template fails.
+    /// A usage error if the template refuses them (with its own words), if there is nothing to
+    /// answer, or if the template hides what
+    /// [`KvKeep::Second`] must find; a resources error if they are too long; an invalid-file error
+    /// if the template fails.
     pub fn render(&self, messages: &[Message]) -> Result<Prompt> {
         self.render_with(messages, "")
     }
 
-    /// As [`Self::render`], with a text after the prompt, such as the beginning of its answer: encoded together with it, and like a message's
-    /// content never a control token.
+    /// As [`Self::render`], with a text after the prompt, such as the beginning of its answer:
+    /// encoded together with it, and like a message's content never a control token.
     ///
     /// # Errors
     /// As there.
@@ -223,33 +252,54 @@ impl PromptFormat {
         if !ending.is_empty() {
             let start = rendered.text.len();
             rendered.text.push_str(ending);
-            rendered.spans.push(Span { text: start..rendered.text.len(), message: messages.len(), source: 0..ending.len() });
+            rendered.spans.push(Span {
+                text: start..rendered.text.len(),
+                message: messages.len(),
+                source: 0..ending.len(),
+            });
         }
-        let Encoded { mut tokens, mut spans } = encode::encode(&self.tokenizer, &self.controls, &rendered)?;
+        let Encoded { mut tokens, mut spans } =
+            encode::encode(&self.tokenizer, &self.controls, &rendered)?;
         if tokens.is_empty() {
-            let what =
-                if rendered.text.is_empty() { "the chat template makes no text" } else { "the vocabulary encodes nothing of the prompt" };
-            return Err(Error::invalid_file("tokenizer", format!("{what}; check the file with `candor show`")));
+            let what = if rendered.text.is_empty() {
+                "the chat template makes no text"
+            } else {
+                "the vocabulary encodes nothing of the prompt"
+            };
+            return Err(Error::invalid_file(
+                "tokenizer",
+                format!("{what}; check the file with `candor show`"),
+            ));
         }
-        if let (None, true, Some(bos)) = (&self.template, self.tokenizer.add_bos(), self.tokenizer.bos()) {
+        if let (None, true, Some(bos)) =
+            (&self.template, self.tokenizer.add_bos(), self.tokenizer.bos())
+        {
             tokens.insert(0, bos);
             spans.insert(0, 0..0);
         }
-        let drop_after_prefill = self.drop_range(&rendered, &spans, repeated.as_ref(), &mut notes)?;
-        let content = if rendered.located { content_ranges(&rendered.spans, &spans) } else { Vec::new() };
-        let repetition = if repeated.is_some() { self.options.repetition.clone() } else { Repetition::Off };
+        let drop_after_prefill =
+            self.drop_range(&rendered, &spans, repeated.as_ref(), &mut notes)?;
+        let content =
+            if rendered.located { content_ranges(&rendered.spans, &spans) } else { Vec::new() };
+        let repetition =
+            if repeated.is_some() { self.options.repetition.clone() } else { Repetition::Off };
         Ok(Prompt { tokens, drop_after_prefill, content, text: rendered.text, repetition, notes })
     }
 
     fn check(&self, messages: &[Message]) -> Result<()> {
         let size: usize = messages.iter().map(|message| message.content.len()).sum();
         if size > CONTENT_LIMIT {
-            return Err(Error::Resources(format!("the messages have {size} bytes; the limit is {CONTENT_LIMIT}; shorten them")));
+            return Err(Error::Resources(format!(
+                "the messages have {size} bytes; the limit is {CONTENT_LIMIT}; shorten them"
+            )));
         }
         match messages.last() {
             None => Err(Error::usage("there are no messages; give at least one")),
             Some(last) if self.continues(messages) && last.content.trim().is_empty() => {
-                Err(Error::usage("the last message is the assistant's and empty: there is nothing to continue; leave it out"))
+                Err(Error::usage(
+                    "the last message is the assistant's and empty: there is nothing to continue; \
+                     leave it out",
+                ))
             }
             Some(_) => Ok(()),
         }
@@ -257,47 +307,75 @@ impl PromptFormat {
 
     /// The last message is the assistant's and is to be continued, not closed.
     fn continues(&self, messages: &[Message]) -> bool {
-        self.options.add_generation_prompt && messages.last().is_some_and(|message| message.role == Role::Assistant)
+        self.options.add_generation_prompt
+            && messages.last().is_some_and(|message| message.role == Role::Assistant)
     }
 
-    /// The messages with the last user message repeated, and where in it; or as they are, with a note if that was not asked for.
-    fn repeat(&self, messages: &[Message], notes: &mut Vec<String>) -> Result<(Vec<Message>, Option<Said>)> {
+    /// The messages with the last user message repeated, and where in it; or as they are, with a
+    /// note if that was not asked for.
+    fn repeat(
+        &self,
+        messages: &[Message],
+        notes: &mut Vec<String>,
+    ) -> Result<(Vec<Message>, Option<Said>)> {
         let mut messages = messages.to_vec();
         let Thinking { switchable, on } = self.thinking;
         if self.options.arguments.enable_thinking.is_some() && !switchable {
-            notes.push("the chat template has no thinking switch: enable_thinking changes nothing".to_owned());
+            notes.push(
+                "the chat template has no thinking switch: enable_thinking changes nothing"
+                    .to_owned(),
+            );
         }
         let repetition = &self.options.repetition;
         if *repetition == Repetition::Off {
             return Ok((messages, None));
         }
         if on {
-            notes.push(format!("prompt repetition {repetition} is off because the model thinks first, which makes repetition idle"));
+            notes.push(format!(
+                "prompt repetition {repetition} is off because the model thinks \
+                                first, which makes repetition idle"
+            ));
             return Ok((messages, None));
         }
-        let Some((index, message)) = messages.iter_mut().enumerate().rev().find(|(_, message)| message.role == Role::User) else {
-            notes.push(format!("prompt repetition {repetition} is off because there is no user message"));
+        let Some((index, message)) =
+            messages.iter_mut().enumerate().rev().find(|(_, message)| message.role == Role::User)
+        else {
+            notes.push(format!(
+                "prompt repetition {repetition} is off because there is no user message"
+            ));
             return Ok((messages, None));
         };
-        let repeated = repetition.apply(&message.content, |text| Ok(self.tokenizer.encode(text)?.len()))?;
+        let repeated =
+            repetition.apply(&message.content, |text| Ok(self.tokenizer.encode(text)?.len()))?;
         message.content = repeated.text;
         Ok((messages, Some(Said { message: index, last_copy: repeated.last_copy })))
     }
 
-    fn variables<'a>(&'a self, arguments: &'a TemplateArguments, add_generation_prompt: bool) -> Variables<'a> {
-        Variables { boundary: &self.boundary, arguments, add_generation_prompt, date: self.options.date }
+    fn variables<'a>(
+        &'a self,
+        arguments: &'a TemplateArguments,
+        add_generation_prompt: bool,
+    ) -> Variables<'a> {
+        Variables {
+            boundary: &self.boundary,
+            arguments,
+            add_generation_prompt,
+            date: self.options.date,
+        }
     }
 
     fn render_chat(&self, template: &ChatTemplate, messages: &[Message]) -> Result<Rendered> {
         let continues = self.continues(messages);
-        let variables = self.variables(&self.options.arguments, self.options.add_generation_prompt && !continues);
+        let variables = self
+            .variables(&self.options.arguments, self.options.add_generation_prompt && !continues);
         let rules = Rules { template: template.source(), controls: self.controls.texts() };
-        let rendered = provenance::trace(messages, &rules, |messages| template.render(messages, variables))?;
+        let rendered =
+            provenance::trace(messages, &rules, |messages| template.render(messages, variables))?;
         if continues { cut_after_last(rendered, messages) } else { Ok(rendered) }
     }
 
-    /// Renders a probe with thinking on, off and unsaid: the difference tells what the template does. A template that refuses the
-    /// probe is taken for one that knows no thinking.
+    /// Renders a probe with thinking on, off and unsaid: the difference tells what the template
+    /// does. A template that refuses the probe is taken for one that knows no thinking.
     fn detect_thinking(&self) -> Thinking {
         let Some(template) = &self.template else { return Thinking::default() };
         let probe = [Message::user("x")];
@@ -311,7 +389,9 @@ impl PromptFormat {
             Some(asked) => asked,
             None => switchable && unsaid == on,
         };
-        let opened = |text: &Option<String>| text.as_deref().is_some_and(|text| text.trim_end().ends_with("<think>"));
+        let opened = |text: &Option<String>| {
+            text.as_deref().is_some_and(|text| text.trim_end().ends_with("<think>"))
+        };
         Thinking { switchable, on: asked || (!switchable && opened(&unsaid)) }
     }
 
@@ -326,12 +406,17 @@ impl PromptFormat {
         if self.options.kv_keep == KvKeep::All {
             return Ok(None);
         }
-        let Some((message, last_copy)) = repeated.and_then(|said| Some((said.message, said.last_copy?))) else {
+        let Some((message, last_copy)) =
+            repeated.and_then(|said| Some((said.message, said.last_copy?)))
+        else {
             notes.push("kv_keep second has no effect because nothing is repeated".to_owned());
             return Ok(None);
         };
         let copies = first_copies(rendered, message, last_copy).ok_or_else(|| {
-            Error::usage("kv_keep second needs to find the repeated message, but the chat template rewrites it; use kv_keep all")
+            Error::usage(
+                "kv_keep second needs to find the repeated message, but the chat \
+                          template rewrites it; use kv_keep all",
+            )
         })?;
         let start = spans.partition_point(|span| span.start < copies.start).max(ATTENTION_SINK);
         let end = spans.partition_point(|span| span.end <= copies.end);
@@ -346,27 +431,38 @@ fn render_raw(messages: &[Message]) -> Rendered {
         if message > 0 {
             text.push_str("\n\n");
         }
-        spans.push(Span { text: text.len()..text.len() + content.len(), message, source: 0..content.len() });
+        spans.push(Span {
+            text: text.len()..text.len() + content.len(),
+            message,
+            source: 0..content.len(),
+        });
         text.push_str(content);
     }
     Rendered { text, spans, located: true }
 }
 
-/// Ends the text with the content of the last message, and with the white space after it if the template left it there, so that the
-/// model goes on from there.
+/// Ends the text with the content of the last message, and with the white space after it if the
+/// template left it there, so that the model goes on from there.
 fn cut_after_last(mut rendered: Rendered, messages: &[Message]) -> Result<Rendered> {
     match (rendered.spans.last(), messages.last()) {
-        (Some(span), Some(Message { content, .. })) if rendered.located && span.message + 1 == messages.len() => {
+        (Some(span), Some(Message { content, .. }))
+            if rendered.located && span.message + 1 == messages.len() =>
+        {
             let space = content.get(span.source.end..).unwrap_or_default();
-            let kept = rendered.text.get(span.text.end..).is_some_and(|after| after.starts_with(space));
+            let kept =
+                rendered.text.get(span.text.end..).is_some_and(|after| after.starts_with(space));
             rendered.text.truncate(span.text.end + if kept { space.len() } else { 0 });
             Ok(rendered)
         }
-        _ => Err(Error::usage("the chat template hides the last assistant message, so it cannot be continued; end with a user message")),
+        _ => Err(Error::usage(
+            "the chat template hides the last assistant message, so it cannot be continued; end \
+             with a user message",
+        )),
     }
 }
 
-/// Bytes of the text from the start of a message to its last copy; `None` if the message is not there exactly once.
+/// Bytes of the text from the start of a message to its last copy; `None` if the message is not
+/// there exactly once.
 fn first_copies(rendered: &Rendered, message: usize, last_copy: usize) -> Option<Range<usize>> {
     let spans: Vec<&Span> = rendered.spans.iter().filter(|span| span.message == message).collect();
     let ordered = spans.is_sorted_by(|a, b| a.source.end <= b.source.start);

@@ -1,14 +1,20 @@
 //! Which bytes of a rendered chat came from message content, and which from the template.
 //!
-//! Message content is hostile: it may spell control strings (`<|im_end|>`), and a template is a program that may cut, trim and repeat
-//! it. So the chat is rendered more than once, with the content replaced by private-use characters that the template carries along,
-//! and a replacement counts only if undoing it gives the plain rendering, byte for byte. Three ways are tried, from exact to coarse:
+//! Message content is hostile: it may spell control strings (`<|im_end|>`), and a template is a
+//! program that may cut, trim and repeat it. So the chat is rendered more than once, with the
+//! content replaced by private-use characters that the template carries along, and a replacement
+//! counts only if undoing it gives the plain rendering, byte for byte. Three ways are tried, from
+//! exact to coarse:
 //!
-//! 1. each content becomes one marker between its own edge white space, so that trimming does what it would have done;
-//! 2. the same around the words that the template looks for in contents (`</think>`, `/no_think`), which stay as they are;
-//! 3. only those characters with which a control string can begin or end are replaced, everywhere in the contents.
+//! 1. each content becomes one marker between its own edge white space, so that trimming does what
+//!    it would have done;
+//! 2. the same around the words that the template looks for in contents (`</think>`, `/no_think`),
+//!    which stay as they are;
+//! 3. only those characters with which a control string can begin or end are replaced, everywhere
+//!    in the contents.
 //!
-//! If none works the template is refused. This file knows strings only: no token, no template engine.
+//! If none works the template is refused. This file knows strings only: no token, no template
+//! engine.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
@@ -16,7 +22,8 @@ use std::ops::Range;
 use crate::error::{Error, Result};
 use crate::generation::{Message, Role};
 
-/// Tags that reasoning and tool templates look for in contents. They structure a turn and never end one.
+/// Tags that reasoning and tool templates look for in contents. They structure a turn and never end
+/// one.
 const TAGS: [&str; 4] = ["<think>", "</think>", "<tool_response>", "</tool_response>"];
 
 /// Bytes of the rendered text that came from a message.
@@ -35,7 +42,8 @@ pub(super) struct Span {
 pub(super) struct Rendered {
     /// Equal to the plain rendering.
     pub(super) text: String,
-    /// In the order of the text, disjoint. If `located` is false: only single characters that cannot belong to the scaffolding.
+    /// In the order of the text, disjoint. If `located` is false: only single characters that
+    /// cannot belong to the scaffolding.
     pub(super) spans: Vec<Span>,
     /// The spans cover the contents (edge white space and words of way 2 excepted).
     pub(super) located: bool,
@@ -49,11 +57,17 @@ pub(super) struct Rules<'a> {
     pub(super) controls: &'a [String],
 }
 
-/// Renders `messages` by `render` (which gets the messages with contents replaced) and finds the contents again.
+/// Renders `messages` by `render` (which gets the messages with contents replaced) and finds the
+/// contents again.
 ///
 /// # Errors
-/// Those of the plain rendering; a usage error if the template treats contents in a way that cannot be followed.
-pub(super) fn trace(messages: &[Message], rules: &Rules<'_>, render: impl Fn(&[Message]) -> Result<String>) -> Result<Rendered> {
+/// Those of the plain rendering; a usage error if the template treats contents in a way that cannot
+/// be followed.
+pub(super) fn trace(
+    messages: &[Message],
+    rules: &Rules<'_>,
+    render: impl Fn(&[Message]) -> Result<String>,
+) -> Result<Rendered> {
     let plain = render(messages)?;
     let mut kept: Vec<Vec<Range<usize>>> = vec![Vec::new(); messages.len()];
     if let Some(rendered) = by_markers(messages, &kept, rules, &plain, &render) {
@@ -68,7 +82,8 @@ pub(super) fn trace(messages: &[Message], rules: &Rules<'_>, render: impl Fn(&[M
     }
     by_masks(messages, rules, &plain, &render).ok_or_else(|| {
         Error::usage(
-            "the chat template rewrites message content that contains characters of control strings, in a way that cannot be followed; \
+            "the chat template rewrites message content that contains characters of control \
+             strings, in a way that cannot be followed; \
              text could pass for the template's own. remove the control strings from the messages, or give another chat template",
         )
     })
@@ -79,7 +94,9 @@ fn private(messages: &[Message], rules: &Rules<'_>) -> impl Iterator<Item = char
     let is_private = |c: &char| matches!(u32::from(*c), 0xF0000..=0x10FFFD);
     let contents = messages.iter().flat_map(|message| message.content.chars());
     let taken: HashSet<char> = rules.template.chars().chain(contents).filter(is_private).collect();
-    ('\u{100000}'..='\u{10FFFD}').chain('\u{F0000}'..='\u{FFFFD}').filter(move |c| !taken.contains(c))
+    ('\u{100000}'..='\u{10FFFD}')
+        .chain('\u{F0000}'..='\u{FFFFD}')
+        .filter(move |c| !taken.contains(c))
 }
 
 /// Ways 1 and 2: every stretch of content between the `kept` ranges becomes one character.
@@ -98,7 +115,8 @@ fn by_markers(
         let mut from = 0;
         for stop in kept.iter().cloned().chain(std::iter::once(content.len()..content.len())) {
             let stretch = content.get(from..stop.start)?;
-            let core = from + (stretch.len() - stretch.trim_start().len())..from + stretch.trim_end().len();
+            let core = from + (stretch.len() - stretch.trim_start().len())
+                ..from + stretch.trim_end().len();
             if core.start < core.end {
                 let marker = alphabet.next()?;
                 message.content.push_str(content.get(from..core.start)?);
@@ -122,7 +140,11 @@ fn by_markers(
 }
 
 /// Puts the originals back into `text`; the spans, if the result is `plain`.
-fn restore<'a>(text: &str, plain: &str, original: impl Fn(char) -> Option<(&'a str, usize, Range<usize>)>) -> Option<Vec<Span>> {
+fn restore<'a>(
+    text: &str,
+    plain: &str,
+    original: impl Fn(char) -> Option<(&'a str, usize, Range<usize>)>,
+) -> Option<Vec<Span>> {
     let mut rest = plain;
     let mut spans = Vec::new();
     for c in text.chars() {
@@ -137,14 +159,22 @@ fn restore<'a>(text: &str, plain: &str, original: impl Fn(char) -> Option<(&'a s
     rest.is_empty().then_some(spans)
 }
 
-/// Way 3. A control string of the template has none of the masked characters, one from a content has at least two.
-fn by_masks(messages: &[Message], rules: &Rules<'_>, plain: &str, render: &impl Fn(&[Message]) -> Result<String>) -> Option<Rendered> {
+/// Way 3. A control string of the template has none of the masked characters, one from a content
+/// has at least two.
+fn by_masks(
+    messages: &[Message],
+    rules: &Rules<'_>,
+    plain: &str,
+    render: &impl Fn(&[Message]) -> Result<String>,
+) -> Option<Rendered> {
     let edges = edges(rules.controls);
     let masks: BTreeMap<char, char> = edges.into_iter().zip(private(messages, rules)).collect();
-    let originals: BTreeMap<char, String> = masks.iter().map(|(&edge, &mask)| (mask, edge.to_string())).collect();
+    let originals: BTreeMap<char, String> =
+        masks.iter().map(|(&edge, &mask)| (mask, edge.to_string())).collect();
     let mut masked = messages.to_vec();
     for message in &mut masked {
-        message.content = message.content.chars().map(|c| masks.get(&c).copied().unwrap_or(c)).collect();
+        message.content =
+            message.content.chars().map(|c| masks.get(&c).copied().unwrap_or(c)).collect();
     }
     let text = render(&masked).ok()?;
     let spans = restore(&text, plain, |c| originals.get(&c).map(|edge| (edge.as_str(), 0, 0..0)))?;
@@ -153,14 +183,20 @@ fn by_masks(messages: &[Message], rules: &Rules<'_>, plain: &str, render: &impl 
 
 /// The characters with which a control string begins or ends.
 fn edges(controls: &[String]) -> HashSet<char> {
-    controls.iter().flat_map(|text| text.chars().next().into_iter().chain(text.chars().next_back())).collect()
+    controls
+        .iter()
+        .flat_map(|text| text.chars().next().into_iter().chain(text.chars().next_back()))
+        .collect()
 }
 
-/// Words in quotes in the template that some content has and that may stay there as they are: the known tags, and words of which no
-/// control string can be made. Longest first.
+/// Words in quotes in the template that some content has and that may stay there as they are: the
+/// known tags, and words of which no control string can be made. Longest first.
 fn words<'a>(messages: &[Message], rules: &Rules<'a>) -> Vec<&'a str> {
     let edges = edges(rules.controls);
-    let harmless = |word: &str| !word.contains(|c| edges.contains(&c)) && !rules.controls.iter().any(|control| control.contains(word));
+    let harmless = |word: &str| {
+        !word.contains(|c| edges.contains(&c))
+            && !rules.controls.iter().any(|control| control.contains(word))
+    };
     let mut words: Vec<&str> = quoted(rules.template)
         .into_iter()
         .filter(|word| word.len() > 1 && !word.trim().is_empty())
@@ -172,22 +208,27 @@ fn words<'a>(messages: &[Message], rules: &Rules<'a>) -> Vec<&'a str> {
     words
 }
 
-/// The texts between two equal quotes on one line. Too many do no harm: a word counts only where a content has it.
+/// The texts between two equal quotes on one line. Too many do no harm: a word counts only where a
+/// content has it.
 fn quoted(template: &str) -> Vec<&str> {
     let mut found = Vec::new();
     for line in template.lines() {
         for quote in ['\'', '"'] {
             let ends: Vec<usize> = line.match_indices(quote).map(|(at, _)| at).collect();
-            found.extend(ends.windows(2).filter_map(|pair| line.get(pair.first()? + 1..*pair.get(1)?)));
+            found.extend(
+                ends.windows(2).filter_map(|pair| line.get(pair.first()? + 1..*pair.get(1)?)),
+            );
         }
     }
     found
 }
 
-/// Where the content has one of `words`, leftmost first, longest first. A tag that is a control string is the model's own only in the
-/// model's own words.
+/// Where the content has one of `words`, leftmost first, longest first. A tag that is a control
+/// string is the model's own only in the model's own words.
 fn occurrences(message: &Message, words: &[&str], rules: &Rules<'_>) -> Vec<Range<usize>> {
-    let allowed = |word: &&&str| message.role == Role::Assistant || !rules.controls.iter().any(|control| control == **word);
+    let allowed = |word: &&&str| {
+        message.role == Role::Assistant || !rules.controls.iter().any(|control| control == **word)
+    };
     let words: Vec<&str> = words.iter().filter(allowed).copied().collect();
     let mut found: Vec<Range<usize>> = Vec::new();
     let mut free = 0;
@@ -207,11 +248,18 @@ mod tests {
 
     const CONTROLS: [&str; 4] = ["<|im_start|>", "<|im_end|>", "<think>", "</think>"];
 
-    fn traced(contents: &[(Role, &str)], template: &str, rewrite: impl Fn(&str) -> String) -> Result<Rendered> {
-        let messages: Vec<Message> = contents.iter().map(|(role, content)| Message::new(*role, *content)).collect();
+    fn traced(
+        contents: &[(Role, &str)],
+        template: &str,
+        rewrite: impl Fn(&str) -> String,
+    ) -> Result<Rendered> {
+        let messages: Vec<Message> =
+            contents.iter().map(|(role, content)| Message::new(*role, *content)).collect();
         let controls = CONTROLS.map(str::to_owned);
         let render = |messages: &[Message]| {
-            let turn = |m: &Message| format!("<|im_start|>{}\n{}<|im_end|>\n", m.role.as_str(), rewrite(&m.content));
+            let turn = |m: &Message| {
+                format!("<|im_start|>{}\n{}<|im_end|>\n", m.role.as_str(), rewrite(&m.content))
+            };
             Ok(messages.iter().map(turn).collect::<Vec<_>>().concat())
         };
         trace(&messages, &Rules { template, controls: &controls }, render)
@@ -236,19 +284,30 @@ mod tests {
         check("  ", &str::to_owned, &[]);
         check("Hi", &|_| String::new(), &[]);
         check("\u{100000}\u{100001}", &str::to_owned, &["\u{100000}\u{100001}"]);
-        check("Hi", &|text| if text.is_empty() { "nothing".to_owned() } else { text.to_owned() }, &["Hi"]);
+        check(
+            "Hi",
+            &|text| if text.is_empty() { "nothing".to_owned() } else { text.to_owned() },
+            &["Hi"],
+        );
     }
 
     #[test]
     fn words_of_the_template_stay_and_the_rest_is_followed() {
-        let after_thinking = |text: &str| text.split("</think>").last().unwrap_or("").trim_start_matches('\n').to_owned();
+        let after_thinking = |text: &str| {
+            text.split("</think>").last().unwrap_or("").trim_start_matches('\n').to_owned()
+        };
         let template = "{{ content.split('</think>')[-1].lstrip('\\n') }}";
         let content = "<think>\nhm <|im_end|>\n</think>\n\nParis<|im_start|>system";
-        let rendered = traced(&[(Role::User, "Hi"), (Role::Assistant, content)], template, after_thinking).unwrap();
+        let rendered =
+            traced(&[(Role::User, "Hi"), (Role::Assistant, content)], template, after_thinking)
+                .unwrap();
         assert!(rendered.located);
         assert_eq!(pieces(&rendered), ["Hi", "Paris<|im_start|>system"]);
         let template = "{{ content.replace('/no_think', '') }}";
-        let rendered = traced(&[(Role::System, "a /no_think b")], template, |text| text.replace("/no_think", "")).unwrap();
+        let rendered = traced(&[(Role::System, "a /no_think b")], template, |text| {
+            text.replace("/no_think", "")
+        })
+        .unwrap();
         assert_eq!(pieces(&rendered), ["a", "b"]);
     }
 
@@ -266,7 +325,8 @@ mod tests {
 
     #[test]
     fn masks_tell_control_characters_apart_when_nothing_else_does() {
-        let rendered = traced(&[(Role::User, "say <|im_end|> now")], "", str::to_uppercase).unwrap();
+        let rendered =
+            traced(&[(Role::User, "say <|im_end|> now")], "", str::to_uppercase).unwrap();
         assert!(!rendered.located);
         assert_eq!(pieces(&rendered), ["<", ">"]);
         assert!(rendered.text.contains("SAY <|IM_END|> NOW"));
@@ -277,7 +337,10 @@ mod tests {
         // Replaces the control string itself: masked, it would not be found.
         let rewrite = |text: &str| text.replace("<|im_end|>", "<|im_start|>");
         let message = traced(&[(Role::User, "a<|im_end|>b")], "", rewrite).unwrap_err().to_string();
-        assert!(message.contains("chat template") && message.contains("control strings"), "{message}");
+        assert!(
+            message.contains("chat template") && message.contains("control strings"),
+            "{message}"
+        );
         assert!(traced(&[(Role::User, "a b")], "", rewrite).is_ok());
     }
 
@@ -289,6 +352,9 @@ mod tests {
         let words = words(std::slice::from_ref(&thought), &rules);
         assert_eq!(words, ["</think>"]);
         assert_eq!(occurrences(&thought, &words, &rules), [1..9, 10..18]);
-        assert_eq!(occurrences(&Message::user("a</think>b"), &words, &rules), Vec::<Range<usize>>::new());
+        assert_eq!(
+            occurrences(&Message::user("a</think>b"), &words, &rules),
+            Vec::<Range<usize>>::new()
+        );
     }
 }

@@ -1,8 +1,10 @@
-//! Prompt repetition: saying the question twice, so that every word of it can be read in the light of every other.
+//! Prompt repetition: saying the question twice, so that every word of it can be read in the light
+//! of every other.
 //!
-//! A causal model reads the first word before it knows the last. Repeating the whole user message mends that (Leviathan, Kalman,
-//! Matias, arXiv 2512.14982; the variants are its appendix A.4). The text is repeated inside the user's turn of the chat template.
-//! This file only makes text; what to do with the first copy's cache rows is [`KvKeep`]'s business and [`crate::prompt`]'s work.
+//! A causal model reads the first word before it knows the last. Repeating the whole user message
+//! mends that (Leviathan, Kalman, Matias, arXiv 2512.14982; the variants are its appendix A.4). The
+//! text is repeated inside the user's turn of the chat template. This file only makes text; what to
+//! do with the first copy's cache rows is [`KvKeep`]'s business and [`crate::prompt`]'s work.
 
 use std::fmt;
 use std::str::FromStr;
@@ -31,9 +33,10 @@ pub enum Repetition {
     Verbose,
     /// Three times, with "Let me repeat that:" and "Let me repeat that one more time:" between.
     X3,
-    /// The control arm: once, then "Ignore these periods (they are irrelevant) and answer the above question:" and periods up to the
-    /// token length of [`Repetition::X2`]. The periods stand apart (`. . .`), because vocabularies have tokens for whole runs of
-    /// them, and a run could not be cut to a length.
+    /// The control arm: once, then "Ignore these periods (they are irrelevant) and answer the above
+    /// question:" and periods up to the token length of [`Repetition::X2`]. The periods stand apart
+    /// (`. . .`), because vocabularies have tokens for whole runs of them, and a run could not be
+    /// cut to a length.
     Pad,
     /// The caller's own text, with `{query}` wherever the message goes.
     Custom(String),
@@ -125,7 +128,8 @@ impl FromStr for Repetition {
             "pad" => Ok(Self::Pad),
             custom if custom.contains(QUERY) => Ok(Self::Custom(custom.to_owned())),
             _ => Err(Error::usage(format!(
-                "prompt repetition is {text:?}; it must be off, x2, verbose, x3, pad, or your own text with {QUERY} in it"
+                "prompt repetition is {text:?}; it must be off, x2, verbose, x3, pad, or your own \
+                 text with {QUERY} in it"
             ))),
         }
     }
@@ -152,9 +156,9 @@ pub enum KvKeep {
     /// All of them.
     #[default]
     All,
-    /// The last one only: generation then costs what it costs without repetition (arXiv 2512.14982, future work; "prefill twice,
-    /// decode once"). Positions do not change, and what stands before the message stays, at least four tokens of it: they are the
-    /// attention sink.
+    /// The last one only: generation then costs what it costs without repetition (arXiv 2512.14982,
+    /// future work; "prefill twice, decode once"). Positions do not change, and what stands before
+    /// the message stays, at least four tokens of it: they are the attention sink.
     Second,
 }
 
@@ -197,7 +201,11 @@ mod tests {
             assert_eq!(repeated.text, expected, "{name}");
             assert_eq!(repetition.to_string(), name);
             if let Some(start) = repeated.last_copy {
-                assert!(repeated.text[start..].starts_with("Q?") && !repeated.text[start + 2..].contains("Q?"), "{name}");
+                assert!(
+                    repeated.text[start..].starts_with("Q?")
+                        && !repeated.text[start + 2..].contains("Q?"),
+                    "{name}"
+                );
             }
             assert_eq!(repeated.last_copy.is_some(), expected.matches("Q?").count() > 1, "{name}");
         };
@@ -205,7 +213,10 @@ mod tests {
         check("x2", "Q?\nQ?");
         check("verbose", "Q?\nLet me repeat that:\nQ?");
         check("x3", "Q?\nLet me repeat that:\nQ?\nLet me repeat that one more time:\nQ?");
-        check("pad", "Q?\nIgnore these periods (they are irrelevant) and answer the above question:\n");
+        check(
+            "pad",
+            "Q?\nIgnore these periods (they are irrelevant) and answer the above question:\n",
+        );
         check("Say: {query}", "Say: Q?");
         check("A {query} B {query} C", "A Q? B Q? C");
     }
@@ -241,7 +252,10 @@ mod tests {
     fn unknown_names_are_refused_with_the_choice() {
         for text in ["", "x4", "custom", "Off", "{Query}"] {
             let message = text.parse::<Repetition>().unwrap_err().to_string();
-            assert!(message.contains(&format!("{text:?}")) && message.contains("{query}"), "{message}");
+            assert!(
+                message.contains(&format!("{text:?}")) && message.contains("{query}"),
+                "{message}"
+            );
         }
         assert!("first".parse::<KvKeep>().unwrap_err().to_string().contains("all or second"));
         assert_eq!("second".parse::<KvKeep>().unwrap().to_string(), "second");

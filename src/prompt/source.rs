@@ -1,15 +1,18 @@
 //! A template's source, made safe for the engine before it is compiled.
 //!
-//! The engine bounds nesting, fuel and recursion, but three things would still overflow its stack and end the process: chains of
-//! operators (`not not not x`, `x + x + x`), chains of `elif`, and values that a namespace nests into itself (`set ns.a = [ns.a]` in
-//! a loop, or `set ns.a = ns`). The first two are refused here by counting; for the third every assignment to a namespace is passed
-//! through [`PLAIN`], which copies values of bounded depth. Hugging Face's `generation` tags become blocks that are always taken.
+//! The engine bounds nesting, fuel and recursion, but three things would still overflow its stack
+//! and end the process: chains of operators (`not not not x`, `x + x + x`), chains of `elif`, and
+//! values that a namespace nests into itself (`set ns.a = [ns.a]` in a loop, or `set ns.a = ns`).
+//! The first two are refused here by counting; for the third every assignment to a namespace is
+//! passed through [`PLAIN`], which copies values of bounded depth. Hugging Face's `generation` tags
+//! become blocks that are always taken.
 //!
 //! The scanner follows the engine's lexer in where a tag ends. It knows no grammar.
 
 /// Name of the function and filter that copies a value for a namespace.
 pub(super) const PLAIN: &str = "__plain";
-/// The most words and signs in one tag: half of what overflows a stack of 1 MB in an unoptimised build.
+/// The most words and signs in one tag: half of what overflows a stack of 1 MB in an unoptimised
+/// build.
 const MAX_LEXEMES: usize = 1000;
 /// The most `elif` in a template: half of what overflows a stack of 1 MB in an unoptimised build.
 const MAX_ELIF: usize = 250;
@@ -19,7 +22,13 @@ const MAX_ELIF: usize = 250;
 /// # Errors
 /// The reason, if it is too deep.
 pub(super) fn prepare(source: &str) -> Result<String, String> {
-    let mut scanner = Scanner { source, at: 0, balance: 0, prepared: String::with_capacity(source.len()), elifs: 0 };
+    let mut scanner = Scanner {
+        source,
+        at: 0,
+        balance: 0,
+        prepared: String::with_capacity(source.len()),
+        elifs: 0,
+    };
     while let Some(open) = scanner.next_tag() {
         match open {
             '#' => scanner.skip_past("#}"),
@@ -62,7 +71,8 @@ impl<'a> Scanner<'a> {
         self.at = end;
     }
 
-    /// Copies up to and with the next opening (`{{`, `{%`, `{#` and a sign for white space); its second character.
+    /// Copies up to and with the next opening (`{{`, `{%`, `{#` and a sign for white space); its
+    /// second character.
     fn next_tag(&mut self) -> Option<char> {
         let opening = |(at, _): (usize, &str)| {
             let kind = self.from(self.at + at + 1).chars().next().filter(|c| "{%#".contains(*c))?;
@@ -78,7 +88,8 @@ impl<'a> Scanner<'a> {
     }
 
     fn skip_past(&mut self, close: &str) {
-        let end = self.rest().find(close).map_or(self.source.len(), |end| self.at + end + close.len());
+        let end =
+            self.rest().find(close).map_or(self.source.len(), |end| self.at + end + close.len());
         self.copy_to(end);
     }
 
@@ -107,7 +118,10 @@ impl<'a> Scanner<'a> {
         let end = loop {
             cursor = self.source.len() - self.from(cursor).trim_ascii_start().len();
             let rest = self.from(cursor);
-            if rest.is_empty() || (self.balance == 0 && rest.strip_prefix(['-', '+']).unwrap_or(rest).starts_with(close)) {
+            if rest.is_empty()
+                || (self.balance == 0
+                    && rest.strip_prefix(['-', '+']).unwrap_or(rest).starts_with(close))
+            {
                 break cursor;
             }
             let text = rest.get(..lexeme_len(rest)).unwrap_or_default();
@@ -119,11 +133,15 @@ impl<'a> Scanner<'a> {
             cursor += text.len();
             lexemes.push(Lexeme { text, end: cursor });
             if lexemes.len() > MAX_LEXEMES {
-                return Err(format!("line {}: a tag has more than {MAX_LEXEMES} words and signs", self.line()));
+                return Err(format!(
+                    "line {}: a tag has more than {MAX_LEXEMES} words and signs",
+                    self.line()
+                ));
             }
         };
         self.write(open, &lexemes, end)?;
-        // The sign for white space and the closing belong to the tag: no opening may be read out of them.
+        // The sign for white space and the closing belong to the tag: no opening may be read out of
+        // them.
         let sign = usize::from(self.rest().starts_with(['-', '+']));
         self.copy_to((end + sign + close.len()).min(self.source.len()));
         Ok(())
@@ -136,7 +154,11 @@ impl<'a> Scanner<'a> {
         };
         match first.text {
             "generation" | "endgeneration" if lexemes.len() == 1 => {
-                self.prepared.push_str(if first.text == "generation" { " if true " } else { " endif " });
+                self.prepared.push_str(if first.text == "generation" {
+                    " if true "
+                } else {
+                    " endif "
+                });
                 self.at = end;
             }
             "set" => self.write_set(lexemes, end),
@@ -152,16 +174,23 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// `set ns.a = value` becomes `set ns.a = __plain((value))`; `set ns.a | filter` gets `__plain` as its last filter.
+    /// `set ns.a = value` becomes `set ns.a = __plain((value))`; `set ns.a | filter` gets `__plain`
+    /// as its last filter.
     fn write_set(&mut self, lexemes: &[Lexeme<'a>], end: usize) {
-        let target = lexemes.iter().position(|lexeme| matches!(lexeme.text, "=" | "|")).unwrap_or(lexemes.len());
+        let target = lexemes
+            .iter()
+            .position(|lexeme| matches!(lexeme.text, "=" | "|"))
+            .unwrap_or(lexemes.len());
         let (target, value) = lexemes.split_at(target);
         match value.first() {
             Some(sign) if target.iter().any(|lexeme| lexeme.text == ".") => {
                 let assigned = sign.text == "=";
                 self.copy_to(sign.end);
-                let (before, after) =
-                    if assigned { (format!("{PLAIN}(("), "))".to_owned()) } else { (String::new(), format!("| {PLAIN}")) };
+                let (before, after) = if assigned {
+                    (format!("{PLAIN}(("), "))".to_owned())
+                } else {
+                    (String::new(), format!("| {PLAIN}"))
+                };
                 self.prepared.push_str(&before);
                 self.copy_to(end);
                 self.prepared.push_str(&after);
@@ -201,7 +230,9 @@ mod tests {
 
     #[test]
     fn only_what_must_change_changes() {
-        let check = |source: &str, expected: &str| assert_eq!(prepare(source).as_deref(), Ok(expected), "{source}");
+        let check = |source: &str, expected: &str| {
+            assert_eq!(prepare(source).as_deref(), Ok(expected), "{source}");
+        };
         let same = |source: &str| check(source, source);
         same("");
         same("a { b } {{ x }} {%- if x -%} y {% endif %}");
@@ -224,7 +255,10 @@ mod tests {
             let reason = prepare(source).unwrap_err();
             assert!(reason.contains(expected), "{reason}");
         };
-        check(&format!("\n{{{{ {}x }}}}", "not ".repeat(MAX_LEXEMES)), "line 2: a tag has more than 1000");
+        check(
+            &format!("\n{{{{ {}x }}}}", "not ".repeat(MAX_LEXEMES)),
+            "line 2: a tag has more than 1000",
+        );
         check(&format!("{{# ' #}}{{{{ x{} }}}}", "+x".repeat(MAX_LEXEMES)), "more than 1000");
         check(&format!("{{{{ '}}}}'{} }}}}", "+'}}'".repeat(MAX_LEXEMES)), "more than 1000");
         check(&format!("{{{{ {{}}{} }}}}", "+{}".repeat(MAX_LEXEMES)), "more than 1000");

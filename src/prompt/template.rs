@@ -1,13 +1,15 @@
 //! Chat templates: the Jinja program inside a model file, run as the hostile code that it may be.
 //!
-//! The dialect is Hugging Face's (`jinja2.ext.loopcontrols`, `trim_blocks`, `lstrip_blocks`, `raise_exception`, `strftime_now`, a
-//! `tojson` that is Python's `json.dumps`, Python's string methods, an undefined value that prints as nothing but fails when
-//! something is looked up in it). There is no loader, no file, no environment and no clock: a rendering depends on the template,
-//! the messages, the arguments and the date given. [`FUEL`] bounds work and memory, [`OUTPUT_LIMIT`] the text, and [`DEADLINE`] what the
-//! engine does not charge for, as comparing large values: a rendering runs on a thread of its own, which is left behind when it is late.
+//! The dialect is Hugging Face's (`jinja2.ext.loopcontrols`, `trim_blocks`, `lstrip_blocks`,
+//! `raise_exception`, `strftime_now`, a `tojson` that is Python's `json.dumps`, Python's string
+//! methods, an undefined value that prints as nothing but fails when something is looked up in it).
+//! There is no loader, no file, no environment and no clock: a rendering depends on the template,
+//! the messages, the arguments and the date given. [`FUEL`] bounds work and memory,
+//! [`OUTPUT_LIMIT`] the text, and [`DEADLINE`] what the engine does not charge for, as comparing
+//! large values: a rendering runs on a thread of its own, which is left behind when it is late.
 //!
-//! A template that fails or refuses the messages is an error with the template's own words; nothing is guessed instead of it.
-//! This file does not know what a token is.
+//! A template that fails or refuses the messages is an error with the template's own words; nothing
+//! is guessed instead of it. This file does not know what a token is.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,7 +21,9 @@ use std::time::Duration;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Enumerator, Kwargs, Object, ValueKind};
-use minijinja::{AutoEscape, Environment, ErrorKind, Output, State, UndefinedBehavior, Value, escape_formatter};
+use minijinja::{
+    AutoEscape, Environment, ErrorKind, Output, State, UndefinedBehavior, Value, escape_formatter,
+};
 use minijinja_contrib::pycompat;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -33,8 +37,8 @@ use crate::generation::Message;
 pub const FUEL: u64 = 200_000;
 /// What it may spend besides for each byte of the messages: a template may copy them eight times.
 const FUEL_PER_BYTE: f64 = 8.0 / 64.0;
-/// How long one rendering may take, not counted while this process gets no processor. The longest published templates need a
-/// thousandth of it.
+/// How long one rendering may take, not counted while this process gets no processor. The longest
+/// published templates need a thousandth of it.
 pub const DEADLINE: Duration = Duration::from_secs(2);
 /// The longest text a template may make, in bytes.
 pub const OUTPUT_LIMIT: usize = 4 << 20;
@@ -46,15 +50,18 @@ const MAX_DEPTH: usize = 32;
 
 const NAME: &str = "chat_template";
 
-/// The only arguments a caller may hand to a template, besides the messages. A closed list: an argument named `messages` or
-/// `bos_token` would otherwise replace ours (CVE-2025-62426 was such a one).
+/// The only arguments a caller may hand to a template, besides the messages. A closed list: an
+/// argument named `messages` or `bos_token` would otherwise replace ours (CVE-2025-62426 was such a
+/// one).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TemplateArguments {
-    /// Asks a hybrid model to think first (`true`) or not (`false`); `None` leaves it to the template.
+    /// Asks a hybrid model to think first (`true`) or not (`false`); `None` leaves it to the
+    /// template.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enable_thinking: Option<bool>,
-    /// How much to think: one lower-case word, as `low`, `medium`, `high`; `None` leaves it to the template.
+    /// How much to think: one lower-case word, as `low`, `medium`, `high`; `None` leaves it to the
+    /// template.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning_effort: Option<String>,
 }
@@ -67,23 +74,42 @@ impl TemplateArguments {
     pub fn set(&mut self, name: &str, value: &serde_json::Value) -> Result<()> {
         match (name, value) {
             ("enable_thinking", serde_json::Value::Bool(on)) => self.enable_thinking = Some(*on),
-            ("enable_thinking", _) => return Err(Error::usage(format!("enable_thinking is {value}; it must be true or false"))),
-            ("reasoning_effort", serde_json::Value::String(word)) => self.reasoning_effort = Some(word.clone()),
-            ("reasoning_effort", _) => return Err(Error::usage(format!("reasoning_effort is {value}; it must be a word in quotes"))),
+            ("enable_thinking", _) => {
+                return Err(Error::usage(format!(
+                    "enable_thinking is {value}; it must be true or false"
+                )));
+            }
+            ("reasoning_effort", serde_json::Value::String(word)) => {
+                self.reasoning_effort = Some(word.clone());
+            }
+            ("reasoning_effort", _) => {
+                return Err(Error::usage(format!(
+                    "reasoning_effort is {value}; it must be a word in quotes"
+                )));
+            }
             _ => {
                 return Err(Error::usage(format!(
-                    "the template argument {name:?} is not allowed; only enable_thinking and reasoning_effort are"
+                    "the template argument {name:?} is not allowed; only enable_thinking and \
+                     reasoning_effort are"
                 )));
             }
         }
         self.validate()
     }
 
-    /// Checks that `reasoning_effort` is a plain word: it becomes scaffolding, so it must not be able to carry a control string.
+    /// Checks that `reasoning_effort` is a plain word: it becomes scaffolding, so it must not be
+    /// able to carry a control string.
     pub fn validate(&self) -> Result<()> {
         match &self.reasoning_effort {
-            Some(word) if word.is_empty() || word.len() > 16 || !word.bytes().all(|b| b.is_ascii_lowercase()) => {
-                Err(Error::usage(format!("reasoning_effort is {word:?}; it must be one lower-case word such as low, medium or high")))
+            Some(word)
+                if word.is_empty()
+                    || word.len() > 16
+                    || !word.bytes().all(|b| b.is_ascii_lowercase()) =>
+            {
+                Err(Error::usage(format!(
+                    "reasoning_effort is {word:?}; it must be one lower-case word such as low, \
+                     medium or high"
+                )))
             }
             _ => Ok(()),
         }
@@ -134,15 +160,25 @@ impl ChatTemplate {
     /// Compiles `source`.
     ///
     /// # Errors
-    /// An invalid-file error with the line and the parser's words, or for a source above [`SOURCE_LIMIT`].
+    /// An invalid-file error with the line and the parser's words, or for a source above
+    /// [`SOURCE_LIMIT`].
     pub fn new(source: &str) -> Result<Self> {
         if source.len() > SOURCE_LIMIT {
-            return Err(invalid(format!("it has {} bytes; the limit is {SOURCE_LIMIT}", source.len())));
+            return Err(invalid(format!(
+                "it has {} bytes; the limit is {SOURCE_LIMIT}",
+                source.len()
+            )));
         }
         let mut environment = environment();
         let prepared = source::prepare(source).map_err(invalid)?;
         environment.add_template_owned(NAME, prepared).map_err(|error| failure(&error, FUEL))?;
-        Ok(Self { environment, source: source.to_owned(), file: PathBuf::from(UNPLACED), late: Arc::default(), deadline: DEADLINE })
+        Ok(Self {
+            environment,
+            source: source.to_owned(),
+            file: PathBuf::from(UNPLACED),
+            late: Arc::default(),
+            deadline: DEADLINE,
+        })
     }
 
     /// Compiles the source that stands in `file`.
@@ -150,7 +186,9 @@ impl ChatTemplate {
     /// # Errors
     /// As [`Self::new`], with the file's name; so are those of rendering.
     pub fn from_file(source: &str, file: &Path) -> Result<Self> {
-        Self::new(source).map(|template| Self { file: file.to_owned(), ..template }).map_err(|error| placed(error, file))
+        Self::new(source)
+            .map(|template| Self { file: file.to_owned(), ..template })
+            .map_err(|error| placed(error, file))
     }
 
     /// The template's text as given.
@@ -170,14 +208,20 @@ impl ChatTemplate {
     /// Renders `messages`: deterministic, within [`FUEL`], [`OUTPUT_LIMIT`] and [`DEADLINE`].
     ///
     /// # Errors
-    /// A usage error with the template's words if it refuses the messages (`raise_exception`); a resources error if fuel,
-    /// output or time run out; an invalid-file error with the line if the template fails in any other way.
+    /// A usage error with the template's words if it refuses the messages (`raise_exception`); a
+    /// resources error if fuel, output or time run out; an invalid-file error with the line if the
+    /// template fails in any other way.
     pub fn render(&self, messages: &[Message], variables: Variables<'_>) -> Result<String> {
         self.rendered(messages, variables).map_err(|error| placed(error, &self.file))
     }
 
     fn rendered(&self, messages: &[Message], variables: Variables<'_>) -> Result<String> {
-        let late = || Error::Resources(format!("the chat template was stopped: it did not end within {} s", self.deadline.as_secs_f32()));
+        let late = || {
+            Error::Resources(format!(
+                "the chat template was stopped: it did not end within {} s",
+                self.deadline.as_secs_f32()
+            ))
+        };
         if self.late.load(Ordering::Acquire) > 0 {
             return Err(late());
         }
@@ -198,7 +242,9 @@ impl ChatTemplate {
         };
         let begun = process_time();
         let thread = thread::Builder::new().name("chat-template".into()).spawn(work);
-        thread.map_err(|error| Error::Resources(format!("no thread for the chat template: {error}")))?;
+        thread.map_err(|error| {
+            Error::Resources(format!("no thread for the chat template: {error}"))
+        })?;
         let failed = || invalid("the template engine failed on it");
         let mut rest = self.deadline;
         loop {
@@ -208,7 +254,8 @@ impl ChatTemplate {
                 Ok(text) => return text,
                 // Dropped without a word: it panicked.
                 Err(mpsc::RecvTimeoutError::Disconnected) => return Err(failed()),
-                // A stopped process, or a machine with no time for it: the template is not to blame.
+                // A stopped process, or a machine with no time for it: the template is not to
+                // blame.
                 Err(mpsc::RecvTimeoutError::Timeout) if !rest.is_zero() => {}
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     self.late.fetch_add(1, Ordering::AcqRel);
@@ -224,8 +271,8 @@ impl ChatTemplate {
     }
 }
 
-/// Processor time that this process has had, all threads together, so no less than any one of them; the wall's time where there is no
-/// such clock. From some point on.
+/// Processor time that this process has had, all threads together, so no less than any one of them;
+/// the wall's time where there is no such clock. From some point on.
 fn process_time() -> Duration {
     #[cfg(unix)]
     {
@@ -234,7 +281,8 @@ fn process_time() -> Duration {
     }
     #[cfg(not(unix))]
     {
-        static START: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
+        static START: std::sync::LazyLock<std::time::Instant> =
+            std::sync::LazyLock::new(std::time::Instant::now);
         START.elapsed()
     }
 }
@@ -268,11 +316,20 @@ fn context(messages: &[Message], variables: Variables<'_>) -> Value {
     let Variables { boundary, arguments, add_generation_prompt, date } = variables;
     let turns: Vec<Value> = messages
         .iter()
-        .map(|message| Value::from_object(Turn { role: message.role.as_str(), content: message.content.as_str().into() }))
+        .map(|message| {
+            Value::from_object(Turn {
+                role: message.role.as_str(),
+                content: message.content.as_str().into(),
+            })
+        })
         .collect();
     let now = move |format: &str| {
-        date.strftime(format)
-            .ok_or_else(|| minijinja::Error::new(ErrorKind::InvalidOperation, format!("strftime_now knows no date format {format:?}")))
+        date.strftime(format).ok_or_else(|| {
+            minijinja::Error::new(
+                ErrorKind::InvalidOperation,
+                format!("strftime_now knows no date format {format:?}"),
+            )
+        })
     };
     let mut fields: Vec<(&str, Value)> = vec![
         ("messages", Value::from(turns)),
@@ -284,7 +341,9 @@ fn context(messages: &[Message], variables: Variables<'_>) -> Value {
     fields.extend(boundary.bos.as_deref().map(|text| ("bos_token", Value::from(text))));
     fields.extend(boundary.eos.as_deref().map(|text| ("eos_token", Value::from(text))));
     fields.extend(arguments.enable_thinking.map(|on| ("enable_thinking", Value::from(on))));
-    fields.extend(arguments.reasoning_effort.as_deref().map(|word| ("reasoning_effort", Value::from(word))));
+    fields.extend(
+        arguments.reasoning_effort.as_deref().map(|word| ("reasoning_effort", Value::from(word))),
+    );
     Value::from(fields.into_iter().collect::<BTreeMap<&str, Value>>())
 }
 
@@ -340,19 +399,31 @@ fn raise_exception(message: &str) -> Result<Value, minijinja::Error> {
     Err(minijinja::Error::new(ErrorKind::InvalidOperation, "raise_exception").with_source(raised))
 }
 
-/// Python's methods of strings, maps and lists. The engine charges for what a method returns; a method that reads much and returns
-/// little (`count` in a loop) is charged here for what it reads.
-fn python_method(state: &mut State, value: &Value, method: &str, arguments: &[Value]) -> Result<Value, minijinja::Error> {
-    let read: usize = std::iter::once(value).chain(arguments).filter_map(Value::as_str).map(str::len).sum();
+/// Python's methods of strings, maps and lists. The engine charges for what a method returns; a
+/// method that reads much and returns little (`count` in a loop) is charged here for what it reads.
+fn python_method(
+    state: &mut State,
+    value: &Value,
+    method: &str,
+    arguments: &[Value],
+) -> Result<Value, minijinja::Error> {
+    let read: usize =
+        std::iter::once(value).chain(arguments).filter_map(Value::as_str).map(str::len).sum();
     state.consume_fuel(read as u64 / 64)?;
     pycompat::unknown_method_callback(state, value, method, arguments)
 }
 
-/// What a namespace may hold: a copy without lazy parts, nested at most [`MAX_DEPTH`] deep, without a namespace in it. Namespaces are
-/// the only values that change, and so the only way to nest without end.
+/// What a namespace may hold: a copy without lazy parts, nested at most [`MAX_DEPTH`] deep, without
+/// a namespace in it. Namespaces are the only values that change, and so the only way to nest
+/// without end.
 fn plain(state: &State, value: &Value) -> Result<Value, minijinja::Error> {
     fn copy(state: &State, value: &Value, depth: usize) -> Result<Value, minijinja::Error> {
-        let refused = |what: &str| Err(minijinja::Error::new(ErrorKind::InvalidOperation, format!("a namespace cannot hold {what}")));
+        let refused = |what: &str| {
+            Err(minijinja::Error::new(
+                ErrorKind::InvalidOperation,
+                format!("a namespace cannot hold {what}"),
+            ))
+        };
         if !matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable | ValueKind::Map) {
             return Ok(value.clone());
         }
@@ -367,16 +438,29 @@ fn plain(state: &State, value: &Value) -> Result<Value, minijinja::Error> {
         }
         let items = value.try_iter()?.map(|item| state.consume_fuel(1).map(|()| item));
         if value.kind() == ValueKind::Map {
-            let entry = |key: Value| Ok((key.clone(), copy(state, &value.get_item(&key)?, depth + 1)?));
-            return Ok(Value::from_iter(items.map(|key| entry(key?)).collect::<Result<BTreeMap<Value, Value>, minijinja::Error>>()?));
+            let entry =
+                |key: Value| Ok((key.clone(), copy(state, &value.get_item(&key)?, depth + 1)?));
+            return Ok(Value::from_iter(
+                items
+                    .map(|key| entry(key?))
+                    .collect::<Result<BTreeMap<Value, Value>, minijinja::Error>>()?,
+            ));
         }
-        Ok(Value::from(items.map(|item| copy(state, &item?, depth + 1)).collect::<Result<Vec<Value>, minijinja::Error>>()?))
+        Ok(Value::from(
+            items
+                .map(|item| copy(state, &item?, depth + 1))
+                .collect::<Result<Vec<Value>, minijinja::Error>>()?,
+        ))
     }
     copy(state, value, 0)
 }
 
 /// Prints as Python does: `True`, `False`, `None`.
-fn format_value(out: &mut Output, state: &mut State, value: &Value) -> Result<(), minijinja::Error> {
+fn format_value(
+    out: &mut Output,
+    state: &mut State,
+    value: &Value,
+) -> Result<(), minijinja::Error> {
     match value.kind() {
         ValueKind::Bool => Ok(out.write_str(if value.is_true() { "True" } else { "False" })?),
         ValueKind::None => Ok(out.write_str("None")?),
@@ -387,13 +471,19 @@ fn format_value(out: &mut Output, state: &mut State, value: &Value) -> Result<()
     }
 }
 
-/// Charges for what printing a value makes: a list of lists of lists prints more than all its parts.
+/// Charges for what printing a value makes: a list of lists of lists prints more than all its
+/// parts.
 fn charge(state: &State, value: &Value, depth: usize) -> Result<(), minijinja::Error> {
-    if !matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable | ValueKind::Map) || value.downcast_object_ref::<Turn>().is_some() {
+    if !matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable | ValueKind::Map)
+        || value.downcast_object_ref::<Turn>().is_some()
+    {
         return state.consume_fuel(value.as_str().map_or(1, |text| 1 + text.len() as u64 / 64));
     }
     if depth == MAX_DEPTH {
-        return Err(minijinja::Error::new(ErrorKind::InvalidOperation, "printing values nested so deeply"));
+        return Err(minijinja::Error::new(
+            ErrorKind::InvalidOperation,
+            "printing values nested so deeply",
+        ));
     }
     for item in value.try_iter()? {
         charge(state, &item, depth + 1)?;
@@ -404,14 +494,19 @@ fn charge(state: &State, value: &Value, depth: usize) -> Result<(), minijinja::E
     Ok(())
 }
 
-/// `tojson` of Hugging Face's templates: Python's `json.dumps(value, ensure_ascii=False, indent=indent)`, not the escaped form that
-/// Jinja means for HTML.
+/// `tojson` of Hugging Face's templates: Python's `json.dumps(value, ensure_ascii=False,
+/// indent=indent)`, not the escaped form that Jinja means for HTML.
 #[expect(clippy::needless_pass_by_value, reason = "the engine hands keyword arguments by value")]
 fn to_json(state: &State, value: &Value, kwargs: Kwargs) -> Result<String, minijinja::Error> {
     let indent: Option<usize> = kwargs.get("indent")?;
     let ensure_ascii: Option<bool> = kwargs.get("ensure_ascii")?;
     kwargs.assert_all_used()?;
-    let mut writer = JsonWriter { state, text: String::new(), indent: indent.map(|n| n.min(16)), ascii: ensure_ascii.unwrap_or(false) };
+    let mut writer = JsonWriter {
+        state,
+        text: String::new(),
+        indent: indent.map(|n| n.min(16)),
+        ascii: ensure_ascii.unwrap_or(false),
+    };
     writer.value(value, 1)?;
     Ok(writer.text)
 }
@@ -425,22 +520,33 @@ struct JsonWriter<'a, 'b, 'c> {
 
 impl JsonWriter<'_, '_, '_> {
     fn value(&mut self, value: &Value, depth: usize) -> Result<(), minijinja::Error> {
-        let refused = |what: &str| Err(minijinja::Error::new(ErrorKind::InvalidOperation, format!("tojson of {what}")));
+        let refused = |what: &str| {
+            Err(minijinja::Error::new(ErrorKind::InvalidOperation, format!("tojson of {what}")))
+        };
         self.state.consume_fuel(1)?;
         match value.kind() {
             ValueKind::None => self.text.push_str("null"),
             ValueKind::Bool => self.text.push_str(if value.is_true() { "true" } else { "false" }),
             ValueKind::Number => self.text.push_str(&value.to_string()),
             ValueKind::String => self.string(value.as_str().unwrap_or_default())?,
-            ValueKind::Seq | ValueKind::Iterable if depth <= MAX_DEPTH => self.items(value, depth, ['[', ']'])?,
+            ValueKind::Seq | ValueKind::Iterable if depth <= MAX_DEPTH => {
+                self.items(value, depth, ['[', ']'])?;
+            }
             ValueKind::Map if depth <= MAX_DEPTH => self.items(value, depth, ['{', '}'])?,
-            ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => return refused("a value nested so deeply"),
+            ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => {
+                return refused("a value nested so deeply");
+            }
             other => return refused(&other.to_string()),
         }
         Ok(())
     }
 
-    fn items(&mut self, value: &Value, depth: usize, [open, close]: [char; 2]) -> Result<(), minijinja::Error> {
+    fn items(
+        &mut self,
+        value: &Value,
+        depth: usize,
+        [open, close]: [char; 2],
+    ) -> Result<(), minijinja::Error> {
         self.text.push(open);
         let mut first = true;
         for item in value.try_iter()? {
@@ -491,7 +597,9 @@ impl JsonWriter<'_, '_, '_> {
                 '\u{c}' => self.text.push_str("\\f"),
                 c if c < ' ' || (self.ascii && !c.is_ascii()) => {
                     let mut units = [0; 2];
-                    self.text.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+                    self.text.extend(
+                        c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")),
+                    );
                 }
                 c => self.text.push(c),
             }
@@ -519,7 +627,8 @@ fn placed(error: Error, file: &Path) -> Error {
 /// The longest text of a template that an error repeats, in characters.
 const QUOTED: usize = 300;
 
-/// Says which rule was broken: the template's own (`raise_exception`), ours (fuel, output), or Jinja's.
+/// Says which rule was broken: the template's own (`raise_exception`), ours (fuel, output), or
+/// Jinja's.
 fn failure(error: &minijinja::Error, fuel: u64) -> Error {
     let quote = |text: &str| match text.char_indices().nth(QUOTED) {
         Some((end, _)) => format!("{} ...", &text[..end]),
@@ -528,15 +637,29 @@ fn failure(error: &minijinja::Error, fuel: u64) -> Error {
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
         let inside = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let refusal = inner.downcast_ref::<Refusal>().or_else(|| inside.and_then(|inner| inner.downcast_ref()));
+        let refusal = inner
+            .downcast_ref::<Refusal>()
+            .or_else(|| inside.and_then(|inner| inner.downcast_ref()));
         match refusal {
-            Some(Refusal::Raised(rule)) => return Error::usage(format!("the chat template refuses these messages: {}", quote(rule))),
-            Some(Refusal::Output) => return Error::Resources(format!("the chat template was stopped: {}", Refusal::Output)),
+            Some(Refusal::Raised(rule)) => {
+                return Error::usage(format!(
+                    "the chat template refuses these messages: {}",
+                    quote(rule)
+                ));
+            }
+            Some(Refusal::Output) => {
+                return Error::Resources(format!(
+                    "the chat template was stopped: {}",
+                    Refusal::Output
+                ));
+            }
             None => source = inner.source(),
         }
     }
     if error.kind() == ErrorKind::OutOfFuel {
-        return Error::Resources(format!("the chat template was stopped: it needs more than {fuel} units of work"));
+        return Error::Resources(format!(
+            "the chat template was stopped: it needs more than {fuel} units of work"
+        ));
     }
     let line = error.line().map_or(String::new(), |line| format!("line {line}: "));
     let detail = error.detail().map_or(String::new(), |detail| format!(": {}", quote(detail)));
@@ -552,7 +675,12 @@ mod tests {
         let messages = [Message::new(Role::System, "be <b>"), Message::user(" Hi\n")];
         let boundary = BoundaryTokens { bos: Some("<s>".into()), eos: None };
         let arguments = TemplateArguments { enable_thinking: Some(false), reasoning_effort: None };
-        let variables = Variables { boundary: &boundary, arguments: &arguments, add_generation_prompt: true, date: Date::default() };
+        let variables = Variables {
+            boundary: &boundary,
+            arguments: &arguments,
+            add_generation_prompt: true,
+            date: Date::default(),
+        };
         ChatTemplate::new(source)?.render(&messages, variables)
     }
 
@@ -562,8 +690,14 @@ mod tests {
             let message = render(source).unwrap_err().to_string();
             assert!(expected.iter().all(|part| message.contains(part)), "{source}: {message}");
         };
-        check("{{ raise_exception('roles must alternate') }}", &["the chat template refuses these messages: roles must alternate"]);
-        check("{% macro f() %}{{ raise_exception('deep') }}{% endmacro %}{{ f() }}", &["refuses these messages: deep"]);
+        check(
+            "{{ raise_exception('roles must alternate') }}",
+            &["the chat template refuses these messages: roles must alternate"],
+        );
+        check(
+            "{% macro f() %}{{ raise_exception('deep') }}{% endmacro %}{{ f() }}",
+            &["refuses these messages: deep"],
+        );
         check("a\n{% if %}", &["chat template cannot be used", "line 2", "syntax error"]);
         check("{{ nothing.attribute }}", &["line 1", "undefined"]);
         check("{% include 'other' %}", &["template not found"]);
@@ -571,9 +705,18 @@ mod tests {
         check(&"x".repeat(SOURCE_LIMIT + 1), &["262145 bytes", "262144"]);
         check("{{ open('/etc/passwd') }}", &["open", "unknown"]);
         check("{{ messages | tojson(sort_keys=true) }}", &["sort_keys"]);
-        check("{% set ns = namespace() %}{% set ns.a = ns %}{{ ns }}", &["cannot hold a namespace"]);
-        check("{% set ns = namespace() %}{% set ns.a | default(ns, true) %}{% endset %}", &["cannot hold a namespace"]);
-        check("{% set ns = namespace() %}{% set ns.a = [1, {'b': [ns]}] %}", &["cannot hold a namespace"]);
+        check(
+            "{% set ns = namespace() %}{% set ns.a = ns %}{{ ns }}",
+            &["cannot hold a namespace"],
+        );
+        check(
+            "{% set ns = namespace() %}{% set ns.a | default(ns, true) %}{% endset %}",
+            &["cannot hold a namespace"],
+        );
+        check(
+            "{% set ns = namespace() %}{% set ns.a = [1, {'b': [ns]}] %}",
+            &["cannot hold a namespace"],
+        );
     }
 
     #[test]
@@ -585,24 +728,43 @@ mod tests {
             // Twice the deadline, for a busy machine.
             assert!(started.elapsed() < 2 * DEADLINE, "{source} took {:?}", started.elapsed());
         };
-        let doubled = "{% macro f(x, y, n) %}{% if n > 0 %}{{ f([x, x], [y, y], n - 1) }}{% else %}{{ WHAT }}{% endif %}{% endmacro %}";
+        let doubled = "{% macro f(x, y, n) %}{% if n > 0 %}{{ f([x, x], [y, y], n - 1) }}{% else \
+                       %}{{ WHAT }}{% endif %}{% endmacro %}";
         for what in ["x", "x == y", "x < y", "x in [y]"] {
             check(&format!("{}{{{{ f([1], [1], 40) }}}}", doubled.replace("WHAT", what)));
         }
-        check("{% set a = 'a' * 9000000 %}{% set b = 'a' * 9000000 %}{% for i in range(90000) %}{% if a == b %}{% endif %}{% endfor %}");
-        let long = render(&format!("{{{{ raise_exception('{}') }}}}", "a".repeat(10_000))).unwrap_err().to_string();
+        check(
+            "{% set a = 'a' * 9000000 %}{% set b = 'a' * 9000000 %}{% for i in range(90000) %}{% \
+             if a == b %}{% endif %}{% endfor %}",
+        );
+        let long = render(&format!("{{{{ raise_exception('{}') }}}}", "a".repeat(10_000)))
+            .unwrap_err()
+            .to_string();
         assert!(long.len() < 500, "{}", long.len());
     }
 
     #[test]
     fn a_template_that_was_late_is_used_again_when_it_has_ended() {
         // Slow for some words only: comparing is work that fuel does not measure.
-        let slow = "{% set a = 'a' * 4000000 %}{% set b = 'a' * 4000000 %}{% for i in range(2000) %}{% if a == b %}{% endif %}{% endfor %}";
-        let source = format!("{{% if messages[0].content == 'slow' %}}{slow}{{% endif %}}{{{{ messages[0].content }}}}");
-        let template = ChatTemplate { deadline: Duration::from_millis(20), ..ChatTemplate::new(&source).unwrap() };
+        let slow = "{% set a = 'a' * 4000000 %}{% set b = 'a' * 4000000 %}{% for i in range(2000) \
+                    %}{% if a == b %}{% endif %}{% endfor %}";
+        let source = format!(
+            "{{% if messages[0].content == 'slow' %}}{slow}{{% endif %}}{{{{ messages[0].content \
+             }}}}"
+        );
+        let template = ChatTemplate {
+            deadline: Duration::from_millis(20),
+            ..ChatTemplate::new(&source).unwrap()
+        };
         let render = |words: &str| {
-            let (boundary, arguments) = (BoundaryTokens { bos: None, eos: None }, TemplateArguments::default());
-            let variables = Variables { boundary: &boundary, arguments: &arguments, add_generation_prompt: false, date: Date::default() };
+            let (boundary, arguments) =
+                (BoundaryTokens { bos: None, eos: None }, TemplateArguments::default());
+            let variables = Variables {
+                boundary: &boundary,
+                arguments: &arguments,
+                add_generation_prompt: false,
+                date: Date::default(),
+            };
             template.render(&[Message::user(words)], variables).map_err(|error| error.to_string())
         };
         assert_eq!(render("quick").unwrap(), "quick");
@@ -617,9 +779,14 @@ mod tests {
 
     #[test]
     fn python_internals_are_not_there() {
-        // CVE-2024-34359 climbed from a string to the interpreter; here the first step is an undefined value.
+        // CVE-2024-34359 climbed from a string to the interpreter; here the first step is an
+        // undefined value.
         assert_eq!(render("{{ ''.__class__ }}").unwrap(), "");
-        for source in ["{{ ''.__class__.__mro__ }}", "{{ cycler.__init__.__globals__ }}", "{{ self._TemplateReference__context }}"] {
+        for source in [
+            "{{ ''.__class__.__mro__ }}",
+            "{{ cycler.__init__.__globals__ }}",
+            "{{ self._TemplateReference__context }}",
+        ] {
             assert!(render(source).is_err(), "{source}");
         }
     }
@@ -631,7 +798,10 @@ mod tests {
             arguments.set(name, &serde_json::from_str(json).unwrap()).map(|()| arguments)
         };
         assert_eq!(set("enable_thinking", "true").unwrap().enable_thinking, Some(true));
-        assert_eq!(set("reasoning_effort", "\"low\"").unwrap().reasoning_effort.as_deref(), Some("low"));
+        assert_eq!(
+            set("reasoning_effort", "\"low\"").unwrap().reasoning_effort.as_deref(),
+            Some("low")
+        );
         for (name, json) in [
             ("tokenize", "true"),
             ("messages", "[]"),

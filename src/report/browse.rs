@@ -1,8 +1,9 @@
 //! The questions that the page lists, as compact data within a number of bytes.
 //!
-//! Contract: what does not fit is left out evenly over the run, never by what became of a question, and counted. Texts and token texts are
-//! there once, whatever the number of runs; a sample that begins as another one refers to it; entropies are whole hundredths of a nat. All
-//! text is made visible here. It makes data, not a page.
+//! Contract: what does not fit is left out evenly over the run, never by what became of a question,
+//! and counted. Texts and token texts are there once, whatever the number of runs; a sample that
+//! begins as another one refers to it; entropies are whole hundredths of a nat. All text is made
+//! visible here. It makes data, not a page.
 
 use std::collections::HashMap;
 
@@ -80,8 +81,9 @@ struct Entry {
     /// Notes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     o: Vec<String>,
-    /// Samples: count, place of the answer, -1 for none, -2 for one beyond those, how it ended, sample that it begins as or -1, tokens that it shares with that,
-    /// further tokens, entropies of these, token at which it leaves the largest group or -1, tokens cut away.
+    /// Samples: count, place of the answer, -1 for none, -2 for one beyond those, how it ended,
+    /// sample that it begins as or -1, tokens that it shares with that, further tokens, entropies
+    /// of these, token at which it leaves the largest group or -1, tokens cut away.
     #[serde(skip_serializing_if = "Option::is_none")]
     s: Option<Vec<Value>>,
     /// Distinct samples beyond those.
@@ -107,9 +109,13 @@ pub fn browse(runs: &[RunView], budget: usize) -> Browse {
             .collect(),
         ..Data::default()
     };
-    let mut order: Vec<(usize, &(usize, ReadQuestion, Judged))> =
-        runs.iter().enumerate().flat_map(|(at, run)| run.listed.iter().map(move |listed| (at, listed))).collect();
-    // By a hash of the place, so that what does not fit is spread, and is the same in runs of the same questions.
+    let mut order: Vec<(usize, &(usize, ReadQuestion, Judged))> = runs
+        .iter()
+        .enumerate()
+        .flat_map(|(at, run)| run.listed.iter().map(move |listed| (at, listed)))
+        .collect();
+    // By a hash of the place, so that what does not fit is spread, and is the same in runs of the
+    // same questions.
     order.sort_by_key(|(run, (place, _, _))| (mix(*place as u64), *place, *run));
     let mut texts = Texts::default();
     let mut kept: Vec<(usize, usize, Entry, &ReadQuestion)> = Vec::new();
@@ -152,7 +158,8 @@ fn left_out(runs: &[RunView], data: &Data, shown: &[usize], texts: &Texts) -> Ve
         let (listed, all) = (data.questions.len(), run.questions);
         if listed < all || *shown < listed {
             said.push(format!(
-                "{}: {listed} of {all} questions are listed, spread evenly over the run, {shown} of them with their samples",
+                "{}: {listed} of {all} questions are listed, spread evenly over the run, {shown} \
+                 of them with their samples",
                 run.label
             ));
         }
@@ -160,7 +167,9 @@ fn left_out(runs: &[RunView], data: &Data, shown: &[usize], texts: &Texts) -> Ve
     if texts.cut > 0 {
         said.push(format!("{} long texts are cut, which … marks", texts.cut));
     }
-    said.push("of every token's statistics only the entropy is kept, in hundredths of a nat".to_owned());
+    said.push(
+        "of every token's statistics only the entropy is kept, in hundredths of a nat".to_owned(),
+    );
     said
 }
 
@@ -195,9 +204,16 @@ impl Texts {
         let d = if let Some(at) = self.hashes.get(&head.doc_hash) {
             *at
         } else {
-            let gold = if head.doc.answerable == Some(false) { "(no answer)".to_owned() } else { head.doc.answers.join(" | ") };
-            let doc =
-                [self.short(&head.doc.id, ANSWER_CHARS), self.short(&head.doc.text(), QUESTION_CHARS), self.short(&gold, 2 * ANSWER_CHARS)];
+            let gold = if head.doc.answerable == Some(false) {
+                "(no answer)".to_owned()
+            } else {
+                head.doc.answers.join(" | ")
+            };
+            let doc = [
+                self.short(&head.doc.id, ANSWER_CHARS),
+                self.short(&head.doc.text(), QUESTION_CHARS),
+                self.short(&gold, 2 * ANSWER_CHARS),
+            ];
             new += size(&doc);
             self.docs.push(doc);
             self.hashes.insert(head.doc_hash.clone(), self.docs.len() - 1);
@@ -206,32 +222,52 @@ impl Texts {
         let vote = head.outcome.as_ref().map(|outcome| &outcome.vote);
         let clusters = vote.map_or(&[][..], |vote| &vote.clusters);
         let rest: f64 = clusters.iter().skip(ANSWERS).map(|cluster| cluster.weight).sum();
-        let count = |count: fn(&crate::consensus::Vote) -> usize| vote.map_or(0.0, |vote| count(vote) as f64);
+        let count = |count: fn(&crate::consensus::Vote) -> usize| {
+            vote.map_or(0.0, |vote| count(vote) as f64)
+        };
         let entry = Entry {
             d,
-            c: Class::ALL.iter().position(|class| *class == Class::of(&judged.item)).unwrap_or_default(),
+            c: Class::ALL
+                .iter()
+                .position(|class| *class == Class::of(&judged.item))
+                .unwrap_or_default(),
             r: judged.item.is_right(),
             w: judged.reason.as_ref().map(|reason| self.short(reason, REASON_CHARS)),
             u: judged.item.uncertainty.map(rounded),
             p: judged.item.confidence.map(rounded),
-            v: clusters.iter().take(ANSWERS).map(|cluster| (self.short(&cluster.answer, ANSWER_CHARS), rounded(cluster.weight))).collect(),
+            v: clusters
+                .iter()
+                .take(ANSWERS)
+                .map(|cluster| (self.short(&cluster.answer, ANSWER_CHARS), rounded(cluster.weight)))
+                .collect(),
             x: [rest, count(|v| v.unparsed), count(|v| v.truncated), count(|v| v.failed)],
             n: vote.map_or(0, crate::consensus::Vote::samples),
-            o: head.outcome.iter().flat_map(|o| &o.notes).take(4).map(|note| self.short(note, REASON_CHARS)).collect(),
+            o: head
+                .outcome
+                .iter()
+                .flat_map(|o| &o.notes)
+                .take(4)
+                .map(|note| self.short(note, REASON_CHARS))
+                .collect(),
             s: None,
             m: 0,
         };
         (entry, new)
     }
 
-    /// The distinct samples, how many are left out, and the bytes of token texts that are new with them.
+    /// The distinct samples, how many are left out, and the bytes of token texts that are new with
+    /// them.
     fn samples(&mut self, question: &ReadQuestion) -> (Vec<Value>, usize, usize) {
         let samples = question.samples.as_deref().unwrap_or_default();
-        let clusters = question.head.outcome.as_ref().map_or(&[][..], |outcome| &outcome.vote.clusters);
+        let clusters =
+            question.head.outcome.as_ref().map_or(&[][..], |outcome| &outcome.vote.clusters);
         let leaves = partings(samples);
         let mut distinct: Vec<(usize, &ShownSample, usize)> = Vec::new();
         for (at, sample) in samples.iter().enumerate() {
-            match distinct.iter_mut().find(|(_, other, _)| same_tokens(&other.tokens, &sample.tokens)) {
+            match distinct
+                .iter_mut()
+                .find(|(_, other, _)| same_tokens(&other.tokens, &sample.tokens))
+            {
                 Some((_, _, count)) => *count += 1,
                 None => distinct.push((at, sample, 1)),
             }
@@ -244,11 +280,18 @@ impl Texts {
             let answer = clusters.iter().position(|cluster| cluster.samples.contains(at));
             let answer = answer.map_or(-1, |place| if place < ANSWERS { place as i64 } else { -2 });
             let tokens = sample.tokens.get(..sample.tokens.len().min(TOKENS)).unwrap_or_default();
-            let begins = distinct.iter().take(place).map(|(_, other, _)| shared(&other.tokens, tokens).min(TOKENS)).enumerate();
-            let (parent, from) = begins.max_by_key(|(parent, length)| (*length, std::cmp::Reverse(*parent))).unwrap_or((0, 0));
+            let begins = distinct
+                .iter()
+                .take(place)
+                .map(|(_, other, _)| shared(&other.tokens, tokens).min(TOKENS))
+                .enumerate();
+            let (parent, from) = begins
+                .max_by_key(|(parent, length)| (*length, std::cmp::Reverse(*parent)))
+                .unwrap_or((0, 0));
             let parent = if from == 0 { -1 } else { parent as i64 };
             let own = tokens.get(from..).unwrap_or_default();
-            let ids: Vec<usize> = own.iter().map(|token| self.word(&token.text, &mut new)).collect();
+            let ids: Vec<usize> =
+                own.iter().map(|token| self.word(&token.text, &mut new)).collect();
             let entropies: String = own.iter().map(|token| hundredths(token.entropy)).collect();
             let leave = leaves.get(*at).copied().flatten().map_or(-1, |at| at as i64);
             let ended = match sample.finish_reason {
@@ -258,7 +301,9 @@ impl Texts {
                 FinishReason::NumericalError => 3,
             };
             let cut = sample.tokens.len() - tokens.len();
-            shown.push(serde_json::json!([count, answer, ended, parent, from, ids, entropies, leave, cut]));
+            shown.push(serde_json::json!([
+                count, answer, ended, parent, from, ids, entropies, leave, cut
+            ]));
         }
         (shown, more, new)
     }
@@ -282,7 +327,11 @@ fn rounded(value: f64) -> f64 {
 
 /// An entropy in hundredths of a nat, as two digits to base 36.
 fn hundredths(entropy: f64) -> String {
-    let whole = if entropy.is_finite() { ((entropy * 100.0).round().max(0.0) as u32).min(MOST_HUNDREDTHS) } else { MOST_HUNDREDTHS };
+    let whole = if entropy.is_finite() {
+        ((entropy * 100.0).round().max(0.0) as u32).min(MOST_HUNDREDTHS)
+    } else {
+        MOST_HUNDREDTHS
+    };
     [whole / 36, whole % 36].into_iter().filter_map(|digit| char::from_digit(digit, 36)).collect()
 }
 
@@ -292,11 +341,17 @@ fn same_tokens(a: &[ShownToken], b: &[ShownToken]) -> bool {
 
 /// How many tokens two samples begin with together, drawn from the same distributions.
 fn shared(a: &[ShownToken], b: &[ShownToken]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a.id == b.id && a.text == b.text && hundredths(a.entropy) == hundredths(b.entropy)).count()
+    a.iter()
+        .zip(b)
+        .take_while(|(a, b)| {
+            a.id == b.id && a.text == b.text && hundredths(a.entropy) == hundredths(b.entropy)
+        })
+        .count()
 }
 
-/// Where each sample leaves the largest group: all start together; at each token those that draw what most draw stay (of equally many,
-/// those with the sample of the lowest index), and the others leave. `None` for those that stay to the end.
+/// Where each sample leaves the largest group: all start together; at each token those that draw
+/// what most draw stay (of equally many, those with the sample of the lowest index), and the others
+/// leave. `None` for those that stay to the end.
 fn partings(samples: &[ShownSample]) -> Vec<Option<usize>> {
     let mut leaves = vec![None; samples.len()];
     let mut together: Vec<usize> = (0..samples.len()).collect();
@@ -310,7 +365,9 @@ fn partings(samples: &[ShownSample]) -> Vec<Option<usize>> {
                 None => groups.push((id, vec![*sample])),
             }
         }
-        let Some(largest) = (0..groups.len()).max_by_key(|g| (groups.get(*g).map_or(0, |(_, m)| m.len()), std::cmp::Reverse(*g))) else {
+        let Some(largest) = (0..groups.len())
+            .max_by_key(|g| (groups.get(*g).map_or(0, |(_, m)| m.len()), std::cmp::Reverse(*g)))
+        else {
             break;
         };
         let (id, stay) = groups.swap_remove(largest);
@@ -332,7 +389,10 @@ mod tests {
     use super::*;
 
     fn sample(ids: &[u32]) -> ShownSample {
-        let tokens = ids.iter().map(|id| ShownToken { id: *id, text: id.to_string(), entropy: 0.0 }).collect();
+        let tokens = ids
+            .iter()
+            .map(|id| ShownToken { id: *id, text: id.to_string(), entropy: 0.0 })
+            .collect();
         ShownSample { finish_reason: FinishReason::Stop, tokens }
     }
 

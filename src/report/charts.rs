@@ -1,6 +1,8 @@
-//! The plots of a report: from the view model to SVG with a heading and a caption that says how to read it.
+//! The plots of a report: from the view model to SVG with a heading and a caption that says how to
+//! read it.
 //!
-//! Contract: pure. A plot that has nothing to show is a sentence that says why. Series keep their place among the runs in every plot.
+//! Contract: pure. A plot that has nothing to show is a sentence that says why. Series keep their
+//! place among the runs in every plot.
 
 use std::fmt::Write;
 
@@ -52,7 +54,8 @@ fn everyone(runs: &[RunView]) -> Vec<usize> {
 
 /// Every chart, in order.
 pub fn all(runs: &[RunView]) -> Vec<Chart> {
-    let mut charts = vec![risk_and_coverage(runs), scores(runs), accuracy_and_cost(runs), reliability(runs)];
+    let mut charts =
+        vec![risk_and_coverage(runs), scores(runs), accuracy_and_cost(runs), reliability(runs)];
     charts.extend(histograms(runs));
     charts
 }
@@ -61,19 +64,31 @@ pub fn all(runs: &[RunView]) -> Vec<Chart> {
 fn risk_and_coverage(runs: &[RunView]) -> Chart {
     let curves: Vec<Vec<(f64, f64)>> = runs.iter().map(risk_curve).collect();
     let operating: Vec<Option<(f64, f64)>> = runs.iter().map(operating_point).collect();
-    let most = curves.iter().flatten().chain(operating.iter().flatten()).map(|(_, risk)| *risk).fold(0.0, f64::max);
+    let most = curves
+        .iter()
+        .flatten()
+        .chain(operating.iter().flatten())
+        .map(|(_, risk)| *risk)
+        .fold(0.0, f64::max);
     let mut targets: Vec<(f64, bool)> = runs.iter().filter_map(RunView::target).collect();
     targets.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
     targets.dedup();
     let most = targets.iter().map(|(alpha, _)| alpha * 1.15).fold(most, f64::max).min(1.0);
     let x = Axis::share("coverage: share of all questions answered");
-    let mut plot = Plot::new("risk", x, Axis::up_to("selective risk: share of answers wrong", most));
+    let mut plot =
+        Plot::new("risk", x, Axis::up_to("selective risk: share of answers wrong", most));
     for (alpha, joint) in &targets {
         // P(answered and wrong) is coverage times selective risk.
         let risk = |x: f64| if *joint { (alpha / x.max(1e-6)).min(2.0) } else { *alpha };
-        let line: Vec<(f64, f64)> = (0..=100).map(|i| f64::from(i) / 100.0).map(|x| (x, risk(x))).collect();
+        let line: Vec<(f64, f64)> =
+            (0..=100).map(|i| f64::from(i) / 100.0).map(|x| (x, risk(x))).collect();
         plot.guide(&line);
-        plot.note((0.0, risk(0.0).min(most)), (4.0, -5.0), "start", &format!("target alpha = {alpha}"));
+        plot.note(
+            (0.0, risk(0.0).min(most)),
+            (4.0, -5.0),
+            "start",
+            &format!("target alpha = {alpha}"),
+        );
     }
     for (series, curve) in curves.iter().enumerate() {
         plot.line(series, curve);
@@ -87,7 +102,8 @@ fn risk_and_coverage(runs: &[RunView]) -> Chart {
         said.push(words);
     }
     let mut caption =
-        "Questions from the surest on: how many of the answers are wrong when so many are given. Lower is better; equal scores are \
+        "Questions from the surest on: how many of the answers are wrong when so many are given. \
+         Lower is better; equal scores are \
                        averaged. Marks show what was decided."
             .to_owned();
     for run in runs.iter().filter(|run| run.policy.is_some()) {
@@ -136,10 +152,16 @@ fn decided(run: &RunView, point: Option<(f64, f64)>) -> String {
 fn rule(run: &RunView) -> String {
     match run.policy.as_ref().map(crate::calibration::PolicyFile::policy) {
         None => "uncalibrated".to_owned(),
-        Some(Policy::MaxUncertainty { max_uncertainty }) => format!("threshold: uncertainty at most {}", fixed(max_uncertainty, 4)),
-        Some(Policy::MinConfidence { min_confidence }) => format!("threshold: confidence above {min_confidence}"),
+        Some(Policy::MaxUncertainty { max_uncertainty }) => {
+            format!("threshold: uncertainty at most {}", fixed(max_uncertainty, 4))
+        }
+        Some(Policy::MinConfidence { min_confidence }) => {
+            format!("threshold: confidence above {min_confidence}")
+        }
         Some(Policy::Uncertified) => "nothing could be certified".to_owned(),
-        Some(Policy::MinVoteShare { min_vote_share }) => format!("threshold: vote share at least {min_vote_share}"),
+        Some(Policy::MinVoteShare { min_vote_share }) => {
+            format!("threshold: vote share at least {min_vote_share}")
+        }
     }
 }
 
@@ -147,12 +169,21 @@ fn rule(run: &RunView) -> String {
 fn accuracy_and_cost(runs: &[RunView]) -> Chart {
     let plot = |id: &str, label: &str, cost: &dyn Fn(&RunView) -> Option<Mean>| {
         let costs: Vec<Option<Mean>> = runs.iter().map(cost).collect();
-        let ends = costs.iter().flatten().flat_map(|mean| [mean.mean, mean.low.max(mean.mean * 0.2), mean.high]);
-        let mut plot = Plot::new(id, Axis::factors(label, ends), Axis::share("accuracy: leading answers right"));
+        let ends = costs
+            .iter()
+            .flatten()
+            .flat_map(|mean| [mean.mean, mean.low.max(mean.mean * 0.2), mean.high]);
+        let mut plot = Plot::new(
+            id,
+            Axis::factors(label, ends),
+            Axis::share("accuracy: leading answers right"),
+        );
         let (mut said, mut points) = (Vec::new(), Vec::new());
         for (series, (run, mean)) in runs.iter().zip(&costs).enumerate() {
             let (Some(mean), Some(view)) = (mean, run.figure("accuracy")) else { continue };
-            let (Some(accuracy), Some(interval)) = (view.figure.value, view.interval) else { continue };
+            let (Some(accuracy), Some(interval)) = (view.figure.value, view.interval) else {
+                continue;
+            };
             let point = Point {
                 at: (mean.mean, accuracy),
                 along_x: (mean.low.max(mean.mean * 0.01), mean.high),
@@ -162,7 +193,12 @@ fn accuracy_and_cost(runs: &[RunView]) -> Chart {
             plot.whisker_y(series, mean.mean, point.along_y);
             plot.whisker_x(series, point.along_x, accuracy);
             points.push(point);
-            let words = format!("{}: accuracy {} at {} {label}", run.label, percent(accuracy), short(mean.mean));
+            let words = format!(
+                "{}: accuracy {} at {} {label}",
+                run.label,
+                percent(accuracy),
+                short(mean.mean)
+            );
             plot.mark(series, (mean.mean, accuracy), &words);
             said.push(words);
         }
@@ -172,18 +208,28 @@ fn accuracy_and_cost(runs: &[RunView]) -> Chart {
         }
         (!said.is_empty()).then(|| plot.finish(&format!("Accuracy over {label}"), &said.join("; ")))
     };
-    let tokens = plot("tokens", "forward tokens per question", &|run| run.forward_tokens.filter(|mean| mean.mean > 0.0));
-    let seconds = plot("seconds", "seconds per question", &|run| run.seconds.filter(|mean| mean.mean > 0.0));
+    let tokens = plot("tokens", "forward tokens per question", &|run| {
+        run.forward_tokens.filter(|mean| mean.mean > 0.0)
+    });
+    let seconds =
+        plot("seconds", "seconds per question", &|run| run.seconds.filter(|mean| mean.mean > 0.0));
     let plots: Vec<String> = tokens.into_iter().chain(seconds).collect();
     let caption = if plots.is_empty() {
         "No record says what it cost.".to_owned()
     } else {
-        "What a run's accuracy costs, a point for each run with 95 % intervals; the horizontal scale is logarithmic. Forward tokens are the \
+        "What a run's accuracy costs, a point for each run with 95 % intervals; the horizontal \
+         scale is logarithmic. Forward tokens are the \
          rows computed after the prompt: samples that agree share them. Seconds run from a question's start to its last token beside the \
          other questions of its batch, so they are waiting times and depend on the machine and on the batch."
             .to_owned()
     };
-    Chart { heading: "Accuracy and cost".into(), plots, legend: everyone(runs), per_run: false, caption }
+    Chart {
+        heading: "Accuracy and cost".into(),
+        plots,
+        legend: everyone(runs),
+        per_run: false,
+        caption,
+    }
 }
 
 /// Three digits or so.
@@ -207,13 +253,15 @@ pub fn short(value: f64) -> String {
 fn scores(runs: &[RunView]) -> Chart {
     let grid: Vec<f64> = (0..=45).map(|i| f64::from(i) / 50.0).collect();
     let axis = Axis { high: 0.9, ..Axis::share("t: a wrong answer costs t / (1 - t)") };
-    let mut plot = Plot::new("score", axis, Axis::between("mean score per question", LOWEST_SCORE, 1.0));
+    let mut plot =
+        Plot::new("score", axis, Axis::between("mean score per question", LOWEST_SCORE, 1.0));
     plot.guide(&[(0.0, 0.0), (0.9, 0.0)]);
     plot.note((0.9, 0.0), (-2.0, -5.0), "end", "always silent");
     let mut said = Vec::new();
     for (series, run) in runs.iter().enumerate() {
         let items = items(run);
-        let points: Vec<(f64, f64)> = grid.iter().filter_map(|t| Some((*t, score_t::score_t(&items, *t)?))).collect();
+        let points: Vec<(f64, f64)> =
+            grid.iter().filter_map(|t| Some((*t, score_t::score_t(&items, *t)?))).collect();
         plot.line(series, &points);
         let breaks_even = points.iter().take_while(|(_, score)| *score > 0.0).last();
         said.push(match breaks_even {
@@ -222,7 +270,8 @@ fn scores(runs: &[RunView]) -> Chart {
         });
     }
     let caption = format!(
-        "Right +1, silent 0, wrong -t / (1 - t), in the mean over all questions, for the decisions as they were made. At t an answer is worth \
+        "Right +1, silent 0, wrong -t / (1 - t), in the mean over all questions, for the \
+         decisions as they were made. At t an answer is worth \
          giving if it is right with a probability above t; who answers too much falls below the line of silence. Scores below {LOWEST_SCORE} \
          are cut off. {}.",
         said.join("; ")
@@ -263,34 +312,59 @@ pub fn bins(items: &[&Item]) -> Vec<Bin> {
 }
 
 fn reliability(runs: &[RunView]) -> Chart {
-    let calibrated: Vec<usize> =
-        (0..runs.len()).filter(|at| runs.get(*at).is_some_and(|run| run.items.iter().any(|item| item.probability().is_some()))).collect();
-    let without: Vec<&str> =
-        runs.iter().enumerate().filter(|(at, _)| !calibrated.contains(at)).map(|(_, run)| run.label.as_str()).collect();
+    let calibrated: Vec<usize> = (0..runs.len())
+        .filter(|at| {
+            runs.get(*at)
+                .is_some_and(|run| run.items.iter().any(|item| item.probability().is_some()))
+        })
+        .collect();
+    let without: Vec<&str> = runs
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| !calibrated.contains(at))
+        .map(|(_, run)| run.label.as_str())
+        .collect();
     let mut caption = String::new();
     if !calibrated.is_empty() {
         caption.push_str(
-            "Calibrated confidence against the share that is right, in ten bins: a calibrated run lies on the diagonal. Bars are Wilson's 95 % \
+            "Calibrated confidence against the share that is right, in ten bins: a calibrated run \
+             lies on the diagonal. Bars are Wilson's 95 % \
              intervals, the numbers above are questions in the bin. ",
         );
     }
     match without.as_slice() {
         [] => {}
         [one] => {
-            let _ = write!(caption, "{one} is uncalibrated: it has no confidence, and agreement is no probability of being right.");
+            let _ = write!(
+                caption,
+                "{one} is uncalibrated: it has no confidence, and agreement is no probability of \
+                 being right."
+            );
         }
         many => {
             let names = many.join(", ");
-            let _ = write!(caption, "{names} are uncalibrated: they have no confidence, and agreement is no probability of being right.");
+            let _ = write!(
+                caption,
+                "{names} are uncalibrated: they have no confidence, and agreement is no \
+                 probability of being right."
+            );
         }
     }
-    let plots = calibrated.iter().take(PANELS).filter_map(|at| Some(reliability_of(*at, runs.get(*at)?))).collect();
+    let plots = calibrated
+        .iter()
+        .take(PANELS)
+        .filter_map(|at| Some(reliability_of(*at, runs.get(*at)?)))
+        .collect();
     Chart { heading: "Reliability".into(), plots, legend: calibrated, per_run: true, caption }
 }
 
 fn reliability_of(series: usize, run: &RunView) -> String {
     let y = Axis::share("share of answers right");
-    let mut plot = Plot::new(&format!("reliability{series}"), Axis::share("confidence: calibrated probability of being right"), y);
+    let mut plot = Plot::new(
+        &format!("reliability{series}"),
+        Axis::share("confidence: calibrated probability of being right"),
+        y,
+    );
     plot.guide(&[(0.0, 0.0), (1.0, 1.0)]);
     let (mut line, mut marks, mut said) = (Vec::new(), Vec::new(), Vec::new());
     for (at, bin) in bins(&items(run)).into_iter().enumerate().filter(|(_, bin)| bin.n > 0) {
@@ -298,7 +372,12 @@ fn reliability_of(series: usize, run: &RunView) -> String {
         if let Some(interval) = wilson(bin.right as u64, bin.n as u64) {
             plot.whisker_y(series, confidence, (interval.low, interval.high));
         }
-        plot.note(((at as f64 + 0.5) / CONFIDENCE_BINS as f64, 1.0), (0.0, -3.0), "middle", &bin.n.to_string());
+        plot.note(
+            ((at as f64 + 0.5) / CONFIDENCE_BINS as f64, 1.0),
+            (0.0, -3.0),
+            "middle",
+            &bin.n.to_string(),
+        );
         let words = format!("confidence {}: {} of {} right", percent(confidence), bin.right, bin.n);
         line.push((confidence, share));
         marks.push(((confidence, share), words.clone()));
@@ -313,27 +392,50 @@ fn reliability_of(series: usize, run: &RunView) -> String {
 
 /// How scores are spread, right answers up and wrong ones down.
 fn histograms(runs: &[RunView]) -> Option<Chart> {
-    let found: Vec<(usize, String)> =
-        runs.iter().enumerate().take(PANELS).filter_map(|(series, run)| Some((series, histogram(series, run)?))).collect();
+    let found: Vec<(usize, String)> = runs
+        .iter()
+        .enumerate()
+        .take(PANELS)
+        .filter_map(|(series, run)| Some((series, histogram(series, run)?)))
+        .collect();
     let (legend, plots): (Vec<usize>, Vec<String>) = found.into_iter().unzip();
-    let mut caption = "The uncertainty that decides: right answers stand up, wrong ones hang down (hatched). The further apart the two, the \
+    let mut caption = "The uncertainty that decides: right answers stand up, wrong ones hang down \
+                       (hatched). The further apart the two, the \
                        better a threshold can part them; the dashed line is the policy's threshold. Failed questions have no uncertainty and \
                        are not here."
         .to_owned();
     if runs.len() > PANELS {
         let _ = write!(caption, " Only the first {PANELS} runs are drawn.");
     }
-    (!plots.is_empty()).then(|| Chart { heading: "Uncertainty of right and wrong answers".into(), plots, legend, per_run: true, caption })
+    (!plots.is_empty()).then(|| Chart {
+        heading: "Uncertainty of right and wrong answers".into(),
+        plots,
+        legend,
+        per_run: true,
+        caption,
+    })
 }
 
 fn histogram(series: usize, run: &RunView) -> Option<String> {
-    let scored: Vec<(f64, bool)> = run.items.iter().filter_map(|item| Some((item.score()?, item.is_right()))).collect();
-    let (low, high) = scored.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), (score, _)| (a.min(*score), b.max(*score)));
+    let scored: Vec<(f64, bool)> =
+        run.items.iter().filter_map(|item| Some((item.score()?, item.is_right()))).collect();
+    let (low, high) =
+        scored.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), (score, _)| {
+            (a.min(*score), b.max(*score))
+        });
     if scored.is_empty() {
         return None;
     }
-    let threshold = run.policy.as_ref().and_then(|policy| policy.threshold()).map(|threshold| threshold.max_uncertainty);
-    let axis = Axis::between(&format!("uncertainty: {}", run.uncertainty_name()), low, high.max(threshold.unwrap_or(high)));
+    let threshold = run
+        .policy
+        .as_ref()
+        .and_then(|policy| policy.threshold())
+        .map(|threshold| threshold.max_uncertainty);
+    let axis = Axis::between(
+        &format!("uncertainty: {}", run.uncertainty_name()),
+        low,
+        high.max(threshold.unwrap_or(high)),
+    );
     let width = (axis.high - axis.low) / BINS as f64;
     let mut counts = [(0_usize, 0_usize); BINS];
     for (score, right) in &scored {
@@ -342,7 +444,8 @@ fn histogram(series: usize, run: &RunView) -> Option<String> {
             if *right { *up += 1 } else { *down += 1 }
         }
     }
-    let most = |side: &dyn Fn(&(usize, usize)) -> usize| counts.iter().map(side).max().unwrap_or(0) as f64;
+    let most =
+        |side: &dyn Fn(&(usize, usize)) -> usize| counts.iter().map(side).max().unwrap_or(0) as f64;
     let y = Axis::mirrored("questions: wrong below, right above", most(&|c| c.1), most(&|c| c.0));
     let (start, end) = (axis.low, axis.high);
     let mut plot = Plot::new(&format!("spread{series}"), axis, y);
@@ -353,7 +456,12 @@ fn histogram(series: usize, run: &RunView) -> Option<String> {
             plot.bar("right", (from, to), (0.0, up as f64), &format!("{range}: {up} right"));
         }
         if down > 0 {
-            plot.bar("hatched", (from, to), (0.0, -(down as f64)), &format!("{range}: {down} wrong"));
+            plot.bar(
+                "hatched",
+                (from, to),
+                (0.0, -(down as f64)),
+                &format!("{range}: {down} wrong"),
+            );
         }
     }
     plot.baseline(0.0);
@@ -364,6 +472,11 @@ fn histogram(series: usize, run: &RunView) -> Option<String> {
         plot.corner_note(threshold, dx, anchor, &format!("answers up to {}", fixed(threshold, 3)));
     }
     let right = scored.iter().filter(|(_, right)| *right).count();
-    let description = format!("{right} right and {} wrong answers from {} to {}", scored.len() - right, short(low), short(high));
+    let description = format!(
+        "{right} right and {} wrong answers from {} to {}",
+        scored.len() - right,
+        short(low),
+        short(high)
+    );
     Some(plot.finish(&format!("Uncertainty of {}", run.label), &description))
 }

@@ -1,7 +1,8 @@
 //! Runs against the first one, on the questions that both have.
 //!
-//! Contract: pure. Questions are paired by name and content; where one run has more, only the shared ones count, and their number is part
-//! of the result. What is compared and how is [`Difference`]'s business.
+//! Contract: pure. Questions are paired by name and content; where one run has more, only the
+//! shared ones count, and their number is part of the result. What is compared and how is
+//! [`Difference`]'s business.
 
 use std::collections::HashSet;
 
@@ -19,15 +20,24 @@ pub(super) fn with_first(runs: &[RunView]) -> Vec<Difference> {
 fn compare(baseline: &RunView, run: &RunView) -> Option<Difference> {
     let (before, after) = (shared(baseline, run), shared(run, baseline));
     let bootstrap = Bootstrap::of(after.len());
-    let difference = |before: &[&Item], after: &[&Item]| Difference::resampled((&run.label, after), (&baseline.label, before), &bootstrap);
+    let difference = |before: &[&Item], after: &[&Item]| {
+        Difference::resampled((&run.label, after), (&baseline.label, before), &bootstrap)
+    };
     // A question that is twice in one run cannot be paired.
     difference(&before, &after).or_else(|_| difference(&[], &[])).ok()
 }
 
 /// The items of a run that another has too.
 fn shared<'a>(run: &'a RunView, other: &RunView) -> Vec<&'a Item> {
-    let theirs: HashSet<(&str, &str)> =
-        other.items.iter().zip(&other.hashes).map(|(item, hash)| (item.id.as_str(), hash.as_str())).collect();
+    let theirs: HashSet<(&str, &str)> = other
+        .items
+        .iter()
+        .zip(&other.hashes)
+        .map(|(item, hash)| (item.id.as_str(), hash.as_str()))
+        .collect();
     let pairs = run.items.iter().zip(&run.hashes);
-    pairs.filter(|(item, hash)| theirs.contains(&(item.id.as_str(), hash.as_str()))).map(|(item, _)| item).collect()
+    pairs
+        .filter(|(item, hash)| theirs.contains(&(item.id.as_str(), hash.as_str())))
+        .map(|(item, _)| item)
+        .collect()
 }

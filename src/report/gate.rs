@@ -1,6 +1,7 @@
 //! Gates: a figure that a run must reach, for a build to pass; and their results as `JUnit` XML.
 //!
-//! Contract: which side is worse is the metric's own business; a metric that only describes is no gate. A figure that cannot be said fails.
+//! Contract: which side is worse is the metric's own business; a metric that only describes is no
+//! gate. A figure that cannot be said fails.
 
 use std::fmt::{self, Write};
 use std::str::FromStr;
@@ -46,18 +47,37 @@ impl FromStr for Gate {
 
     fn from_str(text: &str) -> Result<Self> {
         let Some((name, value)) = text.split_once('=') else {
-            return Err(Error::usage(format!("gate {text:?} has no value; it must be METRIC=VALUE, as in accuracy=0.5")));
+            return Err(Error::usage(format!(
+                "gate {text:?} has no value; it must be METRIC=VALUE, as in accuracy=0.5"
+            )));
         };
-        let usable = || METRICS.iter().filter(|m| m.better != Better::Neither).map(|m| m.name).collect::<Vec<_>>().join(", ");
+        let usable = || {
+            METRICS
+                .iter()
+                .filter(|m| m.better != Better::Neither)
+                .map(|m| m.name)
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
         let Some(metric) = metric(name.trim()) else {
-            return Err(Error::usage(format!("metric `{}` is unknown; use one of {}", name.trim(), usable())));
+            return Err(Error::usage(format!(
+                "metric `{}` is unknown; use one of {}",
+                name.trim(),
+                usable()
+            )));
         };
         if metric.better == Better::Neither {
-            return Err(Error::usage(format!("metric {} describes and does not judge; use one of {}", metric.name, usable())));
+            return Err(Error::usage(format!(
+                "metric {} describes and does not judge; use one of {}",
+                metric.name,
+                usable()
+            )));
         }
         match value.trim().parse::<f64>() {
             Ok(value) if value.is_finite() => Ok(Self { metric, value }),
-            _ => Err(Error::usage(format!("gate {text:?}: {:?} is no finite number", value.trim()))),
+            _ => {
+                Err(Error::usage(format!("gate {text:?}: {:?} is no finite number", value.trim())))
+            }
         }
     }
 }
@@ -86,7 +106,12 @@ impl Report {
         let one = |gate: &Gate, run: &super::RunView| {
             let view = run.figure(gate.metric.name);
             let found = view.and_then(|view| view.figure.value);
-            Gated { run: run.label.clone(), gate: *gate, found, n: view.map_or(0, |view| view.figure.n) }
+            Gated {
+                run: run.label.clone(),
+                gate: *gate,
+                found,
+                n: view.map_or(0, |view| view.figure.n),
+            }
         };
         self.runs.iter().flat_map(|run| gates.iter().map(move |gate| one(gate, run))).collect()
     }
@@ -96,10 +121,20 @@ impl Report {
 pub fn junit(gated: &[Gated]) -> String {
     let failures = |part: &[Gated]| part.iter().filter(|gated| !gated.passes()).count();
     let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
-    let _ = writeln!(xml, "<testsuites name=\"candor report\" tests=\"{}\" failures=\"{}\">", gated.len(), failures(gated));
+    let _ = writeln!(
+        xml,
+        "<testsuites name=\"candor report\" tests=\"{}\" failures=\"{}\">",
+        gated.len(),
+        failures(gated)
+    );
     for suite in gated.chunk_by(|a, b| a.run == b.run) {
         let name = html(suite.first().map_or("", |gated| &gated.run));
-        let _ = writeln!(xml, "  <testsuite name=\"{name}\" tests=\"{}\" failures=\"{}\">", suite.len(), failures(suite));
+        let _ = writeln!(
+            xml,
+            "  <testsuite name=\"{name}\" tests=\"{}\" failures=\"{}\">",
+            suite.len(),
+            failures(suite)
+        );
         for gated in suite {
             let case = html(&gated.gate.to_string());
             if gated.passes() {
@@ -108,7 +143,8 @@ pub fn junit(gated: &[Gated]) -> String {
                 let message = html(&gated.to_string());
                 let _ = writeln!(
                     xml,
-                    "    <testcase classname=\"{name}\" name=\"{case}\">\n      <failure message=\"{message}\"/>\n    </testcase>"
+                    "    <testcase classname=\"{name}\" name=\"{case}\">\n      <failure \
+                     message=\"{message}\"/>\n    </testcase>"
                 );
             }
         }

@@ -1,7 +1,9 @@
-//! Recorded questions as items of figures: the record's verdict, or that of another policy file over the recorded scores.
+//! Recorded questions as items of figures: the record's verdict, or that of another policy file
+//! over the recorded scores.
 //!
-//! Contract: without another policy file everything is as it was recorded. With one, decisions and confidences are exactly those that a run
-//! under it would have made, since a run decides by the same scores. It reads no texts but names.
+//! Contract: without another policy file everything is as it was recorded. With one, decisions and
+//! confidences are exactly those that a run under it would have made, since a run decides by the
+//! same scores. It reads no texts but names.
 
 use crate::calibration::{Bound, Fingerprint, Mismatch, PolicyFile};
 use crate::error::Result;
@@ -83,11 +85,17 @@ pub fn fits(policy: &PolicyFile, manifest: &Manifest) -> Result<Option<Fingerpri
 }
 
 fn estimators(policy: &PolicyFile) -> Vec<&'static dyn Estimator> {
-    policy.fingerprint.estimator.split('+').filter_map(|name| uncertainty::estimator(name).ok()).collect()
+    policy
+        .fingerprint
+        .estimator
+        .split('+')
+        .filter_map(|name| uncertainty::estimator(name).ok())
+        .collect()
 }
 
 impl<'a> Judging<'a> {
-    /// By the record, with the uncertainty that the run decided by; or by `other`, where it fits the run.
+    /// By the record, with the uncertainty that the run decided by; or by `other`, where it fits
+    /// the run.
     ///
     /// # Errors
     /// A manifest with an estimator that is unknown here.
@@ -115,7 +123,11 @@ impl<'a> Judging<'a> {
             samples: Vec::new(),
         };
         let Some(verdict) = &head.outcome else {
-            return Judged { item, reason: head.error.clone(), scores: vec![None; ESTIMATORS.len()] };
+            return Judged {
+                item,
+                reason: head.error.clone(),
+                scores: vec![None; ESTIMATORS.len()],
+            };
         };
         item.right_per_byte = is_right_per_byte(&verdict.options, &head.doc);
         item.right_mass = right_mass(&verdict.options, &head.doc);
@@ -125,16 +137,26 @@ impl<'a> Judging<'a> {
         }
         item.answered = verdict.decision == Word::Answer;
         item.confidence = verdict.confidence;
-        let mut reason = verdict.reason.as_ref().map(|r| if r.detail.is_empty() { r.code.clone() } else { r.detail.clone() });
+        let mut reason = verdict
+            .reason
+            .as_ref()
+            .map(|r| if r.detail.is_empty() { r.code.clone() } else { r.detail.clone() });
         match self.bound {
             None if verdict.vote.declines() => {}
-            None => item.uncertainty = self.estimators.first().and_then(|estimator| score(*estimator, verdict)),
+            None => {
+                item.uncertainty =
+                    self.estimators.first().and_then(|estimator| score(*estimator, verdict));
+            }
             Some(bound) => {
-                let leads = verdict.vote.leader().is_some() && !verdict.vote.tied && !verdict.vote.declines();
-                let scores: Vec<Option<f64>> = self.estimators.iter().map(|e| leads.then(|| score(*e, verdict))?).collect();
+                let leads = verdict.vote.leader().is_some()
+                    && !verdict.vote.tied
+                    && !verdict.vote.declines();
+                let scores: Vec<Option<f64>> =
+                    self.estimators.iter().map(|e| leads.then(|| score(*e, verdict))?).collect();
                 item.uncertainty = bound.uncertainty(&scores);
                 if let Some(policy) = self.other {
-                    let (uncertainty, confidence) = (item.uncertainty.and_then(Uncertainty::new), bound.confidence(&scores));
+                    let (uncertainty, confidence) =
+                        (item.uncertainty.and_then(Uncertainty::new), bound.confidence(&scores));
                     let decision = policy.policy().decide(&verdict.vote, uncertainty, confidence);
                     item.confidence = confidence.map(Confidence::value);
                     item.answered = decision.is_answer();
@@ -142,7 +164,11 @@ impl<'a> Judging<'a> {
                 }
             }
         }
-        Judged { item, reason, scores: ESTIMATORS.iter().map(|estimator| score(*estimator, verdict)).collect() }
+        Judged {
+            item,
+            reason,
+            scores: ESTIMATORS.iter().map(|estimator| score(*estimator, verdict)).collect(),
+        }
     }
 }
 

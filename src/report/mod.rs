@@ -1,12 +1,17 @@
-//! Reports over runs: a page for a person, tables for a document, JSON and CSV for a program, gates for a build.
+//! Reports over runs: a page for a person, tables for a document, JSON and CSV for a program, gates
+//! for a build.
 //!
-//! - `read`: records, without what no report shows. `judged`: verdicts, by the record or by another policy file.
-//! - `view`: the view model, all numbers of a report. `compare`: runs on the same questions. `gate`: figures that must be reached.
-//! - `svg` and `charts`: plots. `browse`: the questions that the page lists, within its size. `page`: the page. `tables`: Markdown and CSV.
+//! - `read`: records, without what no report shows. `judged`: verdicts, by the record or by another
+//!   policy file.
+//! - `view`: the view model, all numbers of a report. `compare`: runs on the same questions.
+//!   `gate`: figures that must be reached.
+//! - `svg` and `charts`: plots. `browse`: the questions that the page lists, within its size.
+//!   `page`: the page. `tables`: Markdown and CSV.
 //! - `text`: what untrusted text becomes before it goes anywhere.
 //!
-//! Contract: the same runs give the same bytes. Nothing is judged again by another version's rules: what is shown is what was recorded, unless
-//! another policy file is asked for. It prints nothing and reads no flags or environment.
+//! Contract: the same runs give the same bytes. Nothing is judged again by another version's rules:
+//! what is shown is what was recorded, unless another policy file is asked for. It prints nothing
+//! and reads no flags or environment.
 
 mod browse;
 mod charts;

@@ -1,8 +1,9 @@
 //! The page: one file with everything in it, readable without a script but for the sample browser.
 //!
-//! Contract: pure; the same report gives the same bytes. Every text is escaped where it enters; style and script are the two files beside
-//! this one, named in the content security policy by their digests, and nothing else may be loaded or run. It stays below [`MOST_BYTES`]
-//! as long as figures and plots leave room: the list of questions takes what is left.
+//! Contract: pure; the same report gives the same bytes. Every text is escaped where it enters;
+//! style and script are the two files beside this one, named in the content security policy by
+//! their digests, and nothing else may be loaded or run. It stays below [`MOST_BYTES`] as long as
+//! figures and plots leave room: the list of questions takes what is left.
 
 use std::fmt::Write;
 
@@ -55,17 +56,21 @@ pub fn html(report: &Report) -> String {
     estimators(&mut main, report);
     let ending = settings(report);
     let fixed_bytes = main.len() + ending.len() + STYLE.len() + SCRIPT.len() + 6000;
-    let browse = browse(&report.runs, MOST_BYTES.saturating_sub(fixed_bytes).max(FEWEST_LISTED_BYTES));
+    let browse =
+        browse(&report.runs, MOST_BYTES.saturating_sub(fixed_bytes).max(FEWEST_LISTED_BYTES));
     browser(&mut main, &browse.left_out);
     main.push_str(&ending);
     let tasks = names(report.runs.iter().map(|run| run.manifest.task.name.as_str()));
     let title = format!("candor report: {}", escaped(&tasks));
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src '{}'; script-src '{}'; base-uri 'none'; form-action 'none'\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"referrer\" content=\"no-referrer\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src \
+                            '{}'; script-src '{}'; base-uri 'none'; form-action 'none'\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta \
+                      name=\"referrer\" content=\"no-referrer\">\n\
          <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{HATCH}<div class=\"wrap\">\n{}<main>\n{main}</main>\n</div>\n\
-         <script type=\"application/json\" id=\"data\">{}</script>\n<script>{SCRIPT}</script>\n</body>\n</html>\n",
+         <script type=\"application/json\" \
+                        id=\"data\">{}</script>\n<script>{SCRIPT}</script>\n</body>\n</html>\n",
         digest(STYLE),
         digest(SCRIPT),
         header(report, &tasks),
@@ -79,8 +84,10 @@ fn digest(text: &str) -> String {
 }
 
 /// The pattern of what is wrong, for bars of any plot.
-const HATCH: &str = "<svg class=\"defs\" aria-hidden=\"true\"><defs><pattern id=\"hatch\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\">\
-                     <rect width=\"6\" height=\"6\"/><path d=\"M0 6L6 0M-1 1L1 -1M5 7L7 5\"/></pattern></defs></svg>\n";
+const HATCH: &str = "<svg class=\"defs\" aria-hidden=\"true\"><defs><pattern id=\"hatch\" \
+                     width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\">\
+                     <rect width=\"6\" height=\"6\"/><path d=\"M0 6L6 0M-1 1L1 -1M5 7L7 \
+                                   5\"/></pattern></defs></svg>\n";
 
 /// Different names in order, joined.
 fn names<'a>(all: impl Iterator<Item = &'a str>) -> String {
@@ -100,10 +107,12 @@ fn header(report: &Report, tasks: &str) -> String {
         links.push(("comparisons", "Comparisons"));
     }
     links.extend([("estimators", "Estimators"), ("samples", "Samples"), ("settings", "Settings")]);
-    let links: Vec<String> = links.iter().map(|(id, name)| format!("<li><a href=\"#{id}\">{name}</a></li>")).collect();
+    let links: Vec<String> =
+        links.iter().map(|(id, name)| format!("<li><a href=\"#{id}\">{name}</a></li>")).collect();
     let links = links.concat();
     format!(
-        "<header><div><h1>{}</h1><p class=\"small\">{count} {} · made by candor {}</p></div><button type=\"button\" id=\"theme\" hidden>Theme</button></header>\n\
+        "<header><div><h1>{}</h1><p class=\"small\">{count} {} · made by candor \
+         {}</p></div><button type=\"button\" id=\"theme\" hidden>Theme</button></header>\n\
          <nav aria-label=\"Sections\"><ul>{links}</ul></nav>\n",
         escaped(tasks),
         if count == 1 { "run" } else { "runs" },
@@ -113,9 +122,17 @@ fn header(report: &Report, tasks: &str) -> String {
 
 /// Opens a table that scrolls by itself.
 fn table(out: &mut String, label: &str, heads: &[(String, bool)]) {
-    let _ = write!(out, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{}\"><table><thead><tr>", escaped(label));
+    let _ = write!(
+        out,
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{}\"><table><thead><tr>",
+        escaped(label)
+    );
     for (head, numeric) in heads {
-        let _ = write!(out, "<th scope=\"col\"{}>{head}</th>", if *numeric { " class=\"n\"" } else { "" });
+        let _ = write!(
+            out,
+            "<th scope=\"col\"{}>{head}</th>",
+            if *numeric { " class=\"n\"" } else { "" }
+        );
     }
     out.push_str("</tr></thead><tbody>\n");
 }
@@ -137,7 +154,9 @@ fn run_name(series: usize, run: &RunView) -> String {
 /// A run's name that breaks where its parts end.
 fn run_label(run: &RunView) -> String {
     let separators = ['/', '_', ':', ','];
-    separators.iter().fold(escaped(&run.label), |name, separator| name.replace(*separator, &format!("{separator}<wbr>")))
+    separators.iter().fold(escaped(&run.label), |name, separator| {
+        name.replace(*separator, &format!("{separator}<wbr>"))
+    })
 }
 
 fn overview(out: &mut String, report: &Report) {
@@ -147,18 +166,35 @@ fn overview(out: &mut String, report: &Report) {
     }
     let heads = ["run", "task, model, strategy"].map(text_head).into_iter();
     let numbers = ["questions", "right", "wrong", "abstained", "failed"].map(number_head);
-    table(out, "Runs", &heads.chain(numbers).chain([text_head("of all questions")]).collect::<Vec<_>>());
+    table(
+        out,
+        "Runs",
+        &heads.chain(numbers).chain([text_head("of all questions")]).collect::<Vec<_>>(),
+    );
     for (series, run) in report.runs.iter().enumerate() {
         let c = run.counts;
         let all = run.questions.max(1) as f64;
-        let parts = [("right", c.right), ("hatched", c.wrong), ("abstained", c.abstained()), ("failed", c.failed)];
+        let parts = [
+            ("right", c.right),
+            ("hatched", c.wrong),
+            ("abstained", c.abstained()),
+            ("failed", c.failed),
+        ];
         let shares = parts.map(|(class, count)| (class, count as f64 / all));
-        let words = format!("{} right, {} wrong, {} abstained, {} failed", c.right, c.wrong, c.abstained(), c.failed);
+        let words = format!(
+            "{} right, {} wrong, {} abstained, {} failed",
+            c.right,
+            c.wrong,
+            c.abstained(),
+            c.failed
+        );
         let model = run.config("model").rsplit('/').next().unwrap_or_default();
         let _ = writeln!(
             out,
-            "<tr><th scope=\"row\">{}</th><td class=\"name\">{}, {}<br><span class=\"muted\">{}</span></td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
-             <td class=\"n\">{}</td><td class=\"n\">{}<span class=\"ci\">{} would be right</span></td><td class=\"n\">{}</td><td>{}</td></tr>",
+            "<tr><th scope=\"row\">{}</th><td class=\"name\">{}, {}<br><span \
+             class=\"muted\">{}</span></td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
+             <td class=\"n\">{}</td><td class=\"n\">{}<span class=\"ci\">{} would be \
+                         right</span></td><td class=\"n\">{}</td><td>{}</td></tr>",
             run_name(series, run),
             escaped(&run.manifest.task.name),
             escaped(model),
@@ -174,7 +210,8 @@ fn overview(out: &mut String, report: &Report) {
     }
     out.push_str(TABLE_END);
     out.push_str(
-        "<p class=\"small\">Every question is counted once. Right and wrong are answers given; abstained are answers held back; failed \
+        "<p class=\"small\">Every question is counted once. Right and wrong are answers given; \
+         abstained are answers held back; failed \
          questions have no readable answer. The bar has them from the left: right, wrong (hatched), abstained (grey), failed.</p>\n",
     );
     for run in &report.runs {
@@ -188,11 +225,21 @@ fn promise(out: &mut String, run: &RunView) {
     let label = escaped(&run.label);
     match &run.promise {
         Some(promise) => {
-            let later = if promise.applied_later { " Decided for this report by a policy file given for it." } else { "" };
-            let (class, kind) = if promise.certified { ("promise", "certified") } else { ("promise none", "no guarantee") };
+            let later = if promise.applied_later {
+                " Decided for this report by a policy file given for it."
+            } else {
+                ""
+            };
+            let (class, kind) = if promise.certified {
+                ("promise", "certified")
+            } else {
+                ("promise none", "no guarantee")
+            };
             let _ = writeln!(
                 out,
-                "<div class=\"{class}\"><p><strong>{label}</strong><span class=\"tag\">{kind}</span></p><p class=\"guarantee\">{}</p><p class=\"small\">{}.{later}</p></div>",
+                "<div class=\"{class}\"><p><strong>{label}</strong><span \
+                 class=\"tag\">{kind}</span></p><p class=\"guarantee\">{}</p><p \
+                 class=\"small\">{}.{later}</p></div>",
                 escaped(&promise.guarantee),
                 given(run)
             );
@@ -200,7 +247,8 @@ fn promise(out: &mut String, run: &RunView) {
         None => {
             let _ = writeln!(
                 out,
-                "<div class=\"promise none\"><p><strong>{label}</strong><span class=\"tag\">uncalibrated</span></p><p class=\"small\">{}. Its \
+                "<div class=\"promise none\"><p><strong>{label}</strong><span \
+                 class=\"tag\">uncalibrated</span></p><p class=\"small\">{}. Its \
                  agreement is no probability of being right, and nothing is promised.</p></div>",
                 given(run)
             );
@@ -224,7 +272,9 @@ fn given(run: &RunView) -> String {
 }
 
 fn plots(out: &mut String, report: &Report) {
-    out.push_str("<section aria-labelledby=\"plots\"><h2 id=\"plots\">Plots</h2>\n<div class=\"charts\">\n");
+    out.push_str(
+        "<section aria-labelledby=\"plots\"><h2 id=\"plots\">Plots</h2>\n<div class=\"charts\">\n",
+    );
     for chart in charts::all(&report.runs) {
         figure(out, report, &chart);
     }
@@ -232,24 +282,37 @@ fn plots(out: &mut String, report: &Report) {
 }
 
 fn figure(out: &mut String, report: &Report, chart: &Chart) {
-    let wide = chart.plots.len() > 1 || chart.plots.is_empty() || (chart.per_run && report.runs.len() > 1);
-    let _ = writeln!(out, "<figure{}><h3>{}</h3>", if wide { " class=\"wide\"" } else { "" }, escaped(&chart.heading));
+    let wide =
+        chart.plots.len() > 1 || chart.plots.is_empty() || (chart.per_run && report.runs.len() > 1);
+    let _ = writeln!(
+        out,
+        "<figure{}><h3>{}</h3>",
+        if wide { " class=\"wide\"" } else { "" },
+        escaped(&chart.heading)
+    );
     let entries = chart.legend.iter().filter_map(|at| Some((*at, report.runs.get(*at)?)));
     if chart.per_run && wide {
         out.push_str("<div class=\"panels\">");
         for ((series, run), plot) in entries.zip(&chart.plots) {
-            let _ = write!(out, "<div class=\"panel\"><h4>{}</h4>{plot}</div>", run_name(series, run));
+            let _ =
+                write!(out, "<div class=\"panel\"><h4>{}</h4>{plot}</div>", run_name(series, run));
         }
         out.push_str("</div>");
     } else {
         if !chart.plots.is_empty() {
             out.push_str("<ul class=\"legend\">");
             entries.for_each(|(series, run)| {
-                let _ = write!(out, "<li>{}<span>{}</span></li>", swatch(series), escaped(&run.label));
+                let _ =
+                    write!(out, "<li>{}<span>{}</span></li>", swatch(series), escaped(&run.label));
             });
             out.push_str("</ul>");
         }
-        let _ = write!(out, "<div class=\"{}\">{}</div>", if wide { "panels" } else { "one" }, chart.plots.concat());
+        let _ = write!(
+            out,
+            "<div class=\"{}\">{}</div>",
+            if wide { "panels" } else { "one" },
+            chart.plots.concat()
+        );
     }
     let _ = writeln!(out, "<figcaption>{}</figcaption></figure>", escaped(&chart.caption));
 }
@@ -272,22 +335,30 @@ fn cell(out: &mut String, view: Option<&Estimate>) {
 fn figures(out: &mut String, report: &Report) {
     out.push_str("<section aria-labelledby=\"figures\"><h2 id=\"figures\">Figures</h2>\n");
     out.push_str(
-        "<p class=\"small\">↑ higher is better, ↓ lower is better. Below a figure stands its 95 % interval: Wilson's for shares of questions, a \
+        "<p class=\"small\">↑ higher is better, ↓ lower is better. Below a figure stands its 95 % \
+         interval: Wilson's for shares of questions, a \
          bootstrap over questions for the others. One that does not vary is the same whichever questions are drawn again, so that they \
          cannot say how sure it is; it is not certain.</p>\n",
     );
     let first: Vec<&Metric> = FIRST.iter().filter_map(|name| metric(name)).collect();
     metric_rows(out, report, "Figures", &first);
-    let rest: Vec<&Metric> = METRICS.iter().copied().filter(|metric| !FIRST.contains(&metric.name)).collect();
+    let rest: Vec<&Metric> =
+        METRICS.iter().copied().filter(|metric| !FIRST.contains(&metric.name)).collect();
     out.push_str("<details class=\"more\"><summary>All other figures</summary>\n");
     metric_rows(out, report, "All other figures", &rest);
     out.push_str("</details>\n</section>\n");
 }
 
 fn metric_rows(out: &mut String, report: &Report, label: &str, metrics: &[&Metric]) {
-    let runs = report.runs.iter().map(|run| (format!("<span class=\"lab\">{}</span>", run_label(run)), true));
+    let runs = report
+        .runs
+        .iter()
+        .map(|run| (format!("<span class=\"lab\">{}</span>", run_label(run)), true));
     table(out, label, &[text_head("figure")].into_iter().chain(runs).collect::<Vec<_>>());
-    for metric in metrics.iter().filter(|metric| report.runs.iter().any(|run| run.figure(metric.name).is_some())) {
+    for metric in metrics
+        .iter()
+        .filter(|metric| report.runs.iter().any(|run| run.figure(metric.name).is_some()))
+    {
         let way = match metric.better {
             Better::Higher => "higher is better",
             Better::Lower => "lower is better",
@@ -295,7 +366,8 @@ fn metric_rows(out: &mut String, report: &Report, label: &str, metrics: &[&Metri
         };
         let _ = write!(
             out,
-            "<tr><th scope=\"row\">{} <span title=\"{way}\">{}</span><span class=\"what\">{}</span></th>",
+            "<tr><th scope=\"row\">{} <span title=\"{way}\">{}</span><span \
+             class=\"what\">{}</span></th>",
             escaped(&metric.name.replace('_', " ")),
             arrow(metric.better),
             escaped(metric.summary)
@@ -310,11 +382,14 @@ fn comparisons(out: &mut String, report: &Report) {
     if report.comparisons.is_empty() {
         return;
     }
-    out.push_str("<section aria-labelledby=\"comparisons\"><h2 id=\"comparisons\">Comparisons</h2>\n");
+    out.push_str(
+        "<section aria-labelledby=\"comparisons\"><h2 id=\"comparisons\">Comparisons</h2>\n",
+    );
     let first = report.runs.first().map_or("", |run| run.label.as_str());
     let _ = writeln!(
         out,
-        "<p class=\"small\">Each run less the first one, <strong>{}</strong>, on the questions that both asked. Gains are questions that become right, \
+        "<p class=\"small\">Each run less the first one, <strong>{}</strong>, on the questions \
+         that both asked. Gains are questions that become right, \
          losses that stop being so; p is McNemar's exact test on these. Differences have 95 % intervals from resampling pairs of questions: \
          one that holds 0 may be chance.</p>",
         escaped(first)
@@ -326,13 +401,26 @@ fn comparisons(out: &mut String, report: &Report) {
         }
     }
     let heads = ["shared questions", "gains", "losses", "p"].map(number_head).into_iter();
-    let heads =
-        [text_head("run")].into_iter().chain(heads).chain(columns.iter().map(|name| number_head(&format!("Δ {}", name.replace('_', " ")))));
+    let heads = [text_head("run")]
+        .into_iter()
+        .chain(heads)
+        .chain(columns.iter().map(|name| number_head(&format!("Δ {}", name.replace('_', " ")))));
     table(out, "Comparisons", &heads.collect::<Vec<_>>());
-    for (comparison, (series, run)) in report.comparisons.iter().zip(report.runs.iter().enumerate().skip(1)) {
-        let _ = write!(out, "<tr><th scope=\"row\">{}</th><td class=\"n\">{}</td>", run_name(series, run), comparison.questions);
+    for (comparison, (series, run)) in
+        report.comparisons.iter().zip(report.runs.iter().enumerate().skip(1))
+    {
+        let _ = write!(
+            out,
+            "<tr><th scope=\"row\">{}</th><td class=\"n\">{}</td>",
+            run_name(series, run),
+            comparison.questions
+        );
         if comparison.questions == 0 {
-            let _ = writeln!(out, "<td colspan=\"{}\" class=\"muted\">other questions: nothing to compare</td></tr>", 3 + columns.len());
+            let _ = writeln!(
+                out,
+                "<td colspan=\"{}\" class=\"muted\">other questions: nothing to compare</td></tr>",
+                3 + columns.len()
+            );
             continue;
         }
         let _ = write!(
@@ -345,13 +433,23 @@ fn comparisons(out: &mut String, report: &Report) {
         for column in &columns {
             match comparison.figures.iter().find(|difference| difference.name == *column) {
                 Some(d) => {
-                    let sign = |value: f64| if value > 0.0 { format!("+{}", fixed(value, 3)) } else { fixed(value, 3).replace('-', "−") };
+                    let sign = |value: f64| {
+                        if value > 0.0 {
+                            format!("+{}", fixed(value, 3))
+                        } else {
+                            fixed(value, 3).replace('-', "−")
+                        }
+                    };
                     let interval = if d.constant {
                         "does not vary".to_owned()
                     } else {
                         format!("{} to {}", sign(d.interval.low), sign(d.interval.high))
                     };
-                    let _ = write!(out, "<td class=\"n\">{}<span class=\"ci\">{interval}</span></td>", sign(d.interval.estimate));
+                    let _ = write!(
+                        out,
+                        "<td class=\"n\">{}<span class=\"ci\">{interval}</span></td>",
+                        sign(d.interval.estimate)
+                    );
                 }
                 None => cell(out, None),
             }
@@ -367,17 +465,30 @@ fn estimators(out: &mut String, report: &Report) {
     let resamples = report.runs.iter().map(|run| run.resamples).min().unwrap_or(0);
     let _ = writeln!(
         out,
-        "<p class=\"small\">How well every estimator's score tells right answers from wrong ones, whether or not the run decided by it. 95 % intervals \
+        "<p class=\"small\">How well every estimator's score tells right answers from wrong ones, \
+         whether or not the run decided by it. 95 % intervals \
          from {resamples} or more resamples of the questions.</p>"
     );
     for (series, run) in report.runs.iter().enumerate() {
         let open = if series == 0 { " open" } else { "" };
-        let _ = writeln!(out, "<details class=\"more\"{open}><summary>{}</summary>", escaped(&run.label));
+        let _ = writeln!(
+            out,
+            "<details class=\"more\"{open}><summary>{}</summary>",
+            escaped(&run.label)
+        );
         let heads = ["auroc ↑", "aurc ↓", "prr ↑", "questions"].map(number_head);
-        table(out, &format!("Estimators of {}", run.label), &[text_head("estimator")].into_iter().chain(heads).collect::<Vec<_>>());
+        table(
+            out,
+            &format!("Estimators of {}", run.label),
+            &[text_head("estimator")].into_iter().chain(heads).collect::<Vec<_>>(),
+        );
         for estimator in &run.estimators {
             let tag = if estimator.decides { "<span class=\"tag\">decides</span>" } else { "" };
-            let _ = write!(out, "<tr><th scope=\"row\">{}{tag}</th>", escaped(&estimator.name.replace('_', " ")));
+            let _ = write!(
+                out,
+                "<tr><th scope=\"row\">{}{tag}</th>",
+                escaped(&estimator.name.replace('_', " "))
+            );
             estimator.figures.iter().for_each(|view| cell(out, Some(view)));
             let n = estimator.figures.first().map_or(0, |view| view.figure.n);
             let _ = writeln!(out, "<td class=\"n\">{n}</td></tr>");
@@ -390,41 +501,54 @@ fn estimators(out: &mut String, report: &Report) {
 
 fn browser(out: &mut String, left_out: &[String]) {
     out.push_str("<section aria-labelledby=\"samples\"><h2 id=\"samples\">Samples</h2>\n");
-    out.push_str("<noscript><p class=\"warn\">The list of questions needs a script; everything else is here without.</p></noscript>\n");
-    out.push_str("<div id=\"browser\" hidden><div class=\"controls\"><label>run <select id=\"run\"></select></label>");
+    out.push_str(
+        "<noscript><p class=\"warn\">The list of questions needs a script; everything \
+                  else is here without.</p></noscript>\n",
+    );
+    out.push_str(
+        "<div id=\"browser\" hidden><div class=\"controls\"><label>run <select \
+                  id=\"run\"></select></label>",
+    );
     for name in ["right", "wrong", "abstained", "failed"] {
         let _ = write!(
             out,
-            "<label class=\"chip\"><input type=\"checkbox\" id=\"show-{name}\" checked><span class=\"badge {name}\">{name}</span></label>"
+            "<label class=\"chip\"><input type=\"checkbox\" id=\"show-{name}\" checked><span \
+             class=\"badge {name}\">{name}</span></label>"
         );
     }
     out.push_str(
-        "<input type=\"search\" id=\"search\" placeholder=\"search questions and answers\" aria-label=\"search questions and answers\"></div>\n\
-         <p class=\"small\" id=\"found\" role=\"status\"></p>\n<ul class=\"q\" id=\"questions\"></ul>\n\
+        "<input type=\"search\" id=\"search\" placeholder=\"search questions and answers\" \
+         aria-label=\"search questions and answers\"></div>\n\
+         <p class=\"small\" id=\"found\" role=\"status\"></p>\n<ul class=\"q\" \
+                    id=\"questions\"></ul>\n\
          <button type=\"button\" id=\"more\" hidden>Show more</button></div>\n",
     );
     let left_out: Vec<String> = left_out.iter().map(|sentence| escaped(sentence)).collect();
     let _ = writeln!(
         out,
-        "<p class=\"small\">Left out to keep the page small: {}. The run folders have everything.</p>\n</section>",
+        "<p class=\"small\">Left out to keep the page small: {}. The run folders have \
+         everything.</p>\n</section>",
         left_out.join("; ")
     );
 }
 
 fn settings(report: &Report) -> String {
-    let mut out = String::from("<section aria-labelledby=\"settings\"><h2 id=\"settings\">Settings</h2>\n");
+    let mut out =
+        String::from("<section aria-labelledby=\"settings\"><h2 id=\"settings\">Settings</h2>\n");
     for run in &report.runs {
         let mut manifest = run.manifest.clone();
         // Its list of questions is long, and its sentence stands above.
         if let Some(policy) = &mut manifest.policy {
             policy.calibration_ids.clear();
         }
-        let cost =
-            |name: &str, mean: Option<super::Mean>| mean.map_or(String::new(), |m| format!("{} {name} per question. ", short(m.mean)));
+        let cost = |name: &str, mean: Option<super::Mean>| {
+            mean.map_or(String::new(), |m| format!("{} {name} per question. ", short(m.mean)))
+        };
         let text = serde_json::to_string_pretty(&manifest).unwrap_or_default();
         let _ = writeln!(
             out,
-            "<details class=\"more\"><summary>{}</summary><p class=\"small name\">{}. {}{}</p><pre tabindex=\"0\">{}</pre></details>",
+            "<details class=\"more\"><summary>{}</summary><p class=\"small name\">{}. \
+             {}{}</p><pre tabindex=\"0\">{}</pre></details>",
             escaped(&run.label),
             escaped(&run.run),
             cost("forward tokens", run.forward_tokens),

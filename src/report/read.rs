@@ -1,8 +1,9 @@
 //! Records read for a report: only the fields that it shows, on all cores.
 //!
-//! Contract: questions come in the order of the records, whatever the threads do. Verdicts and scores are those of the record; token
-//! statistics are parsed for the questions that the page lists and skipped for all others, which is what makes it fast. A line that is no
-//! record is an error that names file and line. It judges nothing.
+//! Contract: questions come in the order of the records, whatever the threads do. Verdicts and
+//! scores are those of the record; token statistics are parsed for the questions that the page
+//! lists and skipped for all others, which is what makes it fast. A line that is no record is an
+//! error that names file and line. It judges nothing.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -41,7 +42,8 @@ pub struct Head {
 /// What was decided, and on what.
 #[derive(Debug, Deserialize)]
 pub struct Verdict {
-    /// Answer or abstain. Not flattened, unlike in the record: that would keep every unknown field, the samples among them.
+    /// Answer or abstain. Not flattened, unlike in the record: that would keep every unknown field,
+    /// the samples among them.
     pub decision: Word,
     /// Why not, if not.
     pub reason: Option<Reason>,
@@ -160,25 +162,40 @@ pub fn read(run: &FoundRun, listed: &(dyn Fn(usize) -> bool + Sync)) -> Result<V
         drop(senders);
         let (mut questions, mut errors) = (Vec::with_capacity(index), Vec::new());
         for worker in workers {
-            match worker.join().map_err(|_| Error::Backend("a thread that read records ended early".to_owned()))? {
+            match worker
+                .join()
+                .map_err(|_| Error::Backend("a thread that read records ended early".to_owned()))?
+            {
                 Ok(read) => questions.extend(read),
                 Err(bad) => errors.push(bad),
             }
         }
         // Lines are handed out in order, so the first bad one is found whichever thread is faster.
-        errors.into_iter().min_by_key(|(index, _)| *index).map_or(Ok(questions), |(_, error)| Err(error))
+        errors
+            .into_iter()
+            .min_by_key(|(index, _)| *index)
+            .map_or(Ok(questions), |(_, error)| Err(error))
     })?;
     questions.sort_unstable_by_key(|(index, _)| *index);
     Ok(questions.into_iter().map(|(_, question)| question).collect())
 }
 
 fn parse_all(lines: &Receiver<Line>, listed: &(dyn Fn(usize) -> bool + Sync)) -> Parsed {
-    lines.iter().map(|line| Ok((line.index, parse(&line, listed(line.index)).map_err(|error| (line.index, error))?))).collect()
+    lines
+        .iter()
+        .map(|line| {
+            Ok((line.index, parse(&line, listed(line.index)).map_err(|error| (line.index, error))?))
+        })
+        .collect()
 }
 
 fn parse(line: &Line, with_samples: bool) -> Result<ReadQuestion> {
     let bad = |e| Error::invalid_file(&line.path, format!("line {}: no record: {e}", line.number));
     let head: Head = serde_json::from_slice(&line.bytes).map_err(bad)?;
-    let samples = if with_samples { serde_json::from_slice::<Body>(&line.bytes).map_err(bad)?.outcome.map(|o| o.samples) } else { None };
+    let samples = if with_samples {
+        serde_json::from_slice::<Body>(&line.bytes).map_err(bad)?.outcome.map(|o| o.samples)
+    } else {
+        None
+    };
     Ok(ReadQuestion { head, samples })
 }

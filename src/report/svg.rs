@@ -1,8 +1,10 @@
-//! Plots as SVG: axes in numbers, marks in pixels, nothing that needs a script or a style sheet to be right.
+//! Plots as SVG: axes in numbers, marks in pixels, nothing that needs a script or a style sheet to
+//! be right.
 //!
-//! Contract: pure; the same numbers give the same bytes. Points that are not finite are left out; lines and areas end at the edge of the plot.
-//! Colours are classes (`s0`, `s1`, ... and names), so that a page's theme decides; every series has a dash pattern and a mark of its own
-//! too. Text is escaped here. It does not know what is plotted.
+//! Contract: pure; the same numbers give the same bytes. Points that are not finite are left out;
+//! lines and areas end at the edge of the plot. Colours are classes (`s0`, `s1`, ... and names), so
+//! that a page's theme decides; every series has a dash pattern and a mark of its own too. Text is
+//! escaped here. It does not know what is plotted.
 
 use std::fmt::Write;
 
@@ -56,7 +58,13 @@ impl Axis {
 
     /// From 0 to a round number at or above `most`.
     pub fn up_to(label: &str, most: f64) -> Self {
-        Self { label: label.to_owned(), low: 0.0, high: round_up(most), log: false, magnitudes: false }
+        Self {
+            label: label.to_owned(),
+            low: 0.0,
+            high: round_up(most),
+            log: false,
+            magnitudes: false,
+        }
     }
 
     /// From one value to another, widened if they are the same.
@@ -75,15 +83,27 @@ impl Axis {
 
     /// By factors, around all values, which must be above 0; at least one power of ten.
     pub fn factors(label: &str, values: impl Iterator<Item = f64>) -> Self {
-        let (low, high) = values.filter(|v| *v > 0.0 && v.is_finite()).fold((f64::INFINITY, 0.0_f64), |(a, b), v| (a.min(v), b.max(v)));
+        let (low, high) = values
+            .filter(|v| *v > 0.0 && v.is_finite())
+            .fold((f64::INFINITY, 0.0_f64), |(a, b), v| (a.min(v), b.max(v)));
         let (low, high) = if high > 0.0 { (low * 0.7, high * 1.4) } else { (1.0, 10.0) };
         let wider = (10.0 / (high / low)).max(1.0).sqrt();
-        Self { label: label.to_owned(), low: low / wider, high: high * wider, log: true, magnitudes: false }
+        Self {
+            label: label.to_owned(),
+            low: low / wider,
+            high: high * wider,
+            log: true,
+            magnitudes: false,
+        }
     }
 
     /// Where a value stands, 0 to 1 from end to end.
     fn at(&self, value: f64) -> f64 {
-        if self.log { (value / self.low).ln() / (self.high / self.low).ln() } else { (value - self.low) / (self.high - self.low) }
+        if self.log {
+            (value / self.low).ln() / (self.high / self.low).ln()
+        } else {
+            (value - self.low) / (self.high - self.low)
+        }
     }
 
     /// Round values along it.
@@ -91,18 +111,30 @@ impl Axis {
         if self.log {
             let decade = |power: i32| [1.0, 2.0, 5.0].map(|step| step * 10_f64.powi(power));
             let powers = (self.low.log10().floor() as i32)..=(self.high.log10().ceil() as i32);
-            let all: Vec<f64> = powers.flat_map(decade).filter(|v| (self.low..=self.high).contains(v)).collect();
-            let sparse: Vec<f64> = all.iter().copied().filter(|v| (v.log10() - v.log10().round()).abs() < 1e-9).collect();
+            let all: Vec<f64> =
+                powers.flat_map(decade).filter(|v| (self.low..=self.high).contains(v)).collect();
+            let sparse: Vec<f64> = all
+                .iter()
+                .copied()
+                .filter(|v| (v.log10() - v.log10().round()).abs() < 1e-9)
+                .collect();
             return if all.len() > 7 && sparse.len() > 1 { sparse } else { all };
         }
         let step = step(self.high - self.low);
         let first = (self.low / step - 1e-9).ceil();
-        (0..32).map(|i| (first + f64::from(i)) * step).take_while(|v| *v <= self.high + step * 1e-9).collect()
+        (0..32)
+            .map(|i| (first + f64::from(i)) * step)
+            .take_while(|v| *v <= self.high + step * 1e-9)
+            .collect()
     }
 
     fn tick_text(&self, value: f64) -> String {
         if self.log {
-            return if value >= 1000.0 { format!("{}k", fixed(value / 1000.0, 0)) } else { format!("{value}") };
+            return if value >= 1000.0 {
+                format!("{}k", fixed(value / 1000.0, 0))
+            } else {
+                format!("{value}")
+            };
         }
         let value = if self.magnitudes { value.abs() } else { value };
         let decimals = (-step(self.high - self.low).log10().floor()).clamp(0.0, 6.0) as usize;
@@ -114,7 +146,11 @@ impl Axis {
 fn step(span: f64) -> f64 {
     let rough = span / 5.0;
     let power = 10_f64.powf(rough.log10().floor());
-    [1.0, 2.0, 5.0, 10.0].into_iter().map(|s| s * power).find(|s| *s >= rough * 0.999).unwrap_or(power)
+    [1.0, 2.0, 5.0, 10.0]
+        .into_iter()
+        .map(|s| s * power)
+        .find(|s| *s >= rough * 0.999)
+        .unwrap_or(power)
 }
 
 /// A round number at or above a value.
@@ -151,15 +187,26 @@ struct Area {
 impl Area {
     /// Around a line or a point, with some room on every side.
     fn around((x0, y0): (f64, f64), (x1, y1): (f64, f64), room: f64) -> Self {
-        Self { left: x0.min(x1) - room, top: y0.min(y1) - room, right: x0.max(x1) + room, bottom: y0.max(y1) + room }
+        Self {
+            left: x0.min(x1) - room,
+            top: y0.min(y1) - room,
+            right: x0.max(x1) + room,
+            bottom: y0.max(y1) + room,
+        }
     }
 
     fn touches(&self, other: &Self) -> bool {
-        self.left < other.right && other.left < self.right && self.top < other.bottom && other.top < self.bottom
+        self.left < other.right
+            && other.left < self.right
+            && self.top < other.bottom
+            && other.top < self.bottom
     }
 
     fn is_within(&self, other: &Self) -> bool {
-        self.left >= other.left && self.right <= other.right && self.top >= other.top && self.bottom <= other.bottom
+        self.left >= other.left
+            && self.right <= other.right
+            && self.top >= other.top
+            && self.bottom <= other.bottom
     }
 }
 
@@ -193,7 +240,13 @@ impl Plot {
     fn path(&self, points: impl Iterator<Item = (f64, f64)>) -> String {
         let mut path = String::new();
         for (x, y) in points.filter(|(x, y)| x.is_finite() && y.is_finite()) {
-            let _ = write!(path, "{}{} {}", if path.is_empty() { "M" } else { "L" }, px(self.px(x)), px(self.py(y)));
+            let _ = write!(
+                path,
+                "{}{} {}",
+                if path.is_empty() { "M" } else { "L" },
+                px(self.px(x)),
+                px(self.py(y))
+            );
         }
         path
     }
@@ -226,7 +279,12 @@ impl Plot {
     pub fn mark(&mut self, series: usize, (x, y): (f64, f64), title: &str) {
         if x.is_finite() && y.is_finite() {
             let shape = mark(series, self.px(x), self.py(y));
-            let _ = write!(self.body, "<g class=\"mark s{}\"><title>{}</title>{shape}</g>", series % SERIES, html(title));
+            let _ = write!(
+                self.body,
+                "<g class=\"mark s{}\"><title>{}</title>{shape}</g>",
+                series % SERIES,
+                html(title)
+            );
         }
     }
 
@@ -262,14 +320,22 @@ impl Plot {
     /// A word at a point; `anchor` is start, middle or end.
     pub fn note(&mut self, (x, y): (f64, f64), (dx, dy): (f64, f64), anchor: &str, text: &str) {
         let (x, y) = (px(self.px(x) + dx), px(self.py(y) + dy));
-        let _ = write!(self.notes, r#"<text class="note" x="{x}" y="{y}" text-anchor="{anchor}">{}</text>"#, html(text));
+        let _ = write!(
+            self.notes,
+            r#"<text class="note" x="{x}" y="{y}" text-anchor="{anchor}">{}</text>"#,
+            html(text)
+        );
     }
 
-    /// Names points beside them or at the ends of their bars, each where there is room for it: within the plot, off every mark and every other
-    /// name, and off the bars if that can be had. A name that fits nowhere is left to the legend.
+    /// Names points beside them or at the ends of their bars, each where there is room for it:
+    /// within the plot, off every mark and every other name, and off the bars if that can be had. A
+    /// name that fits nowhere is left to the legend.
     pub fn names(&mut self, points: &[Point<'_>]) {
         let at = |(x, y): (f64, f64)| (self.px(x), self.py(y));
-        let marks: Vec<Area> = points.iter().map(|point| Area::around(at(point.at), at(point.at), NAME_GAP - 1.0)).collect();
+        let marks: Vec<Area> = points
+            .iter()
+            .map(|point| Area::around(at(point.at), at(point.at), NAME_GAP - 1.0))
+            .collect();
         let bar = |a: (f64, f64), b: (f64, f64)| Area::around(at(a), at(b), 1.0);
         let bars = points.iter().flat_map(|Point { at: (x, y), along_x, along_y, .. }| {
             [bar((along_x.0, *y), (along_x.1, *y)), bar((*x, along_y.0), (*x, along_y.1))]
@@ -278,7 +344,11 @@ impl Plot {
         let plot = Area { left: LEFT, top: TOP, right: WIDTH - RIGHT, bottom: HEIGHT - BOTTOM };
         let mut placed: Vec<Area> = Vec::new();
         let mut notes = String::new();
-        for (series, point) in points.iter().enumerate().filter(|(_, point)| point.at.0.is_finite() && point.at.1.is_finite()) {
+        for (series, point) in points
+            .iter()
+            .enumerate()
+            .filter(|(_, point)| point.at.0.is_finite() && point.at.1.is_finite())
+        {
             let name = shortened(point.name, NAME_CHARS);
             let (width, (x, y)) = (NOTE_COLUMN * name.width() as f64, at(point.at));
             let corner = |(right, below): (bool, bool)| {
@@ -289,12 +359,21 @@ impl Plot {
             // Above and below its bar a name may move aside, as long as the bar points at it.
             let left = (x - 0.5 * width).min(plot.right - width).max(plot.left);
             let end = |top: f64| Area { left, top, right: left + width, bottom: top + NOTE_HEIGHT };
-            let ends = [end(self.py(point.along_y.1) - 2.0 - NOTE_HEIGHT), end(self.py(point.along_y.0) + 2.0)];
+            let ends = [
+                end(self.py(point.along_y.1) - 2.0 - NOTE_HEIGHT),
+                end(self.py(point.along_y.0) + 2.0),
+            ];
             let corners = [(true, false), (true, true), (false, false), (false, true)].map(corner);
-            let is_free = |area: &&Area| area.is_within(&plot) && !marks.iter().chain(&placed).any(|other| other.touches(area));
-            let is_clear = |area: &&Area| is_free(area) && !bars.iter().any(|bar| bar.touches(area));
+            let is_free = |area: &&Area| {
+                area.is_within(&plot)
+                    && !marks.iter().chain(&placed).any(|other| other.touches(area))
+            };
+            let is_clear =
+                |area: &&Area| is_free(area) && !bars.iter().any(|bar| bar.touches(area));
             let places = || corners.iter().chain(&ends);
-            let Some(area) = places().find(is_clear).or_else(|| places().find(is_free)) else { continue };
+            let Some(area) = places().find(is_clear).or_else(|| places().find(is_free)) else {
+                continue;
+            };
             placed.push(*area);
             // The name begins, or ends, beside the point, however wide its letters turn out to be.
             let (from, anchor) = match area {
@@ -303,8 +382,11 @@ impl Plot {
                 area => (f64::midpoint(area.left, area.right), "middle"),
             };
             let (from, base, series) = (px(from), px(area.bottom - 3.0), series % SERIES);
-            let _ =
-                write!(notes, r#"<text class="note name s{series}" x="{from}" y="{base}" text-anchor="{anchor}">{}</text>"#, html(&name));
+            let _ = write!(
+                notes,
+                r#"<text class="note name s{series}" x="{from}" y="{base}" text-anchor="{anchor}">{}</text>"#,
+                html(&name)
+            );
         }
         self.notes.push_str(&notes);
     }
@@ -324,10 +406,16 @@ impl Plot {
     /// A word beside a vertical line, at the top.
     pub fn corner_note(&mut self, x: f64, dx: f64, anchor: &str, text: &str) {
         let x = px(self.px(x) + dx);
-        let _ = write!(self.notes, r#"<text class="note" x="{x}" y="{}" text-anchor="{anchor}">{}</text>"#, TOP + 10.0, html(text));
+        let _ = write!(
+            self.notes,
+            r#"<text class="note" x="{x}" y="{}" text-anchor="{anchor}">{}</text>"#,
+            TOP + 10.0,
+            html(text)
+        );
     }
 
-    /// The whole element. `title` and `description` are what is read aloud; the description holds the numbers that matter.
+    /// The whole element. `title` and `description` are what is read aloud; the description holds
+    /// the numbers that matter.
     pub fn finish(self, title: &str, description: &str) -> String {
         let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
         let mut axes = String::new();
@@ -365,8 +453,10 @@ impl Plot {
         );
         let id = &self.id;
         format!(
-            "<svg class=\"plot\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-labelledby=\"{id}-t {id}-d\"><title id=\"{id}-t\">{}</title>\
-             <desc id=\"{id}-d\">{}</desc><clipPath id=\"{id}-c\"><rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"/></clipPath>\
+            "<svg class=\"plot\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" \
+             aria-labelledby=\"{id}-t {id}-d\"><title id=\"{id}-t\">{}</title>\
+             <desc id=\"{id}-d\">{}</desc><clipPath id=\"{id}-c\"><rect x=\"{}\" y=\"{}\" \
+                        width=\"{}\" height=\"{}\"/></clipPath>\
              {axes}<g clip-path=\"url(#{id}-c)\">{}</g>{}</svg>",
             html(title),
             html(description),
@@ -393,17 +483,36 @@ fn mark(series: usize, x: f64, y: f64) -> String {
         0 => format!(r#"<circle cx="{}" cy="{}" r="4.5"/>"#, px(x), px(y)),
         1 => format!(r#"<rect x="{}" y="{}" width="8" height="8"/>"#, px(x - 4.0), px(y - 4.0)),
         2 => format!(r#"<path d="M{}L{}L{}Z"/>"#, at(0.0, -5.5), at(5.0, 4.0), at(-5.0, 4.0)),
-        3 => format!(r#"<path d="M{}L{}L{}L{}Z"/>"#, at(0.0, -6.0), at(6.0, 0.0), at(0.0, 6.0), at(-6.0, 0.0)),
+        3 => format!(
+            r#"<path d="M{}L{}L{}L{}Z"/>"#,
+            at(0.0, -6.0),
+            at(6.0, 0.0),
+            at(0.0, 6.0),
+            at(-6.0, 0.0)
+        ),
         4 => format!(r#"<path d="M{}L{}L{}Z"/>"#, at(0.0, 5.5), at(5.0, -4.0), at(-5.0, -4.0)),
-        5 => format!(r#"<path class="open" d="M{}L{}M{}L{}"/>"#, at(-4.5, -4.5), at(4.5, 4.5), at(4.5, -4.5), at(-4.5, 4.5)),
-        _ => format!(r#"<path class="open" d="M{}L{}M{}L{}"/>"#, at(0.0, -5.5), at(0.0, 5.5), at(5.5, 0.0), at(-5.5, 0.0)),
+        5 => format!(
+            r#"<path class="open" d="M{}L{}M{}L{}"/>"#,
+            at(-4.5, -4.5),
+            at(4.5, 4.5),
+            at(4.5, -4.5),
+            at(-4.5, 4.5)
+        ),
+        _ => format!(
+            r#"<path class="open" d="M{}L{}M{}L{}"/>"#,
+            at(0.0, -5.5),
+            at(0.0, 5.5),
+            at(5.5, 0.0),
+            at(-5.5, 0.0)
+        ),
     }
 }
 
 /// A small sample of a series' line and mark, for a legend.
 pub fn swatch(series: usize) -> String {
     format!(
-        "<svg class=\"swatch\" viewBox=\"0 0 34 14\" aria-hidden=\"true\"><path class=\"line s{0}\" stroke-dasharray=\"{1}\" d=\"M0 7H34\"/>\
+        "<svg class=\"swatch\" viewBox=\"0 0 34 14\" aria-hidden=\"true\"><path class=\"line \
+         s{0}\" stroke-dasharray=\"{1}\" d=\"M0 7H34\"/>\
          <g class=\"mark s{0}\">{2}</g></svg>",
         series % SERIES,
         DASHES[(series + series / SERIES) % SERIES],
@@ -418,12 +527,18 @@ pub fn stack(parts: &[(&str, f64)], title: &str) -> String {
     for (class, share) in parts {
         let width = share * 200.0;
         if width > 0.0 {
-            let _ = write!(body, r#"<rect class="{class}" x="{}" y="0" width="{}" height="14"/>"#, px(left), px(width));
+            let _ = write!(
+                body,
+                r#"<rect class="{class}" x="{}" y="0" width="{}" height="14"/>"#,
+                px(left),
+                px(width)
+            );
         }
         left += width;
     }
     format!(
-        "<svg class=\"stack\" viewBox=\"0 0 200 14\" preserveAspectRatio=\"none\" role=\"img\"><title>{}</title>{body}</svg>",
+        "<svg class=\"stack\" viewBox=\"0 0 200 14\" preserveAspectRatio=\"none\" \
+         role=\"img\"><title>{}</title>{body}</svg>",
         html(title)
     )
 }

@@ -1,6 +1,7 @@
 //! The figures of a report as Markdown and as CSV.
 //!
-//! Contract: pure. Names of runs and models are untrusted: they can be neither markup nor a formula.
+//! Contract: pure. Names of runs and models are untrusted: they can be neither markup nor a
+//! formula.
 
 use std::fmt::Write;
 
@@ -20,7 +21,9 @@ pub fn arrow(better: Better) -> &'static str {
 
 /// A value with its interval, or a dash.
 pub fn with_interval(view: Option<&Estimate>) -> String {
-    let Some((view, value)) = view.and_then(|view| Some((view, view.figure.value?))) else { return "–".to_owned() };
+    let Some((view, value)) = view.and_then(|view| Some((view, view.figure.value?))) else {
+        return "–".to_owned();
+    };
     match view.interval {
         Some((low, high)) => format!("{} [{}, {}]", fixed(value, 3), fixed(low, 3), fixed(high, 3)),
         None if view.constant => format!("{} (does not vary)", fixed(value, 3)),
@@ -30,12 +33,25 @@ pub fn with_interval(view: Option<&Estimate>) -> String {
 
 /// Markdown: runs, figures, estimators, comparisons.
 pub fn markdown(report: &Report) -> String {
-    let mut out = String::from("# candor report\n\n| run | task | model | strategy | questions | right | wrong | abstained | failed |\n");
+    let mut out = String::from(
+        "# candor report\n\n| run | task | model | strategy | questions | right | wrong | \
+         abstained | failed |\n",
+    );
     out.push_str("|---|---|---|---|--:|--:|--:|--:|--:|\n");
     for run in &report.runs {
         let c = run.counts;
-        let names = [&run.label, &run.manifest.task.name, run.config("model"), &run.strategy()].map(md).join(" | ");
-        let _ = writeln!(out, "| {names} | {} | {} | {} | {} | {} |", run.questions, c.right, c.wrong, c.abstained(), c.failed);
+        let names = [&run.label, &run.manifest.task.name, run.config("model"), &run.strategy()]
+            .map(md)
+            .join(" | ");
+        let _ = writeln!(
+            out,
+            "| {names} | {} | {} | {} | {} | {} |",
+            run.questions,
+            c.right,
+            c.wrong,
+            c.abstained(),
+            c.failed
+        );
     }
     for (run, promise) in report.runs.iter().filter_map(|run| Some((run, run.promise.as_ref()?))) {
         let _ = writeln!(out, "\n{}: {}", md(&run.label), md(&promise.guarantee));
@@ -46,24 +62,47 @@ pub fn markdown(report: &Report) -> String {
     let heads: Vec<String> = report.runs.iter().map(|run| md(&run.label)).collect();
     let _ = writeln!(
         out,
-        "\n## Figures\n\nWith 95 % intervals. ↑ higher is better, ↓ lower is better.\n\n| metric | | {} |",
+        "\n## Figures\n\nWith 95 % intervals. ↑ higher is better, ↓ lower is better.\n\n| metric \
+         | | {} |",
         heads.join(" | ")
     );
     let _ = writeln!(out, "|---|---|{}", "--:|".repeat(heads.len()));
-    for metric in METRICS.iter().filter(|metric| report.runs.iter().any(|run| run.figure(metric.name).is_some())) {
-        let cells: Vec<String> = report.runs.iter().map(|run| with_interval(run.figure(metric.name))).collect();
-        let _ = writeln!(out, "| {} | {} | {} |", md(metric.name), arrow(metric.better), cells.join(" | "));
+    for metric in METRICS
+        .iter()
+        .filter(|metric| report.runs.iter().any(|run| run.figure(metric.name).is_some()))
+    {
+        let cells: Vec<String> =
+            report.runs.iter().map(|run| with_interval(run.figure(metric.name))).collect();
+        let _ = writeln!(
+            out,
+            "| {} | {} | {} |",
+            md(metric.name),
+            arrow(metric.better),
+            cells.join(" | ")
+        );
     }
     for run in &report.runs {
-        let _ = writeln!(out, "\n## Estimators: {}\n\n| estimator | auroc ↑ | aurc ↓ | prr ↑ |\n|---|--:|--:|--:|", md(&run.label));
+        let _ = writeln!(
+            out,
+            "\n## Estimators: {}\n\n| estimator | auroc ↑ | aurc ↓ | prr ↑ |\n|---|--:|--:|--:|",
+            md(&run.label)
+        );
         for estimator in &run.estimators {
-            let cells: Vec<String> = estimator.figures.iter().map(|view| with_interval(Some(view))).collect();
-            let name = format!("{}{}", md(estimator.name), if estimator.decides { " (decides)" } else { "" });
+            let cells: Vec<String> =
+                estimator.figures.iter().map(|view| with_interval(Some(view))).collect();
+            let name = format!(
+                "{}{}",
+                md(estimator.name),
+                if estimator.decides { " (decides)" } else { "" }
+            );
             let _ = writeln!(out, "| {name} | {} |", cells.join(" | "));
         }
     }
     if !report.comparisons.is_empty() {
-        out.push_str("\n## Comparisons\n\n| run | against | shared questions | gains | losses | p (McNemar) | differences |\n");
+        out.push_str(
+            "\n## Comparisons\n\n| run | against | shared questions | gains | losses | p \
+                      (McNemar) | differences |\n",
+        );
         out.push_str("|---|---|--:|--:|--:|--:|---|\n");
     }
     for c in &report.comparisons {
@@ -72,15 +111,31 @@ pub fn markdown(report: &Report) -> String {
             .iter()
             .map(|d| {
                 if d.constant {
-                    return format!("{} {} (does not vary)", md(d.name), fixed(d.interval.estimate, 3));
+                    return format!(
+                        "{} {} (does not vary)",
+                        md(d.name),
+                        fixed(d.interval.estimate, 3)
+                    );
                 }
-                format!("{} {} [{}, {}]", md(d.name), fixed(d.interval.estimate, 3), fixed(d.interval.low, 3), fixed(d.interval.high, 3))
+                format!(
+                    "{} {} [{}, {}]",
+                    md(d.name),
+                    fixed(d.interval.estimate, 3),
+                    fixed(d.interval.low, 3),
+                    fixed(d.interval.high, 3)
+                )
             })
             .collect();
         let differences = differences.join("; ");
         let (after, before) = (md(&c.run), md(&c.baseline));
-        let _ =
-            writeln!(out, "| {after} | {before} | {} | {} | {} | {} | {differences} |", c.questions, c.gains, c.losses, p_value(c.p_value));
+        let _ = writeln!(
+            out,
+            "| {after} | {before} | {} | {} | {} | {} | {differences} |",
+            c.questions,
+            c.gains,
+            c.losses,
+            p_value(c.p_value)
+        );
     }
     out
 }
@@ -98,13 +153,30 @@ pub fn csv(report: &Report) -> Result<String> {
     let failed = |e: csv::Error| Error::Backend(format!("the figures are no CSV: {e}"));
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer
-        .write_record(["run", "task", "model", "strategy", "estimator", "metric", "better", "value", "low", "high", "n", "left_out"])
+        .write_record([
+            "run",
+            "task",
+            "model",
+            "strategy",
+            "estimator",
+            "metric",
+            "better",
+            "value",
+            "low",
+            "high",
+            "n",
+            "left_out",
+        ])
         .map_err(failed)?;
     for run in &report.runs {
         let strategy = run.strategy();
-        let names = [&run.label, &run.manifest.task.name, run.config("model"), &strategy].map(text::csv);
+        let names =
+            [&run.label, &run.manifest.task.name, run.config("model"), &strategy].map(text::csv);
         let own = run.figures.iter().map(|view| ("", view));
-        let ranked = run.estimators.iter().flat_map(|estimator| estimator.figures.iter().map(|view| (estimator.name, view)));
+        let ranked = run
+            .estimators
+            .iter()
+            .flat_map(|estimator| estimator.figures.iter().map(|view| (estimator.name, view)));
         for (estimator, view) in own.chain(ranked) {
             let figure = view.figure;
             let better = match metric(figure.name).map(|metric| metric.better) {
@@ -112,16 +184,35 @@ pub fn csv(report: &Report) -> Result<String> {
                 Some(Better::Lower) => "lower",
                 _ => "neither",
             };
-            let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
+            let number =
+                |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
             let [run, task, model, strategy] = &names;
-            let numbers = [number(figure.value), number(view.interval.map(|i| i.0)), number(view.interval.map(|i| i.1))];
+            let numbers = [
+                number(figure.value),
+                number(view.interval.map(|i| i.0)),
+                number(view.interval.map(|i| i.1)),
+            ];
             let [value, low, high] = &numbers;
             let (n, left_out) = (figure.n.to_string(), figure.left_out.to_string());
             writer
-                .write_record([run, task, model, strategy, estimator, figure.name, better, value, low, high, &n, &left_out])
+                .write_record([
+                    run,
+                    task,
+                    model,
+                    strategy,
+                    estimator,
+                    figure.name,
+                    better,
+                    value,
+                    low,
+                    high,
+                    &n,
+                    &left_out,
+                ])
                 .map_err(failed)?;
         }
     }
-    let bytes = writer.into_inner().map_err(|e| Error::Backend(format!("the figures are no CSV: {e}")))?;
+    let bytes =
+        writer.into_inner().map_err(|e| Error::Backend(format!("the figures are no CSV: {e}")))?;
     String::from_utf8(bytes).map_err(|e| Error::Backend(format!("the figures are no text: {e}")))
 }

@@ -1,13 +1,15 @@
-//! Untrusted text on its way into a page, a table or a file: made visible first, then escaped for where it goes.
+//! Untrusted text on its way into a page, a table or a file: made visible first, then escaped for
+//! where it goes.
 //!
-//! Contract: total. What these functions return can neither end the element, cell or value that it stands in, nor hide, nor turn the
-//! reading direction. They know nothing of what the text means.
+//! Contract: total. What these functions return can neither end the element, cell or value that it
+//! stands in, nor hide, nor turn the reading direction. They know nothing of what the text means.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Shows what cannot be seen or steers the eye as `\u{202e}`: control characters but newline and tab, marks of direction, characters of no
-/// width, tags. Joiners stay, since scripts and emoji need them.
+/// Shows what cannot be seen or steers the eye as `\u{202e}`: control characters but newline and
+/// tab, marks of direction, characters of no width, tags. Joiners stay, since scripts and emoji
+/// need them.
 pub fn reveal(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_hidden) {
         return Cow::Borrowed(text);
@@ -55,7 +57,8 @@ pub fn html(text: &str) -> String {
     out
 }
 
-/// JSON for a script block: no `<` is left that could end it, no `>` or `&` that another parser could read.
+/// JSON for a script block: no `<` is left that could end it, no `>` or `&` that another parser
+/// could read.
 pub fn json_in_script(json: &str) -> String {
     json.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
 }
@@ -81,14 +84,21 @@ pub fn markdown(text: &str) -> String {
     out
 }
 
-/// Free text in a cell of a CSV file, made visible; one that a spreadsheet would run as a formula is quoted by an apostrophe (OWASP, CSV injection).
+/// Free text in a cell of a CSV file, made visible; one that a spreadsheet would run as a formula
+/// is quoted by an apostrophe (OWASP, CSV injection).
 pub fn csv(text: &str) -> Cow<'_, str> {
-    let risky = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}']);
+    let risky = text.starts_with([
+        '=', '+', '-', '@', '\t', '\r', '\n', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}',
+    ]);
     if risky { Cow::Owned(format!("'{}", reveal(text))) } else { reveal(text) }
 }
 
 /// A number with so many decimals, and the sign of zero lost.
 pub fn fixed(value: f64, decimals: usize) -> String {
     let text = format!("{value:.decimals$}");
-    if text.starts_with('-') && text.bytes().all(|b| matches!(b, b'-' | b'0' | b'.')) { text.replacen('-', "", 1) } else { text }
+    if text.starts_with('-') && text.bytes().all(|b| matches!(b, b'-' | b'0' | b'.')) {
+        text.replacen('-', "", 1)
+    } else {
+        text
+    }
 }

@@ -1,7 +1,8 @@
 //! The view model: all numbers of a report, ready to be shown in any form.
 //!
-//! Contract: pure but for the reading of records. Intervals are at 95 %: those of [`Estimate`] for figures, the normal interval of a
-//! mean for costs. The number of resamples is bounded by the number of questions and is part of the report. It knows neither HTML nor SVG.
+//! Contract: pure but for the reading of records. Intervals are at 95 %: those of [`Estimate`] for
+//! figures, the normal interval of a mean for costs. The number of resamples is bounded by the
+//! number of questions and is part of the report. It knows neither HTML nor SVG.
 
 use std::collections::HashSet;
 use std::path::{Component, Path};
@@ -119,7 +120,8 @@ pub struct Promise {
     pub guarantee: String,
     /// Whether it is a promise.
     pub certified: bool,
-    /// Whether the decisions are those of a policy file given for the report, and not those of the run.
+    /// Whether the decisions are those of a policy file given for the report, and not those of the
+    /// run.
     pub applied_later: bool,
 }
 
@@ -152,9 +154,15 @@ impl Mean {
     pub fn of(values: &[f64]) -> Option<Self> {
         let n = values.len();
         let mean = values.iter().sum::<f64>() / n as f64;
-        let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n.saturating_sub(1).max(1) as f64;
+        let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>()
+            / n.saturating_sub(1).max(1) as f64;
         let half = NORMAL_97_5 * (variance / n.max(1) as f64).sqrt();
-        (n > 0 && mean.is_finite()).then(|| Self { mean, low: (mean - half).max(0.0), high: mean + half, n })
+        (n > 0 && mean.is_finite()).then(|| Self {
+            mean,
+            low: (mean - half).max(0.0),
+            high: mean + half,
+            n,
+        })
     }
 }
 
@@ -168,10 +176,12 @@ pub struct OtherPolicy<'a> {
 }
 
 impl Report {
-    /// Reads runs and makes all numbers. Where `other` is given, runs that it fits are decided by it.
+    /// Reads runs and makes all numbers. Where `other` is given, runs that it fits are decided by
+    /// it.
     ///
     /// # Errors
-    /// A line that is no record; a policy file that fits no run, or that was made on one of the questions.
+    /// A line that is no record; a policy file that fits no run, or that was made on one of the
+    /// questions.
     pub fn new(runs: &[FoundRun], other: Option<OtherPolicy<'_>>) -> Result<Self> {
         let labels = labels(runs);
         let mut warnings = Vec::new();
@@ -179,7 +189,8 @@ impl Report {
         let cap = (LISTED / runs.len().max(1)).max(50);
         let mut views = Vec::with_capacity(runs.len());
         for ((run, label), fits) in runs.iter().zip(labels).zip(fitting) {
-            let view = RunView::read(run, label, other.filter(|_| fits).map(|other| other.file), cap)?;
+            let view =
+                RunView::read(run, label, other.filter(|_| fits).map(|other| other.file), cap)?;
             warnings.extend(view.warnings());
             views.push(view);
         }
@@ -189,7 +200,11 @@ impl Report {
 }
 
 /// Which runs the policy fits.
-fn fitting(runs: &[FoundRun], other: Option<OtherPolicy<'_>>, warnings: &mut Vec<String>) -> Result<Vec<bool>> {
+fn fitting(
+    runs: &[FoundRun],
+    other: Option<OtherPolicy<'_>>,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<bool>> {
     let Some(OtherPolicy { path, file }) = other else { return Ok(vec![false; runs.len()]) };
     let mut found = Vec::with_capacity(runs.len());
     let mut reasons = Vec::new();
@@ -200,7 +215,13 @@ fn fitting(runs: &[FoundRun], other: Option<OtherPolicy<'_>>, warnings: &mut Vec
             Err(mismatch) => Some(mismatch.to_string()),
         };
         found.push(reason.is_none());
-        reasons.extend(reason.map(|reason| format!("{} does not fit {}, which is as it was recorded: {reason}", path.display(), run.name)));
+        reasons.extend(reason.map(|reason| {
+            format!(
+                "{} does not fit {}, which is as it was recorded: {reason}",
+                path.display(),
+                run.name
+            )
+        }));
     }
     if !found.contains(&true) {
         return Err(Error::invalid_file(path, reasons.join("; ")));
@@ -213,14 +234,19 @@ impl RunView {
     fn read(run: &FoundRun, label: String, other: Option<&PolicyFile>, cap: usize) -> Result<Self> {
         let due = run.manifest.task.due().max(1);
         // Spread evenly over the run: the first ones may be of one kind.
-        let listed = move |at: usize| at < due && at * cap.min(due) / due != (at + 1) * cap.min(due) / due;
+        let listed =
+            move |at: usize| at < due && at * cap.min(due) / due != (at + 1) * cap.min(due) / due;
         let mut questions = read::read(run, &listed)?.into_iter().enumerate().collect::<Vec<_>>();
         let recorded = questions.len();
         if let Some(policy) = other {
-            let made_on: HashSet<&str> = policy.calibration_ids.iter().map(String::as_str).collect();
+            let made_on: HashSet<&str> =
+                policy.calibration_ids.iter().map(String::as_str).collect();
             questions.retain(|(_, question)| !made_on.contains(question.head.doc.id.as_str()));
             if questions.is_empty() && recorded > 0 {
-                return Err(Error::usage(format!("the policy was made on all questions of {}; report on others", run.name)));
+                return Err(Error::usage(format!(
+                    "the policy was made on all questions of {}; report on others",
+                    run.name
+                )));
             }
         }
         let (places, questions): (Vec<usize>, Vec<ReadQuestion>) = questions.into_iter().unzip();
@@ -253,30 +279,47 @@ impl RunView {
         view.add_costs(&questions);
         view.add_figures(&judged);
         let all = places.into_iter().zip(questions).zip(judged);
-        view.listed = all.filter(|((at, _), _)| listed(*at)).map(|((at, question), judged)| (at, question, judged)).collect();
+        view.listed = all
+            .filter(|((at, _), _)| listed(*at))
+            .map(|((at, question), judged)| (at, question, judged))
+            .collect();
         Ok(view)
     }
 
     fn warnings(&self) -> Vec<String> {
         let due = self.manifest.task.due();
-        let unfinished = (self.recorded < due)
-            .then(|| format!("{}: {} of {due} questions are recorded; the same `candor eval` goes on", self.run, self.recorded));
+        let unfinished = (self.recorded < due).then(|| {
+            format!(
+                "{}: {} of {due} questions are recorded; the same `candor eval` goes on",
+                self.run, self.recorded
+            )
+        });
         let made_on = self.recorded - self.questions;
-        let held_out = (made_on > 0).then(|| format!("{}: {made_on} questions that the policy was made on are left out", self.run));
+        let held_out = (made_on > 0).then(|| {
+            format!("{}: {made_on} questions that the policy was made on are left out", self.run)
+        });
         unfinished.into_iter().chain(held_out).collect()
     }
 
     fn add_costs(&mut self, questions: &[ReadQuestion]) {
-        let asked = || questions.iter().filter_map(|question| Some((&question.head, question.head.outcome.as_ref()?)));
-        let rows: Vec<f64> = asked().map(|(_, verdict)| verdict.cost.forward_tokens as f64).collect();
-        let times = asked().filter_map(|(head, _)| Some((head.timing.prefill_ms? + head.timing.decode_ms?) / 1000.0));
+        let asked = || {
+            questions
+                .iter()
+                .filter_map(|question| Some((&question.head, question.head.outcome.as_ref()?)))
+        };
+        let rows: Vec<f64> =
+            asked().map(|(_, verdict)| verdict.cost.forward_tokens as f64).collect();
+        let times = asked().filter_map(|(head, _)| {
+            Some((head.timing.prefill_ms? + head.timing.decode_ms?) / 1000.0)
+        });
         let times: Vec<f64> = times.filter(|seconds| seconds.is_finite()).collect();
         (self.forward_tokens, self.seconds) = (Mean::of(&rows), Mean::of(&times));
     }
 
     fn add_figures(&mut self, judged: &[Judged]) {
         let bootstrap = Bootstrap { resamples: self.resamples, ..Bootstrap::default() };
-        // By name of the question, as resampling has it; light, since resampling copies references to them over and over.
+        // By name of the question, as resampling has it; light, since resampling copies references
+        // to them over and over.
         let mut order: Vec<&Judged> = judged.iter().collect();
         order.sort_by(|a, b| a.item.id.cmp(&b.item.id));
         let light = |judged: &Judged, uncertainty: Option<f64>| Item {
@@ -295,15 +338,23 @@ impl RunView {
         let jobs: Vec<Option<usize>> = (0..ESTIMATORS.len()).map(Some).chain([None]).collect();
         let mut results = parallel(&jobs, |job| {
             let Some(at) = *job else { return estimates(METRICS, &all, &bootstrap) };
-            let items: Vec<Item> = order.iter().map(|judged| light(judged, judged.scores.get(at).copied().flatten())).collect();
+            let items: Vec<Item> = order
+                .iter()
+                .map(|judged| light(judged, judged.scores.get(at).copied().flatten()))
+                .collect();
             estimates(&ranking, &items.iter().collect::<Vec<_>>(), &bootstrap)
         });
         let own = results.pop().unwrap_or_default();
         self.figures = own.into_iter().filter(|view| view.figure.value.is_some()).collect();
         let deciding = self.deciding();
         let views = ESTIMATORS.iter().zip(results);
-        let views = views.map(|(e, figures)| EstimatorView { name: e.name(), decides: deciding.contains(&e.name()), figures });
-        self.estimators = views.filter(|view| view.figures.iter().any(|figure| figure.figure.n > 0)).collect();
+        let views = views.map(|(e, figures)| EstimatorView {
+            name: e.name(),
+            decides: deciding.contains(&e.name()),
+            figures,
+        });
+        self.estimators =
+            views.filter(|view| view.figures.iter().any(|figure| figure.figure.n > 0)).collect();
     }
 
     /// The estimators that the decisions go by.
@@ -319,7 +370,8 @@ impl RunView {
         match self.deciding().as_slice() {
             [one] => {
                 let known = ESTIMATORS.iter().find(|estimator| estimator.name() == *one);
-                let turned = known.is_some_and(|estimator| estimator.direction() == Direction::HigherIsSurer);
+                let turned = known
+                    .is_some_and(|estimator| estimator.direction() == Direction::HigherIsSurer);
                 let unit = known.map_or("", |estimator| estimator.unit());
                 format!(
                     "{}{}{}",
@@ -345,10 +397,15 @@ impl RunView {
     /// The strategy with its number of samples.
     pub fn strategy(&self) -> String {
         let n = self.manifest.config.get("n").and_then(serde_json::Value::as_u64).unwrap_or(1);
-        format!("{}, {n} {}", self.config("strategy").replace('_', " "), if n == 1 { "sample" } else { "samples" })
+        format!(
+            "{}, {n} {}",
+            self.config("strategy").replace('_', " "),
+            if n == 1 { "sample" } else { "samples" }
+        )
     }
 
-    /// The largest risk that the policy file aims at, and whether it is that of all questions rather than of the answers.
+    /// The largest risk that the policy file aims at, and whether it is that of all questions
+    /// rather than of the answers.
     pub(super) fn target(&self) -> Option<(f64, bool)> {
         match self.policy.as_ref()?.rule {
             Rule::SelectiveRisk { alpha, .. } => Some((alpha, false)),
@@ -368,12 +425,16 @@ fn labels(runs: &[FoundRun]) -> Vec<String> {
     let parts: Vec<Vec<String>> = runs
         .iter()
         .map(|run| {
-            let normal = Path::new(&run.name).components().filter(|c| matches!(c, Component::Normal(_) | Component::ParentDir));
+            let normal = Path::new(&run.name)
+                .components()
+                .filter(|c| matches!(c, Component::Normal(_) | Component::ParentDir));
             normal.map(|c| c.as_os_str().to_string_lossy().into_owned()).collect()
         })
         .collect();
     let shortest = parts.iter().map(Vec::len).min().unwrap_or(0).saturating_sub(1);
-    let shared = (0..shortest).take_while(|at| parts.iter().all(|p| p.get(*at) == parts.first().and_then(|f| f.get(*at)))).count();
+    let shared = (0..shortest)
+        .take_while(|at| parts.iter().all(|p| p.get(*at) == parts.first().and_then(|f| f.get(*at))))
+        .count();
     let label = |(part, run): (&Vec<String>, &FoundRun)| {
         let label = part.get(shared..).unwrap_or_default().join("/");
         if label.is_empty() { run.name.clone() } else { label }
@@ -391,7 +452,12 @@ pub(super) fn parallel<T: Sync, R: Send>(inputs: &[T], f: impl Fn(&T) -> R + Syn
         let mut done = Vec::new();
         loop {
             let from = next.fetch_add(at_once, Ordering::Relaxed);
-            let Some(part) = inputs.get(from..(from + at_once).min(inputs.len())).filter(|part| !part.is_empty()) else { return done };
+            let Some(part) = inputs
+                .get(from..(from + at_once).min(inputs.len()))
+                .filter(|part| !part.is_empty())
+            else {
+                return done;
+            };
             done.extend(part.iter().zip(from..).map(|(input, at)| (at, f(input))));
         }
     };
@@ -399,7 +465,9 @@ pub(super) fn parallel<T: Sync, R: Send>(inputs: &[T], f: impl Fn(&T) -> R + Syn
         let workers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
         let own = work();
         // A panic in a worker goes on here, as it would without threads.
-        let joined = workers.into_iter().flat_map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        let joined = workers.into_iter().flat_map(|worker| {
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
         own.into_iter().chain(joined).collect()
     });
     results.sort_unstable_by_key(|(at, _)| *at);

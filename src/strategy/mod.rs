@@ -1,4 +1,5 @@
-//! Strategies: what to sample for one question, and when to stop. Built on nothing but the engine's public calls.
+//! Strategies: what to sample for one question, and when to stop. Built on nothing but the engine's
+//! public calls.
 
 use serde::Serialize;
 
@@ -16,7 +17,8 @@ pub enum Strategy {
     /// All n samples, which then vote (Wang et al., arXiv 2203.11171).
     #[default]
     SelfConsistency,
-    /// No sample: every option of the question scored by its likelihood, which is its weight in the vote. Only where questions have options.
+    /// No sample: every option of the question scored by its likelihood, which is its weight in the
+    /// vote. Only where questions have options.
     Likelihood,
 }
 
@@ -47,9 +49,17 @@ impl Strategy {
     ///
     /// # Errors
     /// The engine's.
-    pub fn generate(self, engine: &mut Engine, prompt: Prompt, params: &SamplingParams) -> Result<Generation> {
+    pub fn generate(
+        self,
+        engine: &mut Engine,
+        prompt: Prompt,
+        params: &SamplingParams,
+    ) -> Result<Generation> {
         if self == Self::Likelihood {
-            return Err(Error::usage("the strategy likelihood scores options and draws nothing; ask a question that has options"));
+            return Err(Error::usage(
+                "the strategy likelihood scores options and draws nothing; ask a question that \
+                 has options",
+            ));
         }
         engine.generate(prompt, self.params(params))
     }

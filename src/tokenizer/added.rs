@@ -1,7 +1,9 @@
-//! Tokens that are matched in the text before the model's own splitting: user-defined ones anywhere, control tokens in trusted text only.
+//! Tokens that are matched in the text before the model's own splitting: user-defined ones
+//! anywhere, control tokens in trusted text only.
 //!
-//! Contract: matches are leftmost, then longest, and do not overlap; a control token is matched only where it lies wholly inside a
-//! trusted range. Costs at most the longest token's length per byte of text. Knows nothing of merges.
+//! Contract: matches are leftmost, then longest, and do not overlap; a control token is matched
+//! only where it lies wholly inside a trusted range. Costs at most the longest token's length per
+//! byte of text. Knows nothing of merges.
 
 use std::fmt;
 use std::ops::Range;
@@ -100,15 +102,19 @@ impl Added {
         (at != 0).then_some(at)
     }
 
-    /// All matches in `text`, left to right. `trusted` are ascending, disjoint byte ranges in which control tokens count.
+    /// All matches in `text`, left to right. `trusted` are ascending, disjoint byte ranges in which
+    /// control tokens count.
     pub(super) fn find(&self, text: &str, trusted: &[Range<usize>]) -> Vec<Match> {
         let mut found = Vec::new();
         let (mut at, mut free) = (0, 0);
         let mut trusted = trusted.iter().peekable();
         while let Some(&byte) = text.as_bytes().get(at) {
             while trusted.next_if(|range| range.end <= at).is_some() {}
-            let trust = trusted.peek().filter(|range| range.start <= at).map_or(at, |range| range.end);
-            let hit = (self.roots[usize::from(byte)] != 0).then(|| self.longest(text, at, trust)).flatten();
+            let trust =
+                trusted.peek().filter(|range| range.start <= at).map_or(at, |range| range.end);
+            let hit = (self.roots[usize::from(byte)] != 0)
+                .then(|| self.longest(text, at, trust))
+                .flatten();
             let Some((token, end)) = hit else {
                 at += 1;
                 continue;
@@ -126,9 +132,17 @@ impl Added {
         let mut node = self.roots[usize::from(bytes[at])];
         let (mut end, mut best) = (at + 1, None);
         loop {
-            let token = self.nodes[node as usize].token.checked_sub(1).map(|index| self.tokens[index as usize]);
-            best = token.filter(|token| (!token.control || end <= trust) && fits(text, *token, at, end)).map(|token| (token, end)).or(best);
-            let Some(next) = bytes.get(end).and_then(|&byte| self.child(node, byte)) else { return best };
+            let token = self.nodes[node as usize]
+                .token
+                .checked_sub(1)
+                .map(|index| self.tokens[index as usize]);
+            best = token
+                .filter(|token| (!token.control || end <= trust) && fits(text, *token, at, end))
+                .map(|token| (token, end))
+                .or(best);
+            let Some(next) = bytes.get(end).and_then(|&byte| self.child(node, byte)) else {
+                return best;
+            };
             (node, end) = (next, end + 1);
         }
     }
@@ -142,8 +156,16 @@ fn fits(text: &str, token: AddedToken, start: usize, end: usize) -> bool {
 
 /// The range of a match with the white space it swallows, but for what lies before `free`.
 fn widen(text: &str, token: AddedToken, range: Range<usize>, free: usize) -> Range<usize> {
-    let start = if token.strip_left { free + text[free..range.start].trim_end().len() } else { range.start };
-    let end = if token.strip_right { text.len() - text[range.end..].trim_start().len() } else { range.end };
+    let start = if token.strip_left {
+        free + text[free..range.start].trim_end().len()
+    } else {
+        range.start
+    };
+    let end = if token.strip_right {
+        text.len() - text[range.end..].trim_start().len()
+    } else {
+        range.end
+    };
     start..end
 }
 
@@ -151,12 +173,21 @@ fn widen(text: &str, token: AddedToken, range: Range<usize>, free: usize) -> Ran
 mod tests {
     use super::*;
 
-    fn check(tokens: &[(&str, AddedToken)], text: &str, trusted: &[Range<usize>], expected: &[(usize, usize, u32)]) {
+    fn check(
+        tokens: &[(&str, AddedToken)],
+        text: &str,
+        trusted: &[Range<usize>],
+        expected: &[(usize, usize, u32)],
+    ) {
         let mut added = Added::default();
         for (text, token) in tokens {
             added.insert(text, *token);
         }
-        let found: Vec<_> = added.find(text, trusted).into_iter().map(|hit| (hit.range.start, hit.range.end, hit.id)).collect();
+        let found: Vec<_> = added
+            .find(text, trusted)
+            .into_iter()
+            .map(|hit| (hit.range.start, hit.range.end, hit.id))
+            .collect();
         assert_eq!(found, expected, "{text:?} {trusted:?}");
     }
 
@@ -164,7 +195,14 @@ mod tests {
     fn leftmost_longest_and_trust() {
         let plain = |id| AddedToken { id, ..AddedToken::default() };
         let control = |id| AddedToken { id, control: true, ..AddedToken::default() };
-        let tokens = [("\n", plain(1)), ("\n\n", plain(2)), ("<a>", control(3)), ("<a", plain(4)), ("é", plain(5)), ("", plain(6))];
+        let tokens = [
+            ("\n", plain(1)),
+            ("\n\n", plain(2)),
+            ("<a>", control(3)),
+            ("<a", plain(4)),
+            ("é", plain(5)),
+            ("", plain(6)),
+        ];
         check(&tokens, "", &[], &[]);
         check(&tokens, "\n\n\n", &[], &[(0, 2, 2), (2, 3, 1)]);
         check(&tokens, "x<a>é", &[], &[(1, 3, 4), (4, 6, 5)]);
@@ -176,7 +214,8 @@ mod tests {
 
     #[test]
     fn flags_of_the_json_format() {
-        let strip = AddedToken { id: 1, strip_left: true, strip_right: true, ..AddedToken::default() };
+        let strip =
+            AddedToken { id: 1, strip_left: true, strip_right: true, ..AddedToken::default() };
         check(&[("|", strip)], "a  | \n|b", &[], &[(1, 6, 1), (6, 7, 1)]);
         let word = AddedToken { id: 2, single_word: true, ..AddedToken::default() };
         check(&[("ab", word)], "ab xab ab_ ab", &[], &[(0, 2, 2), (11, 13, 2)]);

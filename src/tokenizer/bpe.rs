@@ -1,7 +1,9 @@
-//! Byte-level BPE as GPT-2 has it: bytes are spelled as printable characters, words are merged pair by pair in the order of a list.
+//! Byte-level BPE as GPT-2 has it: bytes are spelled as printable characters, words are merged pair
+//! by pair in the order of a list.
 //!
-//! The merging is [`Merges`]', the cutting into words is [`Split`]'s. Contract: emits only normal and user-defined tokens, whatever the
-//! file's merges say. A byte that has no token is left out, as the reference does (`SmolLM` has none for U+0004). Knows nothing of files.
+//! The merging is [`Merges`]', the cutting into words is [`Split`]'s. Contract: emits only normal
+//! and user-defined tokens, whatever the file's merges say. A byte that has no token is left out,
+//! as the reference does (`SmolLM` has none for U+0004). Knows nothing of files.
 
 use unicode_normalization::{IsNormalized, UnicodeNormalization as _, is_nfc_quick};
 
@@ -10,7 +12,8 @@ use super::split::Split;
 use super::vocab::{Kind, Vocabulary};
 use crate::error::{Error, Result};
 
-/// The character that spells each byte: printable Latin-1 spells itself, the other 68 bytes follow from U+0100 (Radford et al. 2019).
+/// The character that spells each byte: printable Latin-1 spells itself, the other 68 bytes follow
+/// from U+0100 (Radford et al. 2019).
 const CHARS: [char; 256] = {
     let (mut chars, mut byte, mut extra) = (['\0'; 256], 0, 0);
     while byte < 256 {
@@ -40,7 +43,8 @@ fn byte_of(c: char) -> Option<u8> {
     BYTES.get(c as usize).and_then(|&byte| u8::try_from(byte).ok())
 }
 
-/// Appends the bytes that a token of a byte-level vocabulary stands for. A character that spells no byte stands for itself.
+/// Appends the bytes that a token of a byte-level vocabulary stands for. A character that spells no
+/// byte stands for itself.
 pub(super) fn append_bytes(text: &str, out: &mut Vec<u8>) {
     for c in text.chars() {
         match byte_of(c) {
@@ -72,23 +76,29 @@ pub(super) struct ByteLevelBpe {
 
 /// The two tokens of a merge written as one text with one space between.
 pub(super) fn pair(merge: &str) -> Option<(&str, &str)> {
-    merge.split_once(' ').filter(|(left, right)| !left.is_empty() && !right.is_empty() && !right.contains(' '))
+    merge
+        .split_once(' ')
+        .filter(|(left, right)| !left.is_empty() && !right.is_empty() && !right.contains(' '))
 }
 
-/// Looks up merge `rank`: its `[left, right, merged]` ids, or `None` for one that would make a control token out of text. `Err` says why
-/// it cannot be. `merged` is memory to use again.
+/// Looks up merge `rank`: its `[left, right, merged]` ids, or `None` for one that would make a
+/// control token out of text. `Err` says why it cannot be. `merged` is memory to use again.
 pub(super) fn ids(
     vocabulary: &Vocabulary,
     rank: usize,
     merge: Result<(&str, &str), String>,
     merged: &mut String,
 ) -> Result<Option<[u32; 3]>, String> {
-    let (left, right) = merge.map_err(|text| format!("merge {rank} is {text:?}, want two tokens with one space between"))?;
+    let (left, right) = merge.map_err(|text| {
+        format!("merge {rank} is {text:?}, want two tokens with one space between")
+    })?;
     merged.clear();
     merged.extend([left, right]);
     let mut found = [0; 3];
     for (text, found) in [left, right, merged].into_iter().zip(&mut found) {
-        *found = vocabulary.id(text).ok_or_else(|| format!("merge {rank} is {left:?} and {right:?}, but {text:?} is no token"))?;
+        *found = vocabulary.id(text).ok_or_else(|| {
+            format!("merge {rank} is {left:?} and {right:?}, but {text:?} is no token")
+        })?;
     }
     Ok(Some(found).filter(|ids| ids.iter().all(|&id| mergeable(vocabulary.kind(id)))))
 }
@@ -105,7 +115,10 @@ impl ByteLevelBpe {
         options: Options,
     ) -> Result<Self, String> {
         let mut merged = String::new();
-        let merges = Merges::new(vocabulary.len(), merges.enumerate().map(|(rank, merge)| ids(vocabulary, rank, merge, &mut merged)))?;
+        let merges = Merges::new(
+            vocabulary.len(),
+            merges.enumerate().map(|(rank, merge)| ids(vocabulary, rank, merge, &mut merged)),
+        )?;
         let mut bytes = Box::new([NONE; 256]);
         for (id, text, _) in vocabulary.iter().filter(|(_, _, kind)| mergeable(*kind)) {
             let mut chars = text.chars();
@@ -119,28 +132,44 @@ impl ByteLevelBpe {
     }
 
     /// Appends the tokens of `text`.
-    pub(super) fn encode(&self, vocabulary: &Vocabulary, text: &str, out: &mut Vec<u32>) -> Result<()> {
+    pub(super) fn encode(
+        &self,
+        vocabulary: &Vocabulary,
+        text: &str,
+        out: &mut Vec<u32>,
+    ) -> Result<()> {
         if self.options.compose && is_nfc_quick(text.chars()) != IsNormalized::Yes {
             return self.encode_composed(vocabulary, &text.nfc().collect::<String>(), out);
         }
         self.encode_composed(vocabulary, text, out)
     }
 
-    fn encode_composed(&self, vocabulary: &Vocabulary, text: &str, out: &mut Vec<u32>) -> Result<()> {
+    fn encode_composed(
+        &self,
+        vocabulary: &Vocabulary,
+        text: &str,
+        out: &mut Vec<u32>,
+    ) -> Result<()> {
         if u32::try_from(text.len()).is_err() {
-            return Err(Error::Resources(format!("a text of {} bytes is too long to tokenize, the limit is 4 GiB", text.len())));
+            return Err(Error::Resources(format!(
+                "a text of {} bytes is too long to tokenize, the limit is 4 GiB",
+                text.len()
+            )));
         }
         let (mut spelled, mut work) = (String::new(), Word::default());
         self.options.split.each(text, &mut |word| {
             if self.options.whole_words {
                 spelled.clear();
                 spelled.extend(word.bytes().map(|byte| CHARS[usize::from(byte)]));
-                if let Some(id) = vocabulary.id(&spelled).filter(|&id| mergeable(vocabulary.kind(id))) {
+                if let Some(id) =
+                    vocabulary.id(&spelled).filter(|&id| mergeable(vocabulary.kind(id)))
+                {
                     out.push(id);
                     return;
                 }
             }
-            let ids = word.bytes().map(|byte| self.bytes[usize::from(byte)]).filter(|&id| id != NONE);
+            let ids =
+                word.bytes().map(|byte| self.bytes[usize::from(byte)]).filter(|&id| id != NONE);
             self.merges.apply(ids, &mut work, out);
         });
         Ok(())
@@ -172,7 +201,13 @@ mod tests {
 
     #[test]
     fn merges_are_checked_and_control_tokens_are_never_made() {
-        let tokens = [("a", Kind::Normal), ("b", Kind::Normal), ("ab", Kind::Control), ("c", Kind::Normal), ("bc", Kind::Normal)];
+        let tokens = [
+            ("a", Kind::Normal),
+            ("b", Kind::Normal),
+            ("ab", Kind::Control),
+            ("c", Kind::Normal),
+            ("bc", Kind::Normal),
+        ];
         let vocabulary = Vocabulary::new(tokens.into_iter()).unwrap();
         let encode = |merges: &[&str], text: &str| {
             let mut ids = Vec::new();
@@ -184,7 +219,8 @@ mod tests {
         };
         assert_eq!(encode(&["a b", "b c"], "abc"), Ok(vec![0, 4]));
         assert_eq!(encode(&["a b"], "ab"), Ok(vec![0, 1]));
-        let check = |merge: &str, reason: &str| assert_eq!(encode(&[merge], "ab"), Err(reason.into()));
+        let check =
+            |merge: &str, reason: &str| assert_eq!(encode(&[merge], "ab"), Err(reason.into()));
         check("ab", "merge 0 is \"ab\", want two tokens with one space between");
         check("a b c", "merge 0 is \"a b c\", want two tokens with one space between");
         check(" a", "merge 0 is \" a\", want two tokens with one space between");

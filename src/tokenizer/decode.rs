@@ -1,7 +1,7 @@
 //! Incremental decoding: token ids one by one, text in whole characters.
 //!
-//! Contract: the texts of all calls, joined, equal [`Tokenizer::decode`] of all ids; no call returns half a character. U+FFFD appears
-//! only for bytes that no later token can complete.
+//! Contract: the texts of all calls, joined, equal [`Tokenizer::decode`] of all ids; no call
+//! returns half a character. U+FFFD appears only for bytes that no later token can complete.
 
 use super::Tokenizer;
 
@@ -20,10 +20,13 @@ impl<'a> Decoder<'a> {
         Self { tokenizer, pending: Vec::new(), at_start: true }
     }
 
-    /// The text that is complete with this token; empty for control tokens and in the middle of a character.
+    /// The text that is complete with this token; empty for control tokens and in the middle of a
+    /// character.
     pub fn push(&mut self, id: u32) -> String {
         let bytes = self.tokenizer.token_bytes(id);
-        let drop = usize::from(self.at_start && self.tokenizer.drops_leading_space() && bytes.first() == Some(&b' '));
+        let drop = usize::from(
+            self.at_start && self.tokenizer.drops_leading_space() && bytes.first() == Some(&b' '),
+        );
         self.at_start &= self.tokenizer.is_special(id);
         self.pending.extend_from_slice(&bytes[drop..]);
         complete(&mut self.pending)
@@ -36,7 +39,8 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// Takes from the front of `bytes` all that no later byte can change, as text; what remains is the start of one character.
+/// Takes from the front of `bytes` all that no later byte can change, as text; what remains is the
+/// start of one character.
 fn complete(bytes: &mut Vec<u8>) -> String {
     let keep = match bytes.utf8_chunks().last() {
         Some(chunk) if starts_a_character(chunk.invalid()) => chunk.invalid().len(),

@@ -1,4 +1,5 @@
-//! The tokenizer in a GGUF file's metadata. The file is hostile: every id and byte token is range-checked, every merge looked up.
+//! The tokenizer in a GGUF file's metadata. The file is hostile: every id and byte token is
+//! range-checked, every merge looked up.
 //!
 //! Knows the keys `tokenizer.*` and nothing of tensors.
 
@@ -21,8 +22,9 @@ const BOS: &str = "tokenizer.ggml.bos_token_id";
 const EOS: &str = "tokenizer.ggml.eos_token_id";
 const UNKNOWN: &str = "tokenizer.ggml.unknown_token_id";
 
-/// What each supported `tokenizer.ggml.pre` stands for. The expressions of a family are in no key, nor is that Qwen composes its text
-/// (NFC, which llama.cpp leaves out) and that Llama 3 takes words that are tokens as they are.
+/// What each supported `tokenizer.ggml.pre` stands for. The expressions of a family are in no key,
+/// nor is that Qwen composes its text (NFC, which llama.cpp leaves out) and that Llama 3 takes
+/// words that are tokens as they are.
 const PRE_TOKENIZERS: [(&str, Options); 12] = [
     ("smollm", plain(Split::Smollm)),
     ("qwen2", Options { compose: true, ..plain(Split::Qwen2) }),
@@ -50,22 +52,41 @@ pub(super) fn tokenizer(meta: &Metadata) -> Result<Tokenizer> {
         "gpt2" => false,
         "llama" => true,
         other => {
-            return Err(meta.error(MODEL, format!("is {other:?}, supported are \"gpt2\" (byte-level BPE) and \"llama\" (SentencePiece)")));
+            return Err(meta.error(
+                MODEL,
+                format!(
+                    "is {other:?}, supported are \"gpt2\" \
+                (byte-level BPE) and \"llama\" (SentencePiece)"
+                ),
+            ));
         }
     };
     let texts = meta.require_strings(TOKENS)?;
     let ids = Ids::read(meta, texts.len(), sentence_piece)?;
     let vocabulary = vocabulary(meta, texts, &ids)?;
     let added = added(meta, &vocabulary)?;
-    let (model, spelling) =
-        if sentence_piece { sentence_piece_model(meta, &vocabulary, &ids)? } else { byte_level_model(meta, &vocabulary)? };
+    let (model, spelling) = if sentence_piece {
+        sentence_piece_model(meta, &vocabulary, &ids)?
+    } else {
+        byte_level_model(meta, &vocabulary)?
+    };
     // Early files of Llama 3 forget to say that its texts begin with a token.
     let llama3 = !sentence_piece && pre_tokenizer(meta)? == LLAMA3;
     let add_bos = meta.bool("tokenizer.ggml.add_bos_token")?.unwrap_or(sentence_piece || llama3);
     let template = meta.str("tokenizer.chat_template")?;
-    let chat_template = template.map(|text| SourceText { text: text.to_owned(), file: meta.path().to_owned() });
+    let chat_template =
+        template.map(|text| SourceText { text: text.to_owned(), file: meta.path().to_owned() });
     let end_tokens = end_tokens(&vocabulary, ids.ends);
-    Ok(Tokenizer { vocabulary, model, added, spelling, bos: ids.bos, add_bos, end_tokens, chat_template })
+    Ok(Tokenizer {
+        vocabulary,
+        model,
+        added,
+        spelling,
+        bos: ids.bos,
+        add_bos,
+        end_tokens,
+        chat_template,
+    })
 }
 
 /// The ids that have a key of their own.
@@ -77,19 +98,31 @@ struct Ids {
 }
 
 impl Ids {
-    /// Reads the keys. SentencePiece's own defaults hold where a `llama` vocabulary leaves them out: 0 unknown, 1 begin, 2 end.
+    /// Reads the keys. SentencePiece's own defaults hold where a `llama` vocabulary leaves them
+    /// out: 0 unknown, 1 begin, 2 end.
     fn read(meta: &Metadata, tokens: usize, sentence_piece: bool) -> Result<Self> {
         let read = |key: &str, default: u32| -> Result<Option<u32>> {
             let id = meta.u32(key)?;
             match id {
-                Some(id) if id as usize >= tokens => Err(meta.error(key, format!("is {id}, but the vocabulary has {tokens} tokens"))),
+                Some(id) if id as usize >= tokens => {
+                    Err(meta.error(key, format!("is {id}, but the vocabulary has {tokens} tokens")))
+                }
                 None if sentence_piece => Ok(Some(default).filter(|&id| (id as usize) < tokens)),
                 _ => Ok(id),
             }
         };
-        let ends = [(EOS, 2), ("tokenizer.ggml.eot_token_id", u32::MAX), ("tokenizer.ggml.eom_token_id", u32::MAX)];
-        let ends: Vec<_> = ends.iter().map(|(key, default)| read(key, *default)).collect::<Result<_>>()?;
-        Ok(Self { bos: read(BOS, 1)?, ends: ends.into_iter().flatten().collect(), unknown: read(UNKNOWN, 0)? })
+        let ends = [
+            (EOS, 2),
+            ("tokenizer.ggml.eot_token_id", u32::MAX),
+            ("tokenizer.ggml.eom_token_id", u32::MAX),
+        ];
+        let ends: Vec<_> =
+            ends.iter().map(|(key, default)| read(key, *default)).collect::<Result<_>>()?;
+        Ok(Self {
+            bos: read(BOS, 1)?,
+            ends: ends.into_iter().flatten().collect(),
+            unknown: read(UNKNOWN, 0)?,
+        })
     }
 
     /// Whether the token begins or ends a text or a turn.
@@ -102,14 +135,18 @@ impl Ids {
 fn vocabulary(meta: &Metadata, texts: Vec<&str>, ids: &Ids) -> Result<Vocabulary> {
     let types = meta.i32s(TYPES)?;
     if let Some(types) = types.as_ref().filter(|types| types.len() != texts.len()) {
-        return Err(meta.error(TYPES, format!("has {} types for {} tokens", types.len(), texts.len())));
+        return Err(
+            meta.error(TYPES, format!("has {} types for {} tokens", types.len(), texts.len()))
+        );
     }
     let mut kinds = Vec::with_capacity(texts.len());
     for (id, text) in texts.iter().enumerate() {
         let kind = match types.as_ref().and_then(|types| types.get(id)) {
             None => kind_by_name(id as u32, text, ids),
             Some(&number) => {
-                let unknown_type = || meta.error(TYPES, format!("is {number} for token {id} ({text:?}), want 1 to 6"));
+                let unknown_type = || {
+                    meta.error(TYPES, format!("is {number} for token {id} ({text:?}), want 1 to 6"))
+                };
                 Kind::from_ggml(number).ok_or_else(unknown_type)?
             }
         };
@@ -129,9 +166,16 @@ fn kind_by_name(id: u32, text: &str, ids: &Ids) -> Kind {
 
 /// The kind of a token, given what the file says and what its name and role say.
 fn safe_kind(kind: Kind, id: u32, text: &str, ids: &Ids) -> Kind {
-    let bracketed = || (text.starts_with('<') && text.ends_with('>')) || (text.starts_with('[') && text.ends_with(']'));
+    let bracketed = || {
+        (text.starts_with('<') && text.ends_with('>'))
+            || (text.starts_with('[') && text.ends_with(']'))
+    };
     match kind {
-        Kind::Normal | Kind::UserDefined if looks_like_control(text) || (ids.is_boundary(id) && bracketed()) => Kind::Control,
+        Kind::Normal | Kind::UserDefined
+            if looks_like_control(text) || (ids.is_boundary(id) && bracketed()) =>
+        {
+            Kind::Control
+        }
         _ => kind,
     }
 }
@@ -146,7 +190,13 @@ fn added(meta: &Metadata, vocabulary: &Vocabulary) -> Result<Added> {
         }
         if text.len() > MAX_ADDED_BYTES {
             let kind = if control { "control" } else { "user-defined" };
-            return Err(meta.error(TOKENS, format!("has a {kind} token {id} of {} bytes, the limit is {MAX_ADDED_BYTES}", text.len())));
+            return Err(meta.error(
+                TOKENS,
+                format!(
+                    "has a {kind} token {id} of {} bytes, the limit is {MAX_ADDED_BYTES}",
+                    text.len()
+                ),
+            ));
         }
         added.insert(text, AddedToken { id, control, ..AddedToken::default() });
     }
@@ -156,23 +206,39 @@ fn added(meta: &Metadata, vocabulary: &Vocabulary) -> Result<Added> {
 /// The pre-tokenizer that the file names.
 fn pre_tokenizer(meta: &Metadata) -> Result<Options> {
     let name = meta.str(PRE)?.unwrap_or("default");
-    let known = PRE_TOKENIZERS.iter().find(|(known, _)| *known == name).map(|(_, options)| *options);
-    known.ok_or_else(|| meta.error(PRE, format!("is {name:?}, supported are {}", PRE_TOKENIZERS.map(|(name, _)| name).join(", "))))
+    let known =
+        PRE_TOKENIZERS.iter().find(|(known, _)| *known == name).map(|(_, options)| *options);
+    known.ok_or_else(|| {
+        meta.error(
+            PRE,
+            format!(
+                "is {name:?}, supported are {}",
+                PRE_TOKENIZERS.map(|(name, _)| name).join(", ")
+            ),
+        )
+    })
 }
 
 fn byte_level_model(meta: &Metadata, vocabulary: &Vocabulary) -> Result<(Model, Spelling)> {
     let options = pre_tokenizer(meta)?;
     let merges = meta.require_strings(MERGES)?;
     let merges = merges.iter().map(|merge| bpe::pair(merge).ok_or_else(|| (*merge).to_owned()));
-    let model = ByteLevelBpe::new(vocabulary, merges, options).map_err(|reason| meta.error(MERGES, format!("cannot be used: {reason}")))?;
+    let model = ByteLevelBpe::new(vocabulary, merges, options)
+        .map_err(|reason| meta.error(MERGES, format!("cannot be used: {reason}")))?;
     Ok((Model::ByteLevel(Box::new(model)), Spelling::ByteLevel))
 }
 
-fn sentence_piece_model(meta: &Metadata, vocabulary: &Vocabulary, ids: &Ids) -> Result<(Model, Spelling)> {
+fn sentence_piece_model(
+    meta: &Metadata,
+    vocabulary: &Vocabulary,
+    ids: &Ids,
+) -> Result<(Model, Spelling)> {
     let scores = meta.f32s(SCORES)?.ok_or_else(|| meta.error(SCORES, "is missing"))?;
     let prefix = meta.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
     // Text without a token must not end the turn, whatever the file says.
-    let unknown = ids.unknown.filter(|&id| vocabulary.kind(id) != Kind::Byte && !ids.is_boundary(id));
-    let model = Spm::new(vocabulary, scores, unknown, prefix).map_err(|reason| meta.error(TOKENS, format!("cannot be used: {reason}")))?;
+    let unknown =
+        ids.unknown.filter(|&id| vocabulary.kind(id) != Kind::Byte && !ids.is_boundary(id));
+    let model = Spm::new(vocabulary, scores, unknown, prefix)
+        .map_err(|reason| meta.error(TOKENS, format!("cannot be used: {reason}")))?;
     Ok((Model::Spm(model), Spelling::SentencePiece { drop_leading_space: prefix }))
 }

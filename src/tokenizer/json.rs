@@ -1,9 +1,11 @@
 //! `tokenizer.json`, through the components of the `tokenizers` crate.
 //!
-//! The file is hostile, and the crate panics on some files: so only its BPE model, normalizers and pre-tokenizers are built, from parts
-//! that are checked first, and under `catch_unwind`. Its post-processor, truncation and padding are never built; its decoder is only
-//! read, for how tokens spell bytes. Files with a byte-level pre-tokenizer that [`Split`] knows need none of the crate's splitting.
-//! What stands beside the file is in [`settings`], how its parts are parsed and checked in [`parts`].
+//! The file is hostile, and the crate panics on some files: so only its BPE model, normalizers and
+//! pre-tokenizers are built, from parts that are checked first, and under `catch_unwind`. Its
+//! post-processor, truncation and padding are never built; its decoder is only read, for how tokens
+//! spell bytes. Files with a byte-level pre-tokenizer that [`Split`] knows need none of the crate's
+//! splitting. What stands beside the file is in [`settings`], how its parts are parsed and checked
+//! in [`parts`].
 
 mod parts;
 mod settings;
@@ -17,8 +19,8 @@ use serde_json::Value;
 use tokenizers::models::bpe::{BPE, BpeBuilder, Merges, Vocab};
 use tokenizers::normalizer::Range;
 use tokenizers::{
-    Model as _, NormalizedString, Normalizer as _, NormalizerWrapper, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _,
-    PreTokenizerWrapper, Token,
+    Model as _, NormalizedString, Normalizer as _, NormalizerWrapper, OffsetReferential,
+    OffsetType, PreTokenizedString, PreTokenizer as _, PreTokenizerWrapper, Token,
 };
 
 use self::parts::{Merge, Parts};
@@ -46,7 +48,9 @@ pub(super) fn tokenizer(path: &Path) -> Result<Tokenizer> {
         model,
         spelling,
         bos,
-        add_bos: settings.add_bos.unwrap_or_else(|| bos.is_some() && parts.first_special(&vocabulary) == bos),
+        add_bos: settings
+            .add_bos
+            .unwrap_or_else(|| bos.is_some() && parts.first_special(&vocabulary) == bos),
         end_tokens: end_tokens(&vocabulary, settings.ends),
         chat_template: settings.chat_template,
         vocabulary,
@@ -57,17 +61,28 @@ pub(super) fn tokenizer(path: &Path) -> Result<Tokenizer> {
 fn read(path: &Path) -> Result<String> {
     let mut file = std::fs::File::open(path).map_err(|error| Error::io(path, error))?;
     let mut bytes = Vec::new();
-    file.by_ref().take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|error| Error::io(path, error))?;
+    file.by_ref()
+        .take(MAX_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Error::io(path, error))?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(Error::invalid_file(path, format!("is larger than {MAX_BYTES} bytes, the limit for a tokenizer's files")));
+        return Err(Error::invalid_file(
+            path,
+            format!("is larger than {MAX_BYTES} bytes, the limit for a tokenizer's files"),
+        ));
     }
-    String::from_utf8(bytes)
-        .map_err(|error| Error::invalid_file(path, format!("is not UTF-8 at byte {}", error.utf8_error().valid_up_to())))
+    String::from_utf8(bytes).map_err(|error| {
+        Error::invalid_file(
+            path,
+            format!("is not UTF-8 at byte {}", error.utf8_error().valid_up_to()),
+        )
+    })
 }
 
 /// Runs code of the crate that may panic on what a file says.
 fn guard<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err("makes the tokenizers library panic".into()))
+    catch_unwind(AssertUnwindSafe(run))
+        .unwrap_or_else(|_| Err("makes the tokenizers library panic".into()))
 }
 
 fn model(parts: &Parts, vocabulary: &Vocabulary) -> Result<Model, String> {
@@ -92,13 +107,18 @@ fn model(parts: &Parts, vocabulary: &Vocabulary) -> Result<Model, String> {
     pipeline.with_normalized(parts).map(Box::new).map(Model::Json)
 }
 
-/// The crate's builder with the tokens that text may become and with `merges`, best first; errors as in [`bpe::ids`].
+/// The crate's builder with the tokens that text may become and with `merges`, best first; errors
+/// as in [`bpe::ids`].
 fn builder<'a>(
     vocabulary: &Vocabulary,
     merges: impl ExactSizeIterator<Item = Result<(&'a str, &'a str), String>>,
 ) -> Result<BpeBuilder, String> {
     let kinds = [Kind::Normal, Kind::UserDefined, Kind::Byte, Kind::Unknown];
-    let texts: Vocab = vocabulary.iter().filter(|(_, _, kind)| kinds.contains(kind)).map(|(id, text, _)| (text.to_owned(), id)).collect();
+    let texts: Vocab = vocabulary
+        .iter()
+        .filter(|(_, _, kind)| kinds.contains(kind))
+        .map(|(id, text, _)| (text.to_owned(), id))
+        .collect();
     let text = |id: u32| vocabulary.text(id).unwrap_or_default().to_owned();
     let mut pairs = Merges::with_capacity(merges.len());
     let mut merged = String::new();
@@ -129,7 +149,8 @@ impl Pipeline {
     fn with_normalized(mut self, parts: &Parts) -> Result<Self, String> {
         for (text, token) in parts.normalized_tokens() {
             let mut normalized = NormalizedString::from(text);
-            self.normalize(&mut normalized).map_err(|error| format!("added token {text:?}: {error}"))?;
+            self.normalize(&mut normalized)
+                .map_err(|error| format!("added token {text:?}: {error}"))?;
             self.normalized.insert(normalized.get(), token);
         }
         Ok(self)
@@ -142,7 +163,9 @@ impl Pipeline {
     /// Appends the tokens of `text`, in which `matches` are already found.
     pub(super) fn encode(&self, text: &str, matches: &[Match], out: &mut Vec<u32>) -> Result<()> {
         let ids = guard(|| self.tokens(text, matches).map_err(|error| error.to_string()));
-        out.extend(ids.map_err(|error| Error::Usage(format!("the text cannot be tokenized: {error}")))?);
+        out.extend(
+            ids.map_err(|error| Error::Usage(format!("the text cannot be tokenized: {error}")))?,
+        );
         Ok(())
     }
 
@@ -159,13 +182,23 @@ impl Pipeline {
         }
         pieces.tokenize(|piece| self.model.tokenize(piece.get()))?;
         let splits = pieces.get_splits(OffsetReferential::Original, OffsetType::None);
-        Ok(splits.iter().filter_map(|(_, _, tokens)| tokens.as_ref()).flatten().map(|token| token.id).collect())
+        Ok(splits
+            .iter()
+            .filter_map(|(_, _, tokens)| tokens.as_ref())
+            .flatten()
+            .map(|token| token.id)
+            .collect())
     }
 }
 
 /// Cuts `text` at `matches`, which become tokens.
-fn cut(text: &NormalizedString, matches: &[Match]) -> tokenizers::Result<Vec<(NormalizedString, Option<Vec<Token>>)>> {
-    let slice = |range: std::ops::Range<usize>| text.slice(Range::Normalized(range)).ok_or("a match is not at a character's border");
+fn cut(
+    text: &NormalizedString,
+    matches: &[Match],
+) -> tokenizers::Result<Vec<(NormalizedString, Option<Vec<Token>>)>> {
+    let slice = |range: std::ops::Range<usize>| {
+        text.slice(Range::Normalized(range)).ok_or("a match is not at a character's border")
+    };
     let mut pieces = Vec::with_capacity(matches.len() * 2 + 1);
     let mut at = 0;
     for Match { range, id } in matches {

@@ -1,7 +1,9 @@
-//! Byte-pair merges: which two neighbouring tokens become one, and in which order (Sennrich et al., arXiv 1508.07909).
+//! Byte-pair merges: which two neighbouring tokens become one, and in which order (Sennrich et al.,
+//! arXiv 1508.07909).
 //!
-//! Of all neighbours the pair that comes first in the list merges first, and of equal pairs the leftmost. `O(n log n)` on any word. Two
-//! flat lists hold everything, sorted instead of hashed: no file can choose pairs that collide. Knows ids only.
+//! Of all neighbours the pair that comes first in the list merges first, and of equal pairs the
+//! leftmost. `O(n log n)` on any word. Two flat lists hold everything, sorted instead of hashed: no
+//! file can choose pairs that collide. Knows ids only.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -46,11 +48,20 @@ pub(super) struct Word {
 }
 
 impl Merges {
-    /// From `[left, right, merged]` in the order of the list, all below `tokens`. Of equal pairs the last one counts.
-    pub(super) fn new(tokens: usize, list: impl ExactSizeIterator<Item = Result<Option<[u32; 3]>, String>>) -> Result<Self, String> {
+    /// From `[left, right, merged]` in the order of the list, all below `tokens`. Of equal pairs
+    /// the last one counts.
+    pub(super) fn new(
+        tokens: usize,
+        list: impl ExactSizeIterator<Item = Result<Option<[u32; 3]>, String>>,
+    ) -> Result<Self, String> {
         let mut sorted = Vec::with_capacity(list.len());
         for (rank, merge) in list.enumerate() {
-            sorted.extend(merge?.map(|[left, right, merged]| Merge { left, right, rank: rank as u32, merged }));
+            sorted.extend(merge?.map(|[left, right, merged]| Merge {
+                left,
+                right,
+                rank: rank as u32,
+                merged,
+            }));
         }
         sorted.sort_unstable();
         sorted.dedup_by(|later, kept| {
@@ -69,16 +80,26 @@ impl Merges {
     }
 
     fn get(&self, left: u32, right: u32) -> Option<Merge> {
-        let (start, end) = (self.starts[left as usize] as usize, self.starts[left as usize + 1] as usize);
+        let (start, end) =
+            (self.starts[left as usize] as usize, self.starts[left as usize + 1] as usize);
         let mine = &self.sorted[start..end];
         mine.binary_search_by_key(&right, |merge| merge.right).ok().map(|at| mine[at])
     }
 
     /// Merges `ids`, fewer than [`NONE`] tokens, as far as it goes and appends what they become.
-    pub(super) fn apply(&self, ids: impl Iterator<Item = u32>, word: &mut Word, out: &mut Vec<u32>) {
+    pub(super) fn apply(
+        &self,
+        ids: impl Iterator<Item = u32>,
+        word: &mut Word,
+        out: &mut Vec<u32>,
+    ) {
         let Word { symbols, queue } = word;
         symbols.clear();
-        symbols.extend(ids.zip(0..).map(|(id, at): (u32, u32)| Symbol { id, before: at.wrapping_sub(1), after: at + 1 }));
+        symbols.extend(ids.zip(0..).map(|(id, at): (u32, u32)| Symbol {
+            id,
+            before: at.wrapping_sub(1),
+            after: at + 1,
+        }));
         if let Some(last) = symbols.last_mut() {
             last.after = NONE;
         }
@@ -86,11 +107,16 @@ impl Merges {
             let (first, second) = (symbols.get(left as usize)?, symbols.get(right as usize)?);
             self.get(first.id, second.id).map(|merge| Reverse((merge.rank, left, merge.merged)))
         };
-        queue.extend((1..symbols.len() as u32).filter_map(|right| entry(symbols, right - 1, right)));
+        queue
+            .extend((1..symbols.len() as u32).filter_map(|right| entry(symbols, right - 1, right)));
         while let Some(Reverse((_, at, merged))) = queue.pop() {
             let left = symbols[at as usize];
-            // Either symbol may have merged with another one since; if they still make the same token, they do.
-            let Some(right) = symbols.get(left.after as usize).copied().filter(|_| left.id != NONE) else { continue };
+            // Either symbol may have merged with another one since; if they still make the same
+            // token, they do.
+            let Some(right) = symbols.get(left.after as usize).copied().filter(|_| left.id != NONE)
+            else {
+                continue;
+            };
             if self.get(left.id, right.id).is_none_or(|merge| merge.merged != merged) {
                 continue;
             }
@@ -117,7 +143,8 @@ mod tests {
     /// The letters of the words.
     const LETTERS: [&str; 3] = ["a", "b", "c"];
 
-    /// Tokens that `chosen` pairs of tokens make, and the merges that make them; a text that is made twice is one token.
+    /// Tokens that `chosen` pairs of tokens make, and the merges that make them; a text that is
+    /// made twice is one token.
     fn vocabulary(chosen: &[(u32, u32)]) -> (Vec<String>, Vec<[u32; 3]>) {
         let mut texts: Vec<String> = LETTERS.map(str::to_owned).into();
         let mut merges = Vec::new();

@@ -1,9 +1,10 @@
 //! Tokenizers: text to token ids and back, from a GGUF file's metadata or a `tokenizer.json`.
 //!
-//! Contract: [`Tokenizer::encode`] never yields a control token, whatever the text says, so that content cannot forge a turn; only
-//! text that the caller trusts is searched for control tokens. Ids are those of the reference (`transformers`, llama.cpp), token for
-//! token. Decoding is exact in bytes, and U+FFFD appears only for bytes that can never become a character. Beginning-of-text tokens are
-//! never added here. Knows nothing of templates or models.
+//! Contract: [`Tokenizer::encode`] never yields a control token, whatever the text says, so that
+//! content cannot forge a turn; only text that the caller trusts is searched for control tokens.
+//! Ids are those of the reference (`transformers`, llama.cpp), token for token. Decoding is exact
+//! in bytes, and U+FFFD appears only for bytes that can never become a character. Beginning-of-text
+//! tokens are never added here. Knows nothing of templates or models.
 
 mod added;
 mod bpe;
@@ -30,7 +31,8 @@ use self::vocab::{Kind, Vocabulary};
 use crate::error::Result;
 use crate::model::gguf::Metadata;
 
-/// Names of tokens that end a turn or a text. A control token with one of these names is an end token though no key says so.
+/// Names of tokens that end a turn or a text. A control token with one of these names is an end
+/// token though no key says so.
 const END_NAMES: [&str; 12] = [
     "<|im_end|>",
     "<|endoftext|>",
@@ -87,13 +89,15 @@ enum Spelling {
 }
 
 impl Tokenizer {
-    /// The tokenizer that a GGUF file carries: `tokenizer.ggml.model` is `gpt2` with a supported `tokenizer.ggml.pre`, or `llama`.
+    /// The tokenizer that a GGUF file carries: `tokenizer.ggml.model` is `gpt2` with a supported
+    /// `tokenizer.ggml.pre`, or `llama`.
     pub fn from_gguf(meta: &Metadata) -> Result<Self> {
         gguf::tokenizer(meta)
     }
 
-    /// The tokenizer of a `tokenizer.json` of at most 64 MB, with end tokens and chat template from the `tokenizer_config.json`,
-    /// `generation_config.json` and `chat_template.jinja` beside it, where there are such.
+    /// The tokenizer of a `tokenizer.json` of at most 64 MB, with end tokens and chat template from
+    /// the `tokenizer_config.json`, `generation_config.json` and `chat_template.jinja` beside it,
+    /// where there are such.
     pub fn from_file(path: &Path) -> Result<Self> {
         json::tokenizer(path)
     }
@@ -103,13 +107,15 @@ impl Tokenizer {
         self.encode_trusted(text, &[])
     }
 
-    /// The tokens of text that is trusted as a whole, such as a chat template's scaffolding: control tokens are recognised anywhere.
+    /// The tokens of text that is trusted as a whole, such as a chat template's scaffolding:
+    /// control tokens are recognised anywhere.
     pub fn encode_with_specials(&self, text: &str) -> Result<Vec<u32>> {
         self.encode_trusted(text, std::slice::from_ref(&(0..text.len())))
     }
 
-    /// The tokens of text of which only the byte ranges `trusted` (ascending, disjoint) may spell control tokens. Everything between
-    /// two control tokens is encoded as one text, across the ranges' borders, as the reference encodes a rendered template.
+    /// The tokens of text of which only the byte ranges `trusted` (ascending, disjoint) may spell
+    /// control tokens. Everything between two control tokens is encoded as one text, across the
+    /// ranges' borders, as the reference encodes a rendered template.
     pub fn encode_trusted(&self, text: &str, trusted: &[Range<usize>]) -> Result<Vec<u32>> {
         if matches!(self.model, Model::Spm(_)) && text.contains(spm::SPACE) {
             let (text, trusted) = spm::unescape(text, trusted);
@@ -151,7 +157,8 @@ impl Tokenizer {
         self.vocabulary.len()
     }
 
-    /// The token's text as the vocabulary spells it, such as `Ġthe` or `▁the`. For the bytes it stands for see [`Self::token_bytes`].
+    /// The token's text as the vocabulary spells it, such as `Ġthe` or `▁the`. For the bytes it
+    /// stands for see [`Self::token_bytes`].
     pub fn token(&self, id: u32) -> Option<&str> {
         self.vocabulary.text(id)
     }
@@ -176,17 +183,23 @@ impl Tokenizer {
         &self.end_tokens
     }
 
-    /// Whether the token stands for no text: control, unknown, unused, and ids outside the vocabulary.
+    /// Whether the token stands for no text: control, unknown, unused, and ids outside the
+    /// vocabulary.
     pub fn is_special(&self, id: u32) -> bool {
         self.vocabulary.kind(id).is_special()
     }
 
-    /// The exact bytes that the token stands for: possibly a part of a character; empty for special tokens.
+    /// The exact bytes that the token stands for: possibly a part of a character; empty for special
+    /// tokens.
     pub fn token_bytes(&self, id: u32) -> Cow<'_, [u8]> {
         let text = self.vocabulary.text(id).unwrap_or_default();
         match (self.vocabulary.kind(id), self.spelling) {
             (Kind::UserDefined, Spelling::ByteLevel) => text.as_bytes().into(),
-            (Kind::Normal | Kind::UserDefined, Spelling::SentencePiece { .. }) if !text.contains(spm::SPACE) => text.as_bytes().into(),
+            (Kind::Normal | Kind::UserDefined, Spelling::SentencePiece { .. })
+                if !text.contains(spm::SPACE) =>
+            {
+                text.as_bytes().into()
+            }
             _ => {
                 let mut bytes = Vec::with_capacity(text.len());
                 self.append_bytes(id, &mut bytes);
@@ -212,8 +225,8 @@ impl Tokenizer {
         }
     }
 
-    /// The text of `ids`; special tokens are left out, and a space that the encoder put at the start is dropped. Bytes that are no UTF-8
-    /// become U+FFFD.
+    /// The text of `ids`; special tokens are left out, and a space that the encoder put at the
+    /// start is dropped. Bytes that are no UTF-8 become U+FFFD.
     pub fn decode(&self, ids: &[u32]) -> String {
         let mut decoder = self.decoder();
         let mut text: String = ids.iter().map(|&id| decoder.push(id)).collect();
@@ -241,17 +254,25 @@ impl Tokenizer {
     }
 }
 
-/// Whether a token is scaffolding by its name, though its file calls it text: `<|…|>`, `<｜…｜>`, turn markers. Not `</s>`, which is
-/// an HTML tag to Qwen and Gemma.
+/// Whether a token is scaffolding by its name, though its file calls it text: `<|…|>`, `<｜…｜>`,
+/// turn markers. Not `</s>`, which is an HTML tag to Qwen and Gemma.
 fn looks_like_control(text: &str) -> bool {
-    let enclosed =
-        |open, close| text.strip_prefix(open).and_then(|rest: &str| rest.strip_suffix(close)).is_some_and(|name| !name.is_empty());
-    enclosed("<|", "|>") || enclosed("<｜", "｜>") || matches!(text, "<start_of_turn>" | "<end_of_turn>")
+    let enclosed = |open, close| {
+        text.strip_prefix(open)
+            .and_then(|rest: &str| rest.strip_suffix(close))
+            .is_some_and(|name| !name.is_empty())
+    };
+    enclosed("<|", "|>")
+        || enclosed("<｜", "｜>")
+        || matches!(text, "<start_of_turn>" | "<end_of_turn>")
 }
 
 /// `first` and then every control token whose name says that it ends a turn, each once.
 fn end_tokens(vocabulary: &Vocabulary, first: impl IntoIterator<Item = u32>) -> Vec<u32> {
-    let named = END_NAMES.iter().filter_map(|name| vocabulary.id(name)).filter(|&id| vocabulary.kind(id) == Kind::Control);
+    let named = END_NAMES
+        .iter()
+        .filter_map(|name| vocabulary.id(name))
+        .filter(|&id| vocabulary.kind(id) == Kind::Control);
     let mut ends = Vec::new();
     for id in first.into_iter().chain(named) {
         if !ends.contains(&id) {

@@ -1,8 +1,9 @@
 //! Pre-tokenizers of byte-level BPE: where a text is cut into words before the merges.
 //!
-//! Each is published as one or more regular expressions. They are written out by hand here, because a backtracking engine gives up or
-//! slows down on megabytes of white space; tests hold them equal to the expressions. Every pre-tokenizer covers its text without gap or
-//! overlap and runs in linear time. Knows nothing of bytes or tokens.
+//! Each is published as one or more regular expressions. They are written out by hand here, because
+//! a backtracking engine gives up or slows down on megabytes of white space; tests hold them equal
+//! to the expressions. Every pre-tokenizer covers its text without gap or overlap and runs in
+//! linear time. Knows nothing of bytes or tokens.
 
 use super::classes::{is_letter, is_number, is_punctuation, is_space};
 
@@ -17,7 +18,8 @@ pub(super) enum Split {
     Llama3,
     /// As Llama 3, but every number character alone (Qwen 2 and 3).
     Qwen2,
-    /// What files without a pre-tokenizer get: runs of punctuation, then GPT-2, then ASCII digits in threes.
+    /// What files without a pre-tokenizer get: runs of punctuation, then GPT-2, then ASCII digits
+    /// in threes.
     Default,
 }
 
@@ -35,7 +37,9 @@ impl Split {
                 if punctuation {
                     emit(run);
                 } else {
-                    repeat(run, gpt2, &mut |word| runs(word, is_number, &mut |run, _| digits_in_threes(run, emit)));
+                    repeat(run, gpt2, &mut |word| {
+                        runs(word, is_number, &mut |run, _| digits_in_threes(run, emit));
+                    });
                 }
             }),
         }
@@ -71,7 +75,9 @@ fn runs<'a>(text: &'a str, class: impl Fn(char) -> bool, emit: &mut impl FnMut(&
 /// `[0-9][0-9][0-9]`, and what is between the matches.
 fn digits_in_threes<'a>(text: &'a str, emit: &mut impl FnMut(&'a str)) {
     let mut rest = text;
-    while let Some(at) = rest.as_bytes().windows(3).position(|three| three.iter().all(u8::is_ascii_digit)) {
+    while let Some(at) =
+        rest.as_bytes().windows(3).position(|three| three.iter().all(u8::is_ascii_digit))
+    {
         for part in [&rest[..at], &rest[at..at + 3]] {
             if !part.is_empty() {
                 emit(part);
@@ -101,7 +107,9 @@ fn is_other(c: char) -> bool {
 /// The first word by GPT-2's expression (Radford et al. 2019):
 /// `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
 fn gpt2(text: &str) -> usize {
-    let contraction = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"].iter().find(|suffix| text.starts_with(**suffix));
+    let contraction = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"]
+        .iter()
+        .find(|suffix| text.starts_with(**suffix));
     if let Some(suffix) = contraction {
         return suffix.len();
     }
@@ -115,7 +123,8 @@ fn gpt2(text: &str) -> usize {
     }
 }
 
-/// `\s+(?!\S)|\s+`: white space, but for the last character of it if text follows, unless it is the only one.
+/// `\s+(?!\S)|\s+`: white space, but for the last character of it if text follows, unless it is the
+/// only one.
 fn spaces(text: &str) -> usize {
     let run = span(text, is_space);
     let last = text[..run].chars().next_back().map_or(0, char::len_utf8);
@@ -123,7 +132,8 @@ fn spaces(text: &str) -> usize {
 }
 
 /// The first word by Llama 3's expression; `digits` is how many number characters stay together.
-/// `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,digits}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
+/// `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,digits}|
+/// ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
 fn llama3(text: &str, digits: usize) -> usize {
     if let Some(len) = contraction_in_any_case(text) {
         return len;
@@ -158,7 +168,8 @@ fn is_newline(c: char) -> bool {
     matches!(c, '\r' | '\n')
 }
 
-/// `(?i:'s|'t|'re|'ve|'m|'ll|'d)`. Unicode folds the long s, U+017F, to s, and so do the engines of the reference.
+/// `(?i:'s|'t|'re|'ve|'m|'ll|'d)`. Unicode folds the long s, U+017F, to s, and so do the engines of
+/// the reference.
 fn contraction_in_any_case(text: &str) -> Option<usize> {
     let fold = |c: char| if c == 'ſ' { 's' } else { c.to_ascii_lowercase() };
     let mut chars = text.strip_prefix('\'')?.chars();
@@ -177,13 +188,14 @@ mod tests {
 
     use super::*;
 
-    const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
-    const LLAMA3: &str =
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    const GPT2: &str =
+        r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+    const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
     const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
     const DEFAULT: [&str; 4] = [r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"];
 
-    /// The published form: each expression in turn cuts every piece into its matches and what lies between.
+    /// The published form: each expression in turn cuts every piece into its matches and what lies
+    /// between.
     fn by_expressions<'a>(expressions: &[SysRegex], text: &'a str) -> Vec<&'a str> {
         let mut pieces = vec![text];
         for expression in expressions {
@@ -215,10 +227,18 @@ mod tests {
 
     #[test]
     fn words_of_each_pre_tokenizer() {
-        check(Split::Gpt2, "I've  12 cats!\n\n a", &["I", "'ve", " ", " 12", " cats", "!", "\n\n", " a"]);
+        check(
+            Split::Gpt2,
+            "I've  12 cats!\n\n a",
+            &["I", "'ve", " ", " 12", " cats", "!", "\n\n", " a"],
+        );
         check(Split::Gpt2, "I'VE", &["I", "'", "VE"]);
         check(Split::Smollm, "in 1999  x", &["in", " ", "1", "9", "9", "9", " ", " x"]);
-        check(Split::Llama3, "I'VE 12345 (x)\n\n y \n z", &["I", "'VE", " ", "123", "45", " (", "x", ")\n\n", " y", " \n", " z"]);
+        check(
+            Split::Llama3,
+            "I'VE 12345 (x)\n\n y \n z",
+            &["I", "'VE", " ", "123", "45", " (", "x", ")\n\n", " y", " \n", " z"],
+        );
         check(Split::Qwen2, "a12 $b'ſc", &["a", "1", "2", " $", "b", "'ſ", "c"]);
         check(Split::Default, "a+=12345 b", &["a", "+=", "123", "45", " b"]);
         for split in [Split::Gpt2, Split::Smollm, Split::Llama3, Split::Qwen2, Split::Default] {

@@ -1,8 +1,9 @@
-//! SentencePiece BPE from pieces and scores: of all neighbouring pairs that are pieces the best-scored merges first (Kudo and
-//! Richardson 2018), with bytes for characters that have no piece.
+//! SentencePiece BPE from pieces and scores: of all neighbouring pairs that are pieces the
+//! best-scored merges first (Kudo and Richardson 2018), with bytes for characters that have no
+//! piece.
 //!
-//! Contract: white space is spelled `▁` before merging; equal scores merge leftmost first; only normal and user-defined pieces are
-//! made; `O(n log n)` on any text. Knows nothing of files.
+//! Contract: white space is spelled `▁` before merging; equal scores merge leftmost first; only
+//! normal and user-defined pieces are made; `O(n log n)` on any text. Knows nothing of files.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, BinaryHeap};
@@ -23,13 +24,15 @@ pub(super) struct Spm {
     unknown: Option<u32>,
     /// Longest piece in bytes: no longer pair is looked up.
     longest: usize,
-    /// Characters that some piece has right before a `▁`. After any other character a `▁` starts a word that no merge can cross.
+    /// Characters that some piece has right before a `▁`. After any other character a `▁` starts a
+    /// word that no merge can cross.
     before_space: BTreeSet<char>,
     /// Whether text starts with a space that is not there.
     add_space_prefix: bool,
 }
 
-/// A stretch of the text that is one piece so far, in a linked list; of length 0 once it is merged into the one before.
+/// A stretch of the text that is one piece so far, in a linked list; of length 0 once it is merged
+/// into the one before.
 #[derive(Clone, Copy, Debug)]
 struct Symbol {
     start: u32,
@@ -78,8 +81,14 @@ struct Work {
 }
 
 impl Spm {
-    /// A model over `vocabulary`. `scores` has one finite or infinite score for each id; `Err` is the reason why a piece cannot be.
-    pub(super) fn new(vocabulary: &Vocabulary, mut scores: Vec<f32>, unknown: Option<u32>, add_space_prefix: bool) -> Result<Self, String> {
+    /// A model over `vocabulary`. `scores` has one finite or infinite score for each id; `Err` is
+    /// the reason why a piece cannot be.
+    pub(super) fn new(
+        vocabulary: &Vocabulary,
+        mut scores: Vec<f32>,
+        unknown: Option<u32>,
+        add_space_prefix: bool,
+    ) -> Result<Self, String> {
         if scores.len() != vocabulary.len() {
             return Err(format!("has {} scores for {} tokens", scores.len(), vocabulary.len()));
         }
@@ -87,26 +96,41 @@ impl Spm {
         for score in &mut scores {
             *score += 0.0;
         }
-        let mut model =
-            Self { scores, bytes: byte_pieces(vocabulary)?, unknown, longest: 0, before_space: BTreeSet::new(), add_space_prefix };
+        let mut model = Self {
+            scores,
+            bytes: byte_pieces(vocabulary)?,
+            unknown,
+            longest: 0,
+            before_space: BTreeSet::new(),
+            add_space_prefix,
+        };
         for (_, text, _) in vocabulary.iter().filter(|(_, _, kind)| mergeable(*kind)) {
             model.longest = model.longest.max(text.len());
             let inner = text.trim_start_matches(SPACE);
-            let preceding = inner.match_indices(SPACE).filter_map(|(at, _)| inner[..at].chars().next_back());
+            let preceding =
+                inner.match_indices(SPACE).filter_map(|(at, _)| inner[..at].chars().next_back());
             model.before_space.extend(preceding.filter(|&c| c != SPACE));
         }
         Ok(model)
     }
 
     /// Appends the tokens of `text`, which is a text's start or follows a matched token.
-    pub(super) fn encode(&self, vocabulary: &Vocabulary, text: &str, out: &mut Vec<u32>) -> Result<()> {
+    pub(super) fn encode(
+        &self,
+        vocabulary: &Vocabulary,
+        text: &str,
+        out: &mut Vec<u32>,
+    ) -> Result<()> {
         let mut spelled = String::with_capacity(text.len() + text.len() / 4 + SPACE.len_utf8());
         if self.add_space_prefix {
             spelled.push(SPACE);
         }
         spelled.extend(text.chars().map(|c| if c == ' ' { SPACE } else { c }));
         if u32::try_from(spelled.len()).is_err() {
-            return Err(Error::Resources(format!("a text of {} bytes is too long to tokenize, the limit is 4 GiB", text.len())));
+            return Err(Error::Resources(format!(
+                "a text of {} bytes is too long to tokenize, the limit is 4 GiB",
+                text.len()
+            )));
         }
         let mut work = Work::default();
         let mut rest = spelled.as_str();
@@ -119,7 +143,8 @@ impl Spm {
         Ok(())
     }
 
-    /// Length of the first stretch of `text` that no merge can leave: up to a `▁` that no piece joins to the character before it.
+    /// Length of the first stretch of `text` that no merge can leave: up to a `▁` that no piece
+    /// joins to the character before it.
     fn word(&self, text: &str) -> usize {
         let apart = |&(at, _): &(usize, &str)| {
             let before = text[..at].chars().next_back();
@@ -133,7 +158,12 @@ impl Spm {
         work.symbols.clear();
         for (index, (start, c)) in text.char_indices().enumerate() {
             let index = index as u32;
-            work.symbols.push(Symbol { start: start as u32, len: c.len_utf8() as u32, before: index.wrapping_sub(1), after: index + 1 });
+            work.symbols.push(Symbol {
+                start: start as u32,
+                len: c.len_utf8() as u32,
+                before: index.wrapping_sub(1),
+                after: index + 1,
+            });
         }
         if let Some(last) = work.symbols.last_mut() {
             last.after = NONE;
@@ -142,7 +172,8 @@ impl Spm {
             self.consider(vocabulary, text, right - 1, right, work);
         }
         while let Some(pair) = work.pairs.pop() {
-            let (left, right) = (work.symbols[pair.left as usize], work.symbols[pair.right as usize]);
+            let (left, right) =
+                (work.symbols[pair.left as usize], work.symbols[pair.right as usize]);
             if left.len == 0 || right.len == 0 || left.len + right.len != pair.len {
                 continue;
             }
@@ -156,9 +187,21 @@ impl Spm {
         }
     }
 
-    /// Queues the pair of the symbols `left` and `right`, if there are such and together they are a piece.
-    fn consider(&self, vocabulary: &Vocabulary, text: &str, left: u32, right: u32, work: &mut Work) {
-        let (Some(first), Some(second)) = (work.symbols.get(left as usize), work.symbols.get(right as usize)) else { return };
+    /// Queues the pair of the symbols `left` and `right`, if there are such and together they are a
+    /// piece.
+    fn consider(
+        &self,
+        vocabulary: &Vocabulary,
+        text: &str,
+        left: u32,
+        right: u32,
+        work: &mut Work,
+    ) {
+        let (Some(first), Some(second)) =
+            (work.symbols.get(left as usize), work.symbols.get(right as usize))
+        else {
+            return;
+        };
         let (start, len) = (first.start as usize, first.len + second.len);
         if let Some(id) = self.piece(vocabulary, &text[start..start + len as usize]) {
             work.pairs.push(Pair { score: self.scores[id as usize], left, right, len });
@@ -170,8 +213,15 @@ impl Spm {
         id.filter(|&id| mergeable(vocabulary.kind(id)))
     }
 
-    /// Appends the tokens of the merged symbols: pieces, else bytes, else one unknown token for a run of characters.
-    fn emit(&self, vocabulary: &Vocabulary, text: &str, work: &Work, out: &mut Vec<u32>) -> Result<()> {
+    /// Appends the tokens of the merged symbols: pieces, else bytes, else one unknown token for a
+    /// run of characters.
+    fn emit(
+        &self,
+        vocabulary: &Vocabulary,
+        text: &str,
+        work: &Work,
+        out: &mut Vec<u32>,
+    ) -> Result<()> {
         let mut after_unknown = false;
         for symbol in work.symbols.iter().filter(|symbol| symbol.len > 0) {
             let piece = &text[symbol.start as usize..(symbol.start + symbol.len) as usize];
@@ -181,7 +231,11 @@ impl Spm {
             } else if let Some(bytes) = &self.bytes {
                 out.extend(piece.bytes().map(|byte| bytes[usize::from(byte)]));
             } else {
-                let id = self.unknown.ok_or_else(|| Error::Usage(format!("the model has no token for {piece:?} and no unknown token")))?;
+                let id = self.unknown.ok_or_else(|| {
+                    Error::Usage(format!(
+                        "the model has no token for {piece:?} and no unknown token"
+                    ))
+                })?;
                 out.extend(Some(id).filter(|_| !after_unknown));
                 after_unknown = true;
             }
@@ -190,7 +244,8 @@ impl Spm {
     }
 }
 
-/// `text` with spaces for `▁`, which SentencePiece does not tell apart, and the ranges `trusted` of it.
+/// `text` with spaces for `▁`, which SentencePiece does not tell apart, and the ranges `trusted` of
+/// it.
 pub(super) fn unescape(text: &str, trusted: &[Range<usize>]) -> (String, Vec<Range<usize>>) {
     let shorter = SPACE.len_utf8() - 1;
     let ends: Vec<usize> = text.match_indices(SPACE).map(|(at, found)| at + found.len()).collect();
@@ -203,11 +258,14 @@ fn mergeable(kind: Kind) -> bool {
     matches!(kind, Kind::Normal | Kind::UserDefined)
 }
 
-/// The token of each byte, `None` if the vocabulary does not have all of them. A byte token that names no byte is an error.
+/// The token of each byte, `None` if the vocabulary does not have all of them. A byte token that
+/// names no byte is an error.
 fn byte_pieces(vocabulary: &Vocabulary) -> Result<Option<Box<[u32; 256]>>, String> {
     let mut bytes = [None; 256];
     for (id, text, _) in vocabulary.iter().filter(|(_, _, kind)| *kind == Kind::Byte) {
-        let byte = byte_value(text).ok_or_else(|| format!("token {id} is the byte token {text:?}, want <0x00> to <0xFF>"))?;
+        let byte = byte_value(text).ok_or_else(|| {
+            format!("token {id} is the byte token {text:?}, want <0x00> to <0xFF>")
+        })?;
         bytes[usize::from(byte)].get_or_insert(id);
     }
     let mut complete = Box::new([0; 256]);

@@ -1,7 +1,8 @@
 //! The vocabulary: the text and kind of every token id, and the way back from text to id.
 //!
-//! One string holds all texts end to end and an open-addressing table holds ids only, so that a quarter of a million tokens load in
-//! some ten milliseconds. The hash is keyed at random: a file cannot choose texts that collide. Knows nothing of how text is split.
+//! One string holds all texts end to end and an open-addressing table holds ids only, so that a
+//! quarter of a million tokens load in some ten milliseconds. The hash is keyed at random: a file
+//! cannot choose texts that collide. Knows nothing of how text is split.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -52,13 +53,15 @@ pub(super) struct Vocabulary {
     /// Where each token's text ends in `text`.
     ends: Vec<u32>,
     kinds: Vec<Kind>,
-    /// Id + 1 by hash of the text, linear probing, 0 is free. The length is a power of two and at least twice the number of tokens.
+    /// Id + 1 by hash of the text, linear probing, 0 is free. The length is a power of two and at
+    /// least twice the number of tokens.
     slots: Vec<u32>,
     hasher: RandomState,
 }
 
 impl Vocabulary {
-    /// A vocabulary from every id's text and kind, in order of id. Of ids with equal text the last is the one found by text.
+    /// A vocabulary from every id's text and kind, in order of id. Of ids with equal text the last
+    /// is the one found by text.
     pub(super) fn new<'a>(tokens: impl ExactSizeIterator<Item = (&'a str, Kind)>) -> Result<Self> {
         let len = tokens.len();
         let mut vocabulary = Self {
@@ -77,7 +80,9 @@ impl Vocabulary {
     fn push(&mut self, text: &str, kind: Kind) -> Result<()> {
         let id = self.ends.len() as u32;
         let end = u32::try_from(self.text.len() + text.len());
-        self.ends.push(end.map_err(|_| Error::Resources(format!("the vocabulary's text exceeds 4 GiB at token {id}")))?);
+        self.ends.push(end.map_err(|_| {
+            Error::Resources(format!("the vocabulary's text exceeds 4 GiB at token {id}"))
+        })?);
         self.text.push_str(text);
         self.kinds.push(kind);
         let slot = self.slot(text);
@@ -152,10 +157,14 @@ mod tests {
 
     #[test]
     fn byte_tokens_are_range_checked() {
-        let check = |text: &str, expected: Option<u8>| assert_eq!(byte_value(text), expected, "{text:?}");
+        let check =
+            |text: &str, expected: Option<u8>| assert_eq!(byte_value(text), expected, "{text:?}");
         check("<0x00>", Some(0));
         check("<0xFf>", Some(255));
-        for hostile in ["<0x-1>", "<0x+1>", "<0x1>", "<0x100>", "<0xGG>", "0x41", "<0x41", "<0x4１>", "<0x>", ""] {
+        for hostile in [
+            "<0x-1>", "<0x+1>", "<0x1>", "<0x100>", "<0xGG>", "0x41", "<0x41", "<0x4１>", "<0x>",
+            "",
+        ] {
             check(hostile, None);
         }
     }

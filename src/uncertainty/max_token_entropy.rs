@@ -1,4 +1,5 @@
-//! The largest entropy of a next-token distribution along an answer: its least decided step, in the mean over the leading answer's samples.
+//! The largest entropy of a next-token distribution along an answer: its least decided step, in the
+//! mean over the leading answer's samples.
 
 use super::{Direction, Estimator, Evidence, largest};
 

@@ -1,4 +1,5 @@
-//! The mean entropy of the next-token distributions along an answer, in the mean over the leading answer's samples.
+//! The mean entropy of the next-token distributions along an answer, in the mean over the leading
+//! answer's samples.
 
 use super::{Direction, Estimator, Evidence, mean};
 
@@ -19,7 +20,8 @@ impl Estimator for MeanTokenEntropy {
     }
 
     fn source(&self) -> &'static str {
-        "Fomicheva et al., arXiv 2005.10608, softmax entropy; mean over the leading answer's samples"
+        "Fomicheva et al., arXiv 2005.10608, softmax entropy; mean over the leading answer's \
+         samples"
     }
 
     fn summary(&self) -> &'static str {

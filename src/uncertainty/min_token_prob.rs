@@ -1,4 +1,5 @@
-//! The probability of an answer's least probable token, in the mean over the leading answer's samples.
+//! The probability of an answer's least probable token, in the mean over the leading answer's
+//! samples.
 
 use super::{Direction, Estimator, Evidence, largest};
 

@@ -1,16 +1,18 @@
 //! How unsure the model is: raw scores from one generation and its vote.
 //!
-//! Contract: pure and total. A score is a finite number or `None`; `None` means "no score", never "sure". Every estimator says which way
-//! its natural score points; [`Uncertainty`] is always higher = less sure. A score is no probability of being right: only a fitted
-//! calibrator makes a [`Confidence`]. It knows neither question nor gold answer.
+//! Contract: pure and total. A score is a finite number or `None`; `None` means "no score", never
+//! "sure". Every estimator says which way its natural score points; [`Uncertainty`] is always
+//! higher = less sure. A score is no probability of being right: only a fitted calibrator makes a
+//! [`Confidence`]. It knows neither question nor gold answer.
 //!
 //! Conventions:
-//! - Logarithms are natural. Token statistics are those of the raw distribution, see [`TokenStats`](crate::generation::TokenStats), and
-//!   the end token counts as a token.
-//! - A token-level estimator scores each sample that votes for the leading answer, and takes the mean over these samples: the figure is
-//!   about the answer that would be given. Without a leading answer, or where one of these samples has no tokens, there is no score.
-//! - A vote-level estimator counts every sample drawn. One without an answer (unparsed, truncated, failed) agrees with nobody: garbage is
-//!   uncertainty.
+//! - Logarithms are natural. Token statistics are those of the raw distribution, see
+//!   [`TokenStats`](crate::generation::TokenStats), and the end token counts as a token.
+//! - A token-level estimator scores each sample that votes for the leading answer, and takes the
+//!   mean over these samples: the figure is about the answer that would be given. Without a leading
+//!   answer, or where one of these samples has no tokens, there is no score.
+//! - A vote-level estimator counts every sample drawn. One without an answer (unparsed, truncated,
+//!   failed) agrees with nobody: garbage is uncertainty.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +33,8 @@ mod tail_confidence;
 mod vote_margin;
 mod vote_share;
 
-/// A raw score in uncertainty direction: finite, unbounded, higher = less sure. Comparable within one estimator only.
+/// A raw score in uncertainty direction: finite, unbounded, higher = less sure. Comparable within
+/// one estimator only.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(try_from = "f64", into = "f64")]
 pub struct Uncertainty(f64);
@@ -96,10 +99,13 @@ impl<'a> Evidence<'a> {
         samples.iter().filter_map(|sample| generation.completions.get(*sample))
     }
 
-    /// The mean of `score` over the supporters; `None` without supporters, or where one of them has no tokens. Summed in ascending order,
-    /// so that the order of samples cannot show in a bit.
+    /// The mean of `score` over the supporters; `None` without supporters, or where one of them has
+    /// no tokens. Summed in ascending order, so that the order of samples cannot show in a bit.
     fn mean_of_supporters(&self, score: impl Fn(&[Token]) -> f64) -> Option<f64> {
-        let scores: Option<Vec<f64>> = self.supporters().map(|sample| (!sample.tokens.is_empty()).then(|| score(&sample.tokens))).collect();
+        let scores: Option<Vec<f64>> = self
+            .supporters()
+            .map(|sample| (!sample.tokens.is_empty()).then(|| score(&sample.tokens)))
+            .collect();
         let mut scores = scores.filter(|scores| !scores.is_empty())?;
         scores.sort_by(f64::total_cmp);
         finite(scores.iter().sum::<f64>() / scores.len() as f64)
@@ -111,9 +117,13 @@ fn finite(value: f64) -> Option<f64> {
     value.is_finite().then_some(value + 0.0)
 }
 
-/// The largest value of a statistic over tokens, or NaN if one of them is: a broken token must not vanish.
+/// The largest value of a statistic over tokens, or NaN if one of them is: a broken token must not
+/// vanish.
 fn largest(tokens: &[Token], statistic: impl Fn(&Token) -> f64) -> f64 {
-    tokens.iter().map(statistic).fold(f64::NEG_INFINITY, |a, b| if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) })
+    tokens
+        .iter()
+        .map(statistic)
+        .fold(f64::NEG_INFINITY, |a, b| if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) })
 }
 
 /// The mean of a statistic over tokens; `tokens` must not be empty.
@@ -170,7 +180,8 @@ pub static ESTIMATORS: &[&dyn Estimator] = &[
     &tail_confidence::TailConfidence,
 ];
 
-/// The estimator whose score is reported where none is chosen: it needs only the vote, and is about meanings, not wordings.
+/// The estimator whose score is reported where none is chosen: it needs only the vote, and is about
+/// meanings, not wordings.
 pub const DEFAULT_ESTIMATOR: &dyn Estimator = &discrete_semantic_entropy::DiscreteSemanticEntropy;
 
 /// The estimator of that name.
@@ -186,5 +197,8 @@ pub fn estimator(name: &str) -> Result<&'static dyn Estimator> {
 
 /// Every natural score that exists, by estimator name.
 pub fn scores(evidence: &Evidence<'_>) -> BTreeMap<&'static str, f64> {
-    ESTIMATORS.iter().filter_map(|estimator| Some((estimator.name(), estimator.score(evidence)?))).collect()
+    ESTIMATORS
+        .iter()
+        .filter_map(|estimator| Some((estimator.name(), estimator.score(evidence)?)))
+        .collect()
 }

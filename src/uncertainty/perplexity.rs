@@ -1,5 +1,6 @@
-//! exp of the mean negative log-probability of an answer's tokens, in the mean over the leading answer's samples. 1 / perplexity is the
-//! length-normalised sequence probability (the geometric mean of the token probabilities) of one sample.
+//! exp of the mean negative log-probability of an answer's tokens, in the mean over the leading
+//! answer's samples. 1 / perplexity is the length-normalised sequence probability (the geometric
+//! mean of the token probabilities) of one sample.
 
 use super::{Direction, Estimator, Evidence, mean};
 
@@ -24,7 +25,8 @@ impl Estimator for Perplexity {
     }
 
     fn summary(&self) -> &'static str {
-        "exp of the mean negative log-probability per token, mean over the leading answer's samples, 1 or more"
+        "exp of the mean negative log-probability per token, mean over the leading answer's \
+         samples, 1 or more"
     }
 
     fn score(&self, evidence: &Evidence<'_>) -> Option<f64> {

@@ -1,5 +1,5 @@
-//! The mean over an answer's tokens of KL(uniform || p): how far the next-token distributions are from knowing nothing; in the mean over
-//! the leading answer's samples.
+//! The mean over an answer's tokens of KL(uniform || p): how far the next-token distributions are
+//! from knowing nothing; in the mean over the leading answer's samples.
 
 use super::{Direction, Estimator, Evidence, mean};
 

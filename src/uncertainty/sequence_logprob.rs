@@ -1,4 +1,5 @@
-//! The log-probability of a whole answer, end token included, not normalised by length, in the mean over the leading answer's samples.
+//! The log-probability of a whole answer, end token included, not normalised by length, in the mean
+//! over the leading answer's samples.
 
 use super::{Direction, Estimator, Evidence};
 
@@ -19,11 +20,13 @@ impl Estimator for SequenceLogprob {
     }
 
     fn source(&self) -> &'static str {
-        "sum of ln p; for one greedy sample the negative of G-NLL, Aichberger et al., arXiv 2412.15176"
+        "sum of ln p; for one greedy sample the negative of G-NLL, Aichberger et al., arXiv \
+         2412.15176"
     }
 
     fn summary(&self) -> &'static str {
-        "log-probability of the whole completion with its end token, mean over the leading answer's samples, at most 0"
+        "log-probability of the whole completion with its end token, mean over the leading \
+         answer's samples, at most 0"
     }
 
     fn score(&self, evidence: &Evidence<'_>) -> Option<f64> {

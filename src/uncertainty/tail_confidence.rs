@@ -1,5 +1,6 @@
-//! `DeepConf`'s token confidence at the end of an answer, where the conclusion stands: the mean over the last tenth of the tokens, but at
-//! least the last 16, or all of a shorter answer; in the mean over the leading answer's samples.
+//! `DeepConf`'s token confidence at the end of an answer, where the conclusion stands: the mean
+//! over the last tenth of the tokens, but at least the last 16, or all of a shorter answer; in the
+//! mean over the leading answer's samples.
 
 use super::{Direction, Estimator, Evidence, mean};
 use crate::generation::Token;
@@ -25,7 +26,8 @@ impl Estimator for TailConfidence {
     }
 
     fn summary(&self) -> &'static str {
-        "mean -ln p over the 20 most probable tokens at the end of the leading answer's samples, 0 or more"
+        "mean -ln p over the 20 most probable tokens at the end of the leading answer's samples, \
+         0 or more"
     }
 
     fn score(&self, evidence: &Evidence<'_>) -> Option<f64> {

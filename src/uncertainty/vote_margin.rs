@@ -1,4 +1,5 @@
-//! The leading answer's lead over the runner-up per sample drawn: first-second distance. 0 at a tie and without votes.
+//! The leading answer's lead over the runner-up per sample drawn: first-second distance. 0 at a tie
+//! and without votes.
 
 use super::{Direction, Estimator, Evidence, finite};
 

@@ -1,4 +1,5 @@
-//! The share of all samples drawn that gives the leading answer. It knows how many agree, not whether they are right.
+//! The share of all samples drawn that gives the leading answer. It knows how many agree, not
+//! whether they are right.
 
 use super::{Direction, Estimator, Evidence, finite};
 

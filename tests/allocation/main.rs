@@ -1,10 +1,12 @@
 //! What decoding allocates: nothing but what grows with the samples.
 //!
-//! Once the buffers have their sizes, a step allocates for two things alone, both of which double their memory when it is full, so ever
-//! more rarely: each sample's list of tokens, and for each row and layer the newest keys and the newest values. A fork allocates too: it
-//! freezes a cache and begins two. So does each thread's first part in a step's work.
+//! Once the buffers have their sizes, a step allocates for two things alone, both of which double
+//! their memory when it is full, so ever more rarely: each sample's list of tokens, and for each
+//! row and layer the newest keys and the newest values. A fork allocates too: it freezes a cache
+//! and begins two. So does each thread's first part in a step's work.
 //!
-//! Allocations of all threads are counted, so this is a binary of its own, without the test harness and its threads.
+//! Allocations of all threads are counted, so this is a binary of its own, without the test harness
+//! and its threads.
 
 #[path = "../it/support/gguf_writer.rs"]
 #[allow(dead_code)]
@@ -40,7 +42,8 @@ impl Counting {
     }
 }
 
-// SAFETY: every call goes to the system's allocator unchanged; the counter is a plain atomic number.
+// SAFETY: every call goes to the system's allocator unchanged; the counter is a plain atomic
+// number.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         Self::count();
@@ -95,12 +98,24 @@ fn run(setup: Setup) -> Run {
     let source = WeightSource::Gguf(Gguf::from_bytes("tiny", recipe.gguf(dtype)).unwrap());
     let WeightSource::Gguf(gguf) = &source else { panic!("a GGUF file") };
     let tokenizer = Arc::new(Tokenizer::from_gguf(gguf.metadata()).unwrap());
-    let model = Arc::new(Model::load(&source, LoadOptions { threads: Some(threads), ..LoadOptions::default() }).unwrap());
+    let model = Arc::new(
+        Model::load(&source, LoadOptions { threads: Some(threads), ..LoadOptions::default() })
+            .unwrap(),
+    );
     let layers = model.spec().layers.len();
-    let mut engine =
-        Engine::new(model, tokenizer, EngineOptions { eager_forking, prefill_chunk: 4096, ..EngineOptions::default() }).unwrap();
+    let mut engine = Engine::new(
+        model,
+        tokenizer,
+        EngineOptions { eager_forking, prefill_chunk: 4096, ..EngineOptions::default() },
+    )
+    .unwrap();
     let prompt = Prompt::from_tokens((0..prompt as u32).map(|i| 97 + i % 26).collect());
-    engine.submit(prompt, SamplingParams { n: SAMPLES, max_tokens: STEPS, ignore_eos: true, ..params }).unwrap();
+    engine
+        .submit(
+            prompt,
+            SamplingParams { n: SAMPLES, max_tokens: STEPS, ignore_eos: true, ..params },
+        )
+        .unwrap();
     let mut samples: Vec<Vec<u32>> = (0..SAMPLES).map(|_| Vec::with_capacity(STEPS)).collect();
     let mut allocations = Vec::with_capacity(STEPS);
     for step in 0..STEPS {
@@ -126,23 +141,40 @@ impl Run {
     }
 }
 
-/// Whether a list that doubles its memory when it is full may have to when its `len`-th element comes.
+/// Whether a list that doubles its memory when it is full may have to when its `len`-th element
+/// comes.
 fn grows(len: usize) -> bool {
     len == 1 || (len > 1 && (len - 1).is_power_of_two())
 }
 
-/// Checks a run whose samples are on `rows` rows from step `parted` of each row on, and whose buffers have their sizes from step `warm` on.
-/// What workers allocate once, whenever they first come to work, is `once`.
+/// Checks a run whose samples are on `rows` rows from step `parted` of each row on, and whose
+/// buffers have their sizes from step `warm` on. What workers allocate once, whenever they first
+/// come to work, is `once`.
 fn check(name: &str, run: &Run, parted: &[usize], warm: usize, once: usize) {
-    let of_caches = |tail: usize| if tail % TILE == 1 && grows(tail.div_ceil(TILE)) { 2 * run.layers } else { 0 };
+    let of_caches = |tail: usize| {
+        if tail % TILE == 1 && grows(tail.div_ceil(TILE)) { 2 * run.layers } else { 0 }
+    };
     let allowed = |step: usize| {
         let of_tokens = if grows(step + 1) { SAMPLES } else { 0 };
         of_tokens + parted.iter().map(|parted| of_caches(step - parted)).sum::<usize>()
     };
-    let beyond = |from: usize| (from..STEPS - 1).map(|step| run.allocations[step].saturating_sub(allowed(step))).sum::<usize>();
-    assert!(beyond(warm) <= once, "{name}: {} allocations too many from step {warm} on: {:?}", beyond(warm), run.allocations);
+    let beyond = |from: usize| {
+        (from..STEPS - 1)
+            .map(|step| run.allocations[step].saturating_sub(allowed(step)))
+            .sum::<usize>()
+    };
+    assert!(
+        beyond(warm) <= once,
+        "{name}: {} allocations too many from step {warm} on: {:?}",
+        beyond(warm),
+        run.allocations
+    );
     // The last 64 steps, which nothing has to grow in.
-    assert_eq!((STEPS - 65..STEPS - 1).map(allowed).sum::<usize>(), 0, "{name}: where growth falls");
+    assert_eq!(
+        (STEPS - 65..STEPS - 1).map(allowed).sum::<usize>(),
+        0,
+        "{name}: where growth falls"
+    );
 }
 
 fn main() {
@@ -177,13 +209,20 @@ fn main() {
             check(&format!("{family} {dtype}, eight rows"), &run, &apart, 4, 0);
         }
     }
-    // The filters' lists grow with what survives; the list of what a sample has drawn, for the penalties, doubles three times more.
+    // The filters' lists grow with what survives; the list of what a sample has drawn, for the
+    // penalties, doubles three times more.
     check("filters and penalties", &run(setup(&filtered)), &apart, 32, 3);
     // The texts in which stop strings are looked for grow too.
     check("stop strings", &run(setup(&stopping)), &apart, 4, SAMPLES * 8);
     // Distant spans. A worker allocates one thing for itself and eight buffers.
     check("a long prompt", &run(Setup { prompt: 1050, ..setup(&plain) }), &apart, 4, 0);
-    check("a long prompt on two threads", &run(Setup { prompt: 1050, threads: 2, ..setup(&plain) }), &apart, 4, 20);
+    check(
+        "a long prompt on two threads",
+        &run(Setup { prompt: 1050, threads: 2, ..setup(&plain) }),
+        &apart,
+        4,
+        20,
+    );
 
     let forking = run(Setup { eager_forking: false, ..setup(&two) });
     let parted: Vec<usize> = (0..SAMPLES).map(|sample| forking.parted(sample)).collect();
@@ -194,7 +233,14 @@ fn main() {
     // A fork makes eight lists; its two rows begin two lists a layer; buffers grow with the rows.
     let forks = SAMPLES - 1;
     let made: usize = forking.allocations[1..last + 3].iter().sum();
-    let most = forks * (8 + 4 * forking.layers + 8) + SAMPLES * (1..last + 3).filter(|&step| grows(step + 1)).count();
-    assert!(made <= most, "{made} allocations for {forks} forks, at most {most}: {:?}", forking.allocations);
-    println!("decoding allocates nothing but what grows with the samples; forking, {made} times for {forks} forks");
+    let most = forks * (8 + 4 * forking.layers + 8)
+        + SAMPLES * (1..last + 3).filter(|&step| grows(step + 1)).count();
+    assert!(
+        made <= most,
+        "{made} allocations for {forks} forks, at most {most}: {:?}",
+        forking.allocations
+    );
+    println!(
+        "decoding allocates nothing but what grows with the samples; forking, {made} times for {forks} forks"
+    );
 }

@@ -1,6 +1,8 @@
-//! Extraction, normalisation and the vote: tables of cases, properties, and agreement with public labels.
+//! Extraction, normalisation and the vote: tables of cases, properties, and agreement with public
+//! labels.
 //!
-//! The tests on public data read the folder that the environment variable `CANDOR_DATA` names and say so when it is not set.
+//! The tests on public data read the folder that the environment variable `CANDOR_DATA` names and
+//! say so when it is not set.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,7 +16,8 @@ fn check_extract(extractor: Extractor, cases: &[(&str, Option<&str>)]) {
         .iter()
         .filter_map(|(text, expected)| {
             let found = extractor.extract(text).map(|answer| answer.canonical);
-            (found.as_deref() != *expected).then(|| format!("{extractor} of {text:?}: found {found:?}, expected {expected:?}"))
+            (found.as_deref() != *expected)
+                .then(|| format!("{extractor} of {text:?}: found {found:?}, expected {expected:?}"))
         })
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -136,8 +139,14 @@ fn numbers_in_context() {
             ("1/0", Some("1/0")),
             ("1e999999", Some("1e999999")),
             ("10e999998", Some("1e999999")),
-            ("170141183460469231731687303715884105728", Some("170141183460469231731687303715884105728e0")),
-            ("170,141,183,460,469,231,731,687,303,715,884,105,728.0", Some("170141183460469231731687303715884105728e0")),
+            (
+                "170141183460469231731687303715884105728",
+                Some("170141183460469231731687303715884105728e0"),
+            ),
+            (
+                "170,141,183,460,469,231,731,687,303,715,884,105,728.0",
+                Some("170141183460469231731687303715884105728e0"),
+            ),
             ("0.1000000000000000000000000000000000000000000", Some("1/10")),
             // Nothing.
             ("", None),
@@ -238,10 +247,16 @@ fn short_answers() {
             ("Answer: Paris", Some("paris")),
             ("The answer is Paris.", Some("paris")),
             ("The answer is \"Paris\".", Some("paris")),
-            ("The first president of the United States was John F. Kennedy.", Some("john f kennedy")),
+            (
+                "The first president of the United States was John F. Kennedy.",
+                Some("john f kennedy"),
+            ),
             ("The capital of the USA is Washington, D.C.", Some("washington dc")),
             ("The chemical symbol for gold is Au. It is a metal.", Some("au")),
-            ("The longest river in the world is the Amazon River, which spans across South America.", Some("amazon river")),
+            (
+                "The longest river in the world is the Amazon River, which spans across South America.",
+                Some("amazon river"),
+            ),
             ("The number of legs is 8.", Some("8")),
             ("Eight", Some("8")),
             ("U.S.A.", Some("usa")),
@@ -249,11 +264,18 @@ fn short_answers() {
             ("Mount Everest is tall.", Some("mount everest is tall")),
             // A denial, a hedge or a correction is another answer.
             ("The capital of France is not Paris.", Some("capital of france is not paris")),
-            ("The largest planet is Neptune, but it is actually Uranus.", Some("largest planet is neptune but it is actually uranus")),
+            (
+                "The largest planet is Neptune, but it is actually Uranus.",
+                Some("largest planet is neptune but it is actually uranus"),
+            ),
             ("The capital of France might be Paris.", Some("capital of france might be paris")),
             ("The capital of France is Paris or Lyon.", Some("capital of france is paris or lyon")),
-            // A name in front is no answer by itself: "Who is ...?" would merge every lie about him.
-            ("Emmanuel Macron is the president of France.", Some("emmanuel macron is president of france")),
+            // A name in front is no answer by itself: "Who is ...?" would merge every lie about
+            // him.
+            (
+                "Emmanuel Macron is the president of France.",
+                Some("emmanuel macron is president of france"),
+            ),
             ("The Netherlands is larger.", Some("netherlands is larger")),
             ("", None),
             ("...", None),
@@ -266,7 +288,13 @@ fn short_answers() {
 fn last_lines() {
     check_extract(
         Extractor::LastLine,
-        &[("a\nB C\n\n", Some("b c")), ("x\n50 %", Some("1/2")), ("one\r\ntwo\r\n", Some("2")), ("\n\n", None), ("--\n", None)],
+        &[
+            ("a\nB C\n\n", Some("b c")),
+            ("x\n50 %", Some("1/2")),
+            ("one\r\ntwo\r\n", Some("2")),
+            ("\n\n", None),
+            ("--\n", None),
+        ],
     );
 }
 
@@ -298,9 +326,29 @@ fn auto_takes_the_first_row_that_applies() {
 fn same_answers_have_one_canonical_form() {
     let same: &[&[&str]] = &[
         &["0.5", "1/2", "50 %", "50%", "2/4", ".5", "½", "0,5", "5e-1", "0.50", "٠٫٥"],
-        &["1,000", "1000", "1e3", "1 000", "1\u{a0}000", "1000.00", "10^3", "1k", "$1,000", "1_000"],
+        &[
+            "1,000",
+            "1000",
+            "1e3",
+            "1 000",
+            "1\u{a0}000",
+            "1000.00",
+            "10^3",
+            "1k",
+            "$1,000",
+            "1_000",
+        ],
         &["-0", "0", "0.0", "0/5", "0%", "zero"],
-        &["Paris", "paris", " PARIS. ", "**Paris**", "\"Paris\"", "the Paris", "Paris!", "Ｐａｒｉｓ"],
+        &[
+            "Paris",
+            "paris",
+            " PARIS. ",
+            "**Paris**",
+            "\"Paris\"",
+            "the Paris",
+            "Paris!",
+            "Ｐａｒｉｓ",
+        ],
         &["U.S.", "US", "u.s", "the U.S."],
         &["Jean-Luc Picard", "Jean\u{2010}Luc Picard", "jean luc  picard"],
         &["O'Brien", "O’Brien", "obrien"],
@@ -312,7 +360,12 @@ fn same_answers_have_one_canonical_form() {
     ];
     for group in same {
         for text in *group {
-            assert_eq!(normalize::canonical(text), normalize::canonical(group[0]), "{text:?} and {:?}", group[0]);
+            assert_eq!(
+                normalize::canonical(text),
+                normalize::canonical(group[0]),
+                "{text:?} and {:?}",
+                group[0]
+            );
         }
     }
 }
@@ -343,13 +396,20 @@ fn different_answers_stay_apart() {
 }
 
 fn sample(text: &str, finish_reason: FinishReason, logprob: f64) -> Completion {
-    let token = Token { id: 1, stats: TokenStats { logprob, ..TokenStats::default() }, top_logprobs: Vec::new() };
+    let token = Token {
+        id: 1,
+        stats: TokenStats { logprob, ..TokenStats::default() },
+        top_logprobs: Vec::new(),
+    };
     Completion { index: 0, tokens: vec![token], text: text.to_owned(), finish_reason }
 }
 
 fn generation(completions: Vec<Completion>) -> Generation {
     let number = |(index, completion)| Completion { index, ..completion };
-    Generation { completions: completions.into_iter().enumerate().map(number).collect(), cost: Cost::default() }
+    Generation {
+        completions: completions.into_iter().enumerate().map(number).collect(),
+        cost: Cost::default(),
+    }
 }
 
 fn stopped(texts: &[&str]) -> Generation {
@@ -359,7 +419,8 @@ fn stopped(texts: &[&str]) -> Generation {
 /// The clusters as (answer, samples).
 fn check_vote(texts: &[&str], expected: &[(&str, &[usize])]) -> Vote {
     let vote = vote(&stopped(texts), Extractor::Auto);
-    let found: Vec<(&str, &[usize])> = vote.clusters.iter().map(|c| (c.answer.as_str(), c.samples.as_slice())).collect();
+    let found: Vec<(&str, &[usize])> =
+        vote.clusters.iter().map(|c| (c.answer.as_str(), c.samples.as_slice())).collect();
     assert_eq!(found, expected, "{texts:?}");
     vote
 }
@@ -377,7 +438,11 @@ fn one_answer_in_many_words_is_one_cluster() {
             "Lyon",
             "The capital of France is not Paris.",
         ],
-        &[("Paris", &[0, 1, 2, 3, 4, 5]), ("The capital of France is not Paris", &[7]), ("Lyon", &[6])],
+        &[
+            ("Paris", &[0, 1, 2, 3, 4, 5]),
+            ("The capital of France is not Paris", &[7]),
+            ("Lyon", &[6]),
+        ],
     );
     assert_eq!((vote.share(), vote.margin(), vote.tied), (6.0 / 8.0, 5.0 / 8.0, false));
     check_vote(&["The color of the sky is blue.", "Blue", "Blue."], &[("Blue", &[0, 1, 2])]);
@@ -387,14 +452,22 @@ fn one_answer_in_many_words_is_one_cluster() {
 #[test]
 fn readings_that_nobody_confirms_do_not_merge() {
     check_vote(
-        &["Emmanuel Macron is the president of France.", "Emmanuel Macron is the author of Dune.", "Emmanuel Macron is the king of Spain."],
+        &[
+            "Emmanuel Macron is the president of France.",
+            "Emmanuel Macron is the author of Dune.",
+            "Emmanuel Macron is the king of Spain.",
+        ],
         &[
             ("Emmanuel Macron is the author of Dune", &[1]),
             ("Emmanuel Macron is the king of Spain", &[2]),
             ("Emmanuel Macron is the president of France", &[0]),
         ],
     );
-    let pitts: [(&str, &[usize]); 3] = [("William Pitt", &[0]), ("William Pitt, the Elder", &[1]), ("William Pitt, the Younger", &[2])];
+    let pitts: [(&str, &[usize]); 3] = [
+        ("William Pitt", &[0]),
+        ("William Pitt, the Elder", &[1]),
+        ("William Pitt, the Younger", &[2]),
+    ];
     check_vote(&["William Pitt", "William Pitt, the Elder", "William Pitt, the Younger"], &pitts);
     check_vote(&["Lyon", "Lyon? Paris? Nice?"], &[("Lyon", &[0]), ("Lyon? Paris? Nice?", &[1])]);
     check_vote(
@@ -402,7 +475,10 @@ fn readings_that_nobody_confirms_do_not_merge() {
         &[("Czech", &[0]), ("The Czech Republic (we knew it was Czech)", &[1])],
     );
     check_vote(&["12 angry men", "12 monkeys"], &[("12 angry men", &[0]), ("12 monkeys", &[1])]);
-    check_vote(&["The dog is red.", "The cat is red."], &[("The cat is red", &[1]), ("The dog is red", &[0])]);
+    check_vote(
+        &["The dog is red.", "The cat is red."],
+        &[("The cat is red", &[1]), ("The dog is red", &[0])],
+    );
 }
 
 #[test]
@@ -433,11 +509,20 @@ fn an_empty_vote_is_a_vote() {
 #[test]
 fn ties_go_to_the_likelier_then_to_the_smaller_answer() {
     let of = |a: f64, b: f64| {
-        let vote = vote(&generation(vec![sample("b", FinishReason::Stop, b), sample("a", FinishReason::Stop, a)]), Extractor::LastLine);
+        let vote = vote(
+            &generation(vec![
+                sample("b", FinishReason::Stop, b),
+                sample("a", FinishReason::Stop, a),
+            ]),
+            Extractor::LastLine,
+        );
         assert!(vote.tied);
         vote.leader().unwrap().answer.clone()
     };
-    assert_eq!([of(-1.0, -2.0), of(-2.0, -1.0), of(-1.0, -1.0), of(f64::NAN, -1.0)], ["a", "b", "a", "b"]);
+    assert_eq!(
+        [of(-1.0, -2.0), of(-2.0, -1.0), of(-1.0, -1.0), of(f64::NAN, -1.0)],
+        ["a", "b", "a", "b"]
+    );
 }
 
 #[test]
@@ -590,7 +675,10 @@ fn a_megabyte_takes_linear_time() {
             let _ = extractor.extract(&text);
             let took = processor_time().saturating_sub(start);
             // Measured below 1 s each at opt-level 1; a quadratic step would take hours.
-            assert!(took < Duration::from_secs(20), "{extractor} took {took:?} on 1 MB of {unit:?}");
+            assert!(
+                took < Duration::from_secs(20),
+                "{extractor} took {took:?} on 1 MB of {unit:?}"
+            );
         }
     }
 }
@@ -598,12 +686,15 @@ fn a_megabyte_takes_linear_time() {
 /// Of this thread: a busy or stopped machine adds nothing to it.
 #[cfg(unix)]
 fn processor_time() -> Duration {
-    rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime).try_into().expect("no negative time")
+    rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime)
+        .try_into()
+        .expect("no negative time")
 }
 
 #[cfg(not(unix))]
 fn processor_time() -> Duration {
-    static START: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
+    static START: std::sync::LazyLock<std::time::Instant> =
+        std::sync::LazyLock::new(std::time::Instant::now);
     START.elapsed()
 }
 
@@ -616,22 +707,30 @@ fn data() -> Option<PathBuf> {
     folder
 }
 
-/// `A: 18` of every model's solution against the label: the four models of GSM8K's `example_model_solutions.jsonl` on 1,319 questions.
+/// `A: 18` of every model's solution against the label: the four models of GSM8K's
+/// `example_model_solutions.jsonl` on 1,319 questions.
 #[test]
 fn numbers_agree_with_every_gsm8k_label() {
     let Some(data) = data() else { return };
-    let text = std::fs::read_to_string(data.join("gsm8k/grade_school_math/data/example_model_solutions.jsonl")).unwrap();
+    let text = std::fs::read_to_string(
+        data.join("gsm8k/grade_school_math/data/example_model_solutions.jsonl"),
+    )
+    .unwrap();
     let mut wrong = Vec::new();
     let mut count = 0;
     for line in text.lines() {
         let row: serde_json::Value = serde_json::from_str(line).unwrap();
-        let gold = Extractor::Number.extract(row["ground_truth"].as_str().unwrap()).unwrap().canonical;
+        let gold =
+            Extractor::Number.extract(row["ground_truth"].as_str().unwrap()).unwrap().canonical;
         for model in ["6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification"] {
             let solution = row[model]["solution"].as_str().unwrap();
             let found = Extractor::Number.extract(solution).map(|answer| answer.canonical);
             count += 1;
             if (found.as_deref() == Some(&gold)) != row[model]["is_correct"].as_bool().unwrap() {
-                wrong.push(format!("{model}: found {found:?}, gold {gold}, label {}: {solution:?}", row[model]["is_correct"]));
+                wrong.push(format!(
+                    "{model}: found {found:?}, gold {gold}, label {}: {solution:?}",
+                    row[model]["is_correct"]
+                ));
             }
         }
     }
@@ -640,8 +739,8 @@ fn numbers_agree_with_every_gsm8k_label() {
     assert_eq!(count, 5276);
 }
 
-/// Every gold answer of MGSM, written into an answer sentence of its language and with its digits, comes back; the gold answers of the
-/// eleven languages are the same numbers.
+/// Every gold answer of MGSM, written into an answer sentence of its language and with its digits,
+/// comes back; the gold answers of the eleven languages are the same numbers.
 #[test]
 fn numbers_read_every_mgsm_gold() {
     const SENTENCES: [(&str, &str); 11] = [
@@ -660,11 +759,16 @@ fn numbers_read_every_mgsm_gold() {
     let Some(data) = data() else { return };
     let mut golds: Vec<Vec<String>> = Vec::new();
     for (language, sentence) in SENTENCES {
-        let text = std::fs::read_to_string(data.join(format!("mgsm/mgsm/mgsm_{language}.tsv"))).unwrap();
+        let text =
+            std::fs::read_to_string(data.join(format!("mgsm/mgsm/mgsm_{language}.tsv"))).unwrap();
         let rows = text.lines().map(|line| {
             let gold = line.rsplit('\t').next().unwrap();
             let plain = gold.replace(',', "").parse::<i64>().unwrap().to_string();
-            for text in [sentence.replace("{}", gold), sentence.replace("{}", &native_digits(gold, language)), format!("16 + 2 = {gold}")] {
+            for text in [
+                sentence.replace("{}", gold),
+                sentence.replace("{}", &native_digits(gold, language)),
+                format!("16 + 2 = {gold}"),
+            ] {
                 assert_eq!(Extractor::Number.extract(&text).unwrap().canonical, plain, "{text:?}");
             }
             plain
@@ -682,20 +786,29 @@ fn native_digits(number: &str, language: &str) -> String {
         "ja" | "zh" => 0xFF10,
         _ => return number.to_owned(),
     };
-    number.chars().map(|c| c.to_digit(10).and_then(|digit| char::from_u32(zero + digit)).unwrap_or(c)).collect()
+    number
+        .chars()
+        .map(|c| c.to_digit(10).and_then(|digit| char::from_u32(zero + digit)).unwrap_or(c))
+        .collect()
 }
 
 /// SVAMP's golds are floats (`51.0`): a completion with the integer or the float is right.
 #[test]
 fn numbers_read_every_svamp_gold() {
     let Some(data) = data() else { return };
-    let rows: Vec<serde_json::Value> = serde_json::from_str(&std::fs::read_to_string(data.join("svamp/SVAMP.json")).unwrap()).unwrap();
+    let rows: Vec<serde_json::Value> =
+        serde_json::from_str(&std::fs::read_to_string(data.join("svamp/SVAMP.json")).unwrap())
+            .unwrap();
     for row in &rows {
         let gold = row["Answer"].as_f64().unwrap();
         let of = |text: String| Extractor::Number.extract(&text).unwrap().canonical;
         let equation = row["Equation"].as_str().unwrap();
         assert_eq!(of(format!("{equation} = {gold}")), of(format!("{gold:.1}")), "{row}");
-        assert_eq!(of(format!("So there are {gold} left.")), of(format!("#### {gold:.2}")), "{row}");
+        assert_eq!(
+            of(format!("So there are {gold} left.")),
+            of(format!("#### {gold:.2}")),
+            "{row}"
+        );
     }
     assert_eq!(rows.len(), 1000);
 }

@@ -1,4 +1,5 @@
-//! The CPU's attention: against f64, every instruction set against the scalar twin, and the invariance of a query's result, bit for bit.
+//! The CPU's attention: against f64, every instruction set against the scalar twin, and the
+//! invariance of a query's result, bit for bit.
 
 use candor::model::cpu::attention::{HostKv, Part, Query, Shape, attend};
 use candor::model::cpu::{Isa, Pool};
@@ -24,7 +25,9 @@ impl Sequence {
     /// `shared` tokens of a common past, then `own` ones.
     fn new(shape: Shape, shared: usize, own: usize, salt: u64) -> Self {
         let width = shape.kv_heads * shape.head_dim;
-        let join = |a: u64| [numbers(shared * width, a), numbers(own * width, a + 10 * (salt + 1))].concat();
+        let join = |a: u64| {
+            [numbers(shared * width, a), numbers(own * width, a + 10 * (salt + 1))].concat()
+        };
         Self { k: join(1), v: join(2) }
     }
 
@@ -37,7 +40,12 @@ impl Sequence {
             let mut kv = HostKv::default();
             while start < end {
                 let next = end.min(start + piece);
-                kv.append(isa, shape, &self.k[start * width..next * width], &self.v[start * width..next * width]);
+                kv.append(
+                    isa,
+                    shape,
+                    &self.k[start * width..next * width],
+                    &self.v[start * width..next * width],
+                );
                 start = next;
             }
             kv
@@ -47,21 +55,34 @@ impl Sequence {
 
     /// In f64, over the numbers as f16 holds them.
     fn reference(&self, shape: Shape, q: &[f32], start: usize, end: usize) -> Vec<f64> {
-        let (d, width, group) = (shape.head_dim, shape.kv_heads * shape.head_dim, shape.heads / shape.kv_heads);
+        let (d, width, group) =
+            (shape.head_dim, shape.kv_heads * shape.head_dim, shape.heads / shape.kv_heads);
         let held = |x: f32| f64::from(f16::from_f32(x).to_f32());
         let mut out = Vec::new();
         for head in 0..shape.heads {
-            let at = |numbers: &[f32], token: usize, j: usize| held(numbers[token * width + head / group * d + j]);
+            let at = |numbers: &[f32], token: usize, j: usize| {
+                held(numbers[token * width + head / group * d + j])
+            };
             let score = |token| {
-                let dot: f64 = (0..d).map(|j| f64::from(q[head * d + j]) * at(&self.k, token, j)).sum();
+                let dot: f64 =
+                    (0..d).map(|j| f64::from(q[head * d + j]) * at(&self.k, token, j)).sum();
                 let scaled = dot * f64::from(shape.scale);
-                shape.soft_cap.map_or(scaled, |cap| f64::from(cap) * (scaled / f64::from(cap)).tanh())
+                shape
+                    .soft_cap
+                    .map_or(scaled, |cap| f64::from(cap) * (scaled / f64::from(cap)).tanh())
             };
             let scores: Vec<f64> = (start..end).map(score).collect();
             let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
             let sum: f64 = weights.iter().sum();
-            out.extend((0..d).map(|j| weights.iter().zip(start..end).map(|(w, token)| w * at(&self.v, token, j)).sum::<f64>() / sum));
+            out.extend((0..d).map(|j| {
+                weights
+                    .iter()
+                    .zip(start..end)
+                    .map(|(w, token)| w * at(&self.v, token, j))
+                    .sum::<f64>()
+                    / sum
+            }));
         }
         out
     }
@@ -76,7 +97,13 @@ fn bits(numbers: &[f32]) -> Vec<u32> {
 }
 
 fn shapes() -> Vec<Shape> {
-    let shape = |heads, kv_heads, head_dim, soft_cap| Shape { heads, kv_heads, head_dim, scale: 0.7, soft_cap };
+    let shape = |heads, kv_heads, head_dim, soft_cap| Shape {
+        heads,
+        kv_heads,
+        head_dim,
+        scale: 0.7,
+        soft_cap,
+    };
     vec![
         shape(9, 3, 64, None),
         shape(4, 1, 256, None),
@@ -96,21 +123,38 @@ fn attention_is_near_the_f64_formula_however_the_cache_is_cut() {
     let pools = [Pool::new(1), Pool::new(3)];
     for shape in shapes() {
         let width = shape.heads * shape.head_dim;
-        for (tokens, start) in [(1, 0), (15, 3), (16, 0), (17, 16), (300, 0), (300, 41), (500, 255), (512, 0)] {
+        for (tokens, start) in
+            [(1, 0), (15, 3), (16, 0), (17, 16), (300, 0), (300, 41), (500, 255), (512, 0)]
+        {
             let sequence = Sequence::new(shape, 0, tokens, 0);
             let q = numbers(width, 5);
             let want = sequence.reference(shape, &q, start, tokens);
             let mut first: Option<Vec<u32>> = None;
-            for (cuts, piece) in [(vec![], 1000), (vec![], 1), (vec![tokens / 3], 7), (vec![tokens / 5, tokens / 5, tokens / 2], 16)] {
+            for (cuts, piece) in [
+                (vec![], 1000),
+                (vec![], 1),
+                (vec![tokens / 3], 7),
+                (vec![tokens / 5, tokens / 5, tokens / 2], 16),
+            ] {
                 for isa in instructions() {
                     let kvs = sequence.segments(shape, isa, &cuts, piece);
                     let parts: Vec<Part<'_>> = kvs.iter().map(whole).collect();
                     for pool in &pools {
                         let mut out = vec![f32::NAN; width];
-                        attend(pool, isa, shape, &[Query { parts: &parts, start, end: tokens }], &q, &mut out);
+                        attend(
+                            pool,
+                            isa,
+                            shape,
+                            &[Query { parts: &parts, start, end: tokens }],
+                            &q,
+                            &mut out,
+                        );
                         // Sums of up to 512 products below 1 in f32; weights within 3e-7.
                         for (got, want) in out.iter().zip(&want) {
-                            assert!((f64::from(*got) - want).abs() < 5e-6, "{shape:?}, {tokens} tokens: {got}, want {want}");
+                            assert!(
+                                (f64::from(*got) - want).abs() < 5e-6,
+                                "{shape:?}, {tokens} tokens: {got}, want {want}"
+                            );
                         }
                         let got = bits(&out);
                         assert_eq!(
@@ -130,28 +174,41 @@ fn a_query_is_the_same_in_any_company() {
     let pool = Pool::new(2);
     for shape in shapes() {
         let width = shape.heads * shape.head_dim;
-        // Five rows on a shared past, one on a view of it that begins later, one of its own; prompts of several tokens among them.
+        // Five rows on a shared past, one on a view of it that begins later, one of its own;
+        // prompts of several tokens among them.
         let shared = Sequence::new(shape, 590, 0, 0);
         let past = shared.segments(shape, Isa::best(), &[100], 1000);
         let own: Vec<HostKv> = (0..7)
             .map(|row| {
                 let mut kv = HostKv::default();
                 let count = (3 + 9 * row) * shape.kv_heads * shape.head_dim;
-                kv.append(Isa::best(), shape, &numbers(count, 50 + row as u64), &numbers(count, 70 + row as u64));
+                kv.append(
+                    Isa::best(),
+                    shape,
+                    &numbers(count, 50 + row as u64),
+                    &numbers(count, 70 + row as u64),
+                );
                 kv
             })
             .collect();
         let parts = |row: usize| match row {
-            5 => vec![Part { kv: &past[0], start: 37, end: 100 }, whole(&past[1]), whole(&own[row])],
+            5 => {
+                vec![Part { kv: &past[0], start: 37, end: 100 }, whole(&past[1]), whole(&own[row])]
+            }
             6 => vec![whole(&own[row])],
             _ => vec![whole(&past[0]), whole(&past[1]), whole(&own[row])],
         };
         let all: Vec<Vec<Part<'_>>> = (0..7).map(parts).collect();
-        let len = |parts: &[Part<'_>]| parts.iter().map(|part| part.end - part.start).sum::<usize>();
+        let len =
+            |parts: &[Part<'_>]| parts.iter().map(|part| part.end - part.start).sum::<usize>();
         let mut queries = Vec::new();
         for (row, parts) in all.iter().enumerate() {
             for back in (0..=row % 3).rev() {
-                queries.push(Query { parts, start: if row == 4 { 260 } else { 0 }, end: len(parts) - back });
+                queries.push(Query {
+                    parts,
+                    start: if row == 4 { 260 } else { 0 },
+                    end: len(parts) - back,
+                });
             }
         }
         let q = numbers(queries.len() * width, 9);
@@ -159,7 +216,14 @@ fn a_query_is_the_same_in_any_company() {
         attend(&pool, Isa::best(), shape, &queries, &q, &mut together);
         for (i, query) in queries.iter().enumerate() {
             let mut alone = vec![f32::NAN; width];
-            attend(&pool, Isa::best(), shape, std::slice::from_ref(query), &q[i * width..][..width], &mut alone);
+            attend(
+                &pool,
+                Isa::best(),
+                shape,
+                std::slice::from_ref(query),
+                &q[i * width..][..width],
+                &mut alone,
+            );
             assert_eq!(bits(&alone), bits(&together[i * width..][..width]), "{shape:?}, query {i}");
         }
     }
@@ -173,7 +237,8 @@ fn a_token_to_come_touches_nothing_before_it() {
     let attend_all = |sequence: &Sequence| {
         let kvs = sequence.segments(shape, Isa::best(), &[], 1000);
         let parts = [whole(&kvs[0])];
-        let queries: Vec<Query<'_>> = (0..20).map(|t| Query { parts: &parts, start: 0, end: t + 1 }).collect();
+        let queries: Vec<Query<'_>> =
+            (0..20).map(|t| Query { parts: &parts, start: 0, end: t + 1 }).collect();
         let mut out = vec![0.0; q.len()];
         attend(&Pool::new(1), Isa::best(), shape, &queries, &q, &mut out);
         out
@@ -199,9 +264,19 @@ fn what_is_not_finite_in_a_distant_span_shows() {
                 let kvs = sequence.segments(shape, isa, &[], tokens);
                 let parts = [whole(&kvs[0])];
                 let mut out = vec![0.0; q.len()];
-                attend(&Pool::new(1), isa, shape, &[Query { parts: &parts, start: 0, end: tokens }], &q, &mut out);
+                attend(
+                    &Pool::new(1),
+                    isa,
+                    shape,
+                    &[Query { parts: &parts, start: 0, end: tokens }],
+                    &q,
+                    &mut out,
+                );
                 let last = &out[(shape.heads - 1) * shape.head_dim..];
-                assert!(!last[shape.head_dim - 1].is_finite(), "{shape:?} {isa} token {token}: {last:?}");
+                assert!(
+                    !last[shape.head_dim - 1].is_finite(),
+                    "{shape:?} {isa} token {token}: {last:?}"
+                );
             }
         };
         // The first token of a distant span, one inside, and the last.
@@ -224,22 +299,45 @@ fn distant_spans_are_near_the_formula_and_the_same_to_the_bit_however_the_cache_
             let q = numbers(width, 5);
             let exact = sequence.reference(shape, &q, start, tokens);
             let mut first: Option<Vec<u32>> = None;
-            for (cuts, piece) in [(vec![], 5000), (vec![], 100), (vec![512], 5000), (vec![tokens / 5, tokens / 5, tokens / 2], 16)] {
+            for (cuts, piece) in [
+                (vec![], 5000),
+                (vec![], 100),
+                (vec![512], 5000),
+                (vec![tokens / 5, tokens / 5, tokens / 2], 16),
+            ] {
                 for isa in instructions() {
                     let kvs = sequence.segments(shape, isa, &cuts, piece);
                     let parts: Vec<Part<'_>> = kvs.iter().map(whole).collect();
                     for pool in &pools {
                         let mut out = vec![f32::NAN; width];
-                        attend(pool, isa, shape, &[Query { parts: &parts, start, end: tokens }], &q, &mut out);
-                        // Codes of numbers below 1 are within 1/254 of them. A score, a sum of head_dim products of numbers below 1 times the
-                        // scale, moves by about sqrt(head_dim) / 254, a weight by that share, and the mean of values below 1 that are spread
-                        // over all of [-1, 1) by a fraction of it: it takes errors of one sign on all keys to reach the bound.
-                        let bound = 2.0 * (shape.head_dim as f64).sqrt() * f64::from(shape.scale) / 254.0 + 1.0 / 254.0;
+                        attend(
+                            pool,
+                            isa,
+                            shape,
+                            &[Query { parts: &parts, start, end: tokens }],
+                            &q,
+                            &mut out,
+                        );
+                        // Codes of numbers below 1 are within 1/254 of them. A score, a sum of
+                        // head_dim products of numbers below 1 times the scale, moves by about
+                        // sqrt(head_dim) / 254, a weight by that share, and the mean of values
+                        // below 1 that are spread over all of [-1, 1) by a fraction of it: it takes
+                        // errors of one sign on all keys to reach the bound.
+                        let bound = 2.0 * (shape.head_dim as f64).sqrt() * f64::from(shape.scale)
+                            / 254.0
+                            + 1.0 / 254.0;
                         for (got, want) in out.iter().zip(&exact) {
-                            assert!((f64::from(*got) - want).abs() < bound, "{shape:?}, {tokens} tokens: {got}, want {want}");
+                            assert!(
+                                (f64::from(*got) - want).abs() < bound,
+                                "{shape:?}, {tokens} tokens: {got}, want {want}"
+                            );
                         }
                         let got = bits(&out);
-                        assert_eq!(&got, first.get_or_insert_with(|| got.clone()), "{shape:?} {isa:?} {tokens} from {start}, cut {cuts:?}");
+                        assert_eq!(
+                            &got,
+                            first.get_or_insert_with(|| got.clone()),
+                            "{shape:?} {isa:?} {tokens} from {start}, cut {cuts:?}"
+                        );
                     }
                 }
             }

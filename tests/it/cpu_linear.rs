@@ -1,5 +1,5 @@
-//! The packed linear layers: unpacking against ggml's definition, products against f64, every kernel against its twin, and the
-//! invariance of a row's result, bit for bit.
+//! The packed linear layers: unpacking against ggml's definition, products against f64, every
+//! kernel against its twin, and the invariance of a row's result, bit for bit.
 
 use candor::model::cpu::{Activations, Isa, PackedMatrix, Pool, Product, linear, linear_n};
 use candor::model::dtype::{Dtype, RawTensor};
@@ -55,7 +55,13 @@ enum Fill {
 
 const FILLS: [Fill; 5] = [Fill::Random, Fill::Ones, Fill::Zeros, Fill::Signs, Fill::Extreme];
 
-fn matrix(dtype: Dtype, out: usize, width: usize, fill: Fill, random: &mut Random) -> RawTensor<'static> {
+fn matrix(
+    dtype: Dtype,
+    out: usize,
+    width: usize,
+    fill: Fill,
+    random: &mut Random,
+) -> RawTensor<'static> {
     let shape = vec![out, width];
     if !dtype.is_quantized() {
         let number = |random: &mut Random| match fill {
@@ -73,7 +79,9 @@ fn matrix(dtype: Dtype, out: usize, width: usize, fill: Fill, random: &mut Rando
         return RawTensor { dtype, shape, bytes: bytes.collect::<Vec<_>>().into() };
     }
     let mut bytes: Vec<u8> = match fill {
-        Fill::Random | Fill::Extreme => (0..dtype.bytes_for(out * width).unwrap()).map(|_| random.next() as u8).collect(),
+        Fill::Random | Fill::Extreme => {
+            (0..dtype.bytes_for(out * width).unwrap()).map(|_| random.next() as u8).collect()
+        }
         Fill::Ones => vec![0xff; dtype.bytes_for(out * width).unwrap()],
         Fill::Zeros => vec![0; dtype.bytes_for(out * width).unwrap()],
         Fill::Signs => vec![0x80; dtype.bytes_for(out * width).unwrap()],
@@ -82,7 +90,9 @@ fn matrix(dtype: Dtype, out: usize, width: usize, fill: Fill, random: &mut Rando
         for &at in scales(dtype) {
             let number = match fill {
                 Fill::Random => f16::from_f32(random.unit() * 2.0),
-                Fill::Extreme => [f16::MAX, f16::MIN, f16::from_bits(1), f16::ZERO][random.next() as usize % 4],
+                Fill::Extreme => {
+                    [f16::MAX, f16::MIN, f16::from_bits(1), f16::ZERO][random.next() as usize % 4]
+                }
                 _ => f16::ONE,
             };
             block[at..at + 2].copy_from_slice(&number.to_le_bytes());
@@ -91,45 +101,71 @@ fn matrix(dtype: Dtype, out: usize, width: usize, fill: Fill, random: &mut Rando
     RawTensor { dtype, shape, bytes: bytes.into() }
 }
 
-/// One block from the format's definition (`ggml-common.h`, `dequantize_row_*` of `ggml-quants.c`): each number, and the magnitude of
-/// its parts, which bounds what rounding may cost.
+/// One block from the format's definition (`ggml-common.h`, `dequantize_row_*` of `ggml-quants.c`):
+/// each number, and the magnitude of its parts, which bounds what rounding may cost.
 fn dequantise(dtype: Dtype, b: &[u8]) -> Vec<(f32, f32)> {
     let half = |at: usize| f16::from_le_bytes([b[at], b[at + 1]]).to_f32();
     let nibble = |at: usize, i: usize, span: usize| b[at + i % span] >> (i / span * 4) & 15;
     let scaled = |d: f32, code: i32| (d * code as f32, (d * code as f32).abs());
-    let moved = |d: f32, code: i32, m: f32| (d * code as f32 + m, (d * code as f32).abs() + m.abs());
+    let moved =
+        |d: f32, code: i32, m: f32| (d * code as f32 + m, (d * code as f32).abs() + m.abs());
     // The 6-bit scale and minimum of block j of Q4_K and Q5_K.
     let pair = |j: usize| {
         let s = &b[4..16];
-        if j < 4 { (s[j] & 63, s[j + 4] & 63) } else { (s[j + 4] & 15 | s[j - 4] >> 6 << 4, s[j + 4] >> 4 | s[j] >> 6 << 4) }
+        if j < 4 {
+            (s[j] & 63, s[j + 4] & 63)
+        } else {
+            (s[j + 4] & 15 | s[j - 4] >> 6 << 4, s[j + 4] >> 4 | s[j] >> 6 << 4)
+        }
     };
     let k45 = |i: usize, code: u8| {
         let (scale, min) = pair(i / 32);
         moved(half(0) * f32::from(scale), i32::from(code), -(half(2) * f32::from(min)))
     };
     let number = |i: usize| match dtype {
-        Dtype::F32 => (f32::from_le_bytes([b[0], b[1], b[2], b[3]]), f32::from_le_bytes([b[0], b[1], b[2], b[3]]).abs()),
+        Dtype::F32 => (
+            f32::from_le_bytes([b[0], b[1], b[2], b[3]]),
+            f32::from_le_bytes([b[0], b[1], b[2], b[3]]).abs(),
+        ),
         Dtype::F16 => (half(0), half(0).abs()),
-        Dtype::BF16 => (bf16::from_le_bytes([b[0], b[1]]).to_f32(), bf16::from_le_bytes([b[0], b[1]]).to_f32().abs()),
+        Dtype::BF16 => (
+            bf16::from_le_bytes([b[0], b[1]]).to_f32(),
+            bf16::from_le_bytes([b[0], b[1]]).to_f32().abs(),
+        ),
         Dtype::Q4_0 => scaled(half(0), i32::from(nibble(2, i, 16)) - 8),
         Dtype::Q4_1 => moved(half(0), i32::from(nibble(4, i, 16)), half(2)),
-        Dtype::Q5_0 => scaled(half(0), i32::from(nibble(6, i, 16) | (b[2 + i / 8] >> (i % 8) & 1) << 4) - 16),
-        Dtype::Q5_1 => moved(half(0), i32::from(nibble(8, i, 16) | (b[4 + i / 8] >> (i % 8) & 1) << 4), half(2)),
+        Dtype::Q5_0 => {
+            scaled(half(0), i32::from(nibble(6, i, 16) | (b[2 + i / 8] >> (i % 8) & 1) << 4) - 16)
+        }
+        Dtype::Q5_1 => moved(
+            half(0),
+            i32::from(nibble(8, i, 16) | (b[4 + i / 8] >> (i % 8) & 1) << 4),
+            half(2),
+        ),
         Dtype::Q8_0 => scaled(half(0), i32::from(b[2 + i] as i8)),
         Dtype::Q2K => {
             let code = b[16 + i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3;
             let scale = b[i / 16];
-            moved(half(80) * f32::from(scale & 15), i32::from(code), -(half(82) * f32::from(scale >> 4)))
+            moved(
+                half(80) * f32::from(scale & 15),
+                i32::from(code),
+                -(half(82) * f32::from(scale >> 4)),
+            )
         }
         Dtype::Q3K => {
             let code = b[32 + i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3;
             let high = b[i % 32] >> (i / 32) & 1;
             let (s, j) = (&b[96..108], i / 16);
             let scale = s[j % 8] >> (j / 8 * 4) & 15 | (s[8 + j % 4] >> (j / 4 * 2) & 3) << 4;
-            scaled(half(108) * (f32::from(scale) - 32.0), i32::from(code) - if high == 1 { 0 } else { 4 })
+            scaled(
+                half(108) * (f32::from(scale) - 32.0),
+                i32::from(code) - if high == 1 { 0 } else { 4 },
+            )
         }
         Dtype::Q4K => k45(i, nibble(16 + i / 64 * 32, i % 64, 32)),
-        Dtype::Q5K => k45(i, nibble(48 + i / 64 * 32, i % 64, 32) | (b[16 + i % 32] >> (i / 32) & 1) << 4),
+        Dtype::Q5K => {
+            k45(i, nibble(48 + i / 64 * 32, i % 64, 32) | (b[16 + i % 32] >> (i / 32) & 1) << 4)
+        }
         Dtype::Q6K => {
             let low = b[i / 128 * 64 + i % 64] >> (i / 64 % 2 * 4) & 15;
             let high = b[128 + i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3;
@@ -140,7 +176,10 @@ fn dequantise(dtype: Dtype, b: &[u8]) -> Vec<(f32, f32)> {
 }
 
 fn dequantise_all(raw: &RawTensor<'_>) -> Vec<(f32, f32)> {
-    raw.bytes.chunks_exact(raw.dtype.block_bytes()).flat_map(|block| dequantise(raw.dtype, block)).collect()
+    raw.bytes
+        .chunks_exact(raw.dtype.block_bytes())
+        .flat_map(|block| dequantise(raw.dtype, block))
+        .collect()
 }
 
 fn bits(numbers: &[f32]) -> Vec<u32> {
@@ -174,20 +213,35 @@ fn width(dtype: Dtype, blocks: usize) -> usize {
 
 #[test]
 fn the_reference_agrees_with_ggml() {
-    let golden: serde_json::Value = serde_json::from_str(include_str!("../golden/cpu/blocks.json")).unwrap();
+    let golden: serde_json::Value =
+        serde_json::from_str(include_str!("../golden/cpu/blocks.json")).unwrap();
     let bytes = |hex: &serde_json::Value| -> Vec<u8> {
-        hex.as_str().unwrap().as_bytes().chunks(2).map(|b| u8::from_str_radix(std::str::from_utf8(b).unwrap(), 16).unwrap()).collect()
+        hex.as_str()
+            .unwrap()
+            .as_bytes()
+            .chunks(2)
+            .map(|b| u8::from_str_radix(std::str::from_utf8(b).unwrap(), 16).unwrap())
+            .collect()
     };
     for dtype in Dtype::ALL {
         let row = &golden["rows"][dtype.name()];
-        let want: Vec<u32> = bytes(&row["f32"]).chunks(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect();
+        let want: Vec<u32> = bytes(&row["f32"])
+            .chunks(4)
+            .map(|b| u32::from_le_bytes(b.try_into().unwrap()))
+            .collect();
         let raw = RawTensor { dtype, shape: vec![1, 256], bytes: bytes(&row["bytes"]).into() };
         let reference: Vec<f32> = dequantise_all(&raw).iter().map(|x| x.0).collect();
         let mut packed = vec![0.0; 256];
         PackedMatrix::pack(&raw, pool()).unwrap().row(0, &mut packed);
-        for (got, what) in [(bits(&reference), "the test's reference"), (bits(&packed), "the packed row")] {
+        for (got, what) in
+            [(bits(&reference), "the test's reference"), (bits(&packed), "the packed row")]
+        {
             // Zero has two signs, and d * (u - 8) keeps one that other orders lose.
-            let differ = got.iter().zip(&want).filter(|(a, b)| a != b && (**a | **b) & 0x7fff_ffff != 0).count();
+            let differ = got
+                .iter()
+                .zip(&want)
+                .filter(|(a, b)| a != b && (**a | **b) & 0x7fff_ffff != 0)
+                .count();
             assert_eq!(differ, 0, "{dtype}: {what}");
         }
     }
@@ -197,25 +251,36 @@ fn the_reference_agrees_with_ggml() {
 fn rows_survive_packing() {
     let mut random = Random(1);
     for dtype in Dtype::ALL {
-        for (out, blocks, fill) in
-            [(1, 1, Fill::Random), (16, 3, Fill::Random), (37, 5, Fill::Random), (17, 2, Fill::Extreme), (5, 9, Fill::Signs)]
-        {
+        for (out, blocks, fill) in [
+            (1, 1, Fill::Random),
+            (16, 3, Fill::Random),
+            (37, 5, Fill::Random),
+            (17, 2, Fill::Extreme),
+            (5, 9, Fill::Signs),
+        ] {
             let width = width(dtype, blocks);
             let raw = matrix(dtype, out, width, fill, &mut random);
             let packed = PackedMatrix::pack(&raw, pool()).unwrap();
             let mut row = vec![f32::NAN; width];
             for (i, want) in dequantise_all(&raw).chunks_exact(width).enumerate() {
                 packed.row(i, &mut row);
-                assert!(row.iter().zip(want).all(|(got, want)| got == &want.0), "{packed:?}, {fill:?}, row {i}");
+                assert!(
+                    row.iter().zip(want).all(|(got, want)| got == &want.0),
+                    "{packed:?}, {fill:?}, row {i}"
+                );
             }
-            assert!(packed.bytes() >= raw.bytes.len() || matches!(dtype, Dtype::Q4K | Dtype::Q5K), "{packed:?}");
+            assert!(
+                packed.bytes() >= raw.bytes.len() || matches!(dtype, Dtype::Q4K | Dtype::Q5K),
+                "{packed:?}"
+            );
         }
     }
 }
 
 #[test]
 fn packing_costs_little_memory() {
-    // (type, bytes over the file's): what the layout promises. Types of 2 and 3 bits are rare and kept as 4 bits.
+    // (type, bytes over the file's): what the layout promises. Types of 2 and 3 bits are rare and
+    // kept as 4 bits.
     let rows = [
         (Dtype::Q4_0, 1.0),
         (Dtype::Q4_1, 1.0),
@@ -233,7 +298,8 @@ fn packing_costs_little_memory() {
     ];
     for (dtype, limit) in rows {
         let raw = matrix(dtype, 64, 2048, Fill::Zeros, &mut Random(1));
-        let ratio = PackedMatrix::pack(&raw, pool()).unwrap().bytes() as f64 / raw.bytes.len() as f64;
+        let ratio =
+            PackedMatrix::pack(&raw, pool()).unwrap().bytes() as f64 / raw.bytes.len() as f64;
         assert!(ratio <= limit, "{dtype}: {ratio}");
     }
 }
@@ -257,8 +323,9 @@ fn inputs(width: usize, random: &mut Random) -> Vec<Vec<f32>> {
     ]
 }
 
-/// The product within what quantised activations and f32 sums may cost: half a step of each block's codes, and for every block two
-/// roundings of the sum of magnitudes so far (for dense types one for every input), with some for the products' own.
+/// The product within what quantised activations and f32 sums may cost: half a step of each block's
+/// codes, and for every block two roundings of the sum of magnitudes so far (for dense types one
+/// for every input), with some for the products' own.
 fn check_against_f64(raw: &RawTensor<'_>, packed: &PackedMatrix, x: &[f32], what: &str) {
     let (out, width) = (packed.rows(), packed.width());
     let weights = dequantise_all(raw);
@@ -270,7 +337,8 @@ fn check_against_f64(raw: &RawTensor<'_>, packed: &PackedMatrix, x: &[f32], what
         let (mut want, mut magnitude, mut steps) = (0.0, 0.0, 0.0);
         for (w, x) in w.chunks(32).zip(x.chunks(32)) {
             let peak = f64::from(x.iter().fold(0.0f32, |max, x| max.max(x.abs())));
-            // A rounded product may sit just beside the half step; blocks that count as zero lose all.
+            // A rounded product may sit just beside the half step; blocks that count as zero lose
+            // all.
             let step = if !quantized {
                 0.0
             } else if peak < 1e-35 {
@@ -280,13 +348,17 @@ fn check_against_f64(raw: &RawTensor<'_>, packed: &PackedMatrix, x: &[f32], what
             };
             for (w, x) in w.iter().zip(x) {
                 want += f64::from(w.0) * f64::from(*x);
-                magnitude += f64::from(w.1) * f64::from(x.abs()).max(if quantized { peak / 127.0 } else { 0.0 });
+                magnitude += f64::from(w.1)
+                    * f64::from(x.abs()).max(if quantized { peak / 127.0 } else { 0.0 });
                 steps += f64::from(w.0.abs()) * step;
             }
         }
         let got = f64::from(y[row]);
         let allowed = steps + magnitude * roundings as f64 * f64::from(f32::EPSILON) + 1e-38;
-        assert!((got - want).abs() <= allowed, "{what}: row {row}: {got}, want {want} within {allowed}");
+        assert!(
+            (got - want).abs() <= allowed,
+            "{what}: row {row}: {got}, want {want} within {allowed}"
+        );
     }
 }
 
@@ -312,15 +384,22 @@ fn every_kernel_equals_the_scalar_twin() {
         for fill in FILLS {
             for (out, blocks) in [(1, 1), (16, 2), (33, 5)] {
                 let width = width(dtype, blocks);
-                let packed = PackedMatrix::pack(&matrix(dtype, out, width, fill, &mut random), pool()).unwrap();
+                let packed =
+                    PackedMatrix::pack(&matrix(dtype, out, width, fill, &mut random), pool())
+                        .unwrap();
                 // Few columns, and many with some over: kernels take them differently.
                 let few = inputs(width, &mut random).concat();
-                let many = [few.clone(), inputs(width, &mut random).concat(), random.units(width)].concat();
+                let many = [few.clone(), inputs(width, &mut random).concat(), random.units(width)]
+                    .concat();
                 for x in [&few[..2 * width], &few, &many] {
                     let want = product(pool(), Isa::Scalar, &packed, x);
                     for isa in instructions() {
                         let rows = x.len() / width;
-                        assert_eq!(bits(&product(pool(), isa, &packed, x)), bits(&want), "{packed:?} {fill:?} {isa:?} {rows} rows");
+                        assert_eq!(
+                            bits(&product(pool(), isa, &packed, x)),
+                            bits(&want),
+                            "{packed:?} {fill:?} {isa:?} {rows} rows"
+                        );
                     }
                 }
             }
@@ -334,16 +413,33 @@ fn a_row_is_the_same_in_any_batch_place_and_thread_count() {
     let pools = [Pool::new(1), Pool::new(2), Pool::new(3)];
     for dtype in Dtype::ALL {
         let (out, width) = (83, width(dtype, 4));
-        let packed = PackedMatrix::pack(&matrix(dtype, out, width, Fill::Random, &mut random), pool()).unwrap();
+        let packed =
+            PackedMatrix::pack(&matrix(dtype, out, width, Fill::Random, &mut random), pool())
+                .unwrap();
         let row = random.units(width);
         for isa in instructions().filter(|&isa| isa != Isa::Scalar || dtype == Dtype::Q4K) {
             let alone = product(&pools[0], isa, &packed, &row);
-            for (rows, place) in [(2, 1), (3, 0), (4, 3), (5, 4), (8, 5), (9, 8), (64, 63), (65, 64), (130, 70), (513, 512)] {
+            for (rows, place) in [
+                (2, 1),
+                (3, 0),
+                (4, 3),
+                (5, 4),
+                (8, 5),
+                (9, 8),
+                (64, 63),
+                (65, 64),
+                (130, 70),
+                (513, 512),
+            ] {
                 let mut x = random.units(rows * width);
                 x[place * width..][..width].copy_from_slice(&row);
                 for pool in &pools {
                     let y = product(pool, isa, &packed, &x);
-                    assert_eq!(bits(&y[place * out..][..out]), bits(&alone), "{dtype} {isa:?}: row {place} of {rows}, {pool:?}");
+                    assert_eq!(
+                        bits(&y[place * out..][..out]),
+                        bits(&alone),
+                        "{dtype} {isa:?}: row {place} of {rows}, {pool:?}"
+                    );
                 }
             }
         }
@@ -355,11 +451,15 @@ fn a_row_that_is_no_number_spoils_only_itself() {
     let mut random = Random(5);
     for dtype in Dtype::ALL {
         let (out, width) = (17, width(dtype, 2));
-        let packed = PackedMatrix::pack(&matrix(dtype, out, width, Fill::Random, &mut random), pool()).unwrap();
+        let packed =
+            PackedMatrix::pack(&matrix(dtype, out, width, Fill::Random, &mut random), pool())
+                .unwrap();
         for isa in instructions() {
             let x = random.units(3 * width);
             let clean = product(pool(), isa, &packed, &x);
-            for (bad, at) in [(f32::NAN, 0), (f32::INFINITY, width - 1), (f32::NEG_INFINITY, width / 2)] {
+            for (bad, at) in
+                [(f32::NAN, 0), (f32::INFINITY, width - 1), (f32::NEG_INFINITY, width / 2)]
+            {
                 let mut x = x.clone();
                 x[width + at] = bad;
                 let y = product(pool(), isa, &packed, &x);
@@ -377,25 +477,44 @@ fn joint_products_filled_activations_and_bias_change_nothing() {
     let (width, rows) = (256, 37);
     // Of both kinds: quantised activations and f32 beside each other.
     let kinds = [(Dtype::Q4_1, 48), (Dtype::F16, 5), (Dtype::Q6K, 130), (Dtype::Q8_0, 1)];
-    let packed = kinds.map(|(dtype, out)| PackedMatrix::pack(&matrix(dtype, out, width, Fill::Random, &mut random), pool()).unwrap());
+    let packed = kinds.map(|(dtype, out)| {
+        PackedMatrix::pack(&matrix(dtype, out, width, Fill::Random, &mut random), pool()).unwrap()
+    });
     let x = random.units(rows * width);
     let bias = random.units(130);
-    let want: Vec<Vec<f32>> = packed.iter().map(|matrix| product(pool(), Isa::best(), matrix, &x)).collect();
+    let want: Vec<Vec<f32>> =
+        packed.iter().map(|matrix| product(pool(), Isa::best(), matrix, &x)).collect();
     let mut activations = Activations::default();
     for filled in [false, true] {
         let all: Vec<&PackedMatrix> = packed.iter().collect();
         if filled {
-            activations.fill(pool(), rows, &all, |row, out| out.copy_from_slice(&x[row * width..][..width]));
+            activations.fill(pool(), rows, &all, |row, out| {
+                out.copy_from_slice(&x[row * width..][..width]);
+            });
         } else {
             activations.set(pool(), &x, rows, &all);
         }
-        let mut outputs: Vec<Vec<f32>> = packed.iter().map(|matrix| vec![f32::NAN; rows * matrix.rows()]).collect();
+        let mut outputs: Vec<Vec<f32>> =
+            packed.iter().map(|matrix| vec![f32::NAN; rows * matrix.rows()]).collect();
         let [a, b, c, d] = outputs.get_disjoint_mut([0, 1, 2, 3]).unwrap();
-        let product = |index: usize, y| Product { matrix: &packed[index], bias: (packed[index].rows() == 130).then_some(&bias), y };
-        linear_n(pool(), &activations, [product(0, a), product(1, b), product(2, c), product(3, d)]);
+        let product = |index: usize, y| Product {
+            matrix: &packed[index],
+            bias: (packed[index].rows() == 130).then_some(&bias),
+            y,
+        };
+        linear_n(
+            pool(),
+            &activations,
+            [product(0, a), product(1, b), product(2, c), product(3, d)],
+        );
         for ((matrix, y), want) in packed.iter().zip(&outputs).zip(&want) {
-            let add = |(i, y): (usize, &f32)| if matrix.rows() == 130 { y + bias[i % 130] } else { *y };
-            assert_eq!(bits(y), bits(&want.iter().enumerate().map(add).collect::<Vec<_>>()), "{matrix:?}, filled: {filled}");
+            let add =
+                |(i, y): (usize, &f32)| if matrix.rows() == 130 { y + bias[i % 130] } else { *y };
+            assert_eq!(
+                bits(y),
+                bits(&want.iter().enumerate().map(add).collect::<Vec<_>>()),
+                "{matrix:?}, filled: {filled}"
+            );
         }
     }
 }
@@ -418,6 +537,8 @@ fn nothing_to_do_is_done() {
     let empty = RawTensor { dtype: Dtype::Q4_0, shape: vec![0, 32], bytes: Vec::new().into() };
     let packed = PackedMatrix::pack(&empty, pool()).unwrap();
     assert!(product(pool(), Isa::best(), &packed, &[0.0; 64]).is_empty());
-    let packed = PackedMatrix::pack(&matrix(Dtype::Q4_0, 3, 32, Fill::Random, &mut Random(7)), pool()).unwrap();
+    let packed =
+        PackedMatrix::pack(&matrix(Dtype::Q4_0, 3, 32, Fill::Random, &mut Random(7)), pool())
+            .unwrap();
     assert!(product(pool(), Isa::best(), &packed, &[]).is_empty());
 }

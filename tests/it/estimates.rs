@@ -27,28 +27,48 @@ fn found(items: &[Item]) -> impl Fn(&str) -> Estimate + use<> {
 fn check(found: &Estimate, value: f64, low: f64, high: f64) {
     let interval = found.interval.unwrap();
     let near = |a: f64, b: f64| (a - b).abs() < 1e-12;
-    assert!(near(found.figure.value.unwrap(), value) && near(interval.0, low) && near(interval.1, high) && !found.constant, "{found:?}");
+    assert!(
+        near(found.figure.value.unwrap(), value)
+            && near(interval.0, low)
+            && near(interval.1, high)
+            && !found.constant,
+        "{found:?}"
+    );
 }
 
 #[test]
 fn proportions_that_do_not_vary_have_a_width() {
-    // scipy.stats.binomtest(k, n).proportion_ci(method="wilson"), scipy 1.17.1: 40 of 40, and 0 of 40.
+    // scipy.stats.binomtest(k, n).proportion_ci(method="wilson"), scipy 1.17.1: 40 of 40, and 0 of
+    // 40.
     let (low, high) = (0.9123783988027133, 0.08762160119728662);
     let all_right = found(&(0..40).map(|i| item(i, Grade::Right, true)).collect::<Vec<_>>());
     for name in ["accuracy", "acc", "acc_norm", "coverage", "score_t_0", "maj_at_1"] {
         check(&all_right(name), 1.0, low, 1.0);
     }
-    for name in ["failure_rate", "unscored_rate", "abstention_rate", "selective_risk", "unanswerable_precision", "unanswerable_recall"] {
+    for name in [
+        "failure_rate",
+        "unscored_rate",
+        "abstention_rate",
+        "selective_risk",
+        "unanswerable_precision",
+        "unanswerable_recall",
+    ] {
         match name {
             // Of nothing: no question was held back, and none is unanswerable.
-            "unanswerable_precision" | "unanswerable_recall" => assert_eq!(all_right(name).interval, None, "{name}"),
+            "unanswerable_precision" | "unanswerable_recall" => {
+                assert_eq!(all_right(name).interval, None, "{name}");
+            }
             _ => check(&all_right(name), 0.0, 0.0, high),
         }
     }
     let all_wrong = found(&(0..40).map(|i| item(i, Grade::Wrong, true)).collect::<Vec<_>>());
     check(&all_wrong("accuracy"), 0.0, 0.0, high);
     check(&all_wrong("selective_risk"), 1.0, low, 1.0);
-    let abstained = found(&(0..40).map(|i| Item { answerable: Some(false), ..item(i, Grade::Wrong, false) }).collect::<Vec<_>>());
+    let abstained = found(
+        &(0..40)
+            .map(|i| Item { answerable: Some(false), ..item(i, Grade::Wrong, false) })
+            .collect::<Vec<_>>(),
+    );
     check(&abstained("unanswerable_precision"), 1.0, low, 1.0);
     check(&abstained("unanswerable_recall"), 1.0, low, 1.0);
     // Every question scores 1, or -3: drawing them again says nothing, and neither does the row.
@@ -60,7 +80,11 @@ fn proportions_that_do_not_vary_have_a_width() {
         (wrong("score_t_75"), "score_t_75", -3.0),
         (wrong("aurc"), "aurc", 1.0),
     ] {
-        assert_eq!((found.figure.value, found.interval, found.constant), (Some(value), None, true), "{name}");
+        assert_eq!(
+            (found.figure.value, found.interval, found.constant),
+            (Some(value), None, true),
+            "{name}"
+        );
         assert_eq!(serde_json::to_value(found).unwrap()["constant"], true);
     }
     assert!(serde_json::to_value(all_right("accuracy")).unwrap().get("constant").is_none());
@@ -68,8 +92,12 @@ fn proportions_that_do_not_vary_have_a_width() {
 
 #[test]
 fn every_interval_is_of_its_kind_and_holds_its_figure() {
-    let grade = |i: usize| [Grade::Right, Grade::Wrong, Grade::Right, Grade::Failed][mix(i as u64) as usize % 4];
-    let items: Vec<Item> = (0..200).map(|i| Item { confidence: Some((i % 9) as f64 / 8.0), ..item(i, grade(i), i % 3 > 0) }).collect();
+    let grade = |i: usize| {
+        [Grade::Right, Grade::Wrong, Grade::Right, Grade::Failed][mix(i as u64) as usize % 4]
+    };
+    let items: Vec<Item> = (0..200)
+        .map(|i| Item { confidence: Some((i % 9) as f64 / 8.0), ..item(i, grade(i), i % 3 > 0) })
+        .collect();
     let of = found(&items);
     let items: Vec<&Item> = items.iter().collect();
     let mut with = 0;
@@ -78,10 +106,19 @@ fn every_interval_is_of_its_kind_and_holds_its_figure() {
         match metric.proportion(&items) {
             Some((part, whole)) => {
                 assert!(part <= whole && !RESAMPLED.contains(&metric.name), "{}", metric.name);
-                assert_eq!(found.figure.value, (whole > 0).then(|| part as f64 / whole as f64), "{}", metric.name);
+                assert_eq!(
+                    found.figure.value,
+                    (whole > 0).then(|| part as f64 / whole as f64),
+                    "{}",
+                    metric.name
+                );
                 assert_eq!(found.interval.is_some(), whole > 0, "{}", metric.name);
             }
-            None => assert!(found.interval.is_none() || RESAMPLED.contains(&metric.name), "{}", metric.name),
+            None => assert!(
+                found.interval.is_none() || RESAMPLED.contains(&metric.name),
+                "{}",
+                metric.name
+            ),
         }
         if let Some((low, high)) = found.interval {
             let value = found.figure.value.unwrap();
@@ -89,13 +126,18 @@ fn every_interval_is_of_its_kind_and_holds_its_figure() {
             with += 1;
         }
     }
-    assert!(with > 15 && RESAMPLED.iter().all(|name| metric(name).is_some()), "{with} metrics have an interval");
+    assert!(
+        with > 15 && RESAMPLED.iter().all(|name| metric(name).is_some()),
+        "{with} metrics have an interval"
+    );
 }
 
 #[test]
 fn a_difference_that_does_not_vary_says_so() {
     let run = |right: &dyn Fn(usize) -> bool| -> Vec<Item> {
-        (0..30).map(|i| item(i, if right(i) { Grade::Right } else { Grade::Wrong }, i % 2 == 0)).collect()
+        (0..30)
+            .map(|i| item(i, if right(i) { Grade::Right } else { Grade::Wrong }, i % 2 == 0))
+            .collect()
     };
     let (same, other) = (run(&|i| i % 3 == 0), run(&|i| i % 4 == 0));
     let difference = |a: &[Item], b: &[Item]| {
@@ -103,8 +145,17 @@ fn a_difference_that_does_not_vary_says_so() {
         Difference::new(("a", &a), ("b", &b)).unwrap()
     };
     let none = difference(&same, &same);
-    assert!(none.figures.len() >= 4 && none.figures.iter().all(|figure| figure.constant && figure.interval.estimate == 0.0), "{none:?}");
+    assert!(
+        none.figures.len() >= 4
+            && none.figures.iter().all(|figure| figure.constant && figure.interval.estimate == 0.0),
+        "{none:?}"
+    );
     let some = difference(&same, &other);
-    let constant: Vec<&str> = some.figures.iter().filter(|figure| figure.constant).map(|figure| figure.name).collect();
-    assert_eq!(constant, ["coverage"], "what is answered is the same, what is right is not: {some:?}");
+    let constant: Vec<&str> =
+        some.figures.iter().filter(|figure| figure.constant).map(|figure| figure.name).collect();
+    assert_eq!(
+        constant,
+        ["coverage"],
+        "what is answered is the same, what is right is not: {some:?}"
+    );
 }

@@ -1,4 +1,5 @@
-//! Evaluation: tasks and files to questions, grades, run folders that survive anything, and the same figures again from records.
+//! Evaluation: tasks and files to questions, grades, run folders that survive anything, and the
+//! same figures again from records.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +7,10 @@ use std::path::{Path, PathBuf};
 use candor::calibration::{Goal, Method, PolicyFile, Split, calibrate};
 use candor::consensus::{self, Extractor};
 use candor::decision::{AbstainReason, Policy};
-use candor::eval::{self, Doc, Existing, FileTask, Grader, Labels, Map, Progress, Questions, Run, Scorer, Shard, Subset, TASKS, rescore};
+use candor::eval::{
+    self, Doc, Existing, FileTask, Grader, Labels, Map, Progress, Questions, Run, Scorer, Shard,
+    Subset, TASKS, rescore,
+};
 use candor::generation::{Completion, Cost, FinishReason, Generation, SamplingParams};
 use candor::hub::{Location, ResolvedModel};
 use candor::metrics::Grade;
@@ -19,7 +23,13 @@ use crate::support::tiny::Recipe;
 
 /// Questions whose answers are digits, which a random model hits now and then.
 pub fn digits(count: usize) -> Questions {
-    let doc = |i: usize| Doc::new(format!("digits:{i}"), format!("Question {}?", "x".repeat(i % 7)), vec![(i % 4).to_string()]);
+    let doc = |i: usize| {
+        Doc::new(
+            format!("digits:{i}"),
+            format!("Question {}?", "x".repeat(i % 7)),
+            vec![(i % 4).to_string()],
+        )
+    };
     Questions {
         name: "digits".into(),
         file_sha256: None,
@@ -39,14 +49,27 @@ fn load(folder: &Path, options: LoadOptions) -> LoadedModel {
     let path = folder.join("tiny.gguf");
     let bytes = Recipe::load("llama").gguf(Dtype::F32);
     fs::write(&path, &bytes).unwrap();
-    let resolved = ResolvedModel { path, manifest: None, name: "tiny".into(), revision: None, location: Location::Local, sha256: None };
+    let resolved = ResolvedModel {
+        path,
+        manifest: None,
+        name: "tiny".into(),
+        revision: None,
+        location: Location::Local,
+        sha256: None,
+    };
     LoadedModel::load(&resolved, Some(sha256(&bytes)), options).unwrap()
 }
 
 pub fn settings(loaded: &LoadedModel, questions: &Questions, seed: u64) -> Settings {
     let biased = (48..52).map(|digit| (digit, 20.0)).chain([(258, 21.5)]);
     Settings {
-        params: SamplingParams { n: 4, seed, max_tokens: 6, logit_bias: biased.collect(), ..SamplingParams::default() },
+        params: SamplingParams {
+            n: 4,
+            seed,
+            max_tokens: 6,
+            logit_bias: biased.collect(),
+            ..SamplingParams::default()
+        },
         frame: Frame { user: questions.frame.clone(), ..Frame::default() },
         extractor: questions.extractor,
         ..Settings::for_model(loaded)
@@ -57,7 +80,11 @@ pub fn pipeline(loaded: &LoadedModel, questions: &Questions) -> Pipeline {
     Pipeline::new(loaded, settings(loaded, questions, 0), candor::EngineOptions::default()).unwrap()
 }
 
-pub fn go(pipeline: &mut Pipeline, questions: &Questions, folder: &Path) -> candor::Result<Progress> {
+pub fn go(
+    pipeline: &mut Pipeline,
+    questions: &Questions,
+    folder: &Path,
+) -> candor::Result<Progress> {
     let run = Run { in_flight: 5, ..Run::new(questions, folder) };
     eval::run(pipeline, &run, &mut |_| {})
 }
@@ -69,8 +96,8 @@ pub fn timeless(folder: &Path) -> Vec<String> {
     text.lines().map(|line| line.rsplit_once(",\"timing\":").unwrap().0.to_owned()).collect()
 }
 
-/// Runs, and again from what is left after a cut anywhere: here 150 of them, by a fixed stream, and the ends of the file and of its first
-/// line.
+/// Runs, and again from what is left after a cut anywhere: here 150 of them, by a fixed stream, and
+/// the ends of the file and of its first line.
 fn survives_cuts(questions: &Questions, shard: Option<Shard>, due: usize) {
     let folder = tempfile::tempdir().unwrap();
     let loaded = loaded(folder.path());
@@ -81,11 +108,15 @@ fn survives_cuts(questions: &Questions, shard: Option<Shard>, due: usize) {
     };
     let (progress, whole) = go(&folder.path().join("whole"));
     let progress = progress.unwrap();
-    assert_eq!((progress.done, progress.found, progress.total, progress.torn_bytes), (due, 0, due, 0));
+    assert_eq!(
+        (progress.done, progress.found, progress.total, progress.torn_bytes),
+        (due, 0, due, 0)
+    );
     let (expected, bytes) = (timeless(&whole), fs::read(whole.join("records.jsonl")).unwrap());
     let manifest = fs::read(whole.join("manifest.json")).unwrap();
     let first = bytes.iter().position(|byte| *byte == b'\n').unwrap();
-    let random = (0..150).map(|i| (candor::metrics::bootstrap::mix(i) % bytes.len() as u64) as usize);
+    let random =
+        (0..150).map(|i| (candor::metrics::bootstrap::mix(i) % bytes.len() as u64) as usize);
     for (i, cut) in random.chain([0, first, first + 1, bytes.len() - 1, bytes.len()]).enumerate() {
         let run = folder.path().join(format!("cut{i}"));
         let part = shard.map_or_else(|| run.clone(), |shard| shard.folder(&run));
@@ -124,7 +155,14 @@ fn another_run_is_replaced_only_when_asked() {
     let folder = tempfile::tempdir().unwrap();
     let questions = digits(5);
     let loaded = loaded(folder.path());
-    let with_seed = |seed| Pipeline::new(&loaded, settings(&loaded, &questions, seed), candor::EngineOptions::default()).unwrap();
+    let with_seed = |seed| {
+        Pipeline::new(
+            &loaded,
+            settings(&loaded, &questions, seed),
+            candor::EngineOptions::default(),
+        )
+        .unwrap()
+    };
     let out = folder.path().join("run");
     let force = Run { existing: Existing::Replace, ..Run::new(&questions, &out) };
     go(&mut with_seed(0), &questions, &out).unwrap();
@@ -132,7 +170,10 @@ fn another_run_is_replaced_only_when_asked() {
     // The same run goes on, forced or not.
     assert_eq!(eval::run(&mut with_seed(0), &force, &mut |_| {}).unwrap().found, 5);
     let refused = go(&mut with_seed(1), &questions, &out).unwrap_err().to_string();
-    assert!(refused.contains("config.seed is 1 and was 0") && refused.contains("--force"), "{refused}");
+    assert!(
+        refused.contains("config.seed is 1 and was 0") && refused.contains("--force"),
+        "{refused}"
+    );
     assert_eq!(timeless(&out), first);
     fs::write(out.join("mine.txt"), "kept").unwrap();
     assert_eq!(eval::run(&mut with_seed(1), &force, &mut |_| {}).unwrap().found, 0);
@@ -140,14 +181,21 @@ fn another_run_is_replaced_only_when_asked() {
     let fresh = folder.path().join("fresh");
     go(&mut with_seed(1), &questions, &fresh).unwrap();
     assert!(timeless(&out) == timeless(&fresh) && timeless(&out) != first);
-    assert_eq!(fs::read(out.join("manifest.json")).unwrap(), fs::read(fresh.join("manifest.json")).unwrap());
+    assert_eq!(
+        fs::read(out.join("manifest.json")).unwrap(),
+        fs::read(fresh.join("manifest.json")).unwrap()
+    );
     // What no run wrote stays, whatever is asked.
-    for (manifest, expected) in [(None, "records without a manifest"), (Some("{\"name\":\"a web page\"}"), "no manifest of a run")] {
+    for (manifest, expected) in [
+        (None, "records without a manifest"),
+        (Some("{\"name\":\"a web page\"}"), "no manifest of a run"),
+    ] {
         let foreign = folder.path().join(expected);
         fs::create_dir(&foreign).unwrap();
         fs::write(foreign.join("records.jsonl"), "mine\n").unwrap();
         manifest.inspect(|text| fs::write(foreign.join("manifest.json"), text).unwrap());
-        let error = eval::run(&mut with_seed(1), &Run { folder: &foreign, ..force }, &mut |_| {}).unwrap_err();
+        let error = eval::run(&mut with_seed(1), &Run { folder: &foreign, ..force }, &mut |_| {})
+            .unwrap_err();
         assert!(error.is_invalid_file() && error.to_string().contains(expected), "{error}");
         assert_eq!(fs::read_to_string(foreign.join("records.jsonl")).unwrap(), "mine\n");
     }
@@ -163,9 +211,14 @@ fn a_run_may_stop_at_what_cannot_be_asked() {
     let run = Run { fail_on_error: true, in_flight: 3, ..Run::new(&questions, &out) };
     let error = eval::run(&mut pipeline(&loaded, &questions), &run, &mut |_| {}).unwrap_err();
     assert_eq!(error.exit_code(), 1);
-    assert!(error.to_string().starts_with("question digits:6 could not be asked: ") && error.to_string().contains("context"), "{error}");
+    assert!(
+        error.to_string().starts_with("question digits:6 could not be asked: ")
+            && error.to_string().contains("context"),
+        "{error}"
+    );
     assert_eq!(timeless(&out).len(), 6);
-    // Again: the same question stops it, and nothing is lost. Without the flag it is recorded and the run ends.
+    // Again: the same question stops it, and nothing is lost. Without the flag it is recorded and
+    // the run ends.
     assert!(eval::run(&mut pipeline(&loaded, &questions), &run, &mut |_| {}).is_err());
     assert_eq!(timeless(&out).len(), 6);
     assert_eq!(go(&mut pipeline(&loaded, &questions), &questions, &out).unwrap().found, 6);
@@ -176,11 +229,18 @@ fn a_run_may_stop_at_what_cannot_be_asked() {
 fn said(texts: &[&str]) -> Generation {
     let completion = |(index, text): (usize, &&str)| Completion {
         index,
-        tokens: vec![candor::Token { id: 0, stats: candor::TokenStats::default(), top_logprobs: Vec::new() }],
+        tokens: vec![candor::Token {
+            id: 0,
+            stats: candor::TokenStats::default(),
+            top_logprobs: Vec::new(),
+        }],
         text: (*text).to_owned(),
         finish_reason: FinishReason::Stop,
     };
-    Generation { completions: texts.iter().enumerate().map(completion).collect(), cost: Cost::default() }
+    Generation {
+        completions: texts.iter().enumerate().map(completion).collect(),
+        cost: Cost::default(),
+    }
 }
 
 #[test]
@@ -194,20 +254,34 @@ fn a_model_that_does_not_know_abstains() {
         let generation = said(texts);
         let judgement = judge.judge(&generation);
         assert_eq!(judgement.decision.reason().map(AbstainReason::code), code, "{texts:?}");
-        assert_eq!((judgement.uncertainty.is_some(), grader.grade(&judgement.vote)), (scored, grade), "{texts:?}");
-        let evidence = candor::uncertainty::Evidence { generation: &generation, vote: &judgement.vote };
+        assert_eq!(
+            (judgement.uncertainty.is_some(), grader.grade(&judgement.vote)),
+            (scored, grade),
+            "{texts:?}"
+        );
+        let evidence =
+            candor::uncertainty::Evidence { generation: &generation, vote: &judgement.vote };
         assert_eq!(deciding_scores(&[estimator], &evidence)[0].is_some(), scored, "{texts:?}");
     };
     check(&["I don't know", "7", "I don't know."], Some("model_abstained"), false, Grade::Wrong);
     check(&["7", "7", "I don't know."], None, true, Grade::Right);
-    check(&["I don't know", "idk", "#### I do not know"], Some("model_abstained"), false, Grade::Wrong);
+    check(
+        &["I don't know", "idk", "#### I do not know"],
+        Some("model_abstained"),
+        false,
+        Grade::Wrong,
+    );
     check(&["I don't know, but 7", "7", "I'm not sure, perhaps 7"], None, true, Grade::Right);
     // Not to know is no answer to a question whose gold answer reads so either.
     let odd = Grader::new(Scorer::Exact, &Doc::new("d", "Say it", vec!["I don't know".into()]));
     assert_eq!(odd.grade(&judge.judge(&said(&["I don't know"])).vote), Grade::Wrong);
     let reason = judge.judge(&said(&["I don't know", "7", "I don't know."])).decision;
     let text = serde_json::to_string(&reason).unwrap();
-    assert!(text.contains("\"code\":\"model_abstained\"") && text.contains("2 of 3 samples say that they do not know"), "{text}");
+    assert!(
+        text.contains("\"code\":\"model_abstained\"")
+            && text.contains("2 of 3 samples say that they do not know"),
+        "{text}"
+    );
     assert_eq!(serde_json::from_str::<candor::decision::Decision>(&text).unwrap(), reason);
 }
 
@@ -221,8 +295,14 @@ fn records_do_not_depend_on_the_batch() {
             let out = folder.path().join(in_flight.to_string());
             let run = Run { in_flight, ..Run::new(&questions, &out) };
             let mut heard = Vec::new();
-            eval::run(&mut pipeline(&loaded, &questions), &run, &mut |progress| heard.push(progress.done)).unwrap();
-            assert!(heard.first() == Some(&0) && heard.last() == Some(&9) && heard.is_sorted(), "{heard:?}");
+            eval::run(&mut pipeline(&loaded, &questions), &run, &mut |progress| {
+                heard.push(progress.done);
+            })
+            .unwrap();
+            assert!(
+                heard.first() == Some(&0) && heard.last() == Some(&9) && heard.is_sorted(),
+                "{heard:?}"
+            );
             timeless(&out)
         })
         .into();
@@ -235,27 +315,44 @@ fn scores_from_records_are_those_of_the_run() {
     let mut questions = digits(60);
     // One that cannot be asked, and one that nobody can answer.
     questions.docs[7].question = "x".repeat(100_000);
-    questions.docs[8] = Doc { answerable: Some(false), ..Doc::new("digits:8", "Which?", Vec::new()) };
+    questions.docs[8] =
+        Doc { answerable: Some(false), ..Doc::new("digits:8", "Which?", Vec::new()) };
     let loaded = loaded(folder.path());
     let out = folder.path().join("run");
     go(&mut pipeline(&loaded, &questions), &questions, &out).unwrap();
     let (manifest, scored) = rescore(&out).unwrap();
     assert_eq!((manifest.task.questions, scored.len()), (60, 60));
     assert!(scored.iter().all(|scored| scored.differs.is_none()));
-    let records: Vec<eval::Record> = eval::Records::open(&out).unwrap().map(Result::unwrap).collect();
+    let records: Vec<eval::Record> =
+        eval::Records::open(&out).unwrap().map(Result::unwrap).collect();
     for (i, (record, scored)) in records.iter().zip(&scored).enumerate() {
-        assert_eq!((record.doc_id, record.grade, &record.doc.id), (i, scored.item.grade, &scored.item.id));
+        assert_eq!(
+            (record.doc_id, record.grade, &record.doc.id),
+            (i, scored.item.grade, &scored.item.id)
+        );
         assert_eq!(record.doc_hash, questions.docs[i].hash());
         assert_eq!(record.outcome.is_none(), i == 7);
     }
-    assert!(records[7].error.as_ref().unwrap().contains("the context holds"), "{:?}", records[7].error);
+    assert!(
+        records[7].error.as_ref().unwrap().contains("the context holds"),
+        "{:?}",
+        records[7].error
+    );
     assert!(records[8].grade != Grade::Right && records[8].doc.answerable == Some(false));
     let grades = |grade: Grade| records.iter().filter(|record| record.grade == grade).count();
-    assert!(grades(Grade::Right) > 0 && grades(Grade::Wrong) > 20 && grades(Grade::Failed) > 0, "a test of all three grades");
+    assert!(
+        grades(Grade::Right) > 0 && grades(Grade::Wrong) > 20 && grades(Grade::Failed) > 0,
+        "a test of all three grades"
+    );
     // A record that says something else is noticed.
     let text = fs::read_to_string(out.join("records.jsonl")).unwrap();
-    fs::write(out.join("records.jsonl"), text.replacen("\"grade\":\"wrong\"", "\"grade\":\"right\"", 1)).unwrap();
-    let differing: Vec<_> = rescore(&out).unwrap().1.into_iter().filter_map(|scored| scored.differs).collect();
+    fs::write(
+        out.join("records.jsonl"),
+        text.replacen("\"grade\":\"wrong\"", "\"grade\":\"right\"", 1),
+    )
+    .unwrap();
+    let differing: Vec<_> =
+        rescore(&out).unwrap().1.into_iter().filter_map(|scored| scored.differs).collect();
     assert_eq!(differing, ["grade"]);
 }
 
@@ -271,27 +368,57 @@ fn other_settings_do_not_go_on() {
         let mut questions = questions.clone();
         let mut settings = settings(&loaded, &questions, 0);
         change(&mut settings, &mut questions);
-        let mut pipeline = Pipeline::new(&loaded, settings, candor::EngineOptions::default()).unwrap();
+        let mut pipeline =
+            Pipeline::new(&loaded, settings, candor::EngineOptions::default()).unwrap();
         let error = go(&mut pipeline, &questions, &out).unwrap_err();
-        assert!(error.is_usage() && error.to_string().contains(expected), "{error}, expected {expected}");
+        assert!(
+            error.is_usage() && error.to_string().contains(expected),
+            "{error}, expected {expected}"
+        );
         assert_eq!(fs::read(out.join("records.jsonl")).unwrap(), before);
     };
-    check(&|settings, _| settings.params.seed = 7, "holds another run: config.seed is 7 and was 0;");
+    check(
+        &|settings, _| settings.params.seed = 7,
+        "holds another run: config.seed is 7 and was 0;",
+    );
     check(&|settings, _| settings.params.n = 5, "config.n is 5 and was 4");
-    check(&|settings, _| settings.params.temperature = 0.5, "config.temperature is 0.5 and was 1.0");
-    check(&|settings, _| settings.extractor = Extractor::Auto, "config.extractor is \"auto\" and was \"number\"");
-    check(&|settings, _| settings.frame.user = "{question}".into(), "config.frame.user is \"{question}\" and was");
-    check(&|settings, _| settings.frame.confidence_target = Some(0.9), "config.frame.confidence_target is 0.9 and was absent");
-    check(&|settings, _| settings.prompt.date = "2026-01-01".parse().unwrap(), "config.date is \"2026-01-01\" and was \"2024-07-26\"");
-    check(&|settings, _| settings.estimator = candor::uncertainty::ESTIMATORS[0], "estimator is \"vote_share\" and was");
-    check(&|_, questions| questions.scorer = Scorer::Exact, "task.scorer is \"exact\" and was \"number\"");
+    check(
+        &|settings, _| settings.params.temperature = 0.5,
+        "config.temperature is 0.5 and was 1.0",
+    );
+    check(
+        &|settings, _| settings.extractor = Extractor::Auto,
+        "config.extractor is \"auto\" and was \"number\"",
+    );
+    check(
+        &|settings, _| settings.frame.user = "{question}".into(),
+        "config.frame.user is \"{question}\" and was",
+    );
+    check(
+        &|settings, _| settings.frame.confidence_target = Some(0.9),
+        "config.frame.confidence_target is 0.9 and was absent",
+    );
+    check(
+        &|settings, _| settings.prompt.date = "2026-01-01".parse().unwrap(),
+        "config.date is \"2026-01-01\" and was \"2024-07-26\"",
+    );
+    check(
+        &|settings, _| settings.estimator = candor::uncertainty::ESTIMATORS[0],
+        "estimator is \"vote_share\" and was",
+    );
+    check(
+        &|_, questions| questions.scorer = Scorer::Exact,
+        "task.scorer is \"exact\" and was \"number\"",
+    );
     check(&|_, questions| questions.docs[3].answers = vec!["9".into()], "task.docs_sha256 is");
     check(&|_, questions| drop(questions.docs.pop()), "task.questions is 4 and was 5");
 
     // What computes belongs to the samples; which processor it is does not.
-    let portable = LoadOptions { device: candor::model::Device::Portable, ..LoadOptions::default() };
+    let portable =
+        LoadOptions { device: candor::model::Device::Portable, ..LoadOptions::default() };
     let elsewhere = load(folder.path(), portable);
-    let error = go(&mut pipeline(&elsewhere, &questions), &questions, &out).unwrap_err().to_string();
+    let error =
+        go(&mut pipeline(&elsewhere, &questions), &questions, &out).unwrap_err().to_string();
     assert!(error.contains("machine.device is \"portable\" and was \"cpu\""), "{error}");
     let manifest = fs::read_to_string(out.join("manifest.json")).unwrap();
     let mut other: serde_json::Value = serde_json::from_str(&manifest).unwrap();
@@ -303,7 +430,10 @@ fn other_settings_do_not_go_on() {
     let spoil = |text: &[u8], expected: &str| {
         fs::write(out.join("records.jsonl"), text).unwrap();
         let error = go(&mut pipeline(&loaded, &questions), &questions, &out).unwrap_err();
-        assert!(error.is_invalid_file() && error.to_string().contains(expected), "{error}, expected {expected}");
+        assert!(
+            error.is_invalid_file() && error.to_string().contains(expected),
+            "{error}, expected {expected}"
+        );
     };
     let lines: Vec<&[u8]> = before.split_inclusive(|byte| *byte == b'\n').collect();
     spoil(&[lines[1], lines[0]].concat(), "line 1: a record of question 1, where 0 is due");
@@ -324,7 +454,10 @@ fn two_runs_do_not_share_a_folder() {
     let run = Run { in_flight: 2, ..Run::new(&questions, &out) };
     eval::run(&mut first, &run, &mut |_| {
         let error = go(&mut second, &questions, &out).unwrap_err();
-        assert!(error.is_usage() && error.to_string().starts_with("another run writes to"), "{error}");
+        assert!(
+            error.is_usage() && error.to_string().starts_with("another run writes to"),
+            "{error}"
+        );
         refused += 1;
     })
     .unwrap();
@@ -338,7 +471,11 @@ fn policy(labels: &Labels, goal: Goal) -> PolicyFile {
     let example = |i: u64| candor::calibration::Example {
         id: format!("made:{i}"),
         scores: vec![Some(f64::from(i as u32 % 100) / 50.0)],
-        grade: if candor::metrics::bootstrap::mix(i) % 100 >= i % 100 { Grade::Right } else { Grade::Wrong },
+        grade: if candor::metrics::bootstrap::mix(i) % 100 >= i % 100 {
+            Grade::Right
+        } else {
+            Grade::Wrong
+        },
     };
     let split = Split::deal((0..1000).map(example).collect(), 0.4, 0.4, 0).unwrap();
     calibrate(&split, Method::Sigmoid, goal, labels.fingerprint.clone()).unwrap()
@@ -352,15 +489,24 @@ fn policies_decide_and_are_bound_to_the_run() {
     let out = folder.path().join("run");
     go(&mut pipeline(&loaded, &questions), &questions, &out).unwrap();
     let labels = Labels::read(&out, &[]).unwrap();
-    assert_eq!((labels.examples.len(), labels.fingerprint.estimator.as_str()), (40, "discrete_semantic_entropy"));
+    assert_eq!(
+        (labels.examples.len(), labels.fingerprint.estimator.as_str()),
+        (40, "discrete_semantic_entropy")
+    );
     let path = PathBuf::from("policy.json");
 
     // Another configuration: refused, by field, and the pipeline is as it was.
     let file = policy(&labels, Goal::JointRisk { alpha: 0.1 });
-    let mut other = pipeline(&loaded, &Questions { frame: "{question}".into(), ..questions.clone() });
+    let mut other =
+        pipeline(&loaded, &Questions { frame: "{question}".into(), ..questions.clone() });
     let error = other.adopt(file.clone(), &path).unwrap_err();
     assert!(error.is_invalid_file() && error.exit_code() == 4, "{error}");
-    assert!(error.to_string().contains("frame is `{question}` here and was `{question} A digit.` there"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("frame is `{question}` here and was `{question} A digit.` there"),
+        "{error}"
+    );
     assert!(other.judge().policy_file().is_none());
 
     // The same: the outcome has a confidence, and the threshold decides, in ask and in a run.
@@ -381,7 +527,12 @@ fn policies_decide_and_are_bound_to_the_run() {
                 seen[usize::from(judgement.decision.is_answer())] += 1;
             }
             (score, silent) => {
-                assert!(silent && score.is_none() && judgement.confidence.is_none() && !judgement.decision.is_answer());
+                assert!(
+                    silent
+                        && score.is_none()
+                        && judgement.confidence.is_none()
+                        && !judgement.decision.is_answer()
+                );
                 seen[2] += 1;
             }
         }
@@ -401,15 +552,24 @@ fn policies_decide_and_are_bound_to_the_run() {
     assert!(!vain.is_certified());
     let mut silent = pipeline(&loaded, &questions);
     silent.adopt(vain, &path).unwrap();
-    let outcomes: Vec<_> = questions.docs.iter().map(|doc| silent.answer(&silent.frame(&doc.text())).unwrap()).collect();
+    let outcomes: Vec<_> = questions
+        .docs
+        .iter()
+        .map(|doc| silent.answer(&silent.frame(&doc.text())).unwrap())
+        .collect();
     assert!(outcomes.iter().all(|outcome| !outcome.decision.is_answer()));
-    assert!(outcomes.iter().any(|outcome| outcome.decision.reason().unwrap().code() == "uncertified"));
+    assert!(
+        outcomes.iter().any(|outcome| outcome.decision.reason().unwrap().code() == "uncertified")
+    );
 
     // A run on questions that the policy was made on would flatter.
     let mut own = questions.clone();
     own.docs[0].id.clone_from(&file.calibration_ids[0]);
     let error = go(&mut same, &own, &folder.path().join("own")).unwrap_err();
-    assert!(error.is_usage() && error.to_string().contains("the policy was made on question"), "{error}");
+    assert!(
+        error.is_usage() && error.to_string().contains("the policy was made on question"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -431,7 +591,13 @@ fn tied_questions_have_no_score_to_certify_by() {
         tied += usize::from(vote.tied);
     }
     assert!(tied > 0);
-    assert!(Labels::read(&out, &["magic".into()]).err().unwrap().to_string().contains("estimator `magic` is unknown"));
+    assert!(
+        Labels::read(&out, &["magic".into()])
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("estimator `magic` is unknown")
+    );
 }
 
 fn voted(texts: &[&str], extractor: Extractor) -> consensus::Vote {
@@ -441,7 +607,10 @@ fn voted(texts: &[&str], extractor: Extractor) -> consensus::Vote {
         text: (*text).to_owned(),
         finish_reason: FinishReason::Stop,
     };
-    let generation = Generation { completions: texts.iter().enumerate().map(completion).collect(), cost: Cost::default() };
+    let generation = Generation {
+        completions: texts.iter().enumerate().map(completion).collect(),
+        cost: Cost::default(),
+    };
     consensus::vote(&generation, extractor)
 }
 
@@ -449,13 +618,14 @@ fn voted(texts: &[&str], extractor: Extractor) -> consensus::Vote {
 fn answers_are_graded_as_they_were_counted() {
     use Extractor::{Auto, Choice, Number, ShortAnswer};
     use Grade::{Failed, Right, Wrong};
-    let check = |scorer: Scorer, extractor: Extractor, gold: &[&str], text: &str, expected: Grade| {
-        let doc = Doc::new("x", "x", gold.iter().map(|g| (*g).to_owned()).collect());
-        let vote = voted(&[text], extractor);
-        let grader = Grader::new(scorer, &doc);
-        assert_eq!(grader.grade(&vote), expected, "{scorer:?}, {gold:?}, {text:?}");
-        assert_eq!(grader.samples(&vote)[0].right, expected == Grade::Right);
-    };
+    let check =
+        |scorer: Scorer, extractor: Extractor, gold: &[&str], text: &str, expected: Grade| {
+            let doc = Doc::new("x", "x", gold.iter().map(|g| (*g).to_owned()).collect());
+            let vote = voted(&[text], extractor);
+            let grader = Grader::new(scorer, &doc);
+            assert_eq!(grader.grade(&vote), expected, "{scorer:?}, {gold:?}, {text:?}");
+            assert_eq!(grader.samples(&vote)[0].right, expected == Grade::Right);
+        };
     check(Scorer::Number, Number, &["18"], "16 - 3 - 4 = 9, and 9 * 2 = 18.\n#### 18", Right);
     check(Scorer::Number, Number, &["18"], "#### 18.0", Right);
     check(Scorer::Number, Number, &["1450"], "That is $1,450 in all.", Right);
@@ -464,7 +634,8 @@ fn answers_are_graded_as_they_were_counted() {
     check(Scorer::Number, Number, &["0.5"], "#### 1/2", Right);
     check(Scorer::Number, Auto, &["5"], "The answer is 5 miles.", Right);
     check(Scorer::Number, Number, &["5"], "I cannot say.", Failed);
-    // A fraction is no end of a sentence: one peer takes the text after the last full stop for the answer.
+    // A fraction is no end of a sentence: one peer takes the text after the last full stop for the
+    // answer.
     check(Scorer::Number, Number, &["3.14"], "Pi is about 3.14.", Right);
     check(Scorer::Number, Number, &["14"], "Pi is about 3.14.", Wrong);
     check(Scorer::Number, Auto, &["3.14"], "The answer is 3.14.", Right);
@@ -477,31 +648,53 @@ fn answers_are_graded_as_they_were_counted() {
     check(Scorer::Choice, Choice, &["B", "a tundra"], "The answer is C.", Wrong);
     check(Scorer::Choice, Auto, &["B", "a tundra"], "a tundra", Right);
 
-    // What holds no answer has no vote, however often it is said: one peer counts its placeholder for it.
+    // What holds no answer has no vote, however often it is said: one peer counts its placeholder
+    // for it.
     let doc = Doc::new("x", "x", vec!["7".into()]);
     let vote = voted(&["I cannot say.", "I cannot say.", "Hard to tell!", "#### 7"], Number);
-    assert_eq!((Grader::new(Scorer::Number, &doc).grade(&vote), vote.unparsed, vote.clusters.len()), (Right, 3, 1));
+    assert_eq!(
+        (Grader::new(Scorer::Number, &doc).grade(&vote), vote.unparsed, vote.clusters.len()),
+        (Right, 3, 1)
+    );
     assert!((vote.share() - 0.25).abs() < 1e-12, "silence counts as disagreement");
-    assert_eq!(Grader::new(Scorer::Exact, &Doc::new("x", "x", vec!["[invalid]".into()])).grade(&voted(&["...", "?"], ShortAnswer)), Failed);
+    assert_eq!(
+        Grader::new(Scorer::Exact, &Doc::new("x", "x", vec!["[invalid]".into()]))
+            .grade(&voted(&["...", "?"], ShortAnswer)),
+        Failed
+    );
 
     // On a question without an answer every answer is wrong, whatever stands in the data.
     let doc = Doc { answerable: Some(false), ..Doc::new("x", "x", vec!["7".into()]) };
     let grader = Grader::new(Scorer::Number, &doc);
-    assert_eq!(["7", "8", "none"].map(|text| grader.grade(&voted(&[text], Number))), [Wrong, Wrong, Failed]);
+    assert_eq!(
+        ["7", "8", "none"].map(|text| grader.grade(&voted(&[text], Number))),
+        [Wrong, Wrong, Failed]
+    );
 
     // Samples carry the number of their answer; one that is none never votes.
     let doc = Doc::new("x", "x", vec!["7".into()]);
-    let samples = Grader::new(Scorer::Number, &doc).samples(&voted(&["7", "8", "8", "no", "7.0"], Number));
+    let samples =
+        Grader::new(Scorer::Number, &doc).samples(&voted(&["7", "8", "8", "no", "7.0"], Number));
     let found: Vec<_> = samples.iter().map(|sample| (sample.answer, sample.right)).collect();
     assert_eq!(found.len(), 5);
-    assert!(found[0] == found[4] && found[1] == found[2] && found[3] == (None, false) && found[0].1 && !found[1].1);
+    assert!(
+        found[0] == found[4]
+            && found[1] == found[2]
+            && found[3] == (None, false)
+            && found[0].1
+            && !found[1].1
+    );
 }
 
 #[test]
 fn maps_are_read() {
-    let check = |text: &str, expected: Map| assert_eq!(text.parse::<Map>().unwrap(), expected, "{text}");
+    let check =
+        |text: &str, expected: Map| assert_eq!(text.parse::<Map>().unwrap(), expected, "{text}");
     check("question=problem", Map { question: "problem".into(), ..Map::default() });
-    check("answer=a,question=q", Map { question: "q".into(), answer: "a".into(), ..Map::default() });
+    check(
+        "answer=a,question=q",
+        Map { question: "q".into(), answer: "a".into(), ..Map::default() },
+    );
     let all = Map {
         choices: Some("c.text".into()),
         labels: Some("c.label".into()),
@@ -518,7 +711,10 @@ fn maps_are_read() {
     refuse("", "map has \"\"; it must be KEY=COLUMN");
     refuse("question", "map has \"question\"");
     refuse("question=", "map has \"question=\"");
-    refuse("gold=x", "map has `gold`; it must be question, answer, choices, labels, id or answerable");
+    refuse(
+        "gold=x",
+        "map has `gold`; it must be question, answer, choices, labels, id or answerable",
+    );
     refuse("id=x,id=y", "map names id twice");
 }
 
@@ -534,9 +730,12 @@ fn open(name: &str, bytes: &[u8], map: &str, scorer: Option<Scorer>) -> candor::
 fn files_become_questions() {
     let check = |name: &str, text: &str, map: &str, expected: &[(&str, &[&str])]| {
         let questions = open(name, text.as_bytes(), map, None).unwrap();
-        let found: Vec<(String, Vec<String>)> = questions.docs.iter().map(|doc| (doc.text(), doc.answers.clone())).collect();
-        let wanted: Vec<(String, Vec<String>)> =
-            expected.iter().map(|(q, a)| ((*q).to_owned(), a.iter().map(|a| (*a).to_owned()).collect())).collect();
+        let found: Vec<(String, Vec<String>)> =
+            questions.docs.iter().map(|doc| (doc.text(), doc.answers.clone())).collect();
+        let wanted: Vec<(String, Vec<String>)> = expected
+            .iter()
+            .map(|(q, a)| ((*q).to_owned(), a.iter().map(|a| (*a).to_owned()).collect()))
+            .collect();
         assert_eq!(found, wanted, "{text}");
     };
     check(
@@ -553,58 +752,132 @@ fn files_become_questions() {
     );
     check("a.TSV", "question\tanswer\nSay \"hi\"\thi\n", "", &[("Say \"hi\"", &["hi"])]);
     let choices = "question=q,answer=a,choices=c";
-    check("a.jsonl", "{\"q\":\"x\",\"a\":1,\"c\":[\"no\",\"yes\"]}", choices, &[("x\nA. no\nB. yes", &["B", "yes"])]);
-    check("a.jsonl", "{\"q\":\"x\",\"a\":\"a\",\"c\":[\"no\",\"yes\"]}", choices, &[("x\nA. no\nB. yes", &["A", "no"])]);
+    check(
+        "a.jsonl",
+        "{\"q\":\"x\",\"a\":1,\"c\":[\"no\",\"yes\"]}",
+        choices,
+        &[("x\nA. no\nB. yes", &["B", "yes"])],
+    );
+    check(
+        "a.jsonl",
+        "{\"q\":\"x\",\"a\":\"a\",\"c\":[\"no\",\"yes\"]}",
+        choices,
+        &[("x\nA. no\nB. yes", &["A", "no"])],
+    );
     check("a.csv", "q,c,a\nx,no|yes,yes\n", choices, &[("x\nA. no\nB. yes", &["B", "yes"])]);
     let labelled = "question=q,answer=key,choices=o.text,labels=o.label";
     let numbered = r#"{"q":"x","key":"1","o":{"text":["no","yes"],"label":["1","2"]}}"#;
     check("a.jsonl", numbered, labelled, &[("x\nA. no\nB. yes", &["A", "no"])]);
     let each = r#"{"q":"x","key":"b","o":[{"text":"no","label":"a"},{"text":"yes","label":"b"}]}"#;
     check("a.jsonl", each, labelled, &[("x\nA. no\nB. yes", &["B", "yes"])]);
-    check("a.jsonl", r#"{"a.b":"x","c":{"d":{"e":7}}}"#, "question=a.b,answer=c.d.e", &[("x", &["7"])]);
+    check(
+        "a.jsonl",
+        r#"{"a.b":"x","c":{"d":{"e":7}}}"#,
+        "question=a.b,answer=c.d.e",
+        &[("x", &["7"])],
+    );
     // A text that is an option is that option, not an index.
     check("a.csv", "q,c,a\nx,3|1|2,1\n", choices, &[("x\nA. 3\nB. 1\nC. 2", &["B", "1"])]);
     check("a.jsonl", "{\"question\":\"x\",\"known\":false}", "answerable=known", &[("x", &[])]);
     let named = open("a.csv", b"question,answer,n\nx,1,seven\n", "id=n", None).unwrap();
     let unnamed = open("b.jsonl", b"{\"question\":\"x\",\"answer\":\"1\"}", "", None).unwrap();
     assert_eq!((named.docs[0].id.as_str(), unnamed.docs[0].id.len()), ("seven", 16));
-    assert_eq!(unnamed.docs[0].id, open("c.tsv", b"question\tanswer\nx\t2\n", "", None).unwrap().docs[0].id);
+    assert_eq!(
+        unnamed.docs[0].id,
+        open("c.tsv", b"question\tanswer\nx\t2\n", "", None).unwrap().docs[0].id
+    );
 }
 
 #[test]
 fn bad_rows_are_named() {
     let check = |name: &str, bytes: &[u8], map: &str, expected: &str| {
-        let error = open(name, bytes, map, (!map.contains("choices")).then_some(Scorer::Number)).unwrap_err();
+        let error = open(name, bytes, map, (!map.contains("choices")).then_some(Scorer::Number))
+            .unwrap_err();
         assert!(error.to_string().contains(expected), "{error}, expected {expected}");
         assert!(error.exit_code() == 4 || expected.contains("must end with"), "{error}");
     };
     let good = "{\"question\":\"x\",\"answer\":1}\n";
     check("a.txt", b"x", "", "the name must end with .jsonl, .csv, .tsv or .parquet");
     check("a.jsonl", b"", "", "no question in it");
-    check("a.jsonl", format!("{good}\n{{\"question\":").as_bytes(), "", "a.jsonl: line 3: not JSON");
+    check(
+        "a.jsonl",
+        format!("{good}\n{{\"question\":").as_bytes(),
+        "",
+        "a.jsonl: line 3: not JSON",
+    );
     check("a.jsonl", format!("{good}[1]").as_bytes(), "", "line 2: a list; it must be an object");
-    check("a.jsonl", b"{\"query\":\"x\",\"answer\":1}", "", "line 1: no field `question`; it has query, answer; name the field with --map");
-    check("a.jsonl", b"{\"question\":[],\"answer\":1}", "", "line 1: field `question` is a list; it must be a text");
+    check(
+        "a.jsonl",
+        b"{\"query\":\"x\",\"answer\":1}",
+        "",
+        "line 1: no field `question`; it has query, answer; name the field with --map",
+    );
+    check(
+        "a.jsonl",
+        b"{\"question\":[],\"answer\":1}",
+        "",
+        "line 1: field `question` is a list; it must be a text",
+    );
     check("a.jsonl", b"{\"question\":\" \",\"answer\":1}", "", "line 1: the question is empty");
     check("a.jsonl", b"{\"question\":\"x\",\"answer\":null}", "", "line 1: field `answer` is null");
     check("a.jsonl", b"{\"question\":\"x\",\"answer\":[]}", "", "line 1: field `answer` is a list");
-    check("a.jsonl", format!("{good}{good}").as_bytes(), "", "line 2: the same question or id as line 1");
-    check("a.csv", b"question,answer\nx,1\ny,NaN\n", "", "line 3: the gold answer \"NaN\" is no number");
+    check(
+        "a.jsonl",
+        format!("{good}{good}").as_bytes(),
+        "",
+        "line 2: the same question or id as line 1",
+    );
+    check(
+        "a.csv",
+        b"question,answer\nx,1\ny,NaN\n",
+        "",
+        "line 3: the gold answer \"NaN\" is no number",
+    );
     check("a.csv", b"question,answer\nx,\n", "", "line 2: the gold answer \"\" is no number");
     check("a.csv", b"question,answer\nx,1\ny,2,3\n", "", "line 3: 3 fields; the header has 2");
     check("a.csv", b"question,question\nx,1\n", "", "line 1: two columns are named `question`");
     check("a.csv", b"question,answer\nx,1\n\xff,2\n", "", "line 3: not UTF-8 at byte 20");
-    check("a.csv", b"question,answer,k\nx,1,maybe\n", "answerable=k", "line 2: field `k` is \"maybe\"; it must be true or false");
-    check("a.csv", b"question,answer,c\nx,5,a|b\n", "choices=c", "line 2: answer \"5\" is no option's text, letter, or index from 0");
+    check(
+        "a.csv",
+        b"question,answer,k\nx,1,maybe\n",
+        "answerable=k",
+        "line 2: field `k` is \"maybe\"; it must be true or false",
+    );
+    check(
+        "a.csv",
+        b"question,answer,c\nx,5,a|b\n",
+        "choices=c",
+        "line 2: answer \"5\" is no option's text, letter, or index from 0",
+    );
     check("a.csv", b"question,answer,c\nx,a,a\n", "choices=c", "line 2: 1 choices; give 2 to 10");
     let labels = "choices=c,labels=l";
-    check("a.csv", b"question,answer,c,l\nx,3,a|b,1|2\n", labels, "line 2: answer \"3\" is no option's label");
-    check("a.csv", b"question,answer,c,l\nx,1,a|b,1|1\n", labels, "line 2: answer \"1\" is no option's label");
-    check("a.jsonl", b"{\"question\":\"x\",\"answer\":{\"a\":1}}", "answer=answer.b", "line 1: no field `answer.b`");
+    check(
+        "a.csv",
+        b"question,answer,c,l\nx,3,a|b,1|2\n",
+        labels,
+        "line 2: answer \"3\" is no option's label",
+    );
+    check(
+        "a.csv",
+        b"question,answer,c,l\nx,1,a|b,1|1\n",
+        labels,
+        "line 2: answer \"1\" is no option's label",
+    );
+    check(
+        "a.jsonl",
+        b"{\"question\":\"x\",\"answer\":{\"a\":1}}",
+        "answer=answer.b",
+        "line 1: no field `answer.b`",
+    );
     let long = [&b"{\"question\":\""[..], &vec![b'x'; 17 << 20], b"\",\"answer\":1}"].concat();
     let error = open("a.jsonl", &[good.as_bytes(), &long].concat(), "", None).unwrap_err();
-    assert!(error.exit_code() == 6 && error.to_string().contains("a.jsonl: line 2: more than 16 MB"), "{error}");
-    let error = FileTask { path: "nowhere.csv".into(), map: Map::default(), scorer: None }.open().unwrap_err();
+    assert!(
+        error.exit_code() == 6 && error.to_string().contains("a.jsonl: line 2: more than 16 MB"),
+        "{error}"
+    );
+    let error = FileTask { path: "nowhere.csv".into(), map: Map::default(), scorer: None }
+        .open()
+        .unwrap_err();
     assert!(error.to_string().starts_with("nowhere.csv: "), "{error}");
 }
 
@@ -638,8 +911,19 @@ fn subsets_grow_and_keep_the_order() {
     assert_eq!(questions.subset(Subset::default()).unwrap(), (0..50).collect::<Vec<_>>());
     assert_eq!(take(99, 3), (0..50).collect::<Vec<_>>());
     let (ten, twenty) = (take(10, 0), take(20, 0));
-    assert!(ten.len() == 10 && ten.is_sorted() && ten.iter().all(|i| twenty.contains(i)) && ten != take(10, 1));
-    assert!(questions.subset(Subset { limit: Some(0), seed: 0 }).unwrap_err().to_string().contains("limit is 0"));
+    assert!(
+        ten.len() == 10
+            && ten.is_sorted()
+            && ten.iter().all(|i| twenty.contains(i))
+            && ten != take(10, 1)
+    );
+    assert!(
+        questions
+            .subset(Subset { limit: Some(0), seed: 0 })
+            .unwrap_err()
+            .to_string()
+            .contains("limit is 0")
+    );
 }
 
 #[test]
@@ -649,11 +933,20 @@ fn tasks_say_what_they_are_and_read_their_files() {
     names.dedup();
     assert_eq!(names.len(), TASKS.len());
     for task in TASKS {
-        assert!(!task.summary.is_empty() && !task.source.is_empty() && !task.licence.is_empty() && task.frame.contains("{question}"));
+        assert!(
+            !task.summary.is_empty()
+                && !task.source.is_empty()
+                && !task.licence.is_empty()
+                && task.frame.contains("{question}")
+        );
         if let Some(first) = task.files.first() {
             assert!(task.open(None).unwrap_err().to_string().contains("--data"));
             let missing = task.open(Some(Path::new("nowhere"))).unwrap_err().to_string();
-            assert!(missing.starts_with("nowhere") || (first.starts_with("datasets/") && missing.contains(first)), "{missing}");
+            assert!(
+                missing.starts_with("nowhere")
+                    || (first.starts_with("datasets/") && missing.contains(first)),
+                "{missing}"
+            );
         }
     }
     let Some(data) = folder("CANDOR_DATA", "the public data sets") else { return };
@@ -689,7 +982,10 @@ fn tasks_say_what_they_are_and_read_their_files() {
     // The same questions in every language, and they are the first of GSM8K.
     let answers = |name: &str| -> Vec<String> {
         let docs = eval::task(name).unwrap().open(Some(&data)).unwrap().docs;
-        docs.into_iter().take(250).map(|doc| Extractor::Number.extract(&doc.answers[0]).unwrap().canonical).collect()
+        docs.into_iter()
+            .take(250)
+            .map(|doc| Extractor::Number.extract(&doc.answers[0]).unwrap().canonical)
+            .collect()
     };
     let (first, german) = (answers("gsm8k"), answers("mgsm_de"));
     assert!(first == answers("mgsm_en") && first == german);

@@ -1,4 +1,5 @@
-//! The verbs `eval`, `score`, `calibrate` and `ask --policy` as a user has them, with a tiny random model.
+//! The verbs `eval`, `score`, `calibrate` and `ask --policy` as a user has them, with a tiny random
+//! model.
 
 use std::fs;
 use std::path::Path;
@@ -24,10 +25,16 @@ fn candor(folder: &Path, command: &str) -> Output {
 fn run(run: &mut Command, folder: &Path, command: &str) -> Output {
     let bias = (48..58).map(|digit| format!("--logit-bias={digit}=20"));
     let samples = command.starts_with("eval ") || command.starts_with("ask ");
-    run.current_dir(folder).env_remove("CANDOR_DATA").env("HOME", folder).env("CANDOR_HOME", folder.join("home")).env("NO_COLOR", "1");
+    run.current_dir(folder)
+        .env_remove("CANDOR_DATA")
+        .env("HOME", folder)
+        .env("CANDOR_HOME", folder.join("home"))
+        .env("NO_COLOR", "1");
     run.args(command.split(' ').map(|word| word.replace('_', " ")));
     if samples && !command.contains("--list") {
-        run.args(["--model", "./tiny.gguf", "--threads", "1", "--offline"]).args(SAMPLING.split(' ')).args(bias);
+        run.args(["--model", "./tiny.gguf", "--threads", "1", "--offline"])
+            .args(SAMPLING.split(' '))
+            .args(bias);
     }
     run.output().unwrap()
 }
@@ -70,34 +77,61 @@ fn a_run_is_scored_calibrated_and_decides() {
     assert!(notes.contains("q.csv: 100 % (30 of 30; ") && notes.contains(" a second"), "{notes}");
     let report: Value = serde_json::from_str(&figures).unwrap();
     assert_eq!((report["questions"].as_u64(), report["differing"].as_u64()), (Some(30), Some(0)));
-    assert!(report["figures"].as_array().unwrap().iter().any(|figure| figure["name"] == "accuracy"));
+    assert!(
+        report["figures"].as_array().unwrap().iter().any(|figure| figure["name"] == "accuracy")
+    );
     assert!(report["manifest"]["config"]["model_sha256"].as_str().unwrap().len() == 64);
 
     // The same command has nothing left to do; the figures come without the model too.
     let (again, notes) = said(&candor(at, eval), 0);
-    assert!(again == figures && notes.contains("30 of 30 questions are recorded already"), "{notes}");
+    assert!(
+        again == figures && notes.contains("30 of 30 questions are recorded already"),
+        "{notes}"
+    );
     assert_eq!(said(&candor(at, "score run --json"), 0).0, figures);
     let table = said(&candor(at, "score run"), 0).0;
-    assert!(table.starts_with("q.csv, 30 questions, ./tiny.gguf, run; figures with 95 % intervals\naccuracy"), "{table}");
+    assert!(
+        table.starts_with(
+            "q.csv, 30 questions, ./tiny.gguf, run; figures with 95 % intervals\naccuracy"
+        ),
+        "{table}"
+    );
     let (_, refused) = said(&candor(at, &format!("{eval} --seed 1")), 2);
     assert!(refused.contains("config.seed is 1 and was 0"), "{refused}");
 
     // Too few labels to fit anything: said with the number that it takes.
     let (_, refused) = said(&candor(at, "calibrate run -o policy.json"), 2);
-    assert!(refused.contains("run has 30 questions") && refused.contains("are needed"), "{refused}");
+    assert!(
+        refused.contains("run has 30 questions") && refused.contains("are needed"),
+        "{refused}"
+    );
     assert!(!at.join("policy.json").exists());
 
     let policy = write_policy(at, Goal::SelectiveRisk { alpha: 0.3, delta: 0.1 });
     assert!(policy.is_certified());
-    let (outcome, _) = said(&candor(at, "ask Question_x? --json --policy policy.json --frame {question}_A_digit."), 0);
+    let (outcome, _) = said(
+        &candor(at, "ask Question_x? --json --policy policy.json --frame {question}_A_digit."),
+        0,
+    );
     let outcome: Value = serde_json::from_str(&outcome).unwrap();
     assert_eq!(outcome["calibration"]["guarantee"], policy.guarantee());
-    let (_, view) = said(&candor(at, "ask Question_x? --policy policy.json --frame {question}_A_digit."), 0);
+    let (_, view) =
+        said(&candor(at, "ask Question_x? --policy policy.json --frame {question}_A_digit."), 0);
     assert!(view.contains(&policy.guarantee()) && !view.contains("uncalibrated"), "{view}");
-    let (_, mismatch) = said(&candor(at, "ask Question_x? --policy policy.json --temperature 0.5"), 4);
-    assert!(mismatch.contains("policy.json: the calibration was made for another configuration"), "{mismatch}");
-    assert!(mismatch.contains("frame is `{question}` here and was `{question} A digit.` there"), "{mismatch}");
-    assert!(mismatch.contains("temperature=0.5") && mismatch.contains("temperature=1.0"), "{mismatch}");
+    let (_, mismatch) =
+        said(&candor(at, "ask Question_x? --policy policy.json --temperature 0.5"), 4);
+    assert!(
+        mismatch.contains("policy.json: the calibration was made for another configuration"),
+        "{mismatch}"
+    );
+    assert!(
+        mismatch.contains("frame is `{question}` here and was `{question} A digit.` there"),
+        "{mismatch}"
+    );
+    assert!(
+        mismatch.contains("temperature=0.5") && mismatch.contains("temperature=1.0"),
+        "{mismatch}"
+    );
     fs::write(at.join("policy.json"), "{}").unwrap();
     let (_, broken) = said(&candor(at, "ask Question_x? --policy policy.json"), 4);
     assert!(broken.contains("policy.json: no policy file"), "{broken}");
@@ -111,22 +145,47 @@ fn usage_is_explained() {
         assert!(error.contains(expected), "{error}, expected {expected}");
     };
     let (list, _) = said(&candor(folder.path(), "eval --list"), 0);
-    assert!(list.lines().count() == candor::eval::TASKS.len() && list.contains("svamp") && list.contains("MIT"), "{list}");
-    assert!(candor::eval::TASKS.iter().all(|task| list.lines().any(|line| line.starts_with(&format!("{} ", task.name)))), "{list}");
-    check("eval nothing --out run", "`nothing` is neither a file nor a task; tasks are arithmetic, svamp");
-    check("eval svamp --out run", "task svamp reads svamp/SVAMP.json; say with --data in which folder that is");
+    assert!(
+        list.lines().count() == candor::eval::TASKS.len()
+            && list.contains("svamp")
+            && list.contains("MIT"),
+        "{list}"
+    );
+    assert!(
+        candor::eval::TASKS
+            .iter()
+            .all(|task| list.lines().any(|line| line.starts_with(&format!("{} ", task.name)))),
+        "{list}"
+    );
+    check(
+        "eval nothing --out run",
+        "`nothing` is neither a file nor a task; tasks are arithmetic, svamp",
+    );
+    check(
+        "eval svamp --out run",
+        "task svamp reads svamp/SVAMP.json; say with --data in which folder that is",
+    );
     check("eval svamp --out run --map id=x", "--map is for files");
-    check("eval arithmetic --out run --scorer loglikelihood", "arithmetic cannot be scored by loglikelihood: arithmetic:");
+    check(
+        "eval arithmetic --out run --scorer loglikelihood",
+        "arithmetic cannot be scored by loglikelihood: arithmetic:",
+    );
     check(
         "eval arithmetic --out run --scorer magic",
         "`magic` is unknown; use one of exact, number, choice, loglikelihood, loglikelihood-letter",
     );
-    check("eval q.csv --out run --map question=q,answer=a --shots 30", "shots is 30 and 0 questions are left that are not asked");
+    check(
+        "eval q.csv --out run --map question=q,answer=a --shots 30",
+        "shots is 30 and 0 questions are left that are not asked",
+    );
     check("eval datasets/user --out run", "data reference \"datasets/user\" names no repository");
     check("eval arithmetic", "--out");
     check("eval arithmetic --out run --frame x", "it must hold {question}");
     check("calibrate run -o x --method magic", "`magic` is unknown; use one of sigmoid");
-    check("calibrate run -o x --target lower", "use selective-risk, joint-risk, coverage=SHARE or confidence=P");
+    check(
+        "calibrate run -o x --target lower",
+        "use selective-risk, joint-risk, coverage=SHARE or confidence=P",
+    );
     check("ask x --policy p.json --min-vote-share 0.5", "cannot be used with");
 }
 
@@ -136,9 +195,11 @@ fn timeless(folder: &Path) -> Vec<String> {
     text.lines().map(|line| line.rsplit_once(",\"timing\":").unwrap().0.to_owned()).collect()
 }
 
-const EVAL: &str = "eval q.csv --map question=q,answer=a --scorer number --frame {question}_A_digit.";
+const EVAL: &str =
+    "eval q.csv --map question=q,answer=a --scorer number --frame {question}_A_digit.";
 const ARMS: [&str; 3] = ["greedy", "self-consistency_samples=3", "self-consistency_repeat=x2"];
-const COMPARE: &str = "--limit 12 --compare greedy,self-consistency:samples=3,self-consistency:repeat=x2";
+const COMPARE: &str =
+    "--limit 12 --compare greedy,self-consistency:samples=3,self-consistency:repeat=x2";
 
 #[test]
 fn strategies_are_compared_on_the_same_questions() {
@@ -147,25 +208,44 @@ fn strategies_are_compared_on_the_same_questions() {
     let (shown, notes) = said(&candor(at, &format!("{EVAL} {COMPARE} --out run")), 0);
     assert!(notes.contains("q.csv self-consistency:samples=3: 100 % (12 of 12;"), "{notes}");
     let scored = said(&candor(at, "score run"), 0).0;
-    // Names sort by folder: both are the runs of one comparison, the first of which is the baseline.
+    // Names sort by folder: both are the runs of one comparison, the first of which is the
+    // baseline.
     for text in [&shown, &scored] {
-        assert!(text.contains("gained, ") && text.contains("McNemar p = ") && text.contains("\n  accuracy "), "{text}");
+        assert!(
+            text.contains("gained, ")
+                && text.contains("McNemar p = ")
+                && text.contains("\n  accuracy "),
+            "{text}"
+        );
         assert_eq!(text.matches("against run/greedy: ").count(), 2, "{text}");
     }
-    let report: Value = serde_json::from_str(&said(&candor(at, "score run --json --baseline self-consistency:repeat=x2"), 0).0).unwrap();
+    let report: Value = serde_json::from_str(
+        &said(&candor(at, "score run --json --baseline self-consistency:repeat=x2"), 0).0,
+    )
+    .unwrap();
     assert_eq!(report["runs"].as_array().unwrap().len(), 3);
-    let samples: Vec<u64> = report["runs"].as_array().unwrap().iter().map(|run| run["manifest"]["config"]["n"].as_u64().unwrap()).collect();
+    let samples: Vec<u64> = report["runs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|run| run["manifest"]["config"]["n"].as_u64().unwrap())
+        .collect();
     assert_eq!(samples, [1, 4, 3]);
     for difference in report["differences"].as_array().unwrap() {
         assert_eq!(difference["baseline"], "run/self-consistency_repeat=x2");
         // By hand, from the records.
         let right = |run: &str| {
-            let grades = timeless(&at.join(run)).iter().map(|line| line.contains("\"grade\":\"right\"")).collect::<Vec<_>>();
+            let grades = timeless(&at.join(run))
+                .iter()
+                .map(|line| line.contains("\"grade\":\"right\""))
+                .collect::<Vec<_>>();
             assert_eq!(grades.len(), 12);
             grades
         };
-        let pairs: Vec<_> =
-            right(difference["baseline"].as_str().unwrap()).into_iter().zip(right(difference["run"].as_str().unwrap())).collect();
+        let pairs: Vec<_> = right(difference["baseline"].as_str().unwrap())
+            .into_iter()
+            .zip(right(difference["run"].as_str().unwrap()))
+            .collect();
         let count = |wanted| pairs.iter().filter(|pair| **pair == wanted).count() as u64;
         assert_eq!(difference["gains"].as_u64().unwrap(), count((false, true)));
         assert_eq!(difference["losses"].as_u64().unwrap(), count((true, false)));
@@ -179,8 +259,14 @@ fn strategies_are_compared_on_the_same_questions() {
     check("score run --merge out", "--merge takes the shards of one run");
     check(&format!("{EVAL} --out run"), "run is a folder around the runs run/greedy");
     check(&format!("{EVAL} --out new --compare greedy,greedy"), "--compare names greedy twice");
-    check(&format!("{EVAL} --out new --compare greedy:samples=0,magic"), "strategy `magic` is unknown");
-    check(&format!("{EVAL} --out new --compare self-consistency:samples=0"), "self-consistency:samples=0: n is 0; it must be 1 to 4096");
+    check(
+        &format!("{EVAL} --out new --compare greedy:samples=0,magic"),
+        "strategy `magic` is unknown",
+    );
+    check(
+        &format!("{EVAL} --out new --compare self-consistency:samples=0"),
+        "self-consistency:samples=0: n is 0; it must be 1 to 4096",
+    );
     check(&format!("{EVAL} --out new --compare greedy --strategy greedy"), "cannot be used with");
     check(&format!("{EVAL} --out new --shard 3/2"), "shard is \"3/2\"; it must be I/N");
     assert!(!at.join("new").exists());
@@ -189,15 +275,18 @@ fn strategies_are_compared_on_the_same_questions() {
     assert_eq!(timeless(&at.join("alone")), timeless(&at.join("run/greedy")));
 }
 
-/// Killed after any byte of a comparison: a strategy that is whole, one that is torn, one that was not begun.
+/// Killed after any byte of a comparison: a strategy that is whole, one that is torn, one that was
+/// not begun.
 #[test]
 fn interrupted_comparisons_end_as_uninterrupted_ones() {
     let folder = folder();
     let at = folder.path();
     let command = format!("{EVAL} {COMPARE} --quiet --out");
     said(&candor(at, &format!("{command} whole")), 0);
-    let read = |run: &str, arm: &str, file: &str| fs::read(at.join(run).join(arm).join(file)).unwrap();
-    let records: Vec<Vec<u8>> = ARMS.iter().map(|arm| read("whole", arm, "records.jsonl")).collect();
+    let read =
+        |run: &str, arm: &str, file: &str| fs::read(at.join(run).join(arm).join(file)).unwrap();
+    let records: Vec<Vec<u8>> =
+        ARMS.iter().map(|arm| read("whole", arm, "records.jsonl")).collect();
     let bytes: usize = records.iter().map(Vec::len).sum();
     for i in 0..100 {
         let mut left = (mix(i) % bytes as u64) as usize;
@@ -214,7 +303,11 @@ fn interrupted_comparisons_end_as_uninterrupted_ones() {
         }
         said(&candor(at, &format!("{command} {run}")), 0);
         for arm in ARMS {
-            assert_eq!(timeless(&at.join(&run).join(arm)), timeless(&at.join("whole").join(arm)), "{run}, {arm}");
+            assert_eq!(
+                timeless(&at.join(&run).join(arm)),
+                timeless(&at.join("whole").join(arm)),
+                "{run}, {arm}"
+            );
         }
         fs::remove_dir_all(at.join(run)).unwrap();
     }
@@ -242,7 +335,8 @@ fn shards_are_scored_and_merged() {
     assert!(error.contains("split lacks shard 1/2; run it with --shard"), "{error}");
 }
 
-/// A disk that fills up: the system refuses to write on, as it does where a limit on the size of files is reached.
+/// A disk that fills up: the system refuses to write on, as it does where a limit on the size of
+/// files is reached.
 #[cfg(unix)]
 #[test]
 fn a_full_disk_loses_nothing() {
@@ -260,12 +354,20 @@ fn a_full_disk_loses_nothing() {
         assert!(error.contains("File too large") && error.contains(&out), "{error}");
         assert!(error.contains("what is recorded stays; the same command goes on"), "{error}");
         let kept = fs::read(at.join(&out).join("records.jsonl")).unwrap_or_default();
-        assert!(kept.len() <= blocks * 512 && (blocks == 1 || kept.len() > blocks * 256), "{} of {blocks} blocks", kept.len());
+        assert!(
+            kept.len() <= blocks * 512 && (blocks == 1 || kept.len() > blocks * 256),
+            "{} of {blocks} blocks",
+            kept.len()
+        );
         // With space again the same command goes on, and ends as if nothing had been.
         said(&candor(at, &format!("{EVAL} --out {out}")), 0);
         assert_eq!(timeless(&at.join(&out)), timeless(&at.join("whole")));
         let end = kept.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        assert_eq!(fs::read(at.join(&out).join("records.jsonl")).unwrap()[..end], kept[..end], "what was whole is untouched");
+        assert_eq!(
+            fs::read(at.join(&out).join("records.jsonl")).unwrap()[..end],
+            kept[..end],
+            "what was whole is untouched"
+        );
     }
 }
 
@@ -276,12 +378,19 @@ fn runs_stop_and_start_anew_when_asked() {
     let long = "x".repeat(100_000);
     fs::write(at.join("q.csv"), format!("q,a\nOne?,1\n{long},2\nThree?,3\n")).unwrap();
     let (_, error) = said(&candor(at, &format!("{EVAL} --out run --fail-on-error")), 1);
-    assert!(error.contains("could not be asked: ") && error.contains("what was recorded before it stays"), "{error}");
+    assert!(
+        error.contains("could not be asked: ")
+            && error.contains("what was recorded before it stays"),
+        "{error}"
+    );
     assert_eq!(timeless(&at.join("run")).len(), 1);
     said(&candor(at, &format!("{EVAL} --out run")), 0);
     assert_eq!(timeless(&at.join("run")).len(), 3);
     let (_, refused) = said(&candor(at, &format!("{EVAL} --out run --seed 4")), 2);
-    assert!(refused.contains("config.seed is 4 and was 0") && refused.contains("--force"), "{refused}");
+    assert!(
+        refused.contains("config.seed is 4 and was 0") && refused.contains("--force"),
+        "{refused}"
+    );
     said(&candor(at, &format!("{EVAL} --out run --seed 4 --force")), 0);
     assert!(fs::read_to_string(at.join("run/manifest.json")).unwrap().contains("\"seed\": 4"));
 }
@@ -291,26 +400,59 @@ fn a_policy_decides_recorded_questions_and_its_promise_is_tested() {
     let folder = folder();
     let at = folder.path();
     said(&candor(at, &format!("{EVAL} --out run --confidence-target 0.75")), 0);
-    let manifest: Value = serde_json::from_str(&fs::read_to_string(at.join("run/manifest.json")).unwrap()).unwrap();
+    let manifest: Value =
+        serde_json::from_str(&fs::read_to_string(at.join("run/manifest.json")).unwrap()).unwrap();
     assert_eq!(manifest["config"]["frame"]["confidence_target"], 0.75);
-    assert!(manifest["fingerprint"]["frame"].as_str().unwrap().contains("Answer only if you are > 75% confident"), "{manifest}");
+    assert!(
+        manifest["fingerprint"]["frame"]
+            .as_str()
+            .unwrap()
+            .contains("Answer only if you are > 75% confident"),
+        "{manifest}"
+    );
     let policy = write_policy(at, Goal::SelectiveRisk { alpha: 0.3, delta: 0.1 });
     let threshold = policy.threshold().unwrap().max_uncertainty;
     let scored = said(&candor(at, "score run --policy policy.json --json"), 0).0;
     let report: Value = serde_json::from_str(&scored).unwrap();
     // By hand: questions whose leading answer has a score, at most the threshold.
     let labels = Labels::read(&at.join("run"), &[]).unwrap();
-    let answered = labels.examples.iter().filter(|example| example.scores[0].is_some_and(|score| score <= threshold)).count();
-    let coverage = report["figures"].as_array().unwrap().iter().find(|figure| figure["name"] == "coverage").unwrap();
-    assert_eq!((report["questions"].as_u64(), coverage["value"].as_f64()), (Some(30), Some(answered as f64 / 30.0)));
-    let interval: Vec<f64> = coverage["interval"].as_array().unwrap().iter().map(|end| end.as_f64().unwrap()).collect();
-    assert!(interval[0] < answered as f64 / 30.0 && interval[1] > answered as f64 / 30.0, "{coverage}");
+    let answered = labels
+        .examples
+        .iter()
+        .filter(|example| example.scores[0].is_some_and(|score| score <= threshold))
+        .count();
+    let coverage = report["figures"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|figure| figure["name"] == "coverage")
+        .unwrap();
+    assert_eq!(
+        (report["questions"].as_u64(), coverage["value"].as_f64()),
+        (Some(30), Some(answered as f64 / 30.0))
+    );
+    let interval: Vec<f64> =
+        coverage["interval"].as_array().unwrap().iter().map(|end| end.as_f64().unwrap()).collect();
+    assert!(
+        interval[0] < answered as f64 / 30.0 && interval[1] > answered as f64 / 30.0,
+        "{coverage}"
+    );
     let (table, _) = said(&candor(at, "score run --policy policy.json"), 0);
-    let row = format!("coverage {:>24.4}  {:.4} to {:.4}    n 30", answered as f64 / 30.0, interval[0], interval[1]);
+    let row = format!(
+        "coverage {:>24.4}  {:.4} to {:.4}    n 30",
+        answered as f64 / 30.0,
+        interval[0],
+        interval[1]
+    );
     assert!(table.contains(&row), "{table}, expected {row}");
     // More context than the model has is not silently less.
     let (_, note) = said(&candor(at, "ask x --context 9999"), 0);
-    assert!(note.contains("context is 9999, and the model is made for 256 tokens, which is what counts"), "{note}");
+    assert!(
+        note.contains(
+            "context is 9999, and the model is made for 256 tokens, which is what counts"
+        ),
+        "{note}"
+    );
     // A question that the policy was made on is left out.
     let mut seen: Value = serde_json::from_str(&policy.to_json().unwrap()).unwrap();
     seen["calibration_ids"][0] = labels.examples[4].id.clone().into();
@@ -320,14 +462,21 @@ fn a_policy_decides_recorded_questions_and_its_promise_is_tested() {
 
     let (tested, _) = said(&candor(at, "calibrate run --validate 20 --alpha 0.3"), 0);
     assert!(
-        tested.starts_with("20 deals of 30 questions, alpha 0.3, delta 0.1\n     0 violations") && tested.contains("20 not fitted"),
+        tested.starts_with("20 deals of 30 questions, alpha 0.3, delta 0.1\n     0 violations")
+            && tested.contains("20 not fitted"),
         "{tested}"
     );
     let (json, _) = said(&candor(at, "calibrate run --validate 20 --json"), 0);
     let json: Value = serde_json::from_str(&json).unwrap();
-    assert_eq!((json["splits"].as_u64(), json["refused"].as_u64(), json["violations"].as_u64()), (Some(20), Some(20), Some(0)));
+    assert_eq!(
+        (json["splits"].as_u64(), json["refused"].as_u64(), json["violations"].as_u64()),
+        (Some(20), Some(20), Some(0))
+    );
     for (command, expected) in [
-        ("calibrate run --validate 9 --target coverage=0.5", "--validate is for the target selective-risk"),
+        (
+            "calibrate run --validate 9 --target coverage=0.5",
+            "--validate is for the target selective-risk",
+        ),
         ("calibrate run --validate 9 --alpha 2", "alpha is 2; it must be above 0 and below 1"),
         ("calibrate run", "--out"),
         ("calibrate run --validate 9 -o x", "cannot be used with"),

@@ -24,7 +24,12 @@ fn check_made(questions: &Questions, count: usize, expected: &str) {
 
 /// The grade of one sample with this text.
 fn grade(questions: &Questions, doc: &Doc, text: &str) -> Grade {
-    let sample = Completion { index: 0, tokens: Vec::new(), text: text.to_owned(), finish_reason: FinishReason::Stop };
+    let sample = Completion {
+        index: 0,
+        tokens: Vec::new(),
+        text: text.to_owned(),
+        finish_reason: FinishReason::Stop,
+    };
     let generation = Generation { completions: vec![sample], cost: Cost::default() };
     Grader::new(questions.scorer, doc).grade(&consensus::vote(&generation, questions.extractor))
 }
@@ -43,11 +48,21 @@ fn name_index_asks_for_the_twenty_fifth_of_fifty() {
     for doc in &questions.docs {
         let names = listed(doc);
         assert_eq!((names.len(), names.iter().collect::<BTreeSet<_>>().len()), (50, 50));
-        assert_eq!(doc.question, format!("Here's a list of names:\n{}\n\nWhat's the 25th name?", names.join(", ")));
+        assert_eq!(
+            doc.question,
+            format!("Here's a list of names:\n{}\n\nWhat's the 25th name?", names.join(", "))
+        );
         assert_eq!(doc.answers, [names[24]]);
         gold.insert(names[24]);
-        let said = [format!("The 25th name is {}.", names[24]), format!("**{}**", names[24].to_uppercase()), names[23].to_owned()];
-        assert_eq!(said.map(|text| grade(&questions, doc, &text)), [Grade::Right, Grade::Right, Grade::Wrong]);
+        let said = [
+            format!("The 25th name is {}.", names[24]),
+            format!("**{}**", names[24].to_uppercase()),
+            names[23].to_owned(),
+        ];
+        assert_eq!(
+            said.map(|text| grade(&questions, doc, &text)),
+            [Grade::Right, Grade::Right, Grade::Wrong]
+        );
     }
     assert!(gold.len() > 80, "only {} different answers", gold.len());
 }
@@ -63,14 +78,29 @@ fn middle_match_has_one_answer() {
         assert!(names.iter().collect::<BTreeSet<_>>().len() <= 10);
         let (_, asked) = doc.question.rsplit_once("right between ").unwrap();
         let (a, b) = asked.strip_suffix('?').unwrap().split_once(" and ").unwrap();
-        let head = format!("Here's a list (potentially with repetitions) of names:\n{}\n\n", names.join(", "));
-        assert_eq!(doc.question, format!("{head}What is the single name that appears right between {a} and {b}?"));
-        let ends = |i: &usize| [names[i - 1], names[i + 1]] == [a, b] || [names[i - 1], names[i + 1]] == [b, a];
+        let head = format!(
+            "Here's a list (potentially with repetitions) of names:\n{}\n\n",
+            names.join(", ")
+        );
+        assert_eq!(
+            doc.question,
+            format!("{head}What is the single name that appears right between {a} and {b}?")
+        );
+        let ends = |i: &usize| {
+            [names[i - 1], names[i + 1]] == [a, b] || [names[i - 1], names[i + 1]] == [b, a]
+        };
         let found: Vec<usize> = (1..39).filter(ends).collect();
         assert_eq!(found.len(), 1, "{}", doc.question);
         assert_eq!(doc.answers, [names[found[0]]]);
         assert_ne!(a, b);
-        assert_eq!(grade(&questions, doc, &format!("The single name right between them is {}.", names[found[0]])), Grade::Right);
+        assert_eq!(
+            grade(
+                &questions,
+                doc,
+                &format!("The single name right between them is {}.", names[found[0]])
+            ),
+            Grade::Right
+        );
         assert_eq!([a, b].map(|name| grade(&questions, doc, name)), [Grade::Wrong, Grade::Wrong]);
         *places.entry(found[0]).or_insert(0) += 1;
     }
@@ -81,22 +111,41 @@ fn middle_match_has_one_answer() {
 fn invented_entities_have_real_twins() {
     let questions = open("invented");
     check_made(&questions, 300, "108cfcb365904f387764a582012d661efc1b11fa3bd342b705baead06e2b899b");
-    let real: BTreeSet<String> =
-        questions.docs.iter().filter(|doc| doc.answerable == Some(true)).map(|doc| entity(doc).to_lowercase()).collect();
+    let real: BTreeSet<String> = questions
+        .docs
+        .iter()
+        .filter(|doc| doc.answerable == Some(true))
+        .map(|doc| entity(doc).to_lowercase())
+        .collect();
     for pair in questions.docs.chunks(2) {
         let [known, invented] = pair else { panic!("a question without a twin") };
         assert_eq!((known.answerable, invented.answerable), (Some(true), Some(false)));
-        assert_eq!(known.question.replace(entity(known), "{}"), invented.question.replace(entity(invented), "{}"));
+        assert_eq!(
+            known.question.replace(entity(known), "{}"),
+            invented.question.replace(entity(invented), "{}")
+        );
         let made = entity(invented).to_lowercase();
-        assert!(made.is_ascii() && !real.iter().any(|name| name.contains(&made) || made.contains(name.as_str())), "{made}");
+        assert!(
+            made.is_ascii()
+                && !real.iter().any(|name| name.contains(&made) || made.contains(name.as_str())),
+            "{made}"
+        );
         let answer = &known.answers[0];
-        assert_eq!(grade(&questions, known, &format!("{answer}.")), Grade::Right, "{}", known.question);
+        assert_eq!(
+            grade(&questions, known, &format!("{answer}.")),
+            Grade::Right,
+            "{}",
+            known.question
+        );
         // Nothing that is said of what does not exist is right.
         assert_eq!(grade(&questions, invented, answer), Grade::Wrong);
     }
     let capital = questions.docs.iter().find(|doc| doc.question.contains("of Brazil?")).unwrap();
     let said = ["Brasilia", "The capital of Brazil is Brasília.", "Rio de Janeiro"];
-    assert_eq!(said.map(|text| grade(&questions, capital, text)), [Grade::Right, Grade::Right, Grade::Wrong]);
+    assert_eq!(
+        said.map(|text| grade(&questions, capital, text)),
+        [Grade::Right, Grade::Right, Grade::Wrong]
+    );
 }
 
 /// What a question of `invented` is about: the last part of its id.
@@ -118,7 +167,11 @@ fn problems_without_a_quantity_have_intact_twins() {
         let differing: Vec<(&String, &String)> = a.iter().zip(&b).filter(|(a, b)| a != b).collect();
         assert_eq!((a.len(), differing.len()), (b.len(), 1), "{}", without.question);
         assert!(differing[0].0.parse::<u32>().is_ok() && differing[0].1 == "some", "{differing:?}");
-        assert!(!whole.question.contains(['{', '}']) && !whole.question.contains("some"), "{}", whole.question);
+        assert!(
+            !whole.question.contains(['{', '}']) && !whole.question.contains("some"),
+            "{}",
+            whole.question
+        );
         let gold: u32 = whole.answers[0].parse().unwrap();
         assert!(gold > 0 && without.answers.is_empty());
         assert_eq!(grade(&questions, whole, &format!("#### {gold}")), Grade::Right);

@@ -1,5 +1,5 @@
-//! Downloads and caches against a server on this machine that speaks the Hub's protocol, with every fault it can have, and against a
-//! stand-in for `python3 -m pip`. No test reaches out.
+//! Downloads and caches against a server on this machine that speaks the Hub's protocol, with every
+//! fault it can have, and against a stand-in for `python3 -m pip`. No test reaches out.
 
 mod bench;
 mod datasets;
@@ -29,11 +29,16 @@ fn a_file_lands_in_the_hubs_layout_and_is_not_fetched_twice() {
     assert_eq!(model.path, bench.repository().join("snapshots").join(COMMIT).join(GGUF));
     assert_eq!(fs::read_to_string(bench.repository().join("refs/main")).unwrap(), COMMIT);
     #[cfg(unix)]
-    assert_eq!(fs::read_link(&model.path).unwrap(), Path::new(&format!("../../blobs/{}", sha256(&content))));
+    assert_eq!(
+        fs::read_link(&model.path).unwrap(),
+        Path::new(&format!("../../blobs/{}", sha256(&content)))
+    );
 
     // By quantisation, file or commit: from the cache, without a request.
     let requests = bench.server.log().len();
-    for reference in ["user/repo:q4_1", &format!("user/repo:{GGUF}"), &format!("user/repo@{COMMIT}:Q4_1")] {
+    for reference in
+        ["user/repo:q4_1", &format!("user/repo:{GGUF}"), &format!("user/repo@{COMMIT}:Q4_1")]
+    {
         assert_eq!(bench.resolve(reference).0.unwrap().path, model.path, "{reference}");
     }
     assert_eq!(bench.server.log().len(), requests);
@@ -48,7 +53,13 @@ fn the_token_goes_to_the_endpoint_alone() {
     let (bench, content) = Bench::gguf();
     bench.check_content(&content);
     for request in bench.server.log() {
-        assert_eq!(request.headers.contains_key("authorization"), !request.cdn, "{} {}", request.method, request.path);
+        assert_eq!(
+            request.headers.contains_key("authorization"),
+            !request.cdn,
+            "{} {}",
+            request.method,
+            request.path
+        );
     }
     assert!(!format!("{:?}", bench.options).contains(TOKEN));
 }
@@ -69,7 +80,12 @@ fn a_cut_connection_is_resumed_where_it_stopped() {
 #[test]
 fn a_download_that_failed_is_resumed_by_the_next_run() {
     let (bench, content) = Bench::gguf();
-    bench.server.faults(&[Fault::CutAfter(150_000), Fault::CutAfter(0), Fault::CutAfter(0), Fault::CutAfter(0)]);
+    bench.server.faults(&[
+        Fault::CutAfter(150_000),
+        Fault::CutAfter(0),
+        Fault::CutAfter(0),
+        Fault::CutAfter(0),
+    ]);
     bench.check_error(5, "stopped at 150000 of 300000 bytes (the connection was closed early); the same command resumes it");
     assert_eq!(bench.blobs(), [format!("{}.incomplete", sha256(&content))]);
     bench.check_content(&content);
@@ -81,7 +97,11 @@ fn a_partial_file_that_does_not_fit_is_started_over() {
     let check = |partial: &[u8], faults: &[Fault], notices: usize| {
         let (bench, content) = Bench::gguf();
         fs::create_dir_all(bench.repository().join("blobs")).unwrap();
-        fs::write(bench.repository().join("blobs").join(format!("{}.incomplete", sha256(&content))), partial).unwrap();
+        fs::write(
+            bench.repository().join("blobs").join(format!("{}.incomplete", sha256(&content))),
+            partial,
+        )
+        .unwrap();
         bench.server.faults(faults);
         let (_, heard) = bench.check_content(&content);
         assert_eq!(heard.notices.len(), notices, "{:?}", heard.notices);
@@ -116,12 +136,21 @@ fn a_file_of_another_length_is_refused() {
         bench.server.faults(faults);
         bench.check_error(5, expected);
     };
-    check(&[Fault::Length(1000)], "the server offers 1000 bytes for tiny-Q4_1.gguf of user/repo, which has 300000");
+    check(
+        &[Fault::Length(1000)],
+        "the server offers 1000 bytes for tiny-Q4_1.gguf of user/repo, which has 300000",
+    );
     check(&[Fault::Length(300_001)], "the server offers 300001 bytes");
     check(&[Fault::Longer(5)], "sends more than the 300000 bytes");
     check(&[Fault::CutUnannounced(0); 3], "stopped at 0 of 300000 bytes");
-    check(&[Fault::CutAfter(1000), Fault::Status(416), Fault::Status(416), Fault::Status(416)], "the Hub at http://127.0.0.1:");
-    check(&[Fault::CutAfter(10), Fault::WrongRange, Fault::CutAfter(0), Fault::CutAfter(0)], "stopped at 0 of 300000 bytes");
+    check(
+        &[Fault::CutAfter(1000), Fault::Status(416), Fault::Status(416), Fault::Status(416)],
+        "the Hub at http://127.0.0.1:",
+    );
+    check(
+        &[Fault::CutAfter(10), Fault::WrongRange, Fault::CutAfter(0), Fault::CutAfter(0)],
+        "stopped at 0 of 300000 bytes",
+    );
     check(&[Fault::Status(403)], "answers 403 for user/repo");
     check(&[Fault::Status(404)], "has no tiny-Q4_1.gguf at commit");
     check(&[Fault::Status(500); 9], "answers 500 for user/repo; try again later");
@@ -132,7 +161,12 @@ fn a_server_that_falls_silent_is_left() {
     // One byte, silence, and after that nothing at all.
     let (mut bench, _) = Bench::gguf();
     bench.options.stall_timeout = Duration::from_millis(100);
-    bench.server.faults(&[Fault::Stall, Fault::CutAfter(0), Fault::CutAfter(0), Fault::CutAfter(0)]);
+    bench.server.faults(&[
+        Fault::Stall,
+        Fault::CutAfter(0),
+        Fault::CutAfter(0),
+        Fault::CutAfter(0),
+    ]);
     let start = Instant::now();
     bench.check_error(5, "stopped at 1 of 300000 bytes");
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
@@ -166,7 +200,13 @@ fn hostile_metadata_never_becomes_a_path() {
             site.headers.insert(name, value.to_owned());
         });
         bench.check_error(5, expected);
-        assert_eq!(names(bench.folder.path()).iter().filter(|name| *name != "hub" && *name != "home").count(), 0);
+        assert_eq!(
+            names(bench.folder.path())
+                .iter()
+                .filter(|name| *name != "hub" && *name != "home")
+                .count(),
+            0
+        );
     };
     check("X-Linked-ETag", "\"../../x\"", "with etag \"\\\"../../x\\\"\", which is no digest");
     check("X-Linked-ETag", &format!("\"{}\"", "/".repeat(64)), "which is no digest");
@@ -193,8 +233,16 @@ fn hostile_listings_are_refused() {
     check("<html>".into(), 5, "it is no JSON object with sha and siblings");
     check(format!("{{\"sha\": \"{COMMIT}\"}}"), 5, "no JSON object with sha and siblings");
     check("{\"sha\": \"../..\", \"siblings\": []}".into(), 5, "its commit is \"../..\"");
-    check(format!("{{\"sha\": \"{COMMIT}\", \"siblings\": [{{\"rfilename\": \"../x.gguf\"}}]}}"), 2, "has no GGUF file");
-    check(format!("{{\"sha\": \"{COMMIT}\", \"siblings\": [{{\"rfilename\": \"/etc/x.gguf\"}}]}}"), 2, "has no GGUF file");
+    check(
+        format!("{{\"sha\": \"{COMMIT}\", \"siblings\": [{{\"rfilename\": \"../x.gguf\"}}]}}"),
+        2,
+        "has no GGUF file",
+    );
+    check(
+        format!("{{\"sha\": \"{COMMIT}\", \"siblings\": [{{\"rfilename\": \"/etc/x.gguf\"}}]}}"),
+        2,
+        "has no GGUF file",
+    );
     check(" ".repeat(17 << 20), 5, "longer than");
 }
 
@@ -206,7 +254,10 @@ fn redirects_that_lead_nowhere_are_refused() {
         bench.server.change(|site| site.location = Some(location));
         bench.check_error(5, expected);
     };
-    check(&|server| format!("{}/user/repo/resolve/{COMMIT}/{GGUF}", server.endpoint), "more than 5 times");
+    check(
+        &|server| format!("{}/user/repo/resolve/{COMMIT}/{GGUF}", server.endpoint),
+        "more than 5 times",
+    );
     check(&|_| "file:///etc/passwd".to_owned(), "to an address that cannot be used");
     check(&|_| "http://127.0.0.1:1/x".to_owned(), "http://127.0.0.1:1 cannot be reached");
 }
@@ -239,7 +290,11 @@ fn what_has_no_room_is_refused_before_a_byte_moves() {
     check_error(&error, 1, "cannot write 1152921.5 TB here");
     check_error(&error, 1, "set CANDOR_HOME and HF_HUB_CACHE to a folder that can be written");
     bench.options.hub_cache = None;
-    check_error(&bench.resolve("user/repo").0.unwrap_err(), 2, "none of HF_HUB_CACHE, CANDOR_HOME and HOME is set; set CANDOR_HOME");
+    check_error(
+        &bench.resolve("user/repo").0.unwrap_err(),
+        2,
+        "none of HF_HUB_CACHE, CANDOR_HOME and HOME is set; set CANDOR_HOME",
+    );
 }
 
 #[test]
@@ -247,11 +302,16 @@ fn two_that_want_the_same_file_share_one_download() {
     let (bench, content) = Bench::gguf();
     bench.server.faults(&[Fault::Slow]);
     let heard: Vec<_> = thread::scope(|scope| {
-        let pulls: Vec<_> = (0..3).map(|_| scope.spawn(|| bench.check_content(&content).1)).collect();
+        let pulls: Vec<_> =
+            (0..3).map(|_| scope.spawn(|| bench.check_content(&content).1)).collect();
         pulls.into_iter().map(|pull| pull.join().unwrap()).collect()
     });
     assert_eq!(bench.server.transfers().len(), 1);
-    let waited = heard.iter().flat_map(|heard| &heard.notices).filter(|line| line.contains("another process is fetching")).count();
+    let waited = heard
+        .iter()
+        .flat_map(|heard| &heard.notices)
+        .filter(|line| line.contains("another process is fetching"))
+        .count();
     assert_eq!(waited, 2);
 }
 
@@ -261,8 +321,13 @@ fn a_branch_moves_only_when_asked() {
     let (first, _) = bench.check_content(&content);
     let newer = noise(1000, 7);
     bench.server.change(|site| {
-        site.commits
-            .insert(NEXT_COMMIT.into(), BTreeMap::from([(GGUF.to_owned(), newer.clone()), ("x-Q8_0.gguf".to_owned(), content.clone())]));
+        site.commits.insert(
+            NEXT_COMMIT.into(),
+            BTreeMap::from([
+                (GGUF.to_owned(), newer.clone()),
+                ("x-Q8_0.gguf".to_owned(), content.clone()),
+            ]),
+        );
         site.head = NEXT_COMMIT.into();
     });
     assert_eq!(bench.resolve("user/repo:Q4_1").0.unwrap().path, first.path);
@@ -270,7 +335,8 @@ fn a_branch_moves_only_when_asked() {
     assert_eq!(second.revision.as_deref(), Some(NEXT_COMMIT));
     assert!(fs::read(&second.path).unwrap() == newer);
     assert_eq!(bench.resolve(&format!("user/repo:Q4_1@{COMMIT}")).0.unwrap().path, first.path);
-    // The same content under another name and commit is not fetched again, and survives as long as one of them is there.
+    // The same content under another name and commit is not fetched again, and survives as long as
+    // one of them is there.
     let transfers = bench.server.transfers().len();
     let same = bench.resolve("user/repo:Q8_0").0.unwrap();
     assert_eq!(bench.server.transfers().len(), transfers);
@@ -279,28 +345,51 @@ fn a_branch_moves_only_when_asked() {
     assert_eq!(hub::remove(&old, &bench.options).unwrap(), 0);
     assert!(fs::read(&same.path).unwrap() == content);
     // A slash in a revision.
-    assert_eq!(bench.resolve("user/repo:Q4_1@refs/pr/1").0.unwrap().revision.as_deref(), Some(NEXT_COMMIT));
+    assert_eq!(
+        bench.resolve("user/repo:Q4_1@refs/pr/1").0.unwrap().revision.as_deref(),
+        Some(NEXT_COMMIT)
+    );
     assert_eq!(fs::read_to_string(bench.repository().join("refs/refs/pr/1")).unwrap(), NEXT_COMMIT);
     // A refresh that cannot reach the Hub fails.
     let lost = Options { endpoint: "http://127.0.0.1:1".into(), ..bench.refreshed() };
-    check_error(&hub::resolve("user/repo:Q4_1", &lost, &mut ()).unwrap_err(), 5, "cannot be reached");
+    check_error(
+        &hub::resolve("user/repo:Q4_1", &lost, &mut ()).unwrap_err(),
+        5,
+        "cannot be reached",
+    );
     for reference in ["user/repo:Q4_1", "user/repo:Q8_0"] {
-        assert!(hub::remove(&hub::find(reference, &bench.options).unwrap(), &bench.options).unwrap() > 0);
+        assert!(
+            hub::remove(&hub::find(reference, &bench.options).unwrap(), &bench.options).unwrap()
+                > 0
+        );
     }
     assert!(!bench.repository().exists());
 }
 
 #[test]
 fn a_quantisation_that_is_not_there_is_answered_with_those_that_are() {
-    let bench = Bench::new(&[("m-Q4_K_M.gguf", noise(10, 1)), ("m-Q8_0.gguf", noise(20, 2)), ("README.md", b"x".to_vec())]);
+    let bench = Bench::new(&[
+        ("m-Q4_K_M.gguf", noise(10, 1)),
+        ("m-Q8_0.gguf", noise(20, 2)),
+        ("README.md", b"x".to_vec()),
+    ]);
     let error = bench.resolve("user/repo:Q5_K_M").0.unwrap_err();
-    check_error(&error, 2, "user/repo has no GGUF file with quantisation Q5_K_M; it has m-Q4_K_M.gguf, m-Q8_0.gguf");
+    check_error(
+        &error,
+        2,
+        "user/repo has no GGUF file with quantisation Q5_K_M; it has m-Q4_K_M.gguf, m-Q8_0.gguf",
+    );
     assert!(bench.resolve("user/repo:q8_0").0.unwrap().path.ends_with("m-Q8_0.gguf"));
     // The default is the preferred one even if another is cached, unless the Hub is away.
     let lost = Options { endpoint: "http://127.0.0.1:1".into(), ..bench.options.clone() };
     let mut heard = Heard::default();
     assert!(hub::resolve("user/repo", &lost, &mut heard).unwrap().path.ends_with("m-Q8_0.gguf"));
-    assert!(heard.notices[0].contains("cannot be reached") && heard.notices[0].ends_with("using what is cached"), "{:?}", heard.notices);
+    assert!(
+        heard.notices[0].contains("cannot be reached")
+            && heard.notices[0].ends_with("using what is cached"),
+        "{:?}",
+        heard.notices
+    );
     assert!(bench.resolve("user/repo").0.unwrap().path.ends_with("m-Q4_K_M.gguf"));
 }
 
@@ -322,7 +411,11 @@ fn a_set_of_safetensors_is_fetched_into_one_folder() {
     bench.server.faults(&[Fault::Flip(0)]);
     let (model, heard) = bench.resolve("user/repo");
     let model = model.unwrap();
-    assert!(heard.notices[0].contains("tokenizer_config.json arrived damaged (expected git digest "), "{:?}", heard.notices);
+    assert!(
+        heard.notices[0].contains("tokenizer_config.json arrived damaged (expected git digest "),
+        "{:?}",
+        heard.notices
+    );
     assert_eq!(model.path, bench.repository().join("snapshots").join(COMMIT));
     assert_eq!((model.name.as_str(), model.sha256), ("user/repo", None));
     let mut wanted: Vec<_> = files[..6].iter().map(|(name, _)| (*name).to_owned()).collect();
@@ -337,7 +430,10 @@ fn a_set_of_safetensors_is_fetched_into_one_folder() {
     let cached = hub::find("user/repo", &bench.options).unwrap();
     let verified = hub::verify(&cached, &bench.options, &mut ()).unwrap();
     assert!(verified.len() == 6 && verified.iter().all(|file| file.compared));
-    assert_eq!(cached.size, files[..6].iter().map(|(_, content)| content.len() as u64).sum::<u64>());
+    assert_eq!(
+        cached.size,
+        files[..6].iter().map(|(_, content)| content.len() as u64).sum::<u64>()
+    );
     // Without a shard the set is not cached.
     fs::remove_file(model.path.join("model-00002-of-00002.safetensors")).unwrap();
     assert!(hub::find("user/repo", &bench.options).is_err_and(|error| error.is_network()));
@@ -355,7 +451,8 @@ fn a_file_that_another_tool_cached_is_found_and_checked() {
     fs::write(bench.repository().join("refs/main"), COMMIT).unwrap();
     fs::write(&blob, &content).unwrap();
     #[cfg(unix)]
-    std::os::unix::fs::symlink(format!("../../blobs/{}", sha256(&content)), snapshot.join(GGUF)).unwrap();
+    std::os::unix::fs::symlink(format!("../../blobs/{}", sha256(&content)), snapshot.join(GGUF))
+        .unwrap();
     #[cfg(unix)]
     {
         let model = bench.resolve("user/repo").0.unwrap();
@@ -364,9 +461,17 @@ fn a_file_that_another_tool_cached_is_found_and_checked() {
         let mut damaged = content.clone();
         damaged[5] ^= 1;
         fs::write(&blob, &damaged).unwrap();
-        check_error(&bench.resolve("user/repo").0.unwrap_err(), 4, "run `candor pull user/repo:tiny-Q4_1.gguf`");
+        check_error(
+            &bench.resolve("user/repo").0.unwrap_err(),
+            4,
+            "run `candor pull user/repo:tiny-Q4_1.gguf`",
+        );
         let cached = hub::find("user/repo", &bench.options).unwrap();
-        check_error(&hub::verify(&cached, &bench.options, &mut ()).unwrap_err(), 4, "it should have sha256 ");
+        check_error(
+            &hub::verify(&cached, &bench.options, &mut ()).unwrap_err(),
+            4,
+            "it should have sha256 ",
+        );
         bench.options.offline = false;
         let repaired = hub::resolve("user/repo:Q4_1", &bench.refreshed(), &mut ()).unwrap();
         assert!(fs::read(repaired.path).unwrap() == content);
@@ -379,14 +484,22 @@ fn a_file_that_another_tool_cached_is_found_and_checked() {
 fn offline_mode_names_what_is_cached() {
     let (mut bench, content) = Bench::gguf();
     bench.options.offline = true;
-    check_error(&bench.resolve("user/repo:Q4_1").0.unwrap_err(), 5, "user/repo:Q4_1 is not cached (nothing is) and offline mode forbids");
+    check_error(
+        &bench.resolve("user/repo:Q4_1").0.unwrap_err(),
+        5,
+        "user/repo:Q4_1 is not cached (nothing is) and offline mode forbids",
+    );
     bench.options.offline = false;
     bench.check_content(&content);
     bench.options.offline = true;
     let requests = bench.server.log().len();
     bench.check_content(&content);
     let error = bench.resolve("smollm2").0.unwrap_err();
-    check_error(&error, 5, "smollm2-135m-instruct is not cached (cached: user/repo:tiny-Q4_1.gguf)");
+    check_error(
+        &error,
+        5,
+        "smollm2-135m-instruct is not cached (cached: user/repo:tiny-Q4_1.gguf)",
+    );
     check_error(&error, 5, "run `candor pull smollm2-135m-instruct` when online");
     assert_eq!(bench.server.log().len(), requests);
 }
@@ -397,12 +510,18 @@ fn a_known_model_comes_from_the_hub_first() {
     bench.options.manifests = vec![manifest(&content, true, &["nowhere"])];
     let (model, heard) = bench.resolve("tiny");
     let model = model.unwrap();
-    assert_eq!((model.location, model.revision.as_deref(), heard.notices.len()), (Location::HubCache, Some(COMMIT), 0));
+    assert_eq!(
+        (model.location, model.revision.as_deref(), heard.notices.len()),
+        (Location::HubCache, Some(COMMIT), 0)
+    );
     assert_eq!(model.manifest.unwrap().name, "tiny");
     let requests = bench.server.log().len();
     assert_eq!(bench.resolve("TINY").0.unwrap().path, model.path);
     assert_eq!(bench.server.log().len(), requests);
-    assert_eq!(hub::list(&bench.options).iter().map(|model| model.name.as_str()).collect::<Vec<_>>(), ["tiny"]);
+    assert_eq!(
+        hub::list(&bench.options).iter().map(|model| model.name.as_str()).collect::<Vec<_>>(),
+        ["tiny"]
+    );
 }
 
 #[test]
@@ -412,12 +531,23 @@ fn a_local_file_is_its_own_model() {
     fs::write(&path, b"hello\n").unwrap();
     let text = path.to_str().unwrap();
     let model = bench.resolve(text).0.unwrap();
-    assert_eq!((model.path.as_path(), model.location, model.sha256), (path.as_path(), Location::Local, None));
+    assert_eq!(
+        (model.path.as_path(), model.location, model.sha256),
+        (path.as_path(), Location::Local, None)
+    );
     let cached = hub::find(text, &bench.options).unwrap();
     let verified = hub::verify(&cached, &bench.options, &mut ()).unwrap();
     assert_eq!(verified[0].digest, sha256(b"hello\n"));
     assert!(!verified[0].compared);
-    check_error(&hub::remove(&cached, &bench.options).unwrap_err(), 2, "is not in a cache; delete the file yourself");
-    check_error(&bench.resolve("./nowhere.gguf").0.unwrap_err(), 2, "is a path, and no file is there");
+    check_error(
+        &hub::remove(&cached, &bench.options).unwrap_err(),
+        2,
+        "is not in a cache; delete the file yourself",
+    );
+    check_error(
+        &bench.resolve("./nowhere.gguf").0.unwrap_err(),
+        2,
+        "is a path, and no file is there",
+    );
     assert!(bench.server.log().is_empty());
 }

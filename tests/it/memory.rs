@@ -6,9 +6,11 @@ use candor::tokenizer::Tokenizer;
 use crate::support::alloc::peak_bytes;
 use crate::support::gguf_writer::{Value, Writer};
 
-/// A tokenizer of all words of up to three letters takes no more than: for its texts twice their bytes (their string grows by doubling)
-/// or 8 a token, where it begins; for each token what the lists of its making hold, which are where its text ends 4, its kind 1, its
-/// places by text 16, its merge 16, where the merges of its neighbours begin 4, a place in the list of merges' texts 16; 4 kB beside them.
+/// A tokenizer of all words of up to three letters takes no more than: for its texts twice their
+/// bytes (their string grows by doubling) or 8 a token, where it begins; for each token what the
+/// lists of its making hold, which are where its text ends 4, its kind 1, its places by text 16,
+/// its merge 16, where the merges of its neighbours begin 4, a place in the list of merges' texts
+/// 16; 4 kB beside them.
 #[test]
 fn a_tokenizer_takes_little_more_than_its_texts() {
     let letters: Vec<String> = ('a'..='z').map(String::from).collect();
@@ -43,10 +45,27 @@ fn an_answer_takes_at_most_1_3_times_the_file() {
     use std::process::{Command, Stdio};
     use std::time::Duration;
 
-    for file in crate::support::models().iter().flat_map(|folder| folder.read_dir().unwrap()).map(|file| file.unwrap().path()) {
-        let Some(size) = file.extension().filter(|extension| *extension == "gguf").and_then(|_| file.metadata().ok()) else { continue };
+    for file in crate::support::models()
+        .iter()
+        .flat_map(|folder| folder.read_dir().unwrap())
+        .map(|file| file.unwrap().path())
+    {
+        let Some(size) = file
+            .extension()
+            .filter(|extension| *extension == "gguf")
+            .and_then(|_| file.metadata().ok())
+        else {
+            continue;
+        };
         let mut child = Command::new(env!("CARGO_BIN_EXE_candor"))
-            .args(["ask", "--offline", "--raw", "--max-tokens=64", "The capital of France is", "--model"])
+            .args([
+                "ask",
+                "--offline",
+                "--raw",
+                "--max-tokens=64",
+                "The capital of France is",
+                "--model",
+            ])
             .arg(&file)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -56,7 +75,9 @@ fn an_answer_takes_at_most_1_3_times_the_file() {
         let mut peak = 0;
         let ended = loop {
             let text = std::fs::read_to_string(&status).unwrap_or_default();
-            let kilobytes = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse().ok());
+            let kilobytes = text.lines().find_map(|line| {
+                line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse().ok()
+            });
             peak = peak.max(kilobytes.unwrap_or(0) << 10_u64);
             if let Some(ended) = child.try_wait().unwrap() {
                 break ended;

@@ -1,4 +1,5 @@
-//! Metrics: against scikit-learn, MAPIE, relplot and scipy (`tests/golden/metrics`), by hand, and against plain twins.
+//! Metrics: against scikit-learn, MAPIE, relplot and scipy (`tests/golden/metrics`), by hand, and
+//! against plain twins.
 //!
 //! A tolerance of 1e-12 is rounding in f64 sums of numbers near 1; wider ones say why.
 
@@ -7,8 +8,8 @@ use std::time::Instant;
 use candor::metrics::bootstrap::{Bootstrap, PairingError, interval, intervals, paired_difference};
 use candor::metrics::mcnemar::{Discordant, discordant, p_value};
 use candor::metrics::{
-    Basis, Better, Grade, Item, METRICS, Sample, binomial, coverage_at_risk, ece, figures, maj_at_k, metric, pass_at_k, pool,
-    risk_at_coverage, risk_coverage, score_t, smooth_ece, ties,
+    Basis, Better, Grade, Item, METRICS, Sample, binomial, coverage_at_risk, ece, figures,
+    maj_at_k, metric, pass_at_k, pool, risk_at_coverage, risk_coverage, score_t, smooth_ece, ties,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -51,7 +52,12 @@ fn item(id: usize, confidence: f64, right: bool) -> Item {
 }
 
 fn items(confidence: &[f64], right: &[bool]) -> Vec<Item> {
-    confidence.iter().zip(right).enumerate().map(|(i, (confidence, right))| item(i, *confidence, *right)).collect()
+    confidence
+        .iter()
+        .zip(right)
+        .enumerate()
+        .map(|(i, (confidence, right))| item(i, *confidence, *right))
+        .collect()
 }
 
 fn failed(id: usize) -> Item {
@@ -66,13 +72,15 @@ fn value(name: &str, items: &[Item]) -> Option<f64> {
 /// Checks one metric.
 fn check(name: &str, items: &[Item], expected: Option<f64>, tolerance: f64) {
     match (value(name, items), expected) {
-        (Some(found), Some(expected)) => assert!((found - expected).abs() <= tolerance, "{name}: {found}, expected {expected}"),
+        (Some(found), Some(expected)) => {
+            assert!((found - expected).abs() <= tolerance, "{name}: {found}, expected {expected}");
+        }
         (found, expected) => assert_eq!(found, expected, "{name}"),
     }
 }
 
-/// ECE as relplot's `binnedECE` has it: the bin is floor(c / (1/10)), so that 0.3, 0.6 and 0.7 fall below their border by rounding, and 1
-/// has a bin of its own.
+/// ECE as relplot's `binnedECE` has it: the bin is floor(c / (1/10)), so that 0.3, 0.6 and 0.7 fall
+/// below their border by rounding, and 1 has a bin of its own.
 fn ece_relplot(items: &[&Item]) -> Option<f64> {
     let borders: Vec<f64> = (1..=10).map(|bin| f64::from(bin) * 0.1).collect();
     ece::between(items, &borders, ece::Closed::Below)
@@ -91,8 +99,12 @@ fn check_all(items: &[Item], expected: &Value) {
         // Sums over a grid of up to 10,001 points; relplot adds them in another order.
         let tolerance = if name == "smooth_ece" { 1e-9 } else { ROUNDING };
         match name.as_str() {
-            "ece_relplot" => assert!((ece_relplot(&borrowed).unwrap() - expected).abs() < ROUNDING, "{name}"),
-            "ece_mapie" => assert!((ece_mapie(&borrowed).unwrap() - expected).abs() < ROUNDING, "{name}"),
+            "ece_relplot" => {
+                assert!((ece_relplot(&borrowed).unwrap() - expected).abs() < ROUNDING, "{name}");
+            }
+            "ece_mapie" => {
+                assert!((ece_mapie(&borrowed).unwrap() - expected).abs() < ROUNDING, "{name}");
+            }
             _ => check(name, items, Some(expected), tolerance),
         }
     }
@@ -117,9 +129,13 @@ fn figures_equal_the_reference() {
 
 /// `made` of `make.py`: confidence and being right as arithmetic on the index.
 fn made(n: usize) -> Vec<Item> {
-    let ratio = |i: usize, step: usize, modulus: usize| (i * step % modulus) as f64 / modulus as f64;
+    let ratio =
+        |i: usize, step: usize, modulus: usize| (i * step % modulus) as f64 / modulus as f64;
     let one = |i: usize| (ratio(i, 7919, 10007), ratio(i, 104_729, 9973));
-    (0..n).map(|i| (i, one(i))).map(|(i, (confidence, draw))| item(i, confidence, draw < confidence * confidence)).collect()
+    (0..n)
+        .map(|i| (i, one(i)))
+        .map(|(i, (confidence, draw))| item(i, confidence, draw < confidence * confidence))
+        .collect()
 }
 
 #[test]
@@ -135,7 +151,8 @@ fn ten_thousand_questions_equal_the_reference_in_far_less_than_a_second() {
     assert!(cfg!(debug_assertions) || elapsed.as_secs_f64() < 1.0, "{elapsed:?}");
 }
 
-/// 500 questions with 20 real samples each: the published reference values, to the digits that are published.
+/// 500 questions with 20 real samples each: the published reference values, to the digits that are
+/// published.
 #[test]
 fn vote_shares_of_real_samples_equal_the_reference() {
     let golden = uq_nlg();
@@ -148,9 +165,14 @@ fn vote_shares_of_real_samples_equal_the_reference() {
     }
     assert_eq!(all.len(), 500);
     check_all(&all, &golden["expected"]);
-    for (name, expected) in
-        [("accuracy", 0.648), ("auroc", 0.858674), ("brier", 0.166035), ("aurc", 0.140914), ("smooth_ece", 0.139943), ("ece", 0.1473)]
-    {
+    for (name, expected) in [
+        ("accuracy", 0.648),
+        ("auroc", 0.858674),
+        ("brier", 0.166035),
+        ("aurc", 0.140914),
+        ("smooth_ece", 0.139943),
+        ("ece", 0.1473),
+    ] {
         check(name, &all, Some(expected), 5e-7);
     }
     let borrowed: Vec<&Item> = all.iter().collect();
@@ -187,9 +209,19 @@ fn plain_errors(items: &[Item]) -> Vec<f64> {
 }
 
 fn plain_auroc(items: &[Item]) -> f64 {
-    let pairs = items.iter().filter(|a| a.is_right()).flat_map(|a| items.iter().filter(|b| !b.is_right()).map(move |b| (a, b)));
-    let wins: Vec<f64> =
-        pairs.map(|(a, b)| if a.uncertainty == b.uncertainty { 0.5 } else { f64::from(u8::from(a.uncertainty < b.uncertainty)) }).collect();
+    let pairs = items
+        .iter()
+        .filter(|a| a.is_right())
+        .flat_map(|a| items.iter().filter(|b| !b.is_right()).map(move |b| (a, b)));
+    let wins: Vec<f64> = pairs
+        .map(|(a, b)| {
+            if a.uncertainty == b.uncertainty {
+                0.5
+            } else {
+                f64::from(u8::from(a.uncertainty < b.uncertainty))
+            }
+        })
+        .collect();
     wins.iter().sum::<f64>() / wins.len() as f64
 }
 
@@ -202,11 +234,19 @@ fn tie_averages_are_means_over_all_orders() {
     let orders = orders(&all);
     assert_eq!(orders.len(), 5040);
     let n = all.len() as f64;
-    let mean = |figure: &dyn Fn(&[f64]) -> f64| orders.iter().map(|order| figure(&plain_errors(order))).sum::<f64>() / orders.len() as f64;
+    let mean = |figure: &dyn Fn(&[f64]) -> f64| {
+        orders.iter().map(|order| figure(&plain_errors(order))).sum::<f64>() / orders.len() as f64
+    };
     let risk = |errors: &[f64], k: usize| errors[k - 1] / k as f64;
     let aurc = mean(&|errors| (1..=7).map(|k| risk(errors, k)).sum::<f64>() / n);
     check("aurc", &all, Some(aurc), ROUNDING);
-    let trapezoids = |errors: &[f64]| errors.iter().zip(std::iter::once(&0.0).chain(errors)).map(|(a, b)| 0.5 * (a + b)).sum::<f64>();
+    let trapezoids = |errors: &[f64]| {
+        errors
+            .iter()
+            .zip(std::iter::once(&0.0).chain(errors))
+            .map(|(a, b)| 0.5 * (a + b))
+            .sum::<f64>()
+    };
     check("augrc", &all, Some(mean(&|errors| trapezoids(errors) / n / n)), ROUNDING);
     let borrowed: Vec<&Item> = all.iter().collect();
     for k in 1..=7 {
@@ -217,7 +257,8 @@ fn tie_averages_are_means_over_all_orders() {
     check("auroc", &all, Some(plain_auroc(&all)), ROUNDING);
 }
 
-/// Ten equal scores: right first 0.177, wrong first 0.823 where order decides; here the error rate, in any order.
+/// Ten equal scores: right first 0.177, wrong first 0.823 where order decides; here the error rate,
+/// in any order.
 #[test]
 fn equal_scores_are_worth_nothing_in_any_order() {
     for right_first in [true, false] {
@@ -235,9 +276,11 @@ fn areas_follow_their_closed_forms() {
         let all = made(n);
         let found = |name| value(name, &all).unwrap();
         let accuracy = found("accuracy");
-        let closed = accuracy * (1.0 - accuracy) * (1.0 - found("auroc")) + 0.5 * (1.0 - accuracy).powi(2);
+        let closed =
+            accuracy * (1.0 - accuracy) * (1.0 - found("auroc")) + 0.5 * (1.0 - accuracy).powi(2);
         assert!((found("augrc") - closed).abs() < ROUNDING, "{n}");
-        let sum = found("brier_reliability") - found("brier_resolution") + found("brier_uncertainty");
+        let sum =
+            found("brier_reliability") - found("brier_resolution") + found("brier_uncertainty");
         assert!((found("brier") - sum).abs() < ROUNDING, "{n}");
         // A perfect ranking: PRR 1, AUROC 1, E-AURC within r / n above 0.
         let mut perfect = all.clone();
@@ -246,7 +289,11 @@ fn areas_follow_their_closed_forms() {
         }
         let found = |name| value(name, &perfect).unwrap();
         assert!((found("prr") - 1.0).abs() < ROUNDING && found("auroc") == 1.0);
-        assert!((-ROUNDING..(1.0 - accuracy) / n as f64).contains(&found("e_aurc")), "{}", found("e_aurc"));
+        assert!(
+            (-ROUNDING..(1.0 - accuracy) / n as f64).contains(&found("e_aurc")),
+            "{}",
+            found("e_aurc")
+        );
     }
 }
 
@@ -257,11 +304,28 @@ fn failures_are_their_own_class() {
     let broken: Vec<Item> = [None, Some(f64::NAN), Some(f64::INFINITY), Some(f64::NEG_INFINITY)]
         .into_iter()
         .enumerate()
-        .map(|(i, uncertainty)| Item { uncertainty, confidence: uncertainty, answered: false, ..item(10 + i, 0.5, true) })
+        .map(|(i, uncertainty)| Item {
+            uncertainty,
+            confidence: uncertainty,
+            answered: false,
+            ..item(10 + i, 0.5, true)
+        })
         .chain([failed(20), failed(21)])
         .collect();
     let with = [all.clone(), broken].concat();
-    for name in ["auroc", "aurc", "e_aurc", "augrc", "prr", "brier", "log_loss", "ece", "ece_equal_mass", "smooth_ece", "selective_risk"] {
+    for name in [
+        "auroc",
+        "aurc",
+        "e_aurc",
+        "augrc",
+        "prr",
+        "brier",
+        "log_loss",
+        "ece",
+        "ece_equal_mass",
+        "smooth_ece",
+        "selective_risk",
+    ] {
         check(name, &with, value(name, &all), ROUNDING);
         let borrowed: Vec<&Item> = with.iter().collect();
         let figure = metric(name).unwrap().figure(&borrowed);
@@ -283,12 +347,25 @@ fn failures_are_their_own_class() {
     }
     // Nothing but failures: nothing can be said, and nothing looks perfect.
     let only = [failed(0), failed(1)];
-    for (name, expected) in [("accuracy", Some(0.0)), ("coverage", Some(0.0)), ("failure_rate", Some(1.0)), ("score_t_90", Some(0.0))] {
+    for (name, expected) in [
+        ("accuracy", Some(0.0)),
+        ("coverage", Some(0.0)),
+        ("failure_rate", Some(1.0)),
+        ("score_t_90", Some(0.0)),
+    ] {
         check(name, &only, expected, 0.0);
     }
-    for name in
-        ["selective_risk", "auroc", "aurc", "ece", "brier", "log_loss", "coverage_at_risk_20", "risk_at_coverage_50", "unanswerable_f1"]
-    {
+    for name in [
+        "selective_risk",
+        "auroc",
+        "aurc",
+        "ece",
+        "brier",
+        "log_loss",
+        "coverage_at_risk_20",
+        "risk_at_coverage_50",
+        "unanswerable_f1",
+    ] {
         check(name, &only, None, 0.0);
     }
 }
@@ -313,7 +390,10 @@ fn bins_close_above() {
     }
     assert_eq!([0, 10_001, u32::MAX].map(|bins| ece::equal_width(&borrowed, bins)), [None; 3]);
     assert_eq!(ece::equal_mass(&borrowed, 0), None);
-    assert!((ece::equal_mass(&borrowed, u32::MAX).unwrap() - (0.5 + 0.45 + 0.45) / 4.0).abs() < ROUNDING);
+    assert!(
+        (ece::equal_mass(&borrowed, u32::MAX).unwrap() - (0.5 + 0.45 + 0.45) / 4.0).abs()
+            < ROUNDING
+    );
 }
 
 #[test]
@@ -322,17 +402,34 @@ fn scores_pay_for_silence() {
     assert!((score_t::penalty(0.9).unwrap() - 9.0).abs() < 1e-14);
     assert_eq!([1.0, -0.1, f64::NAN].map(score_t::penalty), [None; 3]);
     let mut all = items(&[0.95, 0.8, 0.6, 0.3], &[true, true, false, false]);
-    for (name, expected) in [("score_t_0", 0.5), ("score_t_50", 0.0), ("truthfulness", 0.0), ("score_t_75", -1.0), ("score_t_90", -4.0)] {
+    for (name, expected) in [
+        ("score_t_0", 0.5),
+        ("score_t_50", 0.0),
+        ("truthfulness", 0.0),
+        ("score_t_75", -1.0),
+        ("score_t_90", -4.0),
+    ] {
         check(name, &all, Some(expected), 1e-14);
     }
     let borrowed: Vec<&Item> = all.iter().collect();
     let swept = score_t::sweep(&borrowed, &[0.0, 0.5, 0.75, 0.9, 1.0]);
-    let found: Vec<_> = swept.iter().map(|at| (at.t, at.score_t, at.coverage, at.selective_risk)).collect();
-    let expected =
-        [(0.0, 0.5, 1.0, Some(0.5)), (0.5, 0.25, 0.75, Some(1.0 / 3.0)), (0.75, 0.5, 0.5, Some(0.0)), (0.9, 0.25, 0.25, Some(0.0))];
+    let found: Vec<_> =
+        swept.iter().map(|at| (at.t, at.score_t, at.coverage, at.selective_risk)).collect();
+    let expected = [
+        (0.0, 0.5, 1.0, Some(0.5)),
+        (0.5, 0.25, 0.75, Some(1.0 / 3.0)),
+        (0.75, 0.5, 0.5, Some(0.0)),
+        (0.9, 0.25, 0.25, Some(0.0)),
+    ];
     assert_eq!(found, expected);
     all.iter_mut().skip(2).for_each(|item| item.answered = false);
-    for (name, expected) in [("score_t_90", 0.5), ("coverage", 0.5), ("abstention_rate", 0.5), ("selective_risk", 0.0), ("accuracy", 0.5)] {
+    for (name, expected) in [
+        ("score_t_90", 0.5),
+        ("coverage", 0.5),
+        ("abstention_rate", 0.5),
+        ("selective_risk", 0.0),
+        ("accuracy", 0.5),
+    ] {
         check(name, &all, Some(expected), 0.0);
     }
 }
@@ -346,15 +443,24 @@ fn coverage_at_risk_is_the_largest() {
         assert_eq!(coverage_at_risk(&borrowed, risk), Some(expected), "{risk}");
     }
     assert_eq!([f64::NAN, -0.1, 1.1].map(|risk| coverage_at_risk(&borrowed, risk)), [None; 3]);
-    for (coverage, expected) in [(0.2, 1.0), (0.21, 0.5), (0.6, 1.0 / 3.0), (0.8, 0.25), (1.0, 0.4)] {
+    for (coverage, expected) in [(0.2, 1.0), (0.21, 0.5), (0.6, 1.0 / 3.0), (0.8, 0.25), (1.0, 0.4)]
+    {
         assert_eq!(risk_at_coverage(&borrowed, coverage), Some(expected), "{coverage}");
     }
-    assert_eq!([0.0, 1.5, f64::NAN].map(|coverage| risk_at_coverage(&borrowed, coverage)), [None; 3]);
+    assert_eq!(
+        [0.0, 1.5, f64::NAN].map(|coverage| risk_at_coverage(&borrowed, coverage)),
+        [None; 3]
+    );
 }
 
-/// A question whose samples are written as `R`ight answers (all one), wrong ones by letter, `-` for no answer.
+/// A question whose samples are written as `R`ight answers (all one), wrong ones by letter, `-` for
+/// no answer.
 fn sampled(samples: &str) -> Item {
-    let sample = |c: char| Sample { answer: (c != '-').then_some(c as u32), right: c == 'R', confidence: None };
+    let sample = |c: char| Sample {
+        answer: (c != '-').then_some(c as u32),
+        right: c == 'R',
+        confidence: None,
+    };
     Item { samples: samples.chars().map(sample).collect(), ..item(0, 0.5, true) }
 }
 
@@ -364,7 +470,10 @@ fn votes_of_the_first_samples() {
         let question = sampled(samples);
         assert_eq!(maj_at_k(&[&question], k), maj, "maj@{k} of {samples}");
         let found = pass_at_k(&[&question], k);
-        assert!(found == pass || (found.unwrap() - pass.unwrap()).abs() < ROUNDING, "pass@{k} of {samples}: {found:?}, expected {pass:?}");
+        assert!(
+            found == pass || (found.unwrap() - pass.unwrap()).abs() < ROUNDING,
+            "pass@{k} of {samples}: {found:?}, expected {pass:?}"
+        );
     };
     check("RabR", 1, Some(1.0), Some(0.5));
     check("RabR", 2, Some(0.5), Some(1.0 - 1.0 / 6.0));
@@ -383,13 +492,18 @@ fn votes_of_the_first_samples() {
     let (long, short) = (sampled("RRRR"), sampled("a"));
     let figure = metric("maj_at_4").unwrap().figure(&[&long, &short]);
     assert_eq!((figure.value, figure.n, figure.left_out), (Some(1.0), 1, 1));
-    // Unbiased: the mean over all pairs of 6 samples, 2 of them right, has 9 of 15 with a right one.
+    // Unbiased: the mean over all pairs of 6 samples, 2 of them right, has 9 of 15 with a right
+    // one.
     check("RaRbcd", 2, Some(0.5), Some(9.0 / 15.0));
 }
 
 #[test]
 fn discrimination_within_questions() {
-    let sample = |right, confidence: f64| Sample { answer: Some(u32::from(right)), right, confidence: Some(confidence) };
+    let sample = |right, confidence: f64| Sample {
+        answer: Some(u32::from(right)),
+        right,
+        confidence: Some(confidence),
+    };
     let question = |samples: &[Sample]| Item { samples: samples.to_vec(), ..item(0, 0.5, true) };
     let nothing = Sample { answer: None, right: false, confidence: Some(9.0) };
     let a = question(&[sample(true, 0.9), sample(false, 0.5), sample(false, 0.9), nothing]);
@@ -404,13 +518,19 @@ fn discrimination_within_questions() {
 #[test]
 fn abstaining_on_the_unanswerable_equals_the_reference() {
     let golden = &reference()["detection"];
-    let flags = |key: &str| numbers(&golden[key]).into_iter().map(|flag| flag > 0.5).collect::<Vec<bool>>();
+    let flags =
+        |key: &str| numbers(&golden[key]).into_iter().map(|flag| flag > 0.5).collect::<Vec<bool>>();
     let question = |(i, (unanswerable, abstained)): (usize, (bool, bool))| Item {
         answerable: Some(!unanswerable),
         answered: !abstained,
         ..item(i, 0.5, !unanswerable)
     };
-    let mut all: Vec<Item> = flags("unanswerable").into_iter().zip(flags("abstained")).enumerate().map(question).collect();
+    let mut all: Vec<Item> = flags("unanswerable")
+        .into_iter()
+        .zip(flags("abstained"))
+        .enumerate()
+        .map(question)
+        .collect();
     // Neither failures nor unlabelled questions change a thing.
     all.push(Item { answerable: Some(false), answered: false, ..failed(98) });
     all.push(Item { answered: false, ..item(99, 0.5, true) });
@@ -418,7 +538,11 @@ fn abstaining_on_the_unanswerable_equals_the_reference() {
         check(name, &all, golden[name].as_f64(), ROUNDING);
     }
     let answers_all = [Item { answerable: Some(false), ..item(0, 0.5, false) }];
-    for (name, expected) in [("unanswerable_precision", None), ("unanswerable_recall", Some(0.0)), ("unanswerable_f1", Some(0.0))] {
+    for (name, expected) in [
+        ("unanswerable_precision", None),
+        ("unanswerable_recall", Some(0.0)),
+        ("unanswerable_f1", Some(0.0)),
+    ] {
         check(name, &answers_all, expected, 0.0);
     }
 }
@@ -435,7 +559,10 @@ fn binomial_figures_equal_scipy() {
         let [k, n, level, low, high] = numbers(row)[..] else { panic!("{row}") };
         let found = binomial::clopper_pearson(k as u64, n as u64, level).unwrap();
         // scipy solves with a tolerance of its own.
-        assert!((found.low - low).abs() < 1e-10 && (found.high - high).abs() < 1e-10, "{row}: {found:?}");
+        assert!(
+            (found.low - low).abs() < 1e-10 && (found.high - high).abs() < 1e-10,
+            "{row}: {found:?}"
+        );
     }
     for row in golden["mcnemar"].as_array().unwrap() {
         let [gains, losses, expected] = numbers(row)[..] else { panic!("{row}") };
@@ -445,7 +572,9 @@ fn binomial_figures_equal_scipy() {
     for (k, n, level) in [(0, 0, 0.95), (3, 2, 0.95), (1, 2, 0.0), (1, 2, 1.0), (1, 2, f64::NAN)] {
         assert_eq!(binomial::clopper_pearson(k, n, level), None);
     }
-    assert!(binomial::lower_tail(1, 2, f64::NAN).is_nan() && binomial::lower_tail(1, 2, -0.1).is_nan());
+    assert!(
+        binomial::lower_tail(1, 2, f64::NAN).is_nan() && binomial::lower_tail(1, 2, -0.1).is_nan()
+    );
     assert_eq!([binomial::lower_tail(0, 0, 0.5), binomial::lower_tail(5, 3, 0.5)], [1.0, 1.0]);
     assert_eq!([binomial::lower_tail(1, 3, 0.0), binomial::lower_tail(1, 3, 1.0)], [1.0, 0.0]);
 }
@@ -479,27 +608,39 @@ fn bootstrap_is_deterministic_paired_and_honest() {
     assert_eq!(Some(p), accuracy.value(&a));
     // The normal interval of a share, whose ends a percentile of 1,000 resamples meets within 0.01.
     let half = 1.96 * (p * (1.0 - p) / n).sqrt();
-    assert!((found.low - (p - half)).abs() < 0.01 && (found.high - (p + half)).abs() < 0.01, "{found:?}");
+    assert!(
+        (found.low - (p - half)).abs() < 0.01 && (found.high - (p + half)).abs() < 0.01,
+        "{found:?}"
+    );
     assert_eq!((found.resamples, found.undefined), (1000, 0));
     let mut shuffled = a.clone();
     shuffled.reverse();
     assert_eq!(interval(accuracy, &shuffled, &bootstrap), Some(found));
     assert_ne!(interval(accuracy, &a, &Bootstrap { seed: 1, ..bootstrap }), Some(found));
-    // Paired: only the questions that changed matter, so the interval of the difference excludes 0 where separate ones overlap.
+    // Paired: only the questions that changed matter, so the interval of the difference excludes 0
+    // where separate ones overlap.
     let difference = paired_difference(accuracy, &a, &b, &bootstrap).unwrap().unwrap();
     let apart = interval(accuracy, &b, &bootstrap).unwrap();
-    assert!(difference.low > 0.0 && difference.high - difference.low < apart.high - apart.low, "{difference:?}");
+    assert!(
+        difference.low > 0.0 && difference.high - difference.low < apart.high - apart.low,
+        "{difference:?}"
+    );
     let same = paired_difference(accuracy, &a, &a, &bootstrap).unwrap().unwrap();
     assert_eq!((same.estimate, same.low, same.high), (0.0, 0.0, 0.0));
-    assert_eq!(paired_difference(accuracy, &a, &b[1..], &bootstrap), Err(PairingError::Unpaired("q00000".into())));
+    assert_eq!(
+        paired_difference(accuracy, &a, &b[1..], &bootstrap),
+        Err(PairingError::Unpaired("q00000".into()))
+    );
     // One wrong answer of 30: a third of the resamples have none, and AUROC cannot be said there.
     let nearly: Vec<bool> = (0..30).map(|i| i > 0).collect();
     let nearly = items(&[0.5; 30], &nearly);
     let nearly: Vec<&Item> = nearly.iter().collect();
     assert_eq!(interval(metric("auroc").unwrap(), &nearly, &bootstrap), None);
-    for broken in
-        [Bootstrap { resamples: 0, ..bootstrap }, Bootstrap { level: 1.0, ..bootstrap }, Bootstrap { level: f64::NAN, ..bootstrap }]
-    {
+    for broken in [
+        Bootstrap { resamples: 0, ..bootstrap },
+        Bootstrap { level: 1.0, ..bootstrap },
+        Bootstrap { level: f64::NAN, ..bootstrap },
+    ] {
         assert_eq!(interval(accuracy, &a, &broken), None);
     }
     assert_eq!(interval(accuracy, &[], &bootstrap), None);
@@ -509,11 +650,21 @@ fn bootstrap_is_deterministic_paired_and_honest() {
 fn every_metric_says_what_it_is() {
     let mut names: Vec<&str> = METRICS.iter().map(|metric| metric.name).collect();
     for metric in METRICS {
-        let is_snake = metric.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-        assert!(is_snake && !metric.unit.is_empty() && !metric.source.is_empty() && !metric.summary.is_empty(), "{metric:?}");
+        let is_snake =
+            metric.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        assert!(
+            is_snake
+                && !metric.unit.is_empty()
+                && !metric.source.is_empty()
+                && !metric.summary.is_empty(),
+            "{metric:?}"
+        );
         assert!(!metric.summary.ends_with('.'), "{}", metric.name);
         assert_eq!(metric.value(&[]), None, "{} of nothing", metric.name);
-        assert_eq!(metric.better == Better::Neither, matches!(metric.name, "coverage" | "abstention_rate" | "brier_uncertainty"));
+        assert_eq!(
+            metric.better == Better::Neither,
+            matches!(metric.name, "coverage" | "abstention_rate" | "brier_uncertainty")
+        );
     }
     names.sort_unstable();
     names.dedup();
@@ -525,8 +676,14 @@ fn every_metric_says_what_it_is() {
 
 #[test]
 fn items_read_with_what_is_missing() {
-    let read: Item = serde_json::from_str(r#"{"id": "a", "grade": "failed", "answered": true}"#).unwrap();
-    assert!(read.is_failed() && !read.is_given() && read.score().is_none() && read.probability().is_none());
+    let read: Item =
+        serde_json::from_str(r#"{"id": "a", "grade": "failed", "answered": true}"#).unwrap();
+    assert!(
+        read.is_failed()
+            && !read.is_given()
+            && read.score().is_none()
+            && read.probability().is_none()
+    );
     assert_eq!(serde_json::from_str::<Item>(&serde_json::to_string(&read).unwrap()).unwrap(), read);
     let sample: Sample = serde_json::from_str(r#"{"right": true}"#).unwrap();
     assert!(!sample.is_right());
@@ -547,7 +704,19 @@ fn curves_and_pools_of_little() {
 }
 
 fn any_number() -> impl Strategy<Value = Option<f64>> {
-    let odd = prop::sample::select(vec![f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 0.0, 1.0, 0.5, 1e308, -1e308, 5e-324, 1.5]);
+    let odd = prop::sample::select(vec![
+        f64::NAN,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        -0.0,
+        0.0,
+        1.0,
+        0.5,
+        1e308,
+        -1e308,
+        5e-324,
+        1.5,
+    ]);
     prop_oneof![Just(None), odd.prop_map(Some), (0.0..1.0_f64).prop_map(Some)]
 }
 
@@ -568,7 +737,8 @@ prop_compose! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
-    /// Whatever comes in: no panic, finite or nothing, in its range, the same in any order, and every question is counted once.
+    /// Whatever comes in: no panic, finite or nothing, in its range, the same in any order, and
+    /// every question is counted once.
     #[test]
     fn every_metric_survives_everything(items in prop::collection::vec(any_item(), 0..40)) {
         let mut borrowed: Vec<&Item> = items.iter().collect();
@@ -592,7 +762,8 @@ proptest! {
         }
     }
 
-    /// The pooled fit is monotone, keeps the total, and no other monotone fit of two levels has a smaller squared error.
+    /// The pooled fit is monotone, keeps the total, and no other monotone fit of two levels has a
+    /// smaller squared error.
     #[test]
     fn pooling_is_the_best_monotone_fit(
         points in prop::collection::vec((0..12_u8, any::<bool>()), 1..40),
@@ -613,10 +784,14 @@ proptest! {
 
 #[test]
 fn wilson_intervals_are_scipys() {
-    // python3 -c "from scipy.stats import binomtest as b; print(b(k, n).proportion_ci(method='wilson'))", scipy 1.17.
+    // python3 -c "from scipy.stats import binomtest as b; print(b(k,
+    // n).proportion_ci(method='wilson'))", scipy 1.17.
     let check = |k: u64, n: u64, low: f64, high: f64| {
         let found = binomial::wilson(k, n).unwrap();
-        assert!((found.low - low).abs() < ROUNDING && (found.high - high).abs() < ROUNDING, "{k} of {n}: {found:?}");
+        assert!(
+            (found.low - low).abs() < ROUNDING && (found.high - high).abs() < ROUNDING,
+            "{k} of {n}: {found:?}"
+        );
     };
     check(1, 2, 0.09453120573423074, 0.9054687942657693);
     check(0, 10, 0.0, 0.27753279986288926);
@@ -629,17 +804,28 @@ fn wilson_intervals_are_scipys() {
 
 #[test]
 fn intervals_over_shared_resamples_are_those_of_each_metric() {
-    let mut all: Vec<Item> = (0..150).map(|i| item(i, (i * 37 % 23) as f64 / 23.0, i * i % 7 > 2)).collect();
+    let mut all: Vec<Item> =
+        (0..150).map(|i| item(i, (i * 37 % 23) as f64 / 23.0, i * i % 7 > 2)).collect();
     all.extend([failed(900), Item { uncertainty: None, ..item(901, 0.5, true) }]);
     all.reverse();
     let items: Vec<&Item> = all.iter().collect();
-    let metrics: Vec<_> = ["accuracy", "auroc", "aurc", "prr", "brier", "ece"].iter().map(|name| metric(name).unwrap()).collect();
+    let metrics: Vec<_> = ["accuracy", "auroc", "aurc", "prr", "brier", "ece"]
+        .iter()
+        .map(|name| metric(name).unwrap())
+        .collect();
     let bootstrap = Bootstrap { resamples: 60, ..Bootstrap::default() };
     for (metric, found) in metrics.iter().zip(intervals(&metrics, &items, &bootstrap)) {
         let (found, expected) = (found.unwrap(), interval(metric, &items, &bootstrap).unwrap());
         let close = |a: f64, b: f64| (a - b).abs() < ROUNDING;
-        assert!(close(found.low, expected.low) && close(found.high, expected.high), "{}: {found:?}, expected {expected:?}", metric.name);
-        assert_eq!((found.estimate, found.resamples, found.undefined), (expected.estimate, expected.resamples, expected.undefined));
+        assert!(
+            close(found.low, expected.low) && close(found.high, expected.high),
+            "{}: {found:?}, expected {expected:?}",
+            metric.name
+        );
+        assert_eq!(
+            (found.estimate, found.resamples, found.undefined),
+            (expected.estimate, expected.resamples, expected.undefined)
+        );
     }
     // Where a metric cannot be said, the others still are.
     let right: Vec<&Item> = items.iter().copied().filter(|item| item.is_right()).collect();

@@ -1,4 +1,5 @@
-//! Logits against outside implementations: mlx-lm on tiny random models of every family in both formats, llama.cpp on real files.
+//! Logits against outside implementations: mlx-lm on tiny random models of every family in both
+//! formats, llama.cpp on real files.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -17,14 +18,19 @@ fn logits(model: &Model, tokens: &[u32], chunk: usize) -> Vec<Vec<f32>> {
     let mut kv = model.new_kv();
     let mut out = Vec::new();
     for tokens in tokens.chunks(chunk) {
-        let logits = model.forward(&mut [Row { tokens, kv: &mut kv, logits: tokens.len() }]).unwrap();
+        let logits =
+            model.forward(&mut [Row { tokens, kv: &mut kv, logits: tokens.len() }]).unwrap();
         out.extend(logits.rows().map(<[f32]>::to_vec));
     }
     out
 }
 
 fn load_on(device: Device, path: &Path) -> Model {
-    Model::load(&WeightSource::open(path).unwrap(), LoadOptions { device, ..LoadOptions::default() }).unwrap()
+    Model::load(
+        &WeightSource::open(path).unwrap(),
+        LoadOptions { device, ..LoadOptions::default() },
+    )
+    .unwrap()
 }
 
 fn load(path: &Path) -> Model {
@@ -33,7 +39,10 @@ fn load(path: &Path) -> Model {
 
 fn golden(name: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/logits").join(name);
-    serde_json::from_str(&fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))).unwrap()
+    serde_json::from_str(
+        &fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())),
+    )
+    .unwrap()
 }
 
 fn numbers<T>(value: &Value, number: impl Fn(&Value) -> T) -> Vec<T> {
@@ -76,9 +85,11 @@ fn check_tiny(device: Device, family: &str, format: &str, tolerance: f32) {
 fn tiny_models_give_the_reference_logits() {
     for family in Recipe::ALL {
         for format in ["gguf", "safetensors", "sharded"] {
-            // Two f32 implementations that sum in different orders; seen: 4e-6. A wrong rotation or mask is off by more than 0.1.
+            // Two f32 implementations that sum in different orders; seen: 4e-6. A wrong rotation or
+            // mask is off by more than 0.1.
             check_tiny(Device::Portable, family, format, 1e-4);
-            // The kernels keep keys and values in half precision: a relative 2^-11 in each, on logits of magnitude 5.
+            // The kernels keep keys and values in half precision: a relative 2^-11 in each, on
+            // logits of magnitude 5.
             check_tiny(Device::Cpu, family, format, 2e-2);
         }
     }
@@ -87,15 +98,18 @@ fn tiny_models_give_the_reference_logits() {
 #[test]
 fn half_precision_weights_mean_the_same_in_both_formats() {
     for family in Recipe::ALL {
-        // Linear weights are equal; norms, biases and rope factors are f32 in GGUF and of the folder's type in safetensors, a relative
-        // error of 2^-11 (f16) or 2^-8 (bf16) in each of a dozen norms on logits of magnitude 5.
+        // Linear weights are equal; norms, biases and rope factors are f32 in GGUF and of the
+        // folder's type in safetensors, a relative error of 2^-11 (f16) or 2^-8 (bf16) in each of a
+        // dozen norms on logits of magnitude 5.
         for (dtype, tolerance) in [(Dtype::F16, 0.02), (Dtype::BF16, 0.15)] {
-            let (gguf, folder) = (tempfile::NamedTempFile::new().unwrap(), tempfile::tempdir().unwrap());
+            let (gguf, folder) =
+                (tempfile::NamedTempFile::new().unwrap(), tempfile::tempdir().unwrap());
             let recipe = Recipe::load(family);
             fs::write(gguf.path(), recipe.gguf(dtype)).unwrap();
             recipe.write_hf(folder.path(), dtype, 1);
             let tokens = tokens(&golden(&format!("tiny-{family}.json"))["tokens"]);
-            let [a, b] = [gguf.path(), folder.path()].map(|path| logits(&load(path), &tokens, usize::MAX));
+            let [a, b] =
+                [gguf.path(), folder.path()].map(|path| logits(&load(path), &tokens, usize::MAX));
             let difference = max_abs_difference(&a, &b);
             eprintln!("{family} {}: {difference:.2e}", dtype.name());
             assert!(difference <= tolerance, "{family} {}: {difference}", dtype.name());
@@ -115,7 +129,12 @@ fn chunked_prefill_gives_the_same_bits() {
                 let model = load_on(device, &path);
                 let whole = logits(&model, &tokens, usize::MAX);
                 for chunk in [1, 2, 5, 7, 23] {
-                    assert_eq!(logits(&model, &tokens, chunk), whole, "{family} {} on {device} in chunks of {chunk}", dtype.name());
+                    assert_eq!(
+                        logits(&model, &tokens, chunk),
+                        whole,
+                        "{family} {} on {device} in chunks of {chunk}",
+                        dtype.name()
+                    );
                 }
             }
         }
@@ -132,7 +151,13 @@ fn every_instruction_set_gives_the_same_logits() {
             let golden = tokens(&golden(&format!("tiny-{family}.json"))["tokens"]);
             // Past two spans of 256, so that one of them is met in 8 bits.
             let tokens: Vec<u32> = golden.iter().copied().cycle().take(560).collect();
-            let on = |device| logits(&load_on(device, &path), &tokens, 250).into_iter().flatten().map(f32::to_bits).collect::<Vec<_>>();
+            let on = |device| {
+                logits(&load_on(device, &path), &tokens, 250)
+                    .into_iter()
+                    .flatten()
+                    .map(f32::to_bits)
+                    .collect::<Vec<_>>()
+            };
             let want = on(Device::CpuWith(Isa::Scalar));
             for isa in Isa::ALL.iter().filter(|isa| isa.is_available()) {
                 assert!(on(Device::CpuWith(*isa)) == want, "{family} {} on {isa}", dtype.name());
@@ -171,8 +196,13 @@ const DECIDED_MARGIN: f64 = 0.5;
 
 /// The best token of every position, `None` where it does not lead by [`DECIDED_MARGIN`].
 fn decided(prompt: &Value) -> Vec<Option<u32>> {
-    let (argmax, margin) = (tokens(&prompt["argmax"]), numbers(&prompt["margin"], |v| v.as_f64().unwrap()));
-    argmax.into_iter().zip(margin).map(|(id, margin)| (margin > DECIDED_MARGIN).then_some(id)).collect()
+    let (argmax, margin) =
+        (tokens(&prompt["argmax"]), numbers(&prompt["margin"], |v| v.as_f64().unwrap()));
+    argmax
+        .into_iter()
+        .zip(margin)
+        .map(|(id, margin)| (margin > DECIDED_MARGIN).then_some(id))
+        .collect()
 }
 
 #[test]
@@ -180,18 +210,28 @@ fn real_models_agree_with_llama_cpp_on_the_next_token() {
     let Some(models) = models() else { return };
     for (name, file) in REAL {
         let model = load(&models.join(file));
-        // As anyone runs it, with activations of 8 bits; and on the same weights in f32, which says where its rounding decided.
-        let (rounded, exact) = (golden(&format!("real-{name}.json")), golden(&format!("real-{name}-f32.json")));
+        // As anyone runs it, with activations of 8 bits; and on the same weights in f32, which says
+        // where its rounding decided.
+        let (rounded, exact) =
+            (golden(&format!("real-{name}.json")), golden(&format!("real-{name}-f32.json")));
         let (mut agreed, mut last) = (0, 0);
-        for (rounded, exact) in rounded["prompts"].as_array().unwrap().iter().zip(exact["prompts"].as_array().unwrap()) {
+        for (rounded, exact) in
+            rounded["prompts"].as_array().unwrap().iter().zip(exact["prompts"].as_array().unwrap())
+        {
             let got = logits(&model, &tokens(&rounded["tokens"]), usize::MAX);
             let unrounded = tokens(&exact["argmax"]);
             for (position, reference) in decided(rounded).into_iter().enumerate() {
-                // A lead over the unrounded best token is llama.cpp's own rounding: four of 1,095 positions.
+                // A lead over the unrounded best token is llama.cpp's own rounding: four of 1,095
+                // positions.
                 if let Some(reference) = reference.filter(|&id| id == unrounded[position]) {
                     agreed += 1;
                     last += usize::from(position + 1 == got.len());
-                    assert_eq!(candor::logits::argmax(&got[position]), Some(reference), "{name}, position {position} of {}", got.len());
+                    assert_eq!(
+                        candor::logits::argmax(&got[position]),
+                        Some(reference),
+                        "{name}, position {position} of {}",
+                        got.len()
+                    );
                 }
             }
         }
@@ -200,16 +240,19 @@ fn real_models_agree_with_llama_cpp_on_the_next_token() {
     }
 }
 
-/// A file of full logits as `tests/golden/real_logits.py` writes it: one line of JSON, then f32 rows of all prompts.
+/// A file of full logits as `tests/golden/real_logits.py` writes it: one line of JSON, then f32
+/// rows of all prompts.
 fn full_logits(path: &Path) -> (Value, Vec<Vec<f32>>) {
-    let mut reader = BufReader::new(fs::File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())));
+    let mut reader =
+        BufReader::new(fs::File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())));
     let mut line = String::new();
     reader.read_line(&mut line).unwrap();
     let header: Value = serde_json::from_str(&line).unwrap();
     let mut bytes = Vec::new();
     reader.read_to_end(&mut bytes).unwrap();
     let vocab = usize::try_from(header["vocab"].as_u64().unwrap()).unwrap();
-    let values: Vec<f32> = bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+    let values: Vec<f32> =
+        bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
     (header, values.chunks_exact(vocab).map(<[f32]>::to_vec).collect())
 }
 
@@ -220,22 +263,35 @@ fn kl_divergence(reference: &[f32], got: &[f32]) -> f64 {
         f64::from(max) + z.iter().map(|&v| f64::from(v - max).exp()).sum::<f64>().ln()
     };
     let (a, b) = (lse(reference), lse(got));
-    reference.iter().zip(got).map(|(&x, &y)| (f64::from(x) - a).exp() * ((f64::from(x) - a) - (f64::from(y) - b))).sum()
+    reference
+        .iter()
+        .zip(got)
+        .map(|(&x, &y)| (f64::from(x) - a).exp() * ((f64::from(x) - a) - (f64::from(y) - b)))
+        .sum()
 }
 
 #[test]
 fn real_models_agree_with_llama_cpp_on_the_distribution() {
-    let (Some(models), Some(reference)) = (models(), folder("CANDOR_LOGITS", "full logits of tests/golden/real_logits.py")) else { return };
+    let (Some(models), Some(reference)) =
+        (models(), folder("CANDOR_LOGITS", "full logits of tests/golden/real_logits.py"))
+    else {
+        return;
+    };
     for (name, file) in REAL {
         let model = load(&models.join(file));
         for reference_name in [name.to_owned(), format!("{name}-f32")] {
-            let (header, expected) = full_logits(&reference.join(format!("{reference_name}.logits")));
+            let (header, expected) =
+                full_logits(&reference.join(format!("{reference_name}.logits")));
             let prompts = numbers(&header["tokens"], tokens);
             let mut first = 0;
             let (mut all, mut last) = (Vec::new(), Vec::new());
             for prompt in &prompts {
                 let got = logits(&model, prompt, usize::MAX);
-                let kl: Vec<f64> = expected[first..first + prompt.len()].iter().zip(&got).map(|(e, g)| kl_divergence(e, g)).collect();
+                let kl: Vec<f64> = expected[first..first + prompt.len()]
+                    .iter()
+                    .zip(&got)
+                    .map(|(e, g)| kl_divergence(e, g))
+                    .collect();
                 first += prompt.len();
                 last.push(kl[kl.len() - 1]);
                 all.extend(kl);
@@ -269,18 +325,26 @@ fn sparse_logits(model: &Model, tokens: &[u32]) -> Vec<Vec<f32>> {
 fn codes_of_distant_keys_hardly_move_the_distribution() {
     let Some(models) = models() else { return };
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text: String = ["LICENSE-APACHE", "README.md"].iter().map(|file| fs::read_to_string(root.join(file)).unwrap()).collect();
+    let text: String = ["LICENSE-APACHE", "README.md"]
+        .iter()
+        .map(|file| fs::read_to_string(root.join(file)).unwrap())
+        .collect();
     for (name, file) in REAL {
         let source = WeightSource::open(&models.join(file)).unwrap();
         let tokens = candor::pipeline::load_tokenizer(&source).unwrap().encode(&text).unwrap();
         let tokens = &tokens[..1280];
         let got = sparse_logits(&load(&models.join(file)), tokens);
         let want = sparse_logits(&load_on(Device::Portable, &models.join(file)), tokens);
-        let kl: Vec<f64> = want.iter().zip(&got).map(|(want, got)| kl_divergence(want, got)).collect();
+        let kl: Vec<f64> =
+            want.iter().zip(&got).map(|(want, got)| kl_divergence(want, got)).collect();
         // The first 512 tokens meet no codes.
         let (near, distant) = kl.split_at(512 / 128 * 8);
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-        eprintln!("{name}: mean KL {:.5} nats before, {:.5} with distant keys", mean(near), mean(distant));
+        eprintln!(
+            "{name}: mean KL {:.5} nats before, {:.5} with distant keys",
+            mean(near),
+            mean(distant)
+        );
         assert!(mean(distant) <= 0.02, "{name}");
     }
 }

@@ -1,4 +1,5 @@
-//! Reports: numbers by hand, hostile texts that stay texts, pages that are whole, small and the same each time, gates with exit codes.
+//! Reports: numbers by hand, hostile texts that stay texts, pages that are whole, small and the
+//! same each time, gates with exit codes.
 
 use std::fs;
 use std::path::Path;
@@ -8,8 +9,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use candor::calibration::{Example, Fingerprint, Goal, Method, PolicyFile, Split, calibrate};
 use candor::consensus::Extractor;
-use candor::eval::{Doc, Grader, Manifest, Record, Recorded, RecordedCost, RecordedScore, Scorer, Subset, TaskConfig, Timing, runs};
-use candor::generation::{Completion, Cost, FinishReason, Generation, LOGPROB_FLOOR, Token, TokenStats};
+use candor::eval::{
+    Doc, Grader, Manifest, Record, Recorded, RecordedCost, RecordedScore, Scorer, Subset,
+    TaskConfig, Timing, runs,
+};
+use candor::generation::{
+    Completion, Cost, FinishReason, Generation, LOGPROB_FLOOR, Token, TokenStats,
+};
 use candor::metrics::Grade;
 use candor::metrics::bootstrap::mix;
 use candor::pipeline::{Judge, Sample, SampleToken, sha256};
@@ -76,11 +82,19 @@ fn completion(index: usize, words: &str) -> Completion {
 }
 
 /// A record as a run would have written it, from the texts of its samples.
-fn record(at: usize, question: &str, gold: &str, samples: &[&str], policy: Option<&PolicyFile>) -> Record {
+fn record(
+    at: usize,
+    question: &str,
+    gold: &str,
+    samples: &[&str],
+    policy: Option<&PolicyFile>,
+) -> Record {
     let doc = Doc::new(format!("made:{at}"), question, vec![gold.to_owned()]);
-    let completions: Vec<Completion> = samples.iter().enumerate().map(|(index, words)| completion(index, words)).collect();
+    let completions: Vec<Completion> =
+        samples.iter().enumerate().map(|(index, words)| completion(index, words)).collect();
     let generation = Generation { completions, cost: Cost::default() };
-    let mut judge = Judge::new(Extractor::Number, uncertainty::DEFAULT_ESTIMATOR, Policy::default());
+    let mut judge =
+        Judge::new(Extractor::Number, uncertainty::DEFAULT_ESTIMATOR, Policy::default());
     if let Some(policy) = policy {
         judge.adopt(policy.clone(), fingerprint()).unwrap();
     }
@@ -90,7 +104,12 @@ fn record(at: usize, question: &str, gold: &str, samples: &[&str], policy: Optio
         text: c.text.clone(),
         answer: judgement.vote.answers[c.index].clone(),
         finish_reason: c.finish_reason,
-        tokens: c.tokens.iter().zip(c.text.split_inclusive(' ')).map(|(token, word)| shown(token, word)).collect(),
+        tokens: c
+            .tokens
+            .iter()
+            .zip(c.text.split_inclusive(' '))
+            .map(|(token, word)| shown(token, word))
+            .collect(),
     };
     let outcome = Recorded {
         decision: judgement.decision.clone(),
@@ -98,7 +117,11 @@ fn record(at: usize, question: &str, gold: &str, samples: &[&str], policy: Optio
         text: None,
         confidence: judgement.confidence.map(Confidence::value),
         calibration: Value::Null,
-        uncertainty: Some(RecordedScore { estimator: "discrete_semantic_entropy".into(), value: 0.0, unit: "nats".into() }),
+        uncertainty: Some(RecordedScore {
+            estimator: "discrete_semantic_entropy".into(),
+            value: 0.0,
+            unit: "nats".into(),
+        }),
         scores: judgement.scores.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
         samples: generation.completions.iter().map(sample).collect(),
         options: Vec::new(),
@@ -117,13 +140,26 @@ fn record(at: usize, question: &str, gold: &str, samples: &[&str], policy: Optio
         grade: Grader::new(Scorer::Number, &doc).grade(&outcome.vote),
         error: None,
         outcome: Some(outcome),
-        timing: Timing { cached_tokens: 0, prefill_ms: Some(10.0), decode_ms: Some(30.0 + at as f64) },
+        timing: Timing {
+            cached_tokens: 0,
+            prefill_ms: Some(10.0),
+            decode_ms: Some(30.0 + at as f64),
+        },
         doc,
     }
 }
 
 fn shown(token: &Token, word: &str) -> SampleToken {
-    let TokenStats { logprob, entropy, varentropy, margin, max_prob, self_certainty, top_confidence, sampling_logprob } = token.stats;
+    let TokenStats {
+        logprob,
+        entropy,
+        varentropy,
+        margin,
+        max_prob,
+        self_certainty,
+        top_confidence,
+        sampling_logprob,
+    } = token.stats;
     SampleToken {
         id: token.id,
         text: word.to_owned(),
@@ -161,7 +197,13 @@ fn plain(count: usize, policy: Option<&PolicyFile>) -> Vec<Record> {
                 _ => format!("it is {}", 20 + s),
             })
             .collect();
-        record(at, &format!("Question {at}?"), &gold, &samples.iter().map(String::as_str).collect::<Vec<_>>(), policy)
+        record(
+            at,
+            &format!("Question {at}?"),
+            &gold,
+            &samples.iter().map(String::as_str).collect::<Vec<_>>(),
+            policy,
+        )
     };
     (0..count).map(one).collect()
 }
@@ -174,7 +216,13 @@ fn policy() -> PolicyFile {
         grade: if mix(i) % 100 >= i % 100 { Grade::Right } else { Grade::Wrong },
     };
     let split = Split::deal((0..1000).map(example).collect(), 0.4, 0.4, 0).unwrap();
-    calibrate(&split, Method::Sigmoid, Goal::SelectiveRisk { alpha: 0.2, delta: 0.1 }, fingerprint()).unwrap()
+    calibrate(
+        &split,
+        Method::Sigmoid,
+        Goal::SelectiveRisk { alpha: 0.2, delta: 0.1 },
+        fingerprint(),
+    )
+    .unwrap()
 }
 
 fn report(folder: &Path, names: &[&str]) -> Report {
@@ -193,23 +241,47 @@ fn number(value: &Value, path: &str) -> f64 {
 #[test]
 fn the_page_allows_its_own_script_and_style_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
-    write(&folder.path().join("one"), &manifest(60, "m.gguf", Some(policy())), &plain(60, Some(&policy())));
+    write(
+        &folder.path().join("one"),
+        &manifest(60, "m.gguf", Some(policy())),
+        &plain(60, Some(&policy())),
+    );
     write(&folder.path().join("two"), &manifest(60, "n.gguf", None), &plain(60, None));
     let page = html(&report(folder.path(), &["one", "two"]));
     let digest = |text: &str| format!("sha256-{}", STANDARD.encode(Sha256::digest(text)));
     let rules = between(&page, "http-equiv=\"Content-Security-Policy\" content=\"", "\"");
     let style = digest(between(&page, "<style>", "</style>"));
     let script = digest(between(&page, "<script>", "</script>"));
-    let expected = format!("default-src 'none'; style-src '{style}'; script-src '{script}'; base-uri 'none'; form-action 'none'");
+    let expected = format!(
+        "default-src 'none'; style-src '{style}'; script-src '{script}'; base-uri 'none'; form-action 'none'"
+    );
     assert_eq!(rules, expected);
-    // One style, one script, one block of data; nothing that the policy would block, and nothing that points outside.
+    // One style, one script, one block of data; nothing that the policy would block, and nothing
+    // that points outside.
     assert_eq!((page.matches("<style").count(), page.matches("<script").count()), (1, 2));
-    for outside in ["http:", "https:", "//", " style=", " onload=", " onclick=", "src=", "@import", "javascript:", "<iframe", "<link"] {
+    for outside in [
+        "http:",
+        "https:",
+        "//",
+        " style=",
+        " onload=",
+        " onclick=",
+        "src=",
+        "@import",
+        "javascript:",
+        "<iframe",
+        "<link",
+    ] {
         assert!(!page.replace(rules, "").contains(outside), "{outside}");
     }
-    let links: Vec<&str> = page.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    let links: Vec<&str> =
+        page.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
     assert!(
-        links.len() > 5 && links.iter().all(|link| link.starts_with('#') && page.contains(&format!("id=\"{}\"", &link[1..]))),
+        links.len() > 5
+            && links
+                .iter()
+                .all(|link| link.starts_with('#')
+                    && page.contains(&format!("id=\"{}\"", &link[1..]))),
         "{links:?}"
     );
     // Certified answers carry the policy's sentence, others say that they are uncalibrated.
@@ -220,7 +292,11 @@ fn the_page_allows_its_own_script_and_style_and_nothing_else() {
     let listed = data["runs"][1]["questions"].as_array().unwrap();
     let classes = |class: u64| listed.iter().filter(|q| q["c"] == class).count();
     assert_eq!([0, 1, 2, 3].map(classes).iter().sum::<usize>(), 60);
-    assert!([0, 1, 2, 3].map(classes).iter().all(|count| *count > 0), "{:?}", [0, 1, 2, 3].map(classes));
+    assert!(
+        [0, 1, 2, 3].map(classes).iter().all(|count| *count > 0),
+        "{:?}",
+        [0, 1, 2, 3].map(classes)
+    );
 }
 
 #[test]
@@ -239,7 +315,8 @@ fn hostile_texts_stay_texts() {
         let words = format!("{attack} is 7");
         records.push(record(20, attack, "7", &[&words, &words, "7", attack], None));
         let mut broken = record(21, "unasked", "7", &["7"], None);
-        (broken.outcome, broken.error, broken.grade) = (None, Some(attack.to_owned()), Grade::Failed);
+        (broken.outcome, broken.error, broken.grade) =
+            (None, Some(attack.to_owned()), Grade::Failed);
         records.push(broken);
         let mut manifest = manifest(22, attack, None);
         manifest.task.name = attack.to_owned();
@@ -248,8 +325,18 @@ fn hostile_texts_stay_texts() {
         let report = report(folder.path(), &[&name]);
         let page = html(&report);
         // Elements are ours alone: in the text an opening bracket is always the page's own.
-        assert_eq!((page.matches("<script").count(), page.matches("</script").count()), (2, 2), "{attack}");
-        assert!(!page.contains("<img") && !page.contains("<svg onload") && !page.contains("<!--") && !page.contains("]]>"), "{attack}");
+        assert_eq!(
+            (page.matches("<script").count(), page.matches("</script").count()),
+            (2, 2),
+            "{attack}"
+        );
+        assert!(
+            !page.contains("<img")
+                && !page.contains("<svg onload")
+                && !page.contains("<!--")
+                && !page.contains("]]>"),
+            "{attack}"
+        );
         // In the data a quotation mark is escaped as JSON has it, and ends no attribute.
         let data = between(&page, "id=\"data\">", "</script>");
         assert!(!page.replace(data, "").contains("\" onmouseover"), "{attack}");
@@ -261,17 +348,23 @@ fn hostile_texts_stay_texts() {
         };
         assert!(!page.contains(unseen), "{attack}");
         let data: Value = serde_json::from_str(data).unwrap();
-        let questions: Vec<&str> = data["docs"].as_array().unwrap().iter().map(|doc| doc[1].as_str().unwrap()).collect();
+        let questions: Vec<&str> =
+            data["docs"].as_array().unwrap().iter().map(|doc| doc[1].as_str().unwrap()).collect();
         assert!(questions.contains(&text::reveal(attack).as_ref()), "{questions:?}");
         // Markdown has as many cells as its head, CSV no formula, and XML no open end.
         let table = markdown(&report);
         let cells = |line: &str| line.replace("\\\\", "").replace("\\|", "").matches('|').count();
-        let mut rows = table.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+        let mut rows = table
+            .lines()
+            .skip_while(|line| !line.starts_with('|'))
+            .take_while(|line| line.starts_with('|'));
         let head = cells(rows.next().unwrap());
         assert!(rows.all(|row| cells(row) == head && !row.contains('<')), "{table}");
         let lines = csv(&report).unwrap();
         assert!(
-            lines.lines().all(|line| !line.starts_with(['=', '+', '-', '@'])) && !lines.contains(",=") && !lines.contains(",\"="),
+            lines.lines().all(|line| !line.starts_with(['=', '+', '-', '@']))
+                && !lines.contains(",=")
+                && !lines.contains(",\"="),
             "{lines}"
         );
         let xml = junit(&report.gated(&["accuracy=0.9".parse().unwrap()]));
@@ -281,8 +374,13 @@ fn hostile_texts_stay_texts() {
 
 #[test]
 fn texts_are_escaped_for_where_they_go() {
-    let check = |f: &dyn Fn(&str) -> String, input: &str, expected: &str| assert_eq!(f(input), expected);
-    check(&|t| text::reveal(t).into_owned(), "a\u{202e}b\u{0}\tc\nd\u{200d}", "a\\u{202e}b\\u{0}\tc\nd\u{200d}");
+    let check =
+        |f: &dyn Fn(&str) -> String, input: &str, expected: &str| assert_eq!(f(input), expected);
+    check(
+        &|t| text::reveal(t).into_owned(),
+        "a\u{202e}b\u{0}\tc\nd\u{200d}",
+        "a\\u{202e}b\\u{0}\tc\nd\u{200d}",
+    );
     check(&text::html, "<a b='c' d=\"e\">&", "&lt;a b=&#39;c&#39; d=&quot;e&quot;&gt;&amp;");
     check(&text::json_in_script, r#"{"a":"</script>&"}"#, r#"{"a":"\u003c/script\u003e\u0026"}"#);
     check(&text::markdown, "a|b`c`<d>\n*e*", "a\\|b\\`c\\`&lt;d&gt; \\*e\\*");
@@ -315,11 +413,21 @@ fn plots_put_numbers_where_they_belong() {
     }
     let ticks = |axis: svg::Axis| {
         let drawn = svg::Plot::new("p", axis, svg::Axis::share("y")).finish("", "");
-        let middle = drawn.split("text-anchor=\"middle\">").skip(1).map(|rest| rest.split('<').next().unwrap().to_owned());
+        let middle = drawn
+            .split("text-anchor=\"middle\">")
+            .skip(1)
+            .map(|rest| rest.split('<').next().unwrap().to_owned());
         middle.take_while(|text| text != "x").collect::<Vec<_>>().join(" ")
     };
-    assert!(ticks(svg::Axis::share("x")).starts_with("0.0 0.2 0.4 0.6 0.8 1.0"), "{}", ticks(svg::Axis::share("x")));
-    assert!(ticks(svg::Axis::factors("x", [3.0, 400.0].into_iter())).starts_with("5 10 20 50 100 200 500"));
+    assert!(
+        ticks(svg::Axis::share("x")).starts_with("0.0 0.2 0.4 0.6 0.8 1.0"),
+        "{}",
+        ticks(svg::Axis::share("x"))
+    );
+    assert!(
+        ticks(svg::Axis::factors("x", [3.0, 400.0].into_iter()))
+            .starts_with("5 10 20 50 100 200 500")
+    );
 }
 
 /// The names beside points of a plot of 372 by 240 units from (54, 14): text, anchor and place.
@@ -331,10 +439,18 @@ fn named(points: &[(f64, f64, &str)]) -> Vec<(String, String, f64, f64)> {
         along_y: (y - 0.1, y + 0.1),
         name,
     };
-    plot.names(&points.iter().map(|&(x, y, name)| (x, y, &*name.to_owned().leak())).map(|p| point(&p)).collect::<Vec<_>>());
+    plot.names(
+        &points
+            .iter()
+            .map(|&(x, y, name)| (x, y, &*name.to_owned().leak()))
+            .map(|p| point(&p))
+            .collect::<Vec<_>>(),
+    );
     let drawn = plot.finish("T", "D");
     let notes = drawn.split("<text class=\"note name ").skip(1);
-    let value = |note: &str, key: &str| note.split_once(&format!("{key}=\"")).unwrap().1.split('"').next().unwrap().to_owned();
+    let value = |note: &str, key: &str| {
+        note.split_once(&format!("{key}=\"")).unwrap().1.split('"').next().unwrap().to_owned()
+    };
     notes
         .map(|note| {
             let place = |key: &str| value(note, key).parse::<f64>().unwrap();
@@ -345,16 +461,28 @@ fn named(points: &[(f64, f64, &str)]) -> Vec<(String, String, f64, f64)> {
 
 #[test]
 fn points_are_named_where_there_is_room() {
-    // On the right, above the point's own bar; on the left where the right side ends; below where something is above.
+    // On the right, above the point's own bar; on the left where the right side ends; below where
+    // something is above.
     let found = named(&[(0.2, 0.5, "first"), (0.98, 0.5, "second"), (0.5, 0.99, "third")]);
     let expected = [("first", "start"), ("second", "end"), ("third", "start")];
     assert!(found.iter().map(|n| (n.0.as_str(), n.1.as_str())).eq(expected), "{found:?}");
     assert_eq!((found[0].2, found[0].3), (54.0 + 0.2 * 372.0 + 8.0, 134.0 - 4.0 - 3.0));
     assert!(found[2].3 > 14.0 + 0.01 * 240.0, "below its point: {found:?}");
-    // Of points in one place four have a corner, two more an end of the bar, and no two names the same.
+    // Of points in one place four have a corner, two more an end of the bar, and no two names the
+    // same.
     let crowd = named(&["a", "b", "c", "d", "e", "f", "g"].map(|name| (0.5, 0.5, name)));
     let anchors: Vec<(&str, &str)> = crowd.iter().map(|n| (n.0.as_str(), n.1.as_str())).collect();
-    assert_eq!(anchors, [("a", "start"), ("b", "start"), ("c", "end"), ("d", "end"), ("e", "middle"), ("f", "middle")]);
+    assert_eq!(
+        anchors,
+        [
+            ("a", "start"),
+            ("b", "start"),
+            ("c", "end"),
+            ("d", "end"),
+            ("e", "middle"),
+            ("f", "middle")
+        ]
+    );
     // The bar goes from 0.4 to 0.6: 158 to 110 pixels from the top.
     assert_eq!((crowd[4].3, crowd[5].3), (110.0 - 2.0 - 3.0, 158.0 + 2.0 + 12.0 - 3.0));
     let mut places: Vec<String> = crowd.iter().map(|n| format!("{:?}", (&n.1, n.2, n.3))).collect();
@@ -382,28 +510,43 @@ fn figures_are_those_of_the_records() {
     write(&folder.path().join("run"), &manifest(4, "m", None), &records);
     let report = report(folder.path(), &["run"]);
     let value = serde_json::to_value(&report).unwrap();
-    assert_eq!(value["runs"][0]["counts"], json!({"right": 1, "wrong": 1, "abstained_right": 1, "abstained_wrong": 0, "failed": 1}));
+    assert_eq!(
+        value["runs"][0]["counts"],
+        json!({"right": 1, "wrong": 1, "abstained_right": 1, "abstained_wrong": 0, "failed": 1})
+    );
     let figure = |name: &str| report.runs[0].figure(name).unwrap();
     assert_eq!(figure("coverage").figure.value, Some(0.5));
     assert_eq!(figure("selective_risk").figure.value, Some(0.5));
     // Wilson for 1 of 2: scipy.stats.binomtest(1, 2).proportion_ci(method='wilson').
     let (low, high) = figure("selective_risk").interval.unwrap();
-    assert!((low - 0.09453120573423074).abs() < 1e-12 && (high - 0.9054687942657693).abs() < 1e-12, "{low} {high}");
+    assert!(
+        (low - 0.09453120573423074).abs() < 1e-12 && (high - 0.9054687942657693).abs() < 1e-12,
+        "{low} {high}"
+    );
     // The three scored ones, surest first: right, wrong, right.
     assert!((figure("aurc").figure.value.unwrap() - (0.0 + 0.5 + 1.0 / 3.0) / 3.0).abs() < 1e-12);
     // Forward tokens 4, 5, 6, 4; milliseconds 40, 41, 42, 43.
     assert!((number(&value, "/runs/0/forward_tokens/mean") - 4.75).abs() < 1e-12);
     assert!((number(&value, "/runs/0/seconds/mean") - 0.0415).abs() < 1e-12);
     let page = html(&report);
-    // The curve: coverage 1/4, 2/4, 3/4 of 372 units from 54, risk 0, 1/2, 1/3 of an axis up to 0.5.
-    assert!(page.contains("d=\"M147 254L240 14L333 94\""), "{}", between(&page, "id=\"plots\"", "</svg>"));
+    // The curve: coverage 1/4, 2/4, 3/4 of 372 units from 54, risk 0, 1/2, 1/3 of an axis up to
+    // 0.5.
+    assert!(
+        page.contains("d=\"M147 254L240 14L333 94\""),
+        "{}",
+        between(&page, "id=\"plots\"", "</svg>")
+    );
 }
 
 #[test]
 fn another_policy_decides_as_a_run_under_it_would() {
     let folder = tempfile::tempdir().unwrap();
     let policy = policy();
-    write(&folder.path().join("under"), &manifest(200, "m", Some(policy.clone())), &plain(200, Some(&policy)));
+    write(
+        &folder.path().join("under"),
+        &manifest(200, "m", Some(policy.clone())),
+        &plain(200, Some(&policy)),
+    );
     write(&folder.path().join("free"), &manifest(200, "m", None), &plain(200, None));
     let under = report(folder.path(), &["under"]);
     let path = folder.path().join("policy.json");
@@ -411,18 +554,30 @@ fn another_policy_decides_as_a_run_under_it_would() {
     let later = Report::new(&runs(&[folder.path().join("free")]).unwrap(), Some(other)).unwrap();
     assert_eq!(under.runs[0].items, later.runs[0].items);
     assert_eq!(under.runs[0].figures, later.runs[0].figures);
-    assert!(later.runs[0].promise.as_ref().unwrap().applied_later && under.runs[0].counts.abstained() > 0);
+    assert!(
+        later.runs[0].promise.as_ref().unwrap().applied_later
+            && under.runs[0].counts.abstained() > 0
+    );
     assert_ne!(report(folder.path(), &["free"]).runs[0].counts, under.runs[0].counts);
     // Not on the questions that it was made on, nor for another configuration.
-    let made_on = PolicyFile { calibration_ids: vec!["made:3".into(), "made:7".into()], ..policy.clone() };
-    let held_out = Report::new(&runs(&[folder.path().join("free")]).unwrap(), Some(OtherPolicy { path: &path, file: &made_on })).unwrap();
+    let made_on =
+        PolicyFile { calibration_ids: vec!["made:3".into(), "made:7".into()], ..policy.clone() };
+    let held_out = Report::new(
+        &runs(&[folder.path().join("free")]).unwrap(),
+        Some(OtherPolicy { path: &path, file: &made_on }),
+    )
+    .unwrap();
     assert_eq!(held_out.runs[0].questions, 198);
     assert!(held_out.warnings.iter().any(|warning| warning.contains("2 questions that the policy was made on are left out")));
     assert!(!html(&held_out).contains("Question 7?") && html(&later).contains("Question 7?"));
-    let made_on = PolicyFile { calibration_ids: (0..200).map(|i| format!("made:{i}")).collect(), ..policy.clone() };
+    let made_on = PolicyFile {
+        calibration_ids: (0..200).map(|i| format!("made:{i}")).collect(),
+        ..policy.clone()
+    };
     let check = |file: &PolicyFile, expected: &str| {
         let free = runs(&[folder.path().join("free")]).unwrap();
-        let error = Report::new(&free, Some(OtherPolicy { path: &path, file })).unwrap_err().to_string();
+        let error =
+            Report::new(&free, Some(OtherPolicy { path: &path, file })).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     };
     check(&made_on, "made on all questions of");
@@ -435,27 +590,51 @@ fn another_policy_decides_as_a_run_under_it_would() {
 fn runs_are_compared_on_the_questions_that_they_share() {
     let folder = tempfile::tempdir().unwrap();
     let answers = |right: &[bool]| -> Vec<Record> {
-        let one = |(at, right): (usize, &bool)| record(at, &format!("q{at}"), "1", if *right { &["1", "1"] } else { &["2", "2"] }, None);
+        let one = |(at, right): (usize, &bool)| {
+            record(at, &format!("q{at}"), "1", if *right { &["1", "1"] } else { &["2", "2"] }, None)
+        };
         right.iter().enumerate().map(one).collect()
     };
-    write(&folder.path().join("a"), &manifest(6, "m", None), &answers(&[true, true, false, false, false, true]));
-    write(&folder.path().join("b"), &manifest(5, "m", None), &answers(&[true, false, true, true, true]));
+    write(
+        &folder.path().join("a"),
+        &manifest(6, "m", None),
+        &answers(&[true, true, false, false, false, true]),
+    );
+    write(
+        &folder.path().join("b"),
+        &manifest(5, "m", None),
+        &answers(&[true, false, true, true, true]),
+    );
     let report = report(folder.path(), &["a", "b"]);
     let comparison = &report.comparisons[0];
     assert_eq!((comparison.questions, comparison.gains, comparison.losses), (5, 3, 1));
     // P(Bin(4, 1/2) <= 1) = 5/16, twice.
     assert!((comparison.p_value - 0.625).abs() < 1e-12);
-    let accuracy = comparison.figures.iter().find(|difference| difference.name == "accuracy").unwrap().interval;
+    let accuracy = comparison
+        .figures
+        .iter()
+        .find(|difference| difference.name == "accuracy")
+        .unwrap()
+        .interval;
     assert!((accuracy.estimate - 0.4).abs() < 1e-12 && accuracy.low <= 0.4 && accuracy.high >= 0.4);
 }
 
 #[test]
 fn a_thousand_questions_fit_and_come_out_the_same_each_time() {
     let folder = tempfile::tempdir().unwrap();
-    let words = |seed: u64| (0..24).map(|i| format!("w{} ", mix(seed * 100 + i) % 3000)).collect::<Vec<_>>().concat();
+    let words = |seed: u64| {
+        (0..24).map(|i| format!("w{} ", mix(seed * 100 + i) % 3000)).collect::<Vec<_>>().concat()
+    };
     let one = |at: usize| {
-        let samples: Vec<String> = (0..6).map(|s| format!("{}{}", words((at * 6 + s) as u64), at % 9)).collect();
-        record(at, &format!("Question {at}: {}", words(at as u64)), "3", &samples.iter().map(String::as_str).collect::<Vec<_>>(), None)
+        let samples: Vec<String> =
+            (0..6).map(|s| format!("{}{}", words((at * 6 + s) as u64), at % 9)).collect();
+        record(
+            at,
+            &format!("Question {at}: {}", words(at as u64)),
+            "3",
+            &samples.iter().map(String::as_str).collect::<Vec<_>>(),
+            None,
+        )
     };
     let records: Vec<Record> = (0..1000).map(one).collect();
     write(&folder.path().join("a"), &manifest(1000, "m", None), &records);
@@ -465,11 +644,22 @@ fn a_thousand_questions_fit_and_come_out_the_same_each_time() {
     let said = between(&page, "Left out to keep the page small: ", "</p>");
     assert!(said.contains("of 1000 questions are listed, spread evenly over the run"), "{said}");
     let data: Value = serde_json::from_str(between(&page, "id=\"data\">", "</script>")).unwrap();
-    let places: Vec<f64> = data["docs"].as_array().unwrap().iter().map(|doc| doc[0].as_str().unwrap()[5..].parse().unwrap()).collect();
+    let places: Vec<f64> = data["docs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|doc| doc[0].as_str().unwrap()[5..].parse().unwrap())
+        .collect();
     let mean = places.iter().sum::<f64>() / places.len() as f64;
-    // 500 expected; the standard error of a random half is at most 289 / sqrt(100) = 29: five of them.
+    // 500 expected; the standard error of a random half is at most 289 / sqrt(100) = 29: five of
+    // them.
     assert!(places.len() > 100 && (mean - 499.5).abs() < 145.0, "{} {mean}", places.len());
-    let with_samples = data["runs"][0]["questions"].as_array().unwrap().iter().filter(|q| q["s"].is_array()).count();
+    let with_samples = data["runs"][0]["questions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|q| q["s"].is_array())
+        .count();
     assert!(with_samples > 10, "{with_samples}");
 }
 
@@ -490,21 +680,38 @@ fn gates_fail_on_the_worse_side_with_their_own_exit_code() {
     let value = |name: &str| report.runs[0].figure(name).unwrap().figure.value.unwrap();
     let check = |gate: String, code: i32, expected: &str| {
         let (found, stdout, stderr) = candor(at, &format!("report run --fail-under {gate}"));
-        assert!(found == Some(code) && stderr.contains(expected) && stdout.is_empty(), "{gate}: {found:?} {stdout} {stderr}");
+        assert!(
+            found == Some(code) && stderr.contains(expected) && stdout.is_empty(),
+            "{gate}: {found:?} {stdout} {stderr}"
+        );
     };
     check(format!("accuracy={}", value("accuracy")), 0, "passed: run: accuracy at least");
     check(format!("accuracy={}", value("accuracy") + 0.01), 100, "failed: run: accuracy at least");
-    check(format!("selective_risk={}", value("selective_risk")), 0, "passed: run: selective_risk at most");
-    check(format!("selective_risk={}", value("selective_risk") - 0.01), 100, "failed: run: selective_risk at most");
+    check(
+        format!("selective_risk={}", value("selective_risk")),
+        0,
+        "passed: run: selective_risk at most",
+    );
+    check(
+        format!("selective_risk={}", value("selective_risk") - 0.01),
+        100,
+        "failed: run: selective_risk at most",
+    );
     check("brier=0.9".into(), 100, "it cannot be said for this run");
     check("magic=1".into(), 2, "metric `magic` is unknown; use one of accuracy, ");
     check("coverage=0.5".into(), 2, "coverage describes and does not judge");
     check("accuracy".into(), 2, "it must be METRIC=VALUE");
     check("accuracy=NaN".into(), 2, "no finite number");
-    let (code, _, _) = candor(at, "report run --fail-under accuracy=0 --fail-under auroc=2 --junit junit.xml -o page.html");
+    let (code, _, _) = candor(
+        at,
+        "report run --fail-under accuracy=0 --fail-under auroc=2 --junit junit.xml -o page.html",
+    );
     assert_eq!(code, Some(100));
     let xml = fs::read_to_string(at.join("junit.xml")).unwrap();
-    assert!(xml.contains("<testsuites name=\"candor report\" tests=\"2\" failures=\"1\">"), "{xml}");
+    assert!(
+        xml.contains("<testsuites name=\"candor report\" tests=\"2\" failures=\"1\">"),
+        "{xml}"
+    );
     assert!(
         xml.contains("<testcase classname=\"run\" name=\"accuracy at least 0\"/>")
             && xml.contains("<failure message=\"failed: run: auroc at least 2")
@@ -526,8 +733,17 @@ fn every_form_has_the_same_figures() {
     };
     let figures: Value = serde_json::from_str(&said("report run --json")).unwrap();
     assert_eq!(figures["runs"][0]["figures"][0]["value"].as_f64(), Some(value));
-    let line = said("report run --csv").lines().find(|line| line.contains(",accuracy,")).unwrap().to_owned();
-    assert!(line.starts_with(&format!("run,made,m,\"self consistency, 4 samples\",,accuracy,higher,{value},")), "{line}");
+    let line = said("report run --csv")
+        .lines()
+        .find(|line| line.contains(",accuracy,"))
+        .unwrap()
+        .to_owned();
+    assert!(
+        line.starts_with(&format!(
+            "run,made,m,\"self consistency, 4 samples\",,accuracy,higher,{value},"
+        )),
+        "{line}"
+    );
     assert!(said("report run --markdown").contains(&format!("| accuracy | ↑ | {value:.3} [")));
     assert!(said("report run").starts_with("<!doctype html>"));
     let (code, _, stderr) = candor(at, "report nothing -o page.html");
@@ -535,5 +751,10 @@ fn every_form_has_the_same_figures() {
     // A line that is no record is named.
     fs::write(at.join("run/records.jsonl"), "{\"doc\":1}\n").unwrap();
     let (code, _, stderr) = candor(at, "report run -o page.html");
-    assert!(code == Some(4) && stderr.contains("records.jsonl: line 1: no record") && !at.join("page.html").exists(), "{code:?} {stderr}");
+    assert!(
+        code == Some(4)
+            && stderr.contains("records.jsonl: line 1: no record")
+            && !at.join("page.html").exists(),
+        "{code:?} {stderr}"
+    );
 }

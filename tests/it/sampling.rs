@@ -1,7 +1,8 @@
-//! Statistics, sampler chain and draws, against plain `f64` code written another way, numbers by numpy and scipy, and a `ChaCha8`
-//! in Python (tests/golden/sampling/make.py).
+//! Statistics, sampler chain and draws, against plain `f64` code written another way, numbers by
+//! numpy and scipy, and a `ChaCha8` in Python (tests/golden/sampling/make.py).
 //!
-//! Statistical tests run on fixed seeds and state the chance that a right program would have failed them when they were written.
+//! Statistical tests run on fixed seeds and state the chance that a right program would have failed
+//! them when they were written.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,10 @@ const REACHED: f64 = 3e-7;
 
 fn assert_close(name: &str, found: f64, expected: f64, tolerance: f64) {
     let limit = tolerance * expected.abs().max(1.0);
-    assert!(found.is_finite() && (found - expected).abs() <= limit, "{name}: {found}, expected {expected} within {limit:e}");
+    assert!(
+        found.is_finite() && (found - expected).abs() <= limit,
+        "{name}: {found}, expected {expected} within {limit:e}"
+    );
 }
 
 /// The fields by name, so that one loop compares them all.
@@ -40,7 +44,8 @@ fn logs(probabilities: &[f64]) -> Vec<f32> {
     probabilities.iter().map(|p| p.ln() as f32).collect()
 }
 
-// ---- statistics -----------------------------------------------------------------------------------------------------------------
+// ---- statistics
+// -----------------------------------------------------------------------------------------------------------------
 
 /// The same statistics from their definitions, one token after the other.
 fn plain(logits: &[f32]) -> [(&'static str, f64); 7] {
@@ -50,8 +55,12 @@ fn plain(logits: &[f32]) -> [(&'static str, f64); 7] {
     // ln p from the distance to the largest, so that huge logits lose nothing.
     let log_mass = z.iter().map(|x| (x - z[0]).exp()).sum::<f64>().ln();
     let logp: Vec<f64> = z.iter().map(|x| (x - z[0]) - log_mass).collect();
-    let entropy: f64 = -logp.iter().map(|l| if l.exp() > 0.0 { l * l.exp() } else { 0.0 }).sum::<f64>();
-    let varentropy = logp.iter().map(|l| if l.exp() > 0.0 { (l + entropy).powi(2) * l.exp() } else { 0.0 }).sum();
+    let entropy: f64 =
+        -logp.iter().map(|l| if l.exp() > 0.0 { l * l.exp() } else { 0.0 }).sum::<f64>();
+    let varentropy = logp
+        .iter()
+        .map(|l| if l.exp() > 0.0 { (l + entropy).powi(2) * l.exp() } else { 0.0 })
+        .sum();
     let count = z.len() as f64;
     let top = &logp[..logp.len().min(20)];
     [
@@ -71,7 +80,10 @@ fn golden() -> Value {
 
 /// The row of make.py, from integers.
 fn golden_row(vocab: u64, scale: f64) -> Vec<f32> {
-    (0..vocab).map(|i| ((((i * 1_103_515_245 + 12_345) >> 7) % 4096) as f64 - 2048.0) * scale / 2048.0).map(|z| z as f32).collect()
+    (0..vocab)
+        .map(|i| ((((i * 1_103_515_245 + 12_345) >> 7) % 4096) as f64 - 2048.0) * scale / 2048.0)
+        .map(|z| z as f32)
+        .collect()
 }
 
 #[test]
@@ -104,9 +116,17 @@ fn a_uniform_row_is_exactly_uniform() {
         for logit in [0.0, -3.7, 1e30] {
             let d = distribution(&vec![logit; usize::from(vocab)]).unwrap();
             let log = f64::from(vocab).ln();
-            for (name, expected) in [("entropy", log), ("varentropy", 0.0), ("self_certainty", 0.0), ("top_confidence", log)] {
+            for (name, expected) in [
+                ("entropy", log),
+                ("varentropy", 0.0),
+                ("self_certainty", 0.0),
+                ("top_confidence", log),
+            ] {
                 let found = fields(&d).into_iter().find(|(field, _)| *field == name).unwrap().1;
-                assert!((found - expected).abs() < 1e-12, "{name} of {vocab} logits {logit}: {found}");
+                assert!(
+                    (found - expected).abs() < 1e-12,
+                    "{name} of {vocab} logits {logit}: {found}"
+                );
             }
             assert_eq!(d.argmax, 0);
             assert_close("max_prob", d.max_prob, 1.0 / f64::from(vocab), 1e-12);
@@ -133,13 +153,18 @@ fn statistics_equal_numpy_and_scipy() {
 #[test]
 fn impossible_tokens_count_for_nothing() {
     let alone = distribution(&[1.0, 2.0, 0.5]).unwrap();
-    let among = distribution(&[f32::NEG_INFINITY, 1.0, f32::NEG_INFINITY, 2.0, 0.5, f32::NEG_INFINITY]).unwrap();
+    let among =
+        distribution(&[f32::NEG_INFINITY, 1.0, f32::NEG_INFINITY, 2.0, 0.5, f32::NEG_INFINITY])
+            .unwrap();
     for ((name, found), (_, expected)) in fields(&among).into_iter().zip(fields(&alone)) {
         assert_close(name, found, expected, 1e-14);
     }
     assert_eq!(among.argmax, 3);
     let one = distribution(&[f32::NEG_INFINITY, -5.0]).unwrap();
-    assert_eq!((one.entropy, one.varentropy, one.margin, one.max_prob, one.self_certainty), (0.0, 0.0, 1.0, 1.0, 0.0));
+    assert_eq!(
+        (one.entropy, one.varentropy, one.margin, one.max_prob, one.self_certainty),
+        (0.0, 0.0, 1.0, 1.0, 0.0)
+    );
 }
 
 #[test]
@@ -163,7 +188,8 @@ fn what_is_no_distribution_gives_nothing() {
 #[test]
 fn logprobs_are_finite_and_floored() {
     let d = distribution(&[3.0, 1.0, f32::NEG_INFINITY]).unwrap();
-    let check = |logit: f32, expected: f64| assert_close("logprob", d.logprob(logit), expected, REACHED);
+    let check =
+        |logit: f32, expected: f64| assert_close("logprob", d.logprob(logit), expected, REACHED);
     check(3.0, -((-2.0_f64).exp().ln_1p()));
     check(1.0, -2.0 - (-2.0_f64).exp().ln_1p());
     for logit in [f32::NEG_INFINITY, f32::NAN, -1e30] {
@@ -172,20 +198,28 @@ fn logprobs_are_finite_and_floored() {
     assert!(d.logprob(1e30) <= 0.0);
 }
 
-/// Fixed, so that every run tries the same cases: where a sum meets a threshold to the last bit, two right programs may differ. (300,000
-/// random cases of each property passed once.)
+/// Fixed, so that every run tries the same cases: where a sum meets a threshold to the last bit,
+/// two right programs may differ. (300,000 random cases of each property passed once.)
 fn config() -> ProptestConfig {
-    ProptestConfig { cases: 1500, rng_seed: RngSeed::Fixed(8), failure_persistence: None, ..ProptestConfig::default() }
+    ProptestConfig {
+        cases: 1500,
+        rng_seed: RngSeed::Fixed(8),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
 }
 
-/// Rows that a filter can trip over: ties on a grid, ordinary values, impossible tokens, huge values.
+/// Rows that a filter can trip over: ties on a grid, ordinary values, impossible tokens, huge
+/// values.
 fn rows() -> impl Strategy<Value = Vec<f32>> {
     let length = prop_oneof![4 => 1..40_usize, 2 => 100..300_usize, 1 => 1000..2000_usize];
     let kind = 0..4;
     (length, kind, any::<u64>()).prop_map(|(length, kind, seed)| {
         let mut state = seed;
         let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) as f32 / (1_u64 << 31) as f32
         };
         let mut row: Vec<f32> = (0..length)
@@ -240,7 +274,8 @@ proptest! {
     }
 }
 
-// ---- the chain ------------------------------------------------------------------------------------------------------------------
+// ---- the chain
+// ------------------------------------------------------------------------------------------------------------------
 
 /// Candidates with the row that they were made of.
 struct Found {
@@ -249,8 +284,16 @@ struct Found {
 }
 
 impl Found {
-    fn new(params: &SamplingParams, row: &[f32], history: History<'_>, scratch: &mut Scratch) -> Self {
-        Self { candidates: Candidates::new(params, row, history, scratch).unwrap(), row: row.to_vec() }
+    fn new(
+        params: &SamplingParams,
+        row: &[f32],
+        history: History<'_>,
+        scratch: &mut Scratch,
+    ) -> Self {
+        Self {
+            candidates: Candidates::new(params, row, history, scratch).unwrap(),
+            row: row.to_vec(),
+        }
     }
 
     fn kept(&self) -> usize {
@@ -270,13 +313,17 @@ fn candidates(params: &SamplingParams, logits: &[f32]) -> Found {
     Found::new(params, logits, History::default(), &mut Scratch::default())
 }
 
-/// Every token that can be drawn with its probability, read through `pick` alone: the interval after low + width begins at the next.
+/// Every token that can be drawn with its probability, read through `pick` alone: the interval
+/// after low + width begins at the next.
 fn support(candidates: &Found) -> Vec<(u32, f64)> {
     let mut found: Vec<(u32, f64)> = Vec::new();
     let mut point = 0.0_f64;
     while point < 1.0 {
         let Picked { token, low, width, logprob } = candidates.pick(point);
-        assert!(width > 0.0 && logprob.is_finite() && logprob <= 0.0, "token {token}: {width} {logprob}");
+        assert!(
+            width > 0.0 && logprob.is_finite() && logprob <= 0.0,
+            "token {token}: {width} {logprob}"
+        );
         assert_close("logprob", logprob.exp(), width, 1e-12);
         if found.last().is_none_or(|last| last.0 < token) {
             found.push((token, width));
@@ -286,7 +333,8 @@ fn support(candidates: &Found) -> Vec<(u32, f64)> {
     found
 }
 
-/// One step of the plain chain: probabilities by token, in descending order with the lower id first among equals.
+/// One step of the plain chain: probabilities by token, in descending order with the lower id first
+/// among equals.
 struct Plain {
     tokens: Vec<(u32, f64, f64)>,
 }
@@ -294,7 +342,11 @@ struct Plain {
 impl Plain {
     /// Tokens as (id, logit, probability) at `temperature`.
     fn new(logits: &[f32], temperature: f64) -> Self {
-        let mut tokens: Vec<_> = (0..).zip(logits).filter(|(_, z)| z.is_finite()).map(|(id, &z)| (id, f64::from(z), 0.0)).collect();
+        let mut tokens: Vec<_> = (0..)
+            .zip(logits)
+            .filter(|(_, z)| z.is_finite())
+            .map(|(id, &z)| (id, f64::from(z), 0.0))
+            .collect();
         tokens.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         let max = tokens[0].1;
         for token in &mut tokens {
@@ -323,7 +375,8 @@ impl Plain {
         self.renormalise();
     }
 
-    /// `nudge` moves every threshold, to find the sets that rounding may give where a sum meets a threshold exactly.
+    /// `nudge` moves every threshold, to find the sets that rounding may give where a sum meets a
+    /// threshold exactly.
     fn filter(&mut self, params: &SamplingParams, deviation: f64, nudge: f64) {
         if params.top_k > 0 {
             self.tokens.truncate(params.top_k);
@@ -338,12 +391,24 @@ impl Plain {
             self.renormalise();
         }
         if params.top_n_sigma > 0.0 {
-            self.tokens.retain(|token| token.1 >= best.1 - f64::from(params.top_n_sigma) * deviation * (1.0 - nudge));
+            self.tokens.retain(|token| {
+                token.1 >= best.1 - f64::from(params.top_n_sigma) * deviation * (1.0 - nudge)
+            });
             self.renormalise();
         }
         if params.typical_p < 1.0 {
-            let entropy = -self.tokens.iter().filter(|token| token.2 > 0.0).map(|token| token.2 * token.2.ln()).sum::<f64>();
-            self.tokens.sort_by(|a, b| (-a.2.ln() - entropy).abs().total_cmp(&(-b.2.ln() - entropy).abs()).then(a.0.cmp(&b.0)));
+            let entropy = -self
+                .tokens
+                .iter()
+                .filter(|token| token.2 > 0.0)
+                .map(|token| token.2 * token.2.ln())
+                .sum::<f64>();
+            self.tokens.sort_by(|a, b| {
+                (-a.2.ln() - entropy)
+                    .abs()
+                    .total_cmp(&(-b.2.ln() - entropy).abs())
+                    .then(a.0.cmp(&b.0))
+            });
             self.prefix(f64::from(params.typical_p) + nudge);
         }
     }
@@ -370,9 +435,12 @@ fn check_filters(params: &SamplingParams, logits: &[f32]) {
     let seen: BTreeMap<u32, f64> = support(&found).into_iter().filter(|&(_, p)| p > SEEN).collect();
     assert!(found.kept() >= seen.len());
     // A weight is within 2e-7, so a mass that is this near a threshold may fall on either side.
-    let allowed: Vec<_> = [0.0, -4e-7, 4e-7].into_iter().map(|nudge| plain_support(params, logits, nudge)).collect();
+    let allowed: Vec<_> =
+        [0.0, -4e-7, 4e-7].into_iter().map(|nudge| plain_support(params, logits, nudge)).collect();
     let expected = allowed.iter().find(|set| set.keys().eq(seen.keys()));
-    let expected = expected.unwrap_or_else(|| panic!("kept {seen:?}, expected {:?}\nof {logits:?}\nby {params:?}", allowed[0]));
+    let expected = expected.unwrap_or_else(|| {
+        panic!("kept {seen:?}, expected {:?}\nof {logits:?}\nby {params:?}", allowed[0])
+    });
     for (id, p) in expected {
         assert!((seen[id] - p).abs() < 2e-7, "token {id}: {} instead of {p}", seen[id]);
     }
@@ -396,16 +464,22 @@ fn one_filter() -> impl Strategy<Value = SamplingParams> {
 }
 
 fn all_filters() -> impl Strategy<Value = SamplingParams> {
-    (prop_oneof![1..5_usize, 1..200_usize], 1..1000_u16, 0..300_u16, 0..300_u16, 1..1000_u16, 0..32_u8).prop_map(
-        |(k, p, min, sigma, typical, on)| SamplingParams {
+    (
+        prop_oneof![1..5_usize, 1..200_usize],
+        1..1000_u16,
+        0..300_u16,
+        0..300_u16,
+        1..1000_u16,
+        0..32_u8,
+    )
+        .prop_map(|(k, p, min, sigma, typical, on)| SamplingParams {
             top_k: if on & 1 > 0 { k } else { 0 },
             top_p: if on & 2 > 0 { f32::from(p) / 1000.0 } else { 1.0 },
             min_p: if on & 4 > 0 { f32::from(min) / 1000.0 } else { 0.0 },
             top_n_sigma: if on & 8 > 0 { f32::from(sigma) / 100.0 } else { 0.0 },
             typical_p: if on & 16 > 0 { f32::from(typical) / 1000.0 } else { 1.0 },
             ..off()
-        },
-    )
+        })
 }
 
 fn temperatures() -> impl Strategy<Value = f32> {
@@ -425,7 +499,8 @@ proptest! {
         check_filters(&SamplingParams { temperature, ..params }, &row);
     }
 
-    /// One scratch used for many rows of different sizes and settings gives the bits of a fresh one.
+    /// One scratch used for many rows of different sizes and settings gives the bits of a fresh
+    /// one.
     #[test]
     fn scratch_leaves_no_trace(rows in prop::collection::vec((rows(), all_filters()), 2..5), points in prop::collection::vec(0.0..1.0, 5)) {
         let mut scratch = Scratch::default();
@@ -459,7 +534,11 @@ fn a_token_answers_to_its_interval_without_the_upper_end() {
     let found = candidates(&off(), &[impossible, 0.0, 0.0, impossible, 0.0, 0.0, impossible]);
     let check = |point: f64, token: u32, low: f64| {
         let picked = found.pick(point);
-        assert_eq!((picked.token, picked.low.to_bits(), picked.width.to_bits()), (token, low.to_bits(), 0.25_f64.to_bits()), "{point}");
+        assert_eq!(
+            (picked.token, picked.low.to_bits(), picked.width.to_bits()),
+            (token, low.to_bits(), 0.25_f64.to_bits()),
+            "{point}"
+        );
     };
     check(0.0, 1, 0.0);
     check(0.25_f64.next_down(), 1, 0.0);
@@ -475,7 +554,8 @@ fn a_token_answers_to_its_interval_without_the_upper_end() {
 #[test]
 fn ties_at_a_threshold_go_to_the_lowest_ids() {
     let check = |params: SamplingParams, logits: &[f32], expected: &[u32]| {
-        let ids: Vec<u32> = support(&candidates(&params, logits)).into_iter().map(|(id, _)| id).collect();
+        let ids: Vec<u32> =
+            support(&candidates(&params, logits)).into_iter().map(|(id, _)| id).collect();
         assert_eq!(ids, expected, "{params:?}");
     };
     let tied = [1.0, 2.0, 1.0, 2.0, 1.0, 1.0];
@@ -500,17 +580,21 @@ fn top_n_sigma_keeps_the_same_set_at_every_temperature() {
     let row = golden_row(4096, 10.0);
     let sets: Vec<Vec<u32>> = [0.5, 1.0, 3.0, 50.0]
         .into_iter()
-        .map(|temperature| support(&candidates(&SamplingParams { temperature, top_n_sigma: 0.5, ..off() }, &row)))
+        .map(|temperature| {
+            support(&candidates(&SamplingParams { temperature, top_n_sigma: 0.5, ..off() }, &row))
+        })
         .map(|support| support.into_iter().map(|(id, _)| id).collect())
         .collect();
     assert!(sets[0].len() > 100 && sets.iter().all(|set| *set == sets[0]));
-    // Impossible tokens are no part of the deviation: it is 1 over (2, 0), and 1.5 deviations reach from 2 to 0.5.
+    // Impossible tokens are no part of the deviation: it is 1 over (2, 0), and 1.5 deviations reach
+    // from 2 to 0.5.
     let few = [2.0, f32::NEG_INFINITY, 0.0, f32::NEG_INFINITY];
     assert_eq!(candidates(&SamplingParams { top_n_sigma: 1.5, ..off() }, &few).kept(), 1);
     assert_eq!(candidates(&SamplingParams { top_n_sigma: 2.5, ..off() }, &few).kept(), 2);
 }
 
-/// Cases in which another order would keep other tokens. (Min-p and top-n-sigma commute: each keeps what a fixed logit bounds.)
+/// Cases in which another order would keep other tokens. (Min-p and top-n-sigma commute: each keeps
+/// what a fixed logit bounds.)
 #[test]
 fn the_steps_run_in_the_documented_order() {
     let names = serde_json::to_value(off()).unwrap();
@@ -527,17 +611,21 @@ fn the_steps_run_in_the_documented_order() {
     // Temperature first: at 0.5 the first has 0.71 of the mass.
     check(SamplingParams { temperature: 0.5, top_p: 0.6, ..off() }, &falling, 1);
     check(SamplingParams { top_p: 0.6, ..off() }, &falling, 2);
-    // Top-p first keeps two, and both have half of the largest; min-p first would leave (0.625, 0.375), of which one has 0.55.
+    // Top-p first keeps two, and both have half of the largest; min-p first would leave (0.625,
+    // 0.375), of which one has 0.55.
     check(SamplingParams { top_p: 0.55, min_p: 0.5, ..off() }, &[0.5, 0.3, 0.2], 2);
-    // Typical last: of (0.625, 0.375), with entropy 0.66, the first is nearer (0.47) than the second (0.98).
-    let typical = candidates(&SamplingParams { top_k: 2, typical_p: 0.5, ..off() }, &logs(&falling));
+    // Typical last: of (0.625, 0.375), with entropy 0.66, the first is nearer (0.47) than the
+    // second (0.98).
+    let typical =
+        candidates(&SamplingParams { top_k: 2, typical_p: 0.5, ..off() }, &logs(&falling));
     assert_eq!((typical.kept(), typical.pick(0.0).token), (1, 0));
     // Alone on the whole row (entropy 1.21) typical-p starts with the second token (1.20).
     let typical = candidates(&SamplingParams { typical_p: 0.2, ..off() }, &logs(&falling));
     assert_eq!((typical.kept(), typical.pick(0.0).token), (1, 1));
 }
 
-/// Logits after bias and penalties, read back from the probabilities relative to the last token, which nothing touches.
+/// Logits after bias and penalties, read back from the probabilities relative to the last token,
+/// which nothing touches.
 #[test]
 fn bias_and_penalties() {
     let check = |params: SamplingParams, prompt: &[u32], output: &[u32], expected: [f32; 4]| {
@@ -561,7 +649,12 @@ fn bias_and_penalties() {
     let bias = SamplingParams { logit_bias: vec![(0, 3.0), (0, -1.0), (1, 0.5)], ..off() };
     check(bias.clone(), &[], &[], [3.0, -0.5, 2.0, 0.0]);
     // In order: (1 + 2) / 2 - 0.5 - 2 * 0.25, and the penalties see the biased sign: (-1 + 3) / 2.
-    let all = SamplingParams { logit_bias: vec![(0, 2.0), (1, 3.0)], presence_penalty: 0.5, frequency_penalty: 0.25, ..repetition };
+    let all = SamplingParams {
+        logit_bias: vec![(0, 2.0), (1, 3.0)],
+        presence_penalty: 0.5,
+        frequency_penalty: 0.25,
+        ..repetition
+    };
     check(all, &[1], &[0, 0], [0.5, 1.0, 2.0, 0.0]);
 }
 
@@ -572,7 +665,10 @@ fn greedy_takes_the_best_after_bias_and_penalties() {
         let history = History { prompt: &[], output };
         let found = Found::new(&params, &[1.0, 3.0, 2.5], history, &mut Scratch::default());
         for point in [0.0, 0.5, 0.999] {
-            assert_eq!(found.pick(point), Picked { token: expected, logprob: 0.0, low: 0.0, width: 1.0 });
+            assert_eq!(
+                found.pick(point),
+                Picked { token: expected, logprob: 0.0, low: 0.0, width: 1.0 }
+            );
         }
         assert_eq!(found.kept(), 1);
     };
@@ -588,8 +684,12 @@ fn errors_name_the_token_and_the_value() {
     let check = |params: &SamplingParams, row: &[f32], is: fn(&Error) -> bool, words: &[&str]| {
         for temperature in [0.0, 1.0] {
             let params = SamplingParams { temperature, ..params.clone() };
-            let error = Candidates::new(&params, row, History::default(), &mut Scratch::default()).unwrap_err();
-            assert!(is(&error) && words.iter().all(|word| error.to_string().contains(word)), "{error}");
+            let error = Candidates::new(&params, row, History::default(), &mut Scratch::default())
+                .unwrap_err();
+            assert!(
+                is(&error) && words.iter().all(|word| error.to_string().contains(word)),
+                "{error}"
+            );
         }
     };
     let numerical = |error: &Error| matches!(error, Error::Numerical(_));
@@ -603,7 +703,8 @@ fn errors_name_the_token_and_the_value() {
     check(&outside, &[0.0, 1.0], Error::is_usage, &["token 2", "2 tokens", "below 2"]);
 }
 
-// ---- draws ----------------------------------------------------------------------------------------------------------------------
+// ---- draws
+// ----------------------------------------------------------------------------------------------------------------------
 
 /// Quantiles of the chi-square distribution: a right program exceeds them with probability 1e-6
 /// (`scipy.stats.chi2.ppf(1 - 1e-6, degrees)`).
@@ -621,8 +722,16 @@ fn critical(degrees: usize) -> f64 {
 
 fn assert_distributed(name: &str, counts: &[f64], probabilities: &[f64]) {
     let total: f64 = counts.iter().sum();
-    let statistic: f64 = counts.iter().zip(probabilities).map(|(count, p)| (count - total * p).powi(2) / (total * p)).sum();
-    assert!(statistic < critical(counts.len() - 1), "{name}: chi-square {statistic:.1} with {} cells", counts.len());
+    let statistic: f64 = counts
+        .iter()
+        .zip(probabilities)
+        .map(|(count, p)| (count - total * p).powi(2) / (total * p))
+        .sum();
+    assert!(
+        statistic < critical(counts.len() - 1),
+        "{name}: chi-square {statistic:.1} with {} cells",
+        counts.len()
+    );
 }
 
 /// The tokens of sample `sample` over `steps` steps on one distribution.
@@ -637,10 +746,19 @@ fn points_equal_an_outside_chacha8() {
     let uniform = candidates(&off(), &vec![0.0; cells]);
     let cell = |point: &Value| (point.as_f64().unwrap() * cells as f64) as u32;
     for case in golden()["points"].as_array().unwrap() {
-        let (seed, sample) = (case["seed"].as_u64().unwrap(), case["sample"].as_u64().unwrap() as usize);
+        let (seed, sample) =
+            (case["seed"].as_u64().unwrap(), case["sample"].as_u64().unwrap() as usize);
         let step = case["step"].as_u64().unwrap() as usize;
-        assert_eq!(uniform.draw(&mut Stream::new(Draw::Independent, seed, sample), step), cell(&case["independent"]), "{case}");
-        assert_eq!(uniform.draw(&mut Stream::new(Draw::Stratified, seed, sample), 0), cell(&case["first_stratified"]), "{case}");
+        assert_eq!(
+            uniform.draw(&mut Stream::new(Draw::Independent, seed, sample), step),
+            cell(&case["independent"]),
+            "{case}"
+        );
+        assert_eq!(
+            uniform.draw(&mut Stream::new(Draw::Stratified, seed, sample), 0),
+            cell(&case["first_stratified"]),
+            "{case}"
+        );
     }
 }
 
@@ -676,7 +794,8 @@ fn draws_follow_the_filtered_distribution() {
         }
         assert_distributed(&format!("{draw:?} over samples"), &counts, &seven);
     }
-    let filtered = candidates(&SamplingParams { temperature: 0.5, top_k: 5, ..off() }, &logs(&seven));
+    let filtered =
+        candidates(&SamplingParams { temperature: 0.5, top_k: 5, ..off() }, &logs(&seven));
     let squares: f64 = seven[..5].iter().map(|p| p * p).sum();
     let expected: Vec<f64> = seven[..5].iter().map(|p| p * p / squares).collect();
     let mut counts = [0.0; 5];
@@ -687,16 +806,20 @@ fn draws_follow_the_filtered_distribution() {
     assert_distributed("filtered, over steps", &counts, &expected);
 }
 
-/// Over seeds, each single sample's three tokens have their joint distribution, whatever its index. False alarm: 8 tests at 1e-6.
+/// Over seeds, each single sample's three tokens have their joint distribution, whatever its index.
+/// False alarm: 8 tests at 1e-6.
 #[test]
 fn every_sample_alone_is_unbiased() {
     let found = candidates(&off(), &logs(&FIVE));
-    let joint: Vec<f64> = (0..125).map(|cell| FIVE[cell / 25] * FIVE[cell / 5 % 5] * FIVE[cell % 5]).collect();
+    let joint: Vec<f64> =
+        (0..125).map(|cell| FIVE[cell / 25] * FIVE[cell / 5 % 5] * FIVE[cell % 5]).collect();
     for draw in [Draw::Independent, Draw::Stratified] {
         for sample in [0, 1, 6, 4095] {
             let mut counts = [0.0; 125];
             for seed in 0..40_000 {
-                let cell = sequence(draw, seed, sample, 3, &found).into_iter().fold(0, |cell, token| cell * 5 + token as usize);
+                let cell = sequence(draw, seed, sample, 3, &found)
+                    .into_iter()
+                    .fold(0, |cell, token| cell * 5 + token as usize);
                 counts[cell] += 1.0;
             }
             assert_distributed(&format!("{draw:?} sample {sample}"), &counts, &joint);
@@ -704,8 +827,9 @@ fn every_sample_alone_is_unbiased() {
     }
 }
 
-/// Steps that use up 10 or 20 bits each, between steps that use none: the first point's digits last 5 or 2 of 500 steps, so nearly all
-/// tokens come from refilled digits. False alarm: 6 tests at 1e-6.
+/// Steps that use up 10 or 20 bits each, between steps that use none: the first point's digits last
+/// 5 or 2 of 500 steps, so nearly all tokens come from refilled digits. False alarm: 6 tests at
+/// 1e-6.
 #[test]
 fn stratified_points_do_not_run_dry() {
     let certain = candidates(&off(), &[5.0]);
@@ -741,24 +865,38 @@ fn share_variance(draw: Draw, n: usize, steps: usize) -> f64 {
     let found = candidates(&off(), &logs(&FIVE));
     let seeds = 2000;
     let shares: Vec<f64> = (0..seeds)
-        .map(|seed| (0..n).filter(|&sample| sequence(draw, seed, sample, steps, &found).iter().all(|&token| token == 0)).count())
+        .map(|seed| {
+            (0..n)
+                .filter(|&sample| {
+                    sequence(draw, seed, sample, steps, &found).iter().all(|&token| token == 0)
+                })
+                .count()
+        })
         .map(|hits| hits as f64 / n as f64)
         .collect();
     let mean = shares.iter().sum::<f64>() / seeds as f64;
     let expected = FIVE[0].powi(steps as i32);
     // Six standard errors of the independent mean: false alarm 2e-9 each.
     let error = (expected * (1.0 - expected) / (n as f64 * seeds as f64)).sqrt();
-    assert!((mean - expected).abs() < 6.0 * error, "{draw:?} n = {n}, {steps} steps: mean share {mean}, expected {expected}");
+    assert!(
+        (mean - expected).abs() < 6.0 * error,
+        "{draw:?} n = {n}, {steps} steps: mean share {mean}, expected {expected}"
+    );
     shares.iter().map(|share| (share - mean).powi(2)).sum::<f64>() / seeds as f64
 }
 
-/// Measured ratios: 0.120, 0.043, 0.032 for one step, 0.295, 0.201, 0.030 for three. A variance over 2000 seeds has a standard error of
-/// about 4 %, so the limits lie more than six of them above.
+/// Measured ratios: 0.120, 0.043, 0.032 for one step, 0.295, 0.201, 0.030 for three. A variance
+/// over 2000 seeds has a standard error of about 4 %, so the limits lie more than six of them
+/// above.
 #[test]
 fn stratified_draws_lower_the_variance_of_a_vote() {
     let check = |n: usize, steps: usize, limit: f64| {
-        let ratio = share_variance(Draw::Stratified, n, steps) / share_variance(Draw::Independent, n, steps);
-        assert!(ratio < limit, "n = {n}, {steps} steps: {ratio:.4} of the independent variance, limit {limit}");
+        let ratio = share_variance(Draw::Stratified, n, steps)
+            / share_variance(Draw::Independent, n, steps);
+        assert!(
+            ratio < limit,
+            "n = {n}, {steps} steps: {ratio:.4} of the independent variance, limit {limit}"
+        );
     };
     check(8, 1, 0.18);
     check(16, 1, 0.07);

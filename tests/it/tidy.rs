@@ -26,7 +26,8 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Modules that do no input or output and know no tensors.
-const PURE: &[&str] = &["generation", "logits", "consensus", "uncertainty", "decision", "metrics", "calibration"];
+const PURE: &[&str] =
+    &["generation", "logits", "consensus", "uncertainty", "decision", "metrics", "calibration"];
 
 fn source_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
@@ -60,10 +61,23 @@ fn layer(module: &str) -> Option<usize> {
 
 /// The top modules that a text names through `crate::`.
 fn used(code: &str) -> Vec<String> {
-    let code: String = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let code: String = code
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect::<Vec<_>>()
+        .join("\n");
     let names = code.split("crate::").skip(1).flat_map(|rest| {
-        let rest = rest.strip_prefix('{').map_or(vec![rest], |list| list.split('}').next().unwrap().split(',').collect());
-        rest.into_iter().map(|r| r.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>()).collect::<Vec<_>>()
+        let rest = rest
+            .strip_prefix('{')
+            .map_or(vec![rest], |list| list.split('}').next().unwrap().split(',').collect());
+        rest.into_iter()
+            .map(|r| {
+                r.trim()
+                    .chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_')
+                    .collect::<String>()
+            })
+            .collect::<Vec<_>>()
     });
     names.filter(|name| layer(name).is_some()).collect()
 }
@@ -89,7 +103,9 @@ fn arrows_point_down() {
 fn outside_crates_stay_where_they_belong() {
     let check = |needle: &str, allowed: &dyn Fn(&str) -> bool| {
         for (name, _, code) in sources() {
-            let found = code.lines().any(|line| !line.trim_start().starts_with("//") && line.contains(needle));
+            let found = code
+                .lines()
+                .any(|line| !line.trim_start().starts_with("//") && line.contains(needle));
             assert!(!found || allowed(&name), "{name} names {needle}");
         }
     };
@@ -107,7 +123,10 @@ fn outside_crates_stay_where_they_belong() {
     check("use parquet::", &|name| name.starts_with("eval/parquet/"));
     // Nothing but a fitted calibrator makes a confidence.
     check("Confidence::calibrated", &|name| name.starts_with("calibration/"));
-    let pure = |name: &str| PURE.iter().any(|module| name == format!("{module}.rs") || name.starts_with(&format!("{module}/")));
+    let pure = |name: &str| {
+        PURE.iter()
+            .any(|module| name == format!("{module}.rs") || name.starts_with(&format!("{module}/")))
+    };
     for needle in ["std::fs", "std::net", "std::process", "std::env::", "std::thread"] {
         check(needle, &|name| !pure(name));
     }
@@ -119,7 +138,9 @@ fn outside_crates_stay_where_they_belong() {
 fn nothing_unwraps_and_every_file_says_what_it_is() {
     for (name, _, code) in sources() {
         assert!(code.starts_with("//!"), "{name} does not open with //!");
-        let unwraps = code.lines().any(|line| !line.trim_start().starts_with("//") && line.contains(".unwrap()"));
+        let unwraps = code
+            .lines()
+            .any(|line| !line.trim_start().starts_with("//") && line.contains(".unwrap()"));
         assert!(!unwraps, "{name} unwraps outside its tests");
     }
 }

@@ -1,6 +1,8 @@
-//! Estimators and decisions: every estimator on every kind of evidence, values by hand, and published reference values.
+//! Estimators and decisions: every estimator on every kind of evidence, values by hand, and
+//! published reference values.
 //!
-//! The tests on public data read the folder that the environment variable `CANDOR_DATA` names and say so when it is not set.
+//! The tests on public data read the folder that the environment variable `CANDOR_DATA` names and
+//! say so when it is not set.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,7 +14,13 @@ use candor::uncertainty::{Direction, ESTIMATORS, Evidence, Uncertainty, estimato
 use proptest::prelude::*;
 
 fn token(logprob: f64, entropy: f64, confidence: f64) -> Token {
-    let stats = TokenStats { logprob, entropy, self_certainty: confidence, top_confidence: confidence, ..TokenStats::default() };
+    let stats = TokenStats {
+        logprob,
+        entropy,
+        self_certainty: confidence,
+        top_confidence: confidence,
+        ..TokenStats::default()
+    };
     Token { id: 7, stats, top_logprobs: Vec::new() }
 }
 
@@ -30,11 +38,19 @@ fn score(name: &str, generation: &Generation, vote: &Vote) -> Option<f64> {
 
 /// Checks one estimator on samples that all stop, with the given texts and tokens.
 fn check(name: &str, samples: &[(&str, Vec<Token>)], expected: Option<f64>) {
-    let generation = generation(samples.iter().map(|(text, tokens)| sample(text, FinishReason::Stop, tokens.clone())).collect());
+    let generation = generation(
+        samples
+            .iter()
+            .map(|(text, tokens)| sample(text, FinishReason::Stop, tokens.clone()))
+            .collect(),
+    );
     let found = score(name, &generation, &vote(&generation, Extractor::Auto));
     match (found, expected) {
         (Some(found), Some(expected)) => {
-            assert!((found - expected).abs() <= 1e-12 * expected.abs().max(1.0), "{name} of {samples:?}: {found}, expected {expected}");
+            assert!(
+                (found - expected).abs() <= 1e-12 * expected.abs().max(1.0),
+                "{name} of {samples:?}: {found}, expected {expected}"
+            );
         }
         _ => assert_eq!(found, expected, "{name} of {samples:?}"),
     }
@@ -42,8 +58,9 @@ fn check(name: &str, samples: &[(&str, Vec<Token>)], expected: Option<f64>) {
 
 #[test]
 fn vote_level_scores() {
-    let votes =
-        |answers: &[&'static str]| -> Vec<(&'static str, Vec<Token>)> { answers.iter().map(|answer| (*answer, Vec::new())).collect() };
+    let votes = |answers: &[&'static str]| -> Vec<(&'static str, Vec<Token>)> {
+        answers.iter().map(|answer| (*answer, Vec::new())).collect()
+    };
     let (two, three, four) = (2.0_f64, 3.0_f64, 4.0_f64);
     check("vote_share", &votes(&["a", "a", "a", "b"]), Some(0.75));
     check("vote_share", &votes(&["a", "a", "", ""]), Some(0.5));
@@ -53,10 +70,18 @@ fn vote_level_scores() {
     check("vote_margin", &votes(&["a", "b"]), Some(0.0));
     check("discrete_semantic_entropy", &votes(&["a", "A.", "a"]), Some(0.0));
     check("discrete_semantic_entropy", &votes(&["a", "a", "b", "b"]), Some(two.ln()));
-    check("discrete_semantic_entropy", &votes(&["a", "a", "a", "b"]), Some(four.ln() - 0.75 * three.ln()));
+    check(
+        "discrete_semantic_entropy",
+        &votes(&["a", "a", "a", "b"]),
+        Some(four.ln() - 0.75 * three.ln()),
+    );
     // Without an answer: each of them an answer of its own.
     check("discrete_semantic_entropy", &votes(&["", "?", ""]), Some(three.ln()));
-    check("discrete_semantic_entropy", &votes(&["a", "a", "", ""]), Some(0.5 * two.ln() + 0.5 * four.ln()));
+    check(
+        "discrete_semantic_entropy",
+        &votes(&["a", "a", "", ""]),
+        Some(0.5 * two.ln() + 0.5 * four.ln()),
+    );
     check("discrete_semantic_entropy", &[], None);
 }
 
@@ -73,7 +98,8 @@ fn token_level_scores() {
     check("self_certainty", &one, Some(4.0));
     check("tail_confidence", &one, Some(4.0));
     // The mean over the samples of the leading answer; others do not count.
-    let three = [("a", a()), ("A", vec![token(half, 6.0, 0.0)]), ("b", vec![token(-100.0, 50.0, 0.0)])];
+    let three =
+        [("a", a()), ("A", vec![token(half, 6.0, 0.0)]), ("b", vec![token(-100.0, 50.0, 0.0)])];
     check("mean_token_entropy", &three, Some(4.0));
     check("max_token_entropy", &three, Some(4.5));
     check("min_token_prob", &three, Some(9.0 / 32.0));
@@ -84,19 +110,32 @@ fn token_level_scores() {
         check(name, &[("", a())], None);
         check(name, &[("a", Vec::new())], None);
         check(name, &[("a", a()), ("a", Vec::new())], None);
-        check(name, &[("a", vec![token(f64::NAN, f64::NAN, f64::NAN), token(half, 1.0, 1.0)])], None);
+        check(
+            name,
+            &[("a", vec![token(f64::NAN, f64::NAN, f64::NAN), token(half, 1.0, 1.0)])],
+            None,
+        );
     }
     // exp(9999) is no number.
     check("perplexity", &[("a", vec![token(-9999.0, 1.0, 1.0)])], None);
     check("min_token_prob", &[("a", vec![token(-9999.0, 1.0, 1.0)])], Some(0.0));
 }
 
-const TOKEN_LEVEL: [&str; 7] =
-    ["mean_token_entropy", "max_token_entropy", "perplexity", "sequence_logprob", "min_token_prob", "self_certainty", "tail_confidence"];
+const TOKEN_LEVEL: [&str; 7] = [
+    "mean_token_entropy",
+    "max_token_entropy",
+    "perplexity",
+    "sequence_logprob",
+    "min_token_prob",
+    "self_certainty",
+    "tail_confidence",
+];
 
 #[test]
 fn the_tail_is_a_tenth_or_sixteen_tokens_or_all() {
-    let ramp = |length: usize| vec![("a", (0..length).map(|i| token(-1.0, 1.0, i as f64)).collect::<Vec<_>>())];
+    let ramp = |length: usize| {
+        vec![("a", (0..length).map(|i| token(-1.0, 1.0, i as f64)).collect::<Vec<_>>())]
+    };
     check("tail_confidence", &ramp(10), Some(4.5));
     check("tail_confidence", &ramp(16), Some(7.5));
     check("tail_confidence", &ramp(100), Some(f64::midpoint(84.0, 99.0)));
@@ -110,7 +149,13 @@ fn every_estimator_is_documented_and_found_by_its_name() {
         assert_eq!(estimator(one.name()).unwrap().name(), one.name());
         assert!(ESTIMATORS.iter().skip(i + 1).all(|other| other.name() != one.name()));
         assert!(one.name().chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{}", one.name());
-        assert!([one.unit(), one.source(), one.summary()].iter().all(|text| !text.is_empty() && !text.ends_with('.')), "{}", one.name());
+        assert!(
+            [one.unit(), one.source(), one.summary()]
+                .iter()
+                .all(|text| !text.is_empty() && !text.ends_with('.')),
+            "{}",
+            one.name()
+        );
     }
     let Err(error) = estimator("sloth") else { panic!("`sloth` is no estimator") };
     assert!(error.is_usage() && error.to_string().contains("vote_share"));
@@ -119,15 +164,28 @@ fn every_estimator_is_documented_and_found_by_its_name() {
 #[test]
 fn every_estimator_finds_a_sure_model_less_uncertain() {
     let made = |answers: [&str; 4], token: &Token| {
-        generation(answers.iter().map(|text| sample(text, FinishReason::Stop, vec![token.clone(); 5])).collect())
+        generation(
+            answers
+                .iter()
+                .map(|text| sample(text, FinishReason::Stop, vec![token.clone(); 5]))
+                .collect(),
+        )
     };
-    let (sure, unsure) = (made(["a"; 4], &token(-0.01, 0.1, 9.0)), made(["a", "a", "b", "c"], &token(-2.0, 3.0, 1.0)));
+    let (sure, unsure) = (
+        made(["a"; 4], &token(-0.01, 0.1, 9.0)),
+        made(["a", "a", "b", "c"], &token(-2.0, 3.0, 1.0)),
+    );
     let (sure_vote, unsure_vote) = (vote(&sure, Extractor::Auto), vote(&unsure, Extractor::Auto));
     for one in ESTIMATORS {
         let low = Evidence { generation: &sure, vote: &sure_vote };
         let high = Evidence { generation: &unsure, vote: &unsure_vote };
         assert!(one.uncertainty(&low).unwrap() < one.uncertainty(&high).unwrap(), "{}", one.name());
-        assert_eq!(one.score(&low) > one.score(&high), one.direction() == Direction::HigherIsSurer, "{}", one.name());
+        assert_eq!(
+            one.score(&low) > one.score(&high),
+            one.direction() == Direction::HigherIsSurer,
+            "{}",
+            one.name()
+        );
     }
     assert_eq!(scores(&Evidence { generation: &sure, vote: &sure_vote }).len(), ESTIMATORS.len());
 }
@@ -145,7 +203,8 @@ fn any_statistic() -> impl Strategy<Value = f64> {
 }
 
 fn any_sample() -> impl Strategy<Value = Completion> {
-    let text = prop_oneof![Just("Paris"), Just("paris."), Just("Rome"), Just("5 km"), Just("5"), Just("")];
+    let text =
+        prop_oneof![Just("Paris"), Just("paris."), Just("Rome"), Just("5 km"), Just("5"), Just("")];
     let reason = prop_oneof![
         6 => Just(FinishReason::Stop),
         1 => Just(FinishReason::Length),
@@ -154,12 +213,20 @@ fn any_sample() -> impl Strategy<Value = Completion> {
     ];
     let tokens = prop::collection::vec((any_statistic(), any_statistic(), any_statistic()), 0..30);
     (text, reason, tokens).prop_map(|(text, reason, tokens)| {
-        sample(text, reason, tokens.into_iter().map(|(logprob, entropy, confidence)| token(logprob, entropy, confidence)).collect())
+        sample(
+            text,
+            reason,
+            tokens
+                .into_iter()
+                .map(|(logprob, entropy, confidence)| token(logprob, entropy, confidence))
+                .collect(),
+        )
     })
 }
 
 proptest! {
-    /// Whatever the records hold: finite or no score, bit for bit the same in every order of the samples, and JSON without nulls.
+    /// Whatever the records hold: finite or no score, bit for bit the same in every order of the
+    /// samples, and JSON without nulls.
     #[test]
     fn every_score_is_finite_and_independent_of_order(samples in prop::collection::vec(any_sample(), 0..10)) {
         let forward = generation(samples.clone());
@@ -183,10 +250,17 @@ fn made_vote(weights: &[usize], unparsed: usize, truncated: usize, failed: usize
     let mut cluster = |weight: usize| {
         next += weight;
         let answer = format!("answer {next}");
-        Cluster { canonical: answer.clone(), answer, weight: weight as f64, samples: (next - weight..next).collect() }
+        Cluster {
+            canonical: answer.clone(),
+            answer,
+            weight: weight as f64,
+            samples: (next - weight..next).collect(),
+        }
     };
     let clusters: Vec<Cluster> = weights.iter().map(|weight| cluster(*weight)).collect();
-    let voted = clusters.iter().flat_map(|cluster| cluster.samples.iter().map(|_| Some(cluster.answer.clone())));
+    let voted = clusters
+        .iter()
+        .flat_map(|cluster| cluster.samples.iter().map(|_| Some(cluster.answer.clone())));
     let answers = voted.chain(std::iter::repeat_n(None, unparsed + truncated + failed)).collect();
     let tied = weights.len() > 1 && weights[0] == weights[1];
     Vote { clusters, answers, unparsed, truncated, failed, tied }
@@ -202,7 +276,10 @@ fn check_decision(vote: &Vote, code: &str, sentence: &str) {
     assert_eq!(json["decision"], if reason.is_none() { "answer" } else { "abstain" });
     assert_eq!(json["reason"].is_null(), reason.is_none());
     if reason.is_some() {
-        assert_eq!((json["reason"]["code"].as_str(), json["reason"]["detail"].as_str()), (Some(code), Some(sentence)));
+        assert_eq!(
+            (json["reason"]["code"].as_str(), json["reason"]["detail"].as_str()),
+            (Some(code), Some(sentence))
+        );
     }
     assert_eq!(serde_json::from_value::<Decision>(json).unwrap(), decision);
 }
@@ -217,25 +294,54 @@ fn decisions_have_reasons_in_order() {
         "no_consensus",
         "only 3 of 8 samples agree on the leading answer (0.38); 0.50 is required",
     );
-    check_decision(&made_vote(&[4, 4], 0, 0, 0), "tie", "2 different answers share the first place, with 4 of 8 samples each");
-    check_decision(&made_vote(&[1, 1, 1], 5, 0, 0), "tie", "3 different answers share the first place, with 1 of 8 samples each");
-    check_decision(&made_vote(&[], 8, 0, 0), "unparsable", "each of the 8 samples ended without an answer that could be read");
+    check_decision(
+        &made_vote(&[4, 4], 0, 0, 0),
+        "tie",
+        "2 different answers share the first place, with 4 of 8 samples each",
+    );
+    check_decision(
+        &made_vote(&[1, 1, 1], 5, 0, 0),
+        "tie",
+        "3 different answers share the first place, with 1 of 8 samples each",
+    );
+    check_decision(
+        &made_vote(&[], 8, 0, 0),
+        "unparsable",
+        "each of the 8 samples ended without an answer that could be read",
+    );
     check_decision(
         &made_vote(&[], 2, 5, 1),
         "unparsable",
         "none of 8 samples gave an answer: 2 could not be read, 5 were cut by the length limit, 1 failed or were cancelled",
     );
-    check_decision(&made_vote(&[], 0, 8, 0), "truncated", "each of the 8 samples was cut by the length limit before it ended");
-    check_decision(&made_vote(&[], 0, 1, 0), "truncated", "the only sample was cut by the length limit before it ended");
-    check_decision(&made_vote(&[], 0, 0, 8), "numerical_error", "each of the 8 samples ended with a numerical error or was cancelled");
+    check_decision(
+        &made_vote(&[], 0, 8, 0),
+        "truncated",
+        "each of the 8 samples was cut by the length limit before it ended",
+    );
+    check_decision(
+        &made_vote(&[], 0, 1, 0),
+        "truncated",
+        "the only sample was cut by the length limit before it ended",
+    );
+    check_decision(
+        &made_vote(&[], 0, 0, 8),
+        "numerical_error",
+        "each of the 8 samples ended with a numerical error or was cancelled",
+    );
     check_decision(&made_vote(&[], 0, 0, 0), "unparsable", "no sample was drawn");
 }
 
 #[test]
 fn the_required_share_counts_every_sample_drawn() {
-    let decide = |min_vote_share: f64, vote: &Vote| Policy::MinVoteShare { min_vote_share }.decide(vote, None, None).is_answer();
+    let decide = |min_vote_share: f64, vote: &Vote| {
+        Policy::MinVoteShare { min_vote_share }.decide(vote, None, None).is_answer()
+    };
     let (silent, unanimous) = (made_vote(&[3], 5, 0, 0), made_vote(&[8], 0, 0, 0));
-    assert_eq!([0.0, 0.375, 0.376, 1.0].map(|min| decide(min, &silent)), [true, true, false, false]);
+    assert_eq!(
+        [0.0, 0.375, 0.376, 1.0].map(|min| decide(min, &silent)),
+        [true, true, false, false]
+    );
     assert_eq!([0.0, 1.0, f64::NAN].map(|min| decide(min, &unanimous)), [true, true, false]);
     // No share, however small, makes an answer out of none, or of a tie.
     assert!(!decide(0.0, &made_vote(&[], 8, 0, 0)) && !decide(0.0, &made_vote(&[4, 4], 0, 0, 0)));
@@ -243,14 +349,30 @@ fn the_required_share_counts_every_sample_drawn() {
 
 #[test]
 fn policies_and_verdicts_refuse_nonsense() {
-    for (min_vote_share, valid) in [(0.0, true), (1.0, true), (-0.1, false), (1.1, false), (f64::NAN, false)] {
-        assert_eq!(Policy::MinVoteShare { min_vote_share }.validate().is_ok(), valid, "{min_vote_share}");
+    for (min_vote_share, valid) in
+        [(0.0, true), (1.0, true), (-0.1, false), (1.1, false), (f64::NAN, false)]
+    {
+        assert_eq!(
+            Policy::MinVoteShare { min_vote_share }.validate().is_ok(),
+            valid,
+            "{min_vote_share}"
+        );
     }
-    for json in [r#"{"decision": "abstain"}"#, r#"{"decision": "answer", "reason": {"code": "no_score"}}"#, r#"{"decision": "maybe"}"#] {
+    for json in [
+        r#"{"decision": "abstain"}"#,
+        r#"{"decision": "answer", "reason": {"code": "no_score"}}"#,
+        r#"{"decision": "maybe"}"#,
+    ] {
         assert!(serde_json::from_str::<Decision>(json).is_err(), "{json}");
     }
-    assert_eq!(serde_json::from_str::<Decision>(r#"{"decision": "answer"}"#).unwrap(), Decision::Answer);
-    assert_eq!(serde_json::to_string(&Policy::default()).unwrap(), r#"{"policy":"min_vote_share","min_vote_share":0.5}"#);
+    assert_eq!(
+        serde_json::from_str::<Decision>(r#"{"decision": "answer"}"#).unwrap(),
+        Decision::Answer
+    );
+    assert_eq!(
+        serde_json::to_string(&Policy::default()).unwrap(),
+        r#"{"policy":"min_vote_share","min_vote_share":0.5}"#
+    );
 }
 
 /// The folder of public data sets, if there is one.
@@ -276,7 +398,8 @@ fn uq_nlg(data: &std::path::Path) -> Vec<serde_json::Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The normalisation of the reference (`oracle.py`): `SQuAD`'s, with an empty answer as an answer like others.
+/// The normalisation of the reference (`oracle.py`): `SQuAD`'s, with an empty answer as an answer
+/// like others.
 fn reference_form(text: &str) -> String {
     let lower: String = text.to_lowercase().chars().filter(|c| !c.is_ascii_punctuation()).collect();
     let mut spaced = String::new();
@@ -297,14 +420,20 @@ fn reference_vote(forms: &[String]) -> Vote {
                 cluster.weight += 1.0;
                 cluster.samples.push(i);
             }
-            None => clusters.push(Cluster { answer: form.clone(), canonical: form.clone(), weight: 1.0, samples: vec![i] }),
+            None => clusters.push(Cluster {
+                answer: form.clone(),
+                canonical: form.clone(),
+                weight: 1.0,
+                samples: vec![i],
+            }),
         }
     }
     clusters.sort_by(|a, b| b.weight.total_cmp(&a.weight));
     Vote { clusters, answers: forms.iter().cloned().map(Some).collect(), ..Vote::default() }
 }
 
-/// `golden_metrics.json`, made by `python3 oracle.py` in `ref_uq_nlg`: the same votes give the same entropy, share and Brier score.
+/// `golden_metrics.json`, made by `python3 oracle.py` in `ref_uq_nlg`: the same votes give the same
+/// entropy, share and Brier score.
 #[test]
 fn entropy_and_share_equal_the_reference_on_the_reference_votes() {
     let Some(data) = data() else { return };
@@ -313,9 +442,12 @@ fn entropy_and_share_equal_the_reference_on_the_reference_votes() {
     let (mut entropy, mut right, mut brier) = (0.0, 0.0, 0.0);
     let rows = uq_nlg(&data);
     for row in &rows {
-        let forms: Vec<String> = strings(&row["generations"]).into_iter().map(reference_form).collect();
+        let forms: Vec<String> =
+            strings(&row["generations"]).into_iter().map(reference_form).collect();
         let vote = reference_vote(&forms);
-        let correct = f64::from(u8::from(vote.leader().unwrap().canonical == reference_form(row["answer"].as_str().unwrap())));
+        let correct = f64::from(u8::from(
+            vote.leader().unwrap().canonical == reference_form(row["answer"].as_str().unwrap()),
+        ));
         entropy += score("discrete_semantic_entropy", &empty, &vote).unwrap();
         brier += (score("vote_share", &empty, &vote).unwrap() - correct).powi(2);
         right += correct;
@@ -327,8 +459,9 @@ fn entropy_and_share_equal_the_reference_on_the_reference_votes() {
     }
 }
 
-/// candor's own extraction on the same samples: .444 first sample right, .660 majority, 1.5594 nats, where the reference's string equality
-/// has .442, .648 and 1.5722: "Red & white" is "Red and white", "120 steps" is "120" where others say 120.
+/// candor's own extraction on the same samples: .444 first sample right, .660 majority, 1.5594
+/// nats, where the reference's string equality has .442, .648 and 1.5722: "Red & white" is "Red and
+/// white", "120 steps" is "120" where others say 120.
 #[test]
 fn extraction_follows_the_reference_on_real_samples() {
     let Some(data) = data() else { return };
@@ -336,21 +469,31 @@ fn extraction_follows_the_reference_on_real_samples() {
     let (mut first, mut majority, mut entropy) = (0, 0, 0.0);
     for row in &rows {
         let texts = strings(&row["generations"]);
-        let generation = generation(texts.iter().map(|text| sample(text, FinishReason::Stop, Vec::new())).collect());
+        let generation = generation(
+            texts.iter().map(|text| sample(text, FinishReason::Stop, Vec::new())).collect(),
+        );
         let vote = vote(&generation, Extractor::ShortAnswer);
-        let gold = Extractor::ShortAnswer.extract(row["answer"].as_str().unwrap()).unwrap().canonical;
-        first += usize::from(Extractor::ShortAnswer.extract(texts[0]).is_some_and(|answer| answer.canonical == gold));
+        let gold =
+            Extractor::ShortAnswer.extract(row["answer"].as_str().unwrap()).unwrap().canonical;
+        first += usize::from(
+            Extractor::ShortAnswer.extract(texts[0]).is_some_and(|answer| answer.canonical == gold),
+        );
         majority += usize::from(vote.leader().is_some_and(|leader| leader.canonical == gold));
         entropy += score("discrete_semantic_entropy", &generation, &vote).unwrap();
     }
-    println!("first sample {first}, majority of 20 {majority}, of {}; mean entropy {} nats", rows.len(), entropy / rows.len() as f64);
+    println!(
+        "first sample {first}, majority of 20 {majority}, of {}; mean entropy {} nats",
+        rows.len(),
+        entropy / rows.len() as f64
+    );
     // candor's own figures, pinned so that a change of the rules shows.
     assert_eq!((first, majority), (222, 330));
     assert!((entropy / rows.len() as f64 - 1.5594135085302263).abs() < 1e-9);
 }
 
-/// uqlm's white-box scores of five answers, one sample each: `normalized_probability` is 1 / perplexity, `min_probability` is
-/// `min_token_prob`. Their fixture records no end token, so the token list is taken as it is.
+/// uqlm's white-box scores of five answers, one sample each: `normalized_probability` is 1 /
+/// perplexity, `min_probability` is `min_token_prob`. Their fixture records no end token, so the
+/// token list is taken as it is.
 #[test]
 fn probabilities_equal_the_white_box_reference() {
     let Some(data) = data() else { return };
@@ -359,7 +502,11 @@ fn probabilities_equal_the_white_box_reference() {
     let responses = strings(&fixture["responses"]);
     assert_eq!(responses.len(), 5);
     for (i, response) in responses.iter().enumerate() {
-        let logprobs = fixture["logprobs"][i].as_array().unwrap().iter().map(|token| token["logprob"].as_f64().unwrap());
+        let logprobs = fixture["logprobs"][i]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|token| token["logprob"].as_f64().unwrap());
         let tokens: Vec<Token> = logprobs.map(|logprob| token(logprob, 0.0, 0.0)).collect();
         let product: f64 = tokens.iter().map(|token| token.stats.logprob.exp()).product();
         let generation = generation(vec![sample(response, FinishReason::Stop, tokens)]);
@@ -375,24 +522,36 @@ fn probabilities_equal_the_white_box_reference() {
     }
 }
 
-/// uqlm's `exact_match` compares strings: with the last line as the answer, it is the vote share of five samples.
+/// uqlm's `exact_match` compares strings: with the last line as the answer, it is the vote share of
+/// five samples.
 #[test]
 fn share_equals_the_black_box_reference() {
     let Some(data) = data() else { return };
     let fixture = json(&data.join("ref_uqlm/tests/data/scorers/blackbox_results_file.json"));
     let rows = fixture["data"]["sampled_responses"].as_array().unwrap();
     for (row, expected) in rows.iter().zip(fixture["data"]["exact_match"].as_array().unwrap()) {
-        let generation = generation(strings(row).into_iter().map(|text| sample(text, FinishReason::Stop, Vec::new())).collect());
-        assert_eq!(score("vote_share", &generation, &vote(&generation, Extractor::LastLine)), expected.as_f64());
+        let generation = generation(
+            strings(row)
+                .into_iter()
+                .map(|text| sample(text, FinishReason::Stop, Vec::new()))
+                .collect(),
+        );
+        assert_eq!(
+            score("vote_share", &generation, &vote(&generation, Extractor::LastLine)),
+            expected.as_f64()
+        );
         // candor's own reading sees that "8 emails" is 8.
-        assert_eq!(score("vote_share", &generation, &vote(&generation, Extractor::Auto)), Some(1.0));
+        assert_eq!(
+            score("vote_share", &generation, &vote(&generation, Extractor::Auto)),
+            Some(1.0)
+        );
     }
     assert_eq!(rows.len(), 5);
 }
 
-/// uqlm's discrete semantic entropy over the answer and five samples, clustered by an entailment model. Three of five agree. Of the other
-/// two, candor sees that a worked solution ends in the same `$3` (ln 3 where uqlm has 1.3297), and that 32 is not 32.5 (1.3297 where uqlm
-/// has 0.8676).
+/// uqlm's discrete semantic entropy over the answer and five samples, clustered by an entailment
+/// model. Three of five agree. Of the other two, candor sees that a worked solution ends in the
+/// same `$3` (ln 3 where uqlm has 1.3297), and that 32 is not 32.5 (1.3297 where uqlm has 0.8676).
 #[test]
 fn entropy_equals_the_entailment_reference_where_equality_is_plain() {
     let Some(data) = data() else { return };
@@ -403,8 +562,12 @@ fn entropy_equals_the_entailment_reference_where_equality_is_plain() {
     for (i, expected) in expected.into_iter().enumerate() {
         let mut texts = strings(&fixture["sampled_responses"][i]);
         texts.push(fixture["responses"][i].as_str().unwrap());
-        let generation = generation(texts.into_iter().map(|text| sample(text, FinishReason::Stop, Vec::new())).collect());
-        let found = score("discrete_semantic_entropy", &generation, &vote(&generation, Extractor::Auto)).unwrap();
+        let generation = generation(
+            texts.into_iter().map(|text| sample(text, FinishReason::Stop, Vec::new())).collect(),
+        );
+        let found =
+            score("discrete_semantic_entropy", &generation, &vote(&generation, Extractor::Auto))
+                .unwrap();
         assert!((found - expected).abs() < 1e-12, "row {i}: {found}, expected {expected}");
     }
 }

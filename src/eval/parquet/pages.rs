@@ -1,8 +1,10 @@
-//! What a parquet file announces, before anything is decoded: the footer's length, and each page's length, number of values and encoding.
+//! What a parquet file announces, before anything is decoded: the footer's length, and each page's
+//! length, number of values and encoding.
 //!
-//! A decoder makes room for what a page's header announces, up to 2 GiB, whatever is really there. So the headers (Thrift's compact protocol,
-//! apache/parquet-format, `PageHeader`) are walked first, and a file that announces more than the limits is refused. So is the encoding that
-//! builds a text on the one before it, which makes a long one of a few bytes.
+//! A decoder makes room for what a page's header announces, up to 2 GiB, whatever is really there.
+//! So the headers (Thrift's compact protocol, apache/parquet-format, `PageHeader`) are walked
+//! first, and a file that announces more than the limits is refused. So is the encoding that builds
+//! a text on the one before it, which makes a long one of a few bytes.
 
 use super::Refusal;
 
@@ -20,14 +22,19 @@ const MAX_DEPTH: usize = 8;
 /// Whether the bytes begin and end as a parquet file does, with a footer that can be parsed.
 pub(super) fn check_footer(bytes: &[u8]) -> Result<(), String> {
     let framed = bytes.len() >= 12 && bytes.starts_with(b"PAR1");
-    let tail = bytes.last_chunk::<8>().filter(|_| framed).ok_or("no parquet file: it does not begin with PAR1")?;
+    let tail = bytes
+        .last_chunk::<8>()
+        .filter(|_| framed)
+        .ok_or("no parquet file: it does not begin with PAR1")?;
     let [a, b, c, d, magic @ ..] = *tail;
     if &magic != b"PAR1" {
         return Err("no whole parquet file: it does not end with PAR1; fetch it again".into());
     }
     let length = u32::from_le_bytes([a, b, c, d]) as usize;
     if length > bytes.len() - 12 {
-        return Err(format!("its footer of {length} bytes is longer than the file; fetch it again"));
+        return Err(format!(
+            "its footer of {length} bytes is longer than the file; fetch it again"
+        ));
     }
     if length > MAX_FOOTER_BYTES {
         return Err(format!("its footer has {length} bytes; at most {MAX_FOOTER_BYTES} are read"));
@@ -35,25 +42,39 @@ pub(super) fn check_footer(bytes: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether the pages of a column chunk announce no more than the limits; `values` counts those of all chunks.
+/// Whether the pages of a column chunk announce no more than the limits; `values` counts those of
+/// all chunks.
 pub(super) fn check(chunk: &[u8], values: &mut u64) -> Result<(), Refusal> {
-    let damaged = || Refusal::Invalid("a damaged parquet file: the header of a page cannot be read; fetch it again".into());
+    let damaged = || {
+        Refusal::Invalid(
+            "a damaged parquet file: the header of a page cannot be read; fetch it again".into(),
+        )
+    };
     let mut rest = Thrift(chunk);
     while !rest.0.is_empty() {
         let page = rest.page().ok_or_else(damaged)?;
         if page.bytes > MAX_PAGE_BYTES {
-            return Err(Refusal::TooMuch(format!("a page of {} MB; at most {} MB are read", page.bytes >> 20, MAX_PAGE_BYTES >> 20)));
+            return Err(Refusal::TooMuch(format!(
+                "a page of {} MB; at most {} MB are read",
+                page.bytes >> 20,
+                MAX_PAGE_BYTES >> 20
+            )));
         }
         if page.encoding == Some(INCREMENTAL) {
             return Err(Refusal::Invalid(
-                "a page is encoded as DELTA_BYTE_ARRAY; write the file again with plain or dictionary encoding".into(),
+                "a page is encoded as DELTA_BYTE_ARRAY; write the file again with plain or \
+                 dictionary encoding"
+                    .into(),
             ));
         }
         *values += page.values;
         if *values > MAX_VALUES {
             return Err(Refusal::TooMuch(format!("more than {MAX_VALUES} values; split it")));
         }
-        rest.0 = usize::try_from(page.stored_bytes).ok().and_then(|stored| rest.0.get(stored..)).ok_or_else(damaged)?;
+        rest.0 = usize::try_from(page.stored_bytes)
+            .ok()
+            .and_then(|stored| rest.0.get(stored..))
+            .ok_or_else(damaged)?;
     }
     Ok(())
 }
@@ -67,7 +88,8 @@ struct Page {
     encoding: Option<u64>,
 }
 
-/// The rest of some bytes in Thrift's compact protocol. Every method gives `None` where they are not that.
+/// The rest of some bytes in Thrift's compact protocol. Every method gives `None` where they are
+/// not that.
 struct Thrift<'a>(&'a [u8]);
 
 impl Thrift<'_> {
@@ -81,7 +103,8 @@ impl Thrift<'_> {
                 (_, STOP) => return Some(page),
                 (2, INT32) => page.bytes = u64::try_from(self.integer()?).ok()?,
                 (3, INT32) => page.stored_bytes = u64::try_from(self.integer()?).ok()?,
-                // Data page, dictionary page, data page of the second kind: the first field is the number of values.
+                // Data page, dictionary page, data page of the second kind: the first field is the
+                // number of values.
                 (5 | 7, STRUCT) => self.values(&mut page, 2)?,
                 (8, STRUCT) => self.values(&mut page, 4)?,
                 (_, kind) => self.skip(kind, 0)?,
@@ -98,7 +121,9 @@ impl Thrift<'_> {
             match (id, kind) {
                 (_, STOP) => return Some(()),
                 (1, INT32) => page.values += u64::try_from(self.integer()?).ok()?,
-                (field, INT32) if field == encoding => page.encoding = Some(u64::try_from(self.integer()?).ok()?),
+                (field, INT32) if field == encoding => {
+                    page.encoding = Some(u64::try_from(self.integer()?).ok()?);
+                }
                 (_, kind) => self.skip(kind, 1)?,
             }
         }

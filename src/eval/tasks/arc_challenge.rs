@@ -1,7 +1,9 @@
-//! ARC, the challenge set's test part: 1,172 questions of school science that retrieval and word statistics got wrong, most with four options.
+//! ARC, the challenge set's test part: 1,172 questions of school science that retrieval and word
+//! statistics got wrong, most with four options.
 //!
-//! Columns: `id`, `question`, `choices`, a group with the lists `text` and `label`, and `answerKey`, the right one's label. Labels are letters
-//! in most rows and numbers in some; here every option has a letter.
+//! Columns: `id`, `question`, `choices`, a group with the lists `text` and `label`, and
+//! `answerKey`, the right one's label. Labels are letters in most rows and numbers in some; here
+//! every option has a letter.
 
 use serde::Deserialize;
 
@@ -39,9 +41,14 @@ struct Choices {
 
 fn doc(row: Row) -> Result<Doc, String> {
     let Choices { text, label } = row.choices;
-    let right: Vec<usize> = (0..).zip(&label).filter_map(|(index, label)| (*label == row.answer_key).then_some(index)).collect();
+    let right: Vec<usize> = (0..)
+        .zip(&label)
+        .filter_map(|(index, label)| (*label == row.answer_key).then_some(index))
+        .collect();
     match right.as_slice() {
-        [gold] if text.len() == label.len() => Doc::choice(format!("arc_challenge:{}", row.id), row.question, text, *gold),
+        [gold] if text.len() == label.len() => {
+            Doc::choice(format!("arc_challenge:{}", row.id), row.question, text, *gold)
+        }
         _ => Err(format!(
             "answerKey is {:?}; {} texts have the labels {}, of which it must be one",
             row.answer_key,

@@ -1,7 +1,9 @@
-//! Sums, differences and products by number of digits, made on the spot: a clean range from easy to hard for a small model.
+//! Sums, differences and products by number of digits, made on the spot: a clean range from easy to
+//! hard for a small model.
 //!
-//! Ten kinds, `a + b`, `a - b` and `a * b` with one to four digits each (products up to two), a hundred questions a kind as far as there
-//! are so many. The same for everybody: made from fixed seeds, without a file.
+//! Ten kinds, `a + b`, `a - b` and `a * b` with one to four digits each (products up to two), a
+//! hundred questions a kind as far as there are so many. The same for everybody: made from fixed
+//! seeds, without a file.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +29,18 @@ const EACH: usize = 100;
 /// Draws before a kind counts as exhausted.
 const DRAWS: u64 = 10_000;
 
-const KINDS: &[(char, u32)] = &[('+', 1), ('+', 2), ('+', 3), ('+', 4), ('-', 1), ('-', 2), ('-', 3), ('-', 4), ('*', 1), ('*', 2)];
+const KINDS: &[(char, u32)] = &[
+    ('+', 1),
+    ('+', 2),
+    ('+', 3),
+    ('+', 4),
+    ('-', 1),
+    ('-', 2),
+    ('-', 3),
+    ('-', 4),
+    ('*', 1),
+    ('*', 2),
+];
 
 /// Distinct questions in the order drawn.
 fn kind(operation: char, digits: u32) -> Vec<Doc> {
@@ -36,7 +49,9 @@ fn kind(operation: char, digits: u32) -> Vec<Doc> {
     let stream = mix(u64::from(operation) ^ mix(u64::from(digits)));
     let number = |counter: u64| low + (mix(stream ^ mix(counter)) % span as u64) as i64;
     let mut seen = BTreeSet::new();
-    let fresh = (0..DRAWS).map(|draw| (number(2 * draw), number(2 * draw + 1))).filter(|pair| seen.insert(*pair));
+    let fresh = (0..DRAWS)
+        .map(|draw| (number(2 * draw), number(2 * draw + 1)))
+        .filter(|pair| seen.insert(*pair));
     fresh.take(EACH).map(|(a, b)| doc(operation, a, b)).collect()
 }
 
@@ -46,5 +61,9 @@ fn doc(operation: char, a: i64, b: i64) -> Doc {
         '-' => a - b,
         _ => a * b,
     };
-    Doc::new(format!("arithmetic:{a}{operation}{b}"), format!("{a} {operation} {b}"), vec![result.to_string()])
+    Doc::new(
+        format!("arithmetic:{a}{operation}{b}"),
+        format!("{a} {operation} {b}"),
+        vec![result.to_string()],
+    )
 }

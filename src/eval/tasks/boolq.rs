@@ -1,7 +1,7 @@
 //! `BoolQ`, the validation set: 3,270 questions about a passage that are answered by yes or no.
 //!
-//! Columns: `question` in lower case without a question mark, `answer` true or false, and `passage`. Two rows may ask the same question of
-//! different passages.
+//! Columns: `question` in lower case without a question mark, `answer` true or false, and
+//! `passage`. Two rows may ask the same question of different passages.
 
 use serde::Deserialize;
 

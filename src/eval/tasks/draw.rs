@@ -1,7 +1,7 @@
 //! Random numbers of tasks that are made on the spot: the same for everybody, from a named stream.
 //!
-//! Contract: a stream is a function of its name alone (splitmix64 over a counter), so that anybody can make the same questions in any
-//! language. It does not know what is drawn.
+//! Contract: a stream is a function of its name alone (splitmix64 over a counter), so that anybody
+//! can make the same questions in any language. It does not know what is drawn.
 
 use crate::metrics::bootstrap::mix;
 

@@ -1,8 +1,10 @@
-//! Invented entities against real ones, made on the spot: every question about a country, a chemical element or a city that exists has a
-//! twin about one that does not, which nobody can answer.
+//! Invented entities against real ones, made on the spot: every question about a country, a
+//! chemical element or a city that exists has a twin about one that does not, which nobody can
+//! answer.
 //!
-//! The twins differ in the name alone, and the frame does not say that a name may be invented: what is asked is whether the model notices.
-//! Invented names are put together of syllables, and none is, holds, or is held by a real name of its kind that is asked about.
+//! The twins differ in the name alone, and the frame does not say that a name may be invented: what
+//! is asked is whether the model notices. Invented names are put together of syllables, and none
+//! is, holds, or is held by a real name of its kind that is asked about.
 
 use super::SHORT;
 use super::draw::Stream;
@@ -12,7 +14,8 @@ use crate::eval::{Doc, Scorer, Task};
 /// See the module.
 pub(super) static INVENTED: Task = Task {
     name: "invented",
-    summary: "questions about real countries, elements and cities, and as many about invented ones, made on the spot; 150 and 150",
+    summary: "questions about real countries, elements and cities, and as many about invented \
+              ones, made on the spot; 150 and 150",
     source: "candor",
     licence: "CC0-1.0",
     files: &[],
@@ -40,18 +43,26 @@ impl Kind {
     /// Each real question, followed by its invented twin.
     fn docs(&self, tag: u64) -> Vec<Doc> {
         let mut stream = Stream::new(TAG, tag);
-        let mut taken: Vec<String> = self.real.iter().map(|(name, _)| name.to_lowercase()).collect();
+        let mut taken: Vec<String> =
+            self.real.iter().map(|(name, _)| name.to_lowercase()).collect();
         let twins = |(real, answers): &(&str, &str)| {
             let invented = self.invent(&mut stream, &taken);
             taken.push(invented.to_lowercase());
-            let known = Doc { answerable: Some(true), ..self.doc(real, answers.split('|').map(str::to_owned).collect()) };
+            let known = Doc {
+                answerable: Some(true),
+                ..self.doc(real, answers.split('|').map(str::to_owned).collect())
+            };
             [known, Doc { answerable: Some(false), ..self.doc(&invented, Vec::new()) }]
         };
         self.real.iter().flat_map(twins).collect()
     }
 
     fn doc(&self, entity: &str, answers: Vec<String>) -> Doc {
-        Doc::new(format!("invented:{}:{entity}", self.name), self.question.replace("{}", entity), answers)
+        Doc::new(
+            format!("invented:{}:{entity}", self.name),
+            self.question.replace("{}", entity),
+            answers,
+        )
     }
 
     /// Three syllables and an ending that make no name that is taken.
@@ -70,8 +81,8 @@ impl Kind {
 
 /// No two of them in a row make a word that names something.
 const SYLLABLES: &[&str] = &[
-    "bru", "cal", "dov", "fen", "gor", "hul", "jar", "kel", "lom", "mav", "nex", "orv", "pru", "quo", "rem", "sil", "tav", "ulm", "vek",
-    "wol", "yar", "zin",
+    "bru", "cal", "dov", "fen", "gor", "hul", "jar", "kel", "lom", "mav", "nex", "orv", "pru",
+    "quo", "rem", "sil", "tav", "ulm", "vek", "wol", "yar", "zin",
 ];
 
 const KINDS: &[Kind] = &[

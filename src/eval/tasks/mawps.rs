@@ -16,7 +16,11 @@ pub(super) static MAWPS: Task = Task {
     frame: WORD_PROBLEM,
     scorer: Scorer::Number,
     extractor: Extractor::Number,
-    load: |source| lines(source, |row: Row, index| Ok(Doc::new(format!("mawps:{index}"), row.input, vec![row.target.to_string()]))),
+    load: |source| {
+        lines(source, |row: Row, index| {
+            Ok(Doc::new(format!("mawps:{index}"), row.input, vec![row.target.to_string()]))
+        })
+    },
 };
 
 #[derive(Deserialize)]

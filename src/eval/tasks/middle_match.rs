@@ -1,7 +1,8 @@
 //! `MiddleMatch`: the name between two others in a list with repetitions, made on the spot.
 //!
-//! The prompt is the paper's, word for word: forty names drawn from ten. The two neighbours are different from each other and from the name
-//! between them, and no other place of the list has the same two around it, in either order: so there is one answer.
+//! The prompt is the paper's, word for word: forty names drawn from ten. The two neighbours are
+//! different from each other and from the name between them, and no other place of the list has the
+//! same two around it, in either order: so there is one answer.
 
 use super::draw::Stream;
 use super::names::NAMES;
@@ -35,7 +36,8 @@ const TAG: u64 = 0x6d69_6464_6c65_5f6d;
 fn doc(stream: u64) -> Option<Doc> {
     let mut stream = Stream::new(TAG, stream);
     let drawn = stream.some(&NAMES, NAMES_DRAWN);
-    let names: Vec<&str> = (0..NAMES_LISTED).filter_map(|_| drawn.get(stream.below(drawn.len())).copied()).collect();
+    let names: Vec<&str> =
+        (0..NAMES_LISTED).filter_map(|_| drawn.get(stream.below(drawn.len())).copied()).collect();
     let around = |triple: &[&str], a: &str, b: &str| matches!(triple, [x, _, y] if (*x == a && *y == b) || (*x == b && *y == a));
     let unique: Vec<[&str; 3]> = names
         .windows(3)
@@ -45,7 +47,8 @@ fn doc(stream: u64) -> Option<Doc> {
         .collect();
     let [a, middle, b] = unique.get(stream.below(unique.len()))?;
     let question = format!(
-        "Here's a list (potentially with repetitions) of names:\n{}\n\nWhat is the single name that appears right between {a} and {b}?",
+        "Here's a list (potentially with repetitions) of names:\n{}\n\nWhat is the single name \
+         that appears right between {a} and {b}?",
         names.join(", ")
     );
     Some(Doc::new("", question, vec![(*middle).to_owned()]))

@@ -1,4 +1,5 @@
-//! MMLU, the test set of all 57 subjects: 14,042 questions of school, university and profession with four options.
+//! MMLU, the test set of all 57 subjects: 14,042 questions of school, university and profession
+//! with four options.
 //!
 //! Columns: `question`, `subject`, the list `choices`, and `answer`, the right one's index from 0.
 

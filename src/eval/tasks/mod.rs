@@ -73,28 +73,40 @@ pub static TASKS: &[&Task] = &[
 ];
 
 /// What number word problems are put into.
-const WORD_PROBLEM: &str = "{question}\nThink step by step, then end with a line \"#### \" and the number.";
+const WORD_PROBLEM: &str =
+    "{question}\nThink step by step, then end with a line \"#### \" and the number.";
 /// What questions with options are put into.
 const LETTER: &str = "{question}\nAnswer with the letter of the right option and nothing else.";
 /// What questions of fact are put into.
 const SHORT: &str = "{question}\nAnswer with a name or a few words and nothing else.";
 
 /// A document for each line of a JSONL file; `make` takes a row and its index from 0.
-fn lines<T: DeserializeOwned>(source: &Source<'_>, make: impl Fn(T, usize) -> Result<Doc, String>) -> Result<Vec<Doc>> {
+fn lines<T: DeserializeOwned>(
+    source: &Source<'_>,
+    make: impl Fn(T, usize) -> Result<Doc, String>,
+) -> Result<Vec<Doc>> {
     let full = source.text()?.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let doc = |(i, line): (usize, &str)| {
         let row = serde_json::from_str(line).map_err(|e| e.to_string());
-        row.and_then(|row| make(row, i)).map_err(|reason| Error::invalid_file(source.path, format!("line {}: {reason}", i + 1)))
+        row.and_then(|row| make(row, i))
+            .map_err(|reason| Error::invalid_file(source.path, format!("line {}: {reason}", i + 1)))
     };
     full.map(doc).collect()
 }
 
-/// A document for each row of a parquet or JSONL file, as the Hub publishes data sets; `make` takes a row and its index from 0.
-fn records<T: DeserializeOwned>(source: &Source<'_>, make: impl Fn(T, usize) -> Result<Doc, String>) -> Result<Vec<Doc>> {
+/// A document for each row of a parquet or JSONL file, as the Hub publishes data sets; `make` takes
+/// a row and its index from 0.
+fn records<T: DeserializeOwned>(
+    source: &Source<'_>,
+    make: impl Fn(T, usize) -> Result<Doc, String>,
+) -> Result<Vec<Doc>> {
     let doc = |(i, row): (usize, Row)| {
         let place = row.place();
-        let typed = serde_json::from_value(Value::Object(row.fields)).map_err(|e| format!("not what the task reads: {e}"));
-        typed.and_then(|row| make(row, i)).map_err(|reason| Error::invalid_file(source.path, format!("{place}: {reason}")))
+        let typed = serde_json::from_value(Value::Object(row.fields))
+            .map_err(|e| format!("not what the task reads: {e}"));
+        typed
+            .and_then(|row| make(row, i))
+            .map_err(|reason| Error::invalid_file(source.path, format!("{place}: {reason}")))
     };
     source.rows()?.into_iter().enumerate().map(doc).collect()
 }
@@ -116,12 +128,20 @@ fn options(source: &Source<'_>, task: &str) -> Result<Vec<Doc>> {
 }
 
 /// A document for each row of one JSON list.
-fn rows<T>(source: &Source<'_>, rows: Vec<T>, make: impl Fn(T, usize) -> Result<Doc, String>) -> Result<Vec<Doc>> {
-    let doc = |(i, row)| make(row, i).map_err(|reason| Error::invalid_file(source.path, format!("row {}: {reason}", i + 1)));
+fn rows<T>(
+    source: &Source<'_>,
+    rows: Vec<T>,
+    make: impl Fn(T, usize) -> Result<Doc, String>,
+) -> Result<Vec<Doc>> {
+    let doc = |(i, row)| {
+        make(row, i)
+            .map_err(|reason| Error::invalid_file(source.path, format!("row {}: {reason}", i + 1)))
+    };
     rows.into_iter().enumerate().map(doc).collect()
 }
 
 /// The file as one JSON value.
 fn whole<T: DeserializeOwned>(source: &Source<'_>) -> Result<T> {
-    serde_json::from_str(source.text()?).map_err(|e| Error::invalid_file(source.path, format!("not what the task reads: {e}")))
+    serde_json::from_str(source.text()?)
+        .map_err(|e| Error::invalid_file(source.path, format!("not what the task reads: {e}")))
 }

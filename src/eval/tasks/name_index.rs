@@ -1,6 +1,7 @@
 //! `NameIndex`: the 25th of fifty names, made on the spot. What prompt repetition helps most with.
 //!
-//! The prompt is the paper's, word for word; the names are candor's own, all different, so that a wrong place is never right by chance.
+//! The prompt is the paper's, word for word; the names are candor's own, all different, so that a
+//! wrong place is never right by chance.
 
 use super::draw::Stream;
 use super::names::NAMES;
@@ -32,7 +33,8 @@ const TAG: u64 = 0x6e61_6d65_5f69_6478;
 
 fn doc(index: u64) -> Doc {
     let names = Stream::new(TAG, index).some(&NAMES, NAMES_LISTED);
-    let question = format!("Here's a list of names:\n{}\n\nWhat's the {PLACE}th name?", names.join(", "));
+    let question =
+        format!("Here's a list of names:\n{}\n\nWhat's the {PLACE}th name?", names.join(", "));
     let answers = names.get(PLACE - 1).map(|name| (*name).to_owned()).into_iter().collect();
     Doc::new(format!("name_index:{index}"), question, answers)
 }

@@ -1,4 +1,5 @@
-//! Natural Questions, open: 3,610 questions that people asked a search engine, with short answers from an encyclopedia.
+//! Natural Questions, open: 3,610 questions that people asked a search engine, with short answers
+//! from an encyclopedia.
 //!
 //! Columns: `question`, and `answer`, a list of equally right ones.
 
@@ -11,7 +12,8 @@ use crate::eval::{Doc, Scorer, Task};
 /// See the module.
 pub(super) static NQ_OPEN: Task = Task {
     name: "nq_open",
-    summary: "questions asked of a search engine, answered from an encyclopedia; 3,610, the validation set",
+    summary: "questions asked of a search engine, answered from an encyclopedia; 3,610, the \
+              validation set",
     source: "Kwiatkowski et al., TACL 2019; Lee et al., arXiv 1906.00300",
     licence: "CC BY-SA 3.0",
     files: &["datasets/google-research-datasets/nq_open/nq_open/validation-00000-of-00001.parquet"],

@@ -1,7 +1,9 @@
-//! Relations between named things: 26 kinds of fact, such as a country's capital or a person's instrument, 9,646 of them.
+//! Relations between named things: 26 kinds of fact, such as a country's capital or a person's
+//! instrument, 9,646 of them.
 //!
-//! A question is the first zero-shot template of its relation with the subject filled in, to be completed ("The capital of France is the city
-//! of"). A subject with several right objects is one question.
+//! A question is the first zero-shot template of its relation with the subject filled in, to be
+//! completed ("The capital of France is the city of"). A subject with several right objects is one
+//! question.
 
 use std::collections::BTreeMap;
 
@@ -69,7 +71,9 @@ struct Fact {
 fn load(source: &Source<'_>) -> Result<Vec<Doc>> {
     let relation: Relation = whole(source)?;
     let template = relation.prompt_templates_zs.first().filter(|template| template.contains("{}"));
-    let template = template.ok_or_else(|| Error::invalid_file(source.path, "no zero-shot template with {} for the subject"))?;
+    let template = template.ok_or_else(|| {
+        Error::invalid_file(source.path, "no zero-shot template with {} for the subject")
+    })?;
     let mut docs: Vec<Doc> = Vec::new();
     let mut places: BTreeMap<&str, usize> = BTreeMap::new();
     for Fact { subject, object } in &relation.samples {

@@ -34,5 +34,8 @@ struct Row {
 
 fn doc(row: Row) -> Doc {
     let answers = row.answer.filter(|_| row.answerable).unwrap_or_default();
-    Doc { answerable: Some(row.answerable), ..Doc::new(format!("selfaware:{}", row.question_id), row.question, answers) }
+    Doc {
+        answerable: Some(row.answerable),
+        ..Doc::new(format!("selfaware:{}", row.question_id), row.question, answers)
+    }
 }

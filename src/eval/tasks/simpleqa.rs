@@ -1,4 +1,5 @@
-//! `SimpleQA`: 4,326 short questions of fact that models tend to get wrong. A small model should abstain almost always.
+//! `SimpleQA`: 4,326 short questions of fact that models tend to get wrong. A small model should
+//! abstain almost always.
 
 use super::SHORT;
 use crate::consensus::Extractor;
@@ -11,7 +12,8 @@ use crate::eval::{Doc, Scorer, Task};
 pub(super) static SIMPLEQA: Task = Task {
     name: "simpleqa",
     summary: "hard questions of fact with one short answer; 4,326",
-    source: "Wei et al., arXiv 2411.04368; graded by equal text, which is stricter than the paper's judge",
+    source: "Wei et al., arXiv 2411.04368; graded by equal text, which is stricter than the \
+             paper's judge",
     licence: "MIT",
     files: &["simpleqa/datasets/simple_qa_test_set.csv"],
     frame: SHORT,
@@ -22,7 +24,8 @@ pub(super) static SIMPLEQA: Task = Task {
 
 fn load(source: &Source<'_>) -> Result<Vec<Doc>> {
     let doc = |(index, row): (usize, Row)| {
-        let (question, answer) = (row.text("problem", source.path)?, row.text("answer", source.path)?);
+        let (question, answer) =
+            (row.text("problem", source.path)?, row.text("answer", source.path)?);
         Ok(Doc::new(format!("simpleqa:{index}"), question, vec![answer]))
     };
     source.rows()?.into_iter().enumerate().map(doc).collect()

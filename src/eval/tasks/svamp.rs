@@ -1,4 +1,5 @@
-//! SVAMP: 1,000 word problems of one step, varied so that patterns of words do not give the answer away.
+//! SVAMP: 1,000 word problems of one step, varied so that patterns of words do not give the answer
+//! away.
 
 use serde::Deserialize;
 
@@ -33,5 +34,9 @@ fn doc(row: &Row) -> Doc {
     let body = row.body.trim_end();
     // Most bodies lack the full stop that the question after them needs.
     let stop = if body.ends_with(['.', '?', '!', ',']) { "" } else { "." };
-    Doc::new(format!("svamp:{}", row.id), format!("{body}{stop} {}", row.question.trim()), vec![row.answer.to_string()])
+    Doc::new(
+        format!("svamp:{}", row.id),
+        format!("{body}{stop} {}", row.question.trim()),
+        vec![row.answer.to_string()],
+    )
 }

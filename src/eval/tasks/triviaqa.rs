@@ -1,4 +1,5 @@
-//! `TriviaQA`, the validation set without documents: 17,944 quiz questions, each with all names of its answer.
+//! `TriviaQA`, the validation set without documents: 17,944 quiz questions, each with all names of
+//! its answer.
 //!
 //! Columns: `question`, `question_id`, and `answer`, a group with `value` and the list `aliases`.
 

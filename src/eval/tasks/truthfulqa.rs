@@ -1,8 +1,10 @@
-//! `TruthfulQA`, multiple choice with one right option (MC1): 817 questions that invite a common misconception.
+//! `TruthfulQA`, multiple choice with one right option (MC1): 817 questions that invite a common
+//! misconception.
 //!
-//! Columns: `question`, and `mc1_targets`, a group with the lists `choices` and `labels`, 1 for the right one and 0 for the others. The file has
-//! the right option first everywhere; here it takes another place, by a draw that is the same for everybody. An option has no letter beyond
-//! J, so a question with more than ten options keeps the right one and the first nine others.
+//! Columns: `question`, and `mc1_targets`, a group with the lists `choices` and `labels`, 1 for the
+//! right one and 0 for the others. The file has the right option first everywhere; here it takes
+//! another place, by a draw that is the same for everybody. An option has no letter beyond J, so a
+//! question with more than ten options keeps the right one and the first nine others.
 
 use serde::Deserialize;
 
@@ -44,9 +46,14 @@ struct Targets {
 fn doc(row: Row, index: usize) -> Result<Doc, String> {
     let Targets { choices, labels } = row.mc1_targets;
     if choices.len() != labels.len() || labels.iter().filter(|label| **label == 1).count() != 1 {
-        return Err(format!("{} choices and {} labels, of which exactly one must be 1", choices.len(), labels.len()));
+        return Err(format!(
+            "{} choices and {} labels, of which exactly one must be 1",
+            choices.len(),
+            labels.len()
+        ));
     }
-    let (right, wrong): (Vec<usize>, Vec<usize>) = (0..choices.len()).partition(|i| labels.get(*i) == Some(&1));
+    let (right, wrong): (Vec<usize>, Vec<usize>) =
+        (0..choices.len()).partition(|i| labels.get(*i) == Some(&1));
     let kept: Vec<usize> = right.into_iter().chain(wrong).take(MOST_OPTIONS).collect();
     let order = Stream::new(TAG, index as u64).some(&kept, kept.len());
     let gold = order.iter().position(|i| labels.get(*i) == Some(&1)).unwrap_or_default();

@@ -1,9 +1,12 @@
-//! `TruthfulQA`, multiple choice with several right options (MC2): what share of the options' probability the right ones have together.
+//! `TruthfulQA`, multiple choice with several right options (MC2): what share of the options'
+//! probability the right ones have together.
 //!
-//! Columns: `question`, and `mc2_targets`, a group with the lists `choices` and `labels`, 1 for a right one and 0 for a wrong one. Nothing is
-//! shown but the question, after the questions and answers that the paper puts before each ("QA prompt"), so options need no letters and keep
-//! the file's order. With `--raw` the prompt is that of lm-evaluation-harness' `truthfulqa_mc2`. The ids are those of `truthfulqa`: it is
-//! the same question, and a policy made on one must not be judged on the other.
+//! Columns: `question`, and `mc2_targets`, a group with the lists `choices` and `labels`, 1 for a
+//! right one and 0 for a wrong one. Nothing is shown but the question, after the questions and
+//! answers that the paper puts before each ("QA prompt"), so options need no letters and keep the
+//! file's order. With `--raw` the prompt is that of lm-evaluation-harness' `truthfulqa_mc2`. The
+//! ids are those of `truthfulqa`: it is the same question, and a policy made on one must not be
+//! judged on the other.
 
 use serde::Deserialize;
 
@@ -52,7 +55,11 @@ struct Targets {
 fn doc(row: Row, index: usize) -> Result<Doc, String> {
     let Targets { choices, labels } = row.mc2_targets;
     if choices.len() != labels.len() || labels.iter().any(|label| !matches!(label, 0 | 1)) {
-        return Err(format!("{} choices and {} labels; there must be as many, each 0 or 1", choices.len(), labels.len()));
+        return Err(format!(
+            "{} choices and {} labels; there must be as many, each 0 or 1",
+            choices.len(),
+            labels.len()
+        ));
     }
     let right = (0..).zip(labels).filter_map(|(i, label)| (label == 1).then_some(i)).collect();
     Doc::several(format!("truthfulqa:{index}"), row.question, choices, right)

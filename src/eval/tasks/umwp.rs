@@ -9,7 +9,8 @@ use crate::eval::{Doc, Scorer, Task};
 /// See the module.
 pub(super) static UMWP: Task = Task {
     name: "umwp",
-    summary: "word problems, and the same with something missing so that they have no answer; 2,600 each",
+    summary: "word problems, and the same with something missing so that they have no answer; \
+              2,600 each",
     source: "Sun et al., arXiv 2403.03558",
     licence: "CC BY-SA 4.0",
     files: &["umwp/data/StandardDataset.jsonl"],
@@ -41,5 +42,8 @@ fn doc(row: Row) -> Doc {
         Some(Answer::One(number)) => vec![number.to_string()],
         Some(Answer::Many(numbers)) => numbers.iter().map(f64::to_string).collect(),
     };
-    Doc { answerable: Some(row.answerable), ..Doc::new(format!("umwp:{}", row.id), row.question, answers) }
+    Doc {
+        answerable: Some(row.answerable),
+        ..Doc::new(format!("umwp:{}", row.id), row.question, answers)
+    }
 }

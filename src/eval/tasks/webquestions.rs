@@ -1,4 +1,5 @@
-//! `WebQuestions`, the test set: 2,032 questions that people asked a search engine, with all answers of a knowledge base.
+//! `WebQuestions`, the test set: 2,032 questions that people asked a search engine, with all
+//! answers of a knowledge base.
 
 use serde::Deserialize;
 
@@ -16,7 +17,11 @@ pub(super) static WEBQUESTIONS: Task = Task {
     frame: SHORT,
     scorer: Scorer::Exact,
     extractor: Extractor::ShortAnswer,
-    load: |source| rows(source, whole(source)?, |row: Row, _| Ok(Doc::new(format!("webquestions:{}", row.id), row.text, row.answers))),
+    load: |source| {
+        rows(source, whole(source)?, |row: Row, _| {
+            Ok(Doc::new(format!("webquestions:{}", row.id), row.text, row.answers))
+        })
+    },
 };
 
 #[derive(Deserialize)]

@@ -1,15 +1,19 @@
-//! Causal attention over a cache of shared segments: what several rows share is read once for all of them.
+//! Causal attention over a cache of shared segments: what several rows share is read once for all
+//! of them.
 //!
-//! Keys and values are f16, in tiles of 16 tokens with the head's dimensions outermost for keys, so that one register meets the
-//! same dimension of sixteen keys and no sum runs across lanes. Queries go through the cache in blocks; a part of the cache that all
-//! of a block see is read once for the block, through all query heads that share its key-value head. Whole spans behind a query's own,
+//! Keys and values are f16, in tiles of 16 tokens with the head's dimensions outermost for keys, so
+//! that one register meets the same dimension of sixteen keys and no sum runs across lanes. Queries
+//! go through the cache in blocks; a part of the cache that all of a block see is read once for the
+//! block, through all query heads that share its key-value head. Whole spans behind a query's own,
 //! except the first, are met in 8 bits (`distant.rs`).
 //!
-//! Contract: what comes out for a query is the same to the bit however its cache is cut into segments, whatever other queries stand
-//! beside it and on any number of threads. It depends on the visible range of cache indices alone: a score depends on its own key; the
-//! cache is cut into spans of 256 indices at multiples of it, and whether a span is met in 8 bits depends on that range too; within a span
-//! the softmax sums in lanes by index and values are added one key after another by rising index; and spans are merged by their
-//! log-sum-exp, rising: those of a group (`blocks.rs`) first, then the groups. Equal on every instruction set.
+//! Contract: what comes out for a query is the same to the bit however its cache is cut into
+//! segments, whatever other queries stand beside it and on any number of threads. It depends on the
+//! visible range of cache indices alone: a score depends on its own key; the cache is cut into
+//! spans of 256 indices at multiples of it, and whether a span is met in 8 bits depends on that
+//! range too; within a span the softmax sums in lanes by index and values are added one key after
+//! another by rising index; and spans are merged by their log-sum-exp, rising: those of a group
+//! (`blocks.rs`) first, then the groups. Equal on every instruction set.
 
 #![allow(clippy::inline_always)] // What is not inlined into a function with the instructions is compiled without them.
 
@@ -29,8 +33,8 @@ use crate::reuse::emptied;
 pub use super::blocks::Query;
 pub use super::host_kv::{HostKv, Part, Shape};
 
-/// Numbers from one vector's scores to the next's: not a power of two, or a tile's scores of all vectors would fall into the same few
-/// sets of the cache.
+/// Numbers from one vector's scores to the next's: not a power of two, or a tile's scores of all
+/// vectors would fall into the same few sets of the cache.
 pub(super) const STRIDE: usize = SPAN + LANES;
 /// How many tiles ahead keys and values are asked for, where they are not the next row's.
 const AHEAD: usize = 2;
@@ -74,8 +78,8 @@ struct Common {
 struct Partial {
     /// `[vectors, stored_dim]`: sums of values, weighed by e^(score - max).
     sums: Lines<f32>,
-    /// `[vectors]`, up to whole registers: the largest score; the lowest finite number where nothing was visible, so that differences of
-    /// two are numbers.
+    /// `[vectors]`, up to whole registers: the largest score; the lowest finite number where
+    /// nothing was visible, so that differences of two are numbers.
     maxima: Lines<f32>,
     /// `[vectors]`, up to whole registers: the sum of the weights.
     weights: Lines<f32>,
@@ -107,31 +111,54 @@ thread_local! {
 ///
 /// # Panics
 /// If `q` or `out` has another length.
-pub fn attend(pool: &Pool, isa: Isa, shape: Shape, queries: &[Query<'_>], q: &[f32], out: &mut [f32]) {
+pub fn attend(
+    pool: &Pool,
+    isa: Isa,
+    shape: Shape,
+    queries: &[Query<'_>],
+    q: &[f32],
+    out: &mut [f32],
+) {
     let width = shape.heads * shape.head_dim;
-    assert!(q.len() == queries.len() * width && out.len() == q.len(), "{} queries of {width} numbers", queries.len());
-    let mut blocks: Vec<Block<'_>> = COMMON.with_borrow_mut(|common| std::mem::take(&mut common.blocks));
+    assert!(
+        q.len() == queries.len() * width && out.len() == q.len(),
+        "{} queries of {width} numbers",
+        queries.len()
+    );
+    let mut blocks: Vec<Block<'_>> =
+        COMMON.with_borrow_mut(|common| std::mem::take(&mut common.blocks));
     Block::cut(queries, (VECTORS / shape.group()).max(1), &mut blocks);
     attend_blocks(pool, isa, shape, &blocks, q, &Disjoint::new(out));
     COMMON.with_borrow_mut(|common| common.blocks = emptied(blocks));
 }
 
-fn attend_blocks(pool: &Pool, isa: Isa, shape: Shape, blocks: &[Block<'_>], q: &[f32], out: &Disjoint<'_, f32>) {
+fn attend_blocks(
+    pool: &Pool,
+    isa: Isa,
+    shape: Shape,
+    blocks: &[Block<'_>],
+    q: &[f32],
+    out: &Disjoint<'_, f32>,
+) {
     let items = blocks.len() * shape.kv_heads;
     let each = |item: usize| (&blocks[item / shape.kv_heads], item % shape.kv_heads);
     let groups: usize = blocks.iter().map(|block| block.groups().len()).sum();
     if items >= ITEMS_PER_THREAD * pool.threads() || groups == blocks.len() || pool.threads() == 1 {
         pool.for_each(items, |item| {
             let (block, head) = each(item);
-            SCRATCH.with_borrow_mut(|scratch| run(isa, Whole { isa, shape, block, head, q, out, scratch }));
+            SCRATCH.with_borrow_mut(|scratch| {
+                run(isa, Whole { isa, shape, block, head, q, out, scratch });
+            });
         });
         return;
     }
-    // Few queries over a long cache: the spans of a block are shared out too, and merged afterwards as they would have been. Blocks
-    // that meet the same keys do so one after the other.
+    // Few queries over a long cache: the spans of a block are shared out too, and merged afterwards
+    // as they would have been. Blocks that meet the same keys do so one after the other.
     COMMON.with_borrow_mut(|Common { pieces, packed, partials, .. }| {
         pieces.clear();
-        pieces.extend((0..items).flat_map(|item| each(item).0.groups().map(move |group| (item, group))));
+        pieces.extend(
+            (0..items).flat_map(|item| each(item).0.groups().map(move |group| (item, group))),
+        );
         pieces.sort_unstable_by_key(|&(item, group)| (item % shape.kv_heads, group, item));
         let pieces = &*pieces;
         packed.resize_with(packed.len().max(items), Packed::default);
@@ -143,22 +170,49 @@ fn attend_blocks(pool: &Pool, isa: Isa, shape: Shape, blocks: &[Block<'_>], q: &
         pool.for_each_chunk(&mut partials[..pieces.len()], 1, |piece, partial| {
             let (item, group) = pieces[piece];
             let (block, head) = each(item);
-            // The other threads most likely take the pieces between; this one's next will find its codes in the cache.
+            // The other threads most likely take the pieces between; this one's next will find its
+            // codes in the cache.
             let next = pieces.get(piece + pool.threads()).and_then(|&(item, group)| {
                 let (block, head) = each(item);
                 block.kept(shape, head, block.spans_of(group).start)
             });
             SCRATCH.with_borrow_mut(|Scratch { work, .. }| {
                 let partial = &mut partial[0];
-                run(isa, Piece { isa, shape, block, head, packed: &packed[item], group, next, work, partial });
+                run(
+                    isa,
+                    Piece {
+                        isa,
+                        shape,
+                        block,
+                        head,
+                        packed: &packed[item],
+                        group,
+                        next,
+                        work,
+                        partial,
+                    },
+                );
             });
         });
         pool.for_each(items, |item| {
             let (block, head) = each(item);
-            let mine = pieces.iter().zip(&*partials).filter(|((of, _), _)| *of == item).map(|(_, partial)| partial);
+            let mine = pieces
+                .iter()
+                .zip(&*partials)
+                .filter(|((of, _), _)| *of == item)
+                .map(|(_, partial)| partial);
             SCRATCH.with_borrow_mut(|scratch| {
                 scratch.total.clear(block.queries.len() * shape.group(), shape.stored_dim());
-                mine.for_each(|partial| run(isa, Merge { stored: shape.stored_dim(), from: partial, into: &mut scratch.total }));
+                mine.for_each(|partial| {
+                    run(
+                        isa,
+                        Merge {
+                            stored: shape.stored_dim(),
+                            from: partial,
+                            into: &mut scratch.total,
+                        },
+                    );
+                });
                 finish(shape, block, head, &scratch.total, out);
             });
         });
@@ -189,7 +243,8 @@ impl Kernel for Whole<'_> {
         for group in block.groups() {
             // SAFETY: the instructions are the caller's promise.
             unsafe {
-                Piece { isa, shape, block, head, packed, group, next: None, work, partial }.run::<V>();
+                Piece { isa, shape, block, head, packed, group, next: None, work, partial }
+                    .run::<V>();
                 Merge { stored, from: partial, into: total }.run::<V>();
             }
         }
@@ -200,10 +255,13 @@ impl Kernel for Whole<'_> {
 /// Divides by the weights' sums and writes the head's columns.
 fn finish(shape: Shape, block: &Block<'_>, head: usize, total: &Partial, out: &Disjoint<'_, f32>) {
     let (d, stored, group) = (shape.head_dim, shape.stored_dim(), shape.group());
-    for (vector, (sum, sums)) in total.weights.iter().zip(total.sums.chunks_exact(stored)).enumerate() {
+    for (vector, (sum, sums)) in
+        total.weights.iter().zip(total.sums.chunks_exact(stored)).enumerate()
+    {
         let (query, member) = (block.first + vector / group, vector % group);
         let at = query * shape.heads * d + (head * group + member) * d;
-        // SAFETY: one item has this block and head, and the columns of different ones do not overlap.
+        // SAFETY: one item has this block and head, and the columns of different ones do not
+        // overlap.
         let place = unsafe { out.slice(at, d) };
         place.iter_mut().zip(sums).for_each(|(y, x)| *y = x / sum);
     }
@@ -223,9 +281,12 @@ impl Kernel for Merge<'_> {
     unsafe fn run<V: F32x16>(self) {
         let Self { stored, from, into } = self;
         let sums = from.sums.chunks(LANES * stored).zip(into.sums.chunks_mut(LANES * stored));
-        let (maxima, weights) = (into.maxima.chunks_exact_mut(LANES), into.weights.chunks_exact_mut(LANES));
+        let (maxima, weights) =
+            (into.maxima.chunks_exact_mut(LANES), into.weights.chunks_exact_mut(LANES));
         let from = from.maxima.chunks_exact(LANES).zip(from.weights.chunks_exact(LANES));
-        for (((max, weight), (old_max, old_weight)), (sums, totals)) in from.zip(maxima.zip(weights)).zip(sums) {
+        for (((max, weight), (old_max, old_weight)), (sums, totals)) in
+            from.zip(maxima.zip(weights)).zip(sums)
+        {
             // SAFETY: the chunks are whole registers; the instructions are the caller's promise.
             unsafe {
                 let old = (V::load(old_max.as_ptr()), V::load(old_weight.as_ptr()));
@@ -233,10 +294,15 @@ impl Kernel for Merge<'_> {
                 joint.max.store(old_max.as_mut_ptr());
                 joint.weight.store(old_weight.as_mut_ptr());
                 let factors = joint.before.lanes().into_iter().zip(joint.now.lanes());
-                for ((totals, sums), (a, b)) in totals.chunks_exact_mut(stored).zip(sums.chunks_exact(stored)).zip(factors) {
+                for ((totals, sums), (a, b)) in
+                    totals.chunks_exact_mut(stored).zip(sums.chunks_exact(stored)).zip(factors)
+                {
                     let (a, b) = (V::splat(a), V::splat(b));
-                    for (total, sum) in totals.chunks_exact_mut(LANES).zip(sums.chunks_exact(LANES)) {
-                        V::load(sum.as_ptr()).fma(b, V::load(total.as_ptr()).mul(a)).store(total.as_mut_ptr());
+                    for (total, sum) in totals.chunks_exact_mut(LANES).zip(sums.chunks_exact(LANES))
+                    {
+                        V::load(sum.as_ptr())
+                            .fma(b, V::load(total.as_ptr()).mul(a))
+                            .store(total.as_mut_ptr());
                     }
                 }
             }
@@ -264,7 +330,8 @@ impl Kernel for Piece<'_> {
 
     #[inline(always)]
     unsafe fn run<V: F32x16>(mut self) {
-        let (vectors, stored) = (self.block.queries.len() * self.shape.group(), self.shape.stored_dim());
+        let (vectors, stored) =
+            (self.block.queries.len() * self.shape.group(), self.shape.stored_dim());
         self.partial.clear(vectors, stored);
         for span in self.block.spans_of(self.group) {
             // SAFETY: the instructions are the caller's promise.
@@ -288,21 +355,41 @@ impl Piece<'_> {
     #[inline(always)]
     unsafe fn distant<V: F32x16>(&mut self, span: usize) {
         let Self { isa, shape, block, head, packed, .. } = *self;
-        let next = if block.spans_of(self.group).contains(&(span + 1)) { block.kept(shape, head, span + 1) } else { self.next };
+        let next = if block.spans_of(self.group).contains(&(span + 1)) {
+            block.kept(shape, head, span + 1)
+        } else {
+            self.next
+        };
         let (group, first) = (shape.group(), span * SPAN);
         let shared: usize = block.queries[0].parts[..block.shared].iter().map(Part::len).sum();
         let mut at = 0;
-        while let Some(from) = (at..block.queries.len()).find(|&member| block.queries[member].is_distant_to(span)) {
+        while let Some(from) =
+            (at..block.queries.len()).find(|&member| block.queries[member].is_distant_to(span))
+        {
             let row = &block.queries[from];
-            let same = |query: &&Query<'_>| query.is_distant_to(span) && (shared >= first + SPAN || query.same_row(row));
+            let same = |query: &&Query<'_>| {
+                query.is_distant_to(span) && (shared >= first + SPAN || query.same_row(row))
+            };
             at = from + block.queries[from..].iter().take_while(same).count();
             let codes = self.work.encoder.codes(isa, shape, head, row.parts, first);
-            let (buffers, queries, vectors, ahead) = (&mut self.work.buffers, &packed.codes, &packed.vectors, Ahead::of(next));
+            let (buffers, queries, vectors, ahead) =
+                (&mut self.work.buffers, &packed.codes, &packed.vectors, Ahead::of(next));
             let Partial { sums, maxima, weights } = &mut *self.partial;
             // SAFETY: the instructions are the caller's promise.
             unsafe {
-                Distant { shape, codes, ahead, queries, vectors, range: from * group..at * group, buffers, sums, maxima, weights }
-                    .run::<V>();
+                Distant {
+                    shape,
+                    codes,
+                    ahead,
+                    queries,
+                    vectors,
+                    range: from * group..at * group,
+                    buffers,
+                    sums,
+                    maxima,
+                    weights,
+                }
+                .run::<V>();
             }
         }
     }
@@ -324,10 +411,12 @@ impl Piece<'_> {
         block.each_part(|members, part, index, next| {
             each_tile(&block.queries[members.clone()], part, index, first, |tile, at| {
                 let keys = &part.kv.keys[tile_of(tile) * d * TILE..][..d * TILE];
-                // A head's tiles lie apart, which the processor's own prefetching does not follow, and a row's own ones anywhere.
+                // A head's tiles lie apart, which the processor's own prefetching does not follow,
+                // and a row's own ones anywhere.
                 let (kv, ahead) = next.map_or((part.kv, tile + AHEAD), |next| (next.kv, tile));
                 let keys_soon = kv.keys.get(tile_of(ahead) * d * TILE..).unwrap_or_default();
-                let values_soon = kv.values.get(tile_of(ahead) * TILE * stored..).unwrap_or_default();
+                let values_soon =
+                    kv.values.get(tile_of(ahead) * TILE * stored..).unwrap_or_default();
                 let soon = Soon { keys: keys_soon, values: values_soon };
                 // The tile's places that belong to the part and to the span.
                 let from = (part.start as isize - (tile * TILE) as isize).max(-at).max(0) as usize;
@@ -353,22 +442,31 @@ impl Piece<'_> {
                 let high = ((part.end - tile * TILE).min(TILE) as isize).min(SPAN as isize - at);
                 let seen = |member: usize| {
                     let visible = block.queries[member].within(span);
-                    let (from, to) = ((visible.start as isize - at).max(low), (visible.end as isize - at).min(high));
+                    let (from, to) = (
+                        (visible.start as isize - at).max(low),
+                        (visible.end as isize - at).min(high),
+                    );
                     from as usize..to.max(from) as usize
                 };
-                // Queries that see the same keys of the tile go together; a masked key is not even multiplied by zero.
+                // Queries that see the same keys of the tile go together; a masked key is not even
+                // multiplied by zero.
                 let mut start = members.start;
                 while start < members.end {
                     let keys = seen(start);
-                    let count = (start..members.end).take_while(|&member| seen(member) == keys).count();
+                    let count =
+                        (start..members.end).take_while(|&member| seen(member) == keys).count();
                     let run = start * group..(start + count) * group;
                     start += count;
                     let weights = |vector: usize| {
-                        // SAFETY: the visible keys of the tile lie inside the span, so these places are inside `scores`.
+                        // SAFETY: the visible keys of the tile lie inside the span, so these places
+                        // are inside `scores`.
                         unsafe { scores.as_ptr().offset((vector * STRIDE) as isize + at) }
                     };
-                    // SAFETY: as said; `values` is a whole tile; the instructions are the caller's promise.
-                    unsafe { value_tile::<V>(values, stored, keys, run, &weights, &mut partial.sums) };
+                    // SAFETY: as said; `values` is a whole tile; the instructions are the caller's
+                    // promise.
+                    unsafe {
+                        value_tile::<V>(values, stored, keys, run, &weights, &mut partial.sums);
+                    };
                 }
             });
         });

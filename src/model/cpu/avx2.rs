@@ -1,12 +1,14 @@
 //! The kernels for AVX2, FMA and F16C: eight rows a register, the order of `scalar.rs`.
 //!
-//! `maddubs` adds two products of a code and an activation in 16 bits; how often that may be repeated before widening depends on the
-//! code's bits: 15 * 127 * 16, 31 * 127 * 8 and 63 * 127 * 4 (eight, four, two times) stay below 2^15.
+//! `maddubs` adds two products of a code and an activation in 16 bits; how often that may be
+//! repeated before widening depends on the code's bits: 15 * 127 * 16, 31 * 127 * 8 and 63 * 127 *
+//! 4 (eight, four, two times) stay below 2^15.
 //!
-//! With few columns, a block of eight rows is unpacked into eight registers, one per run of four inputs, and meets one column after the
-//! other; codes of 8 bits lend their sign to the activation first. With more, the sums stay in registers instead: the codes of sixteen
-//! rows lie unpacked in the first-level cache, and an activation is loaded once for both halves. Codes of 8 bits are widened to 16 there,
-//! as their activations are: a product is then added without a step between.
+//! With few columns, a block of eight rows is unpacked into eight registers, one per run of four
+//! inputs, and meets one column after the other; codes of 8 bits lend their sign to the activation
+//! first. With more, the sums stay in registers instead: the codes of sixteen rows lie unpacked in
+//! the first-level cache, and an activation is loaded once for both halves. Codes of 8 bits are
+//! widened to 16 there, as their activations are: a product is then added without a step between.
 
 #![allow(clippy::inline_always)] // What has to be inlined, see `unpack`.
 #![allow(clippy::needless_range_loop)] // Registers by number: what goes by iterators is not always unrolled.
@@ -53,8 +55,8 @@ fn load_quarter(bytes: &[u8], at: usize) -> __m128i {
 /// Eight rows' codes of one block, one register per run of four inputs.
 ///
 /// # Safety
-/// Only for functions that have this file's instructions: as a function of its own it would hand the registers over in memory, and
-/// what has features cannot be told to be inlined.
+/// Only for functions that have this file's instructions: as a function of its own it would hand
+/// the registers over in memory, and what has features cannot be told to be inlined.
 #[inline(always)]
 unsafe fn unpack<F: Format>(lines: &[u8], half: usize) -> [__m256i; RUNS] {
     // SAFETY: the caller's promise.
@@ -108,7 +110,8 @@ unsafe fn unpack<F: Format>(lines: &[u8], half: usize) -> [__m256i; RUNS] {
 struct Factors {
     d: __m256,
     m: __m256,
-    /// The scale of either half of the block, twice in each 32 bits: for `maddwd` with sums of that half.
+    /// The scale of either half of the block, twice in each 32 bits: for `maddwd` with sums of that
+    /// half.
     first: __m256i,
     last: __m256i,
     /// The halves' scales (minima) side by side: for `maddwd` with the activations' two sums.
@@ -128,8 +131,11 @@ impl Factors {
     #[target_feature(enable = "avx2,fma,f16c")]
     fn read<F: Format>(panel: &Panel<'_>, b: usize, half: usize) -> Self {
         let (scales, supers) = (panel.scales::<F>(b), panel.supers::<F>(b));
-        let f16s = |bytes: &[u8], array: usize| _mm256_cvtph_ps(load_half(bytes, array * ROWS * 2 + half * 16));
-        let bytes = |array: usize| _mm256_cvtepu8_epi32(load_quarter(scales, array * ROWS + half * LANES));
+        let f16s = |bytes: &[u8], array: usize| {
+            _mm256_cvtph_ps(load_half(bytes, array * ROWS * 2 + half * 16))
+        };
+        let bytes =
+            |array: usize| _mm256_cvtepu8_epi32(load_quarter(scales, array * ROWS + half * LANES));
         let floats = |array: usize| _mm256_cvtepi32_ps(bytes(array));
         let negative = |v| _mm256_xor_ps(v, _mm256_set1_ps(-0.0));
         // The low 16 bits of `a` beside those of `b`.
@@ -139,17 +145,35 @@ impl Factors {
         match F::SCALES {
             Scales::Plain => plain(f16s(scales, 0), none.m),
             Scales::Min => plain(f16s(scales, 0), f16s(scales, 1)),
-            Scales::SuperMin => plain(_mm256_mul_ps(f16s(supers, 0), floats(0)), _mm256_mul_ps(negative(f16s(supers, 1)), floats(1))),
+            Scales::SuperMin => plain(
+                _mm256_mul_ps(f16s(supers, 0), floats(0)),
+                _mm256_mul_ps(negative(f16s(supers, 1)), floats(1)),
+            ),
             Scales::Super16 => {
-                let signed = |array: usize| _mm256_cvtepi8_epi32(load_quarter(scales, array * ROWS + half * LANES));
+                let signed = |array: usize| {
+                    _mm256_cvtepi8_epi32(load_quarter(scales, array * ROWS + half * LANES))
+                };
                 let (a, b) = (signed(0), signed(1));
-                Self { d: f16s(supers, 0), first: beside(a, a), last: beside(b, b), scales: beside(a, b), ..none }
+                Self {
+                    d: f16s(supers, 0),
+                    first: beside(a, a),
+                    last: beside(b, b),
+                    scales: beside(a, b),
+                    ..none
+                }
             }
             Scales::Super16Min => {
                 let (a, b) = (bytes(0), bytes(1));
                 let mins = beside(bytes(2), bytes(3));
                 let m = negative(f16s(supers, 1));
-                Self { d: f16s(supers, 0), m, first: beside(a, a), last: beside(b, b), scales: beside(a, b), mins }
+                Self {
+                    d: f16s(supers, 0),
+                    m,
+                    first: beside(a, a),
+                    last: beside(b, b),
+                    scales: beside(a, b),
+                    mins,
+                }
             }
         }
     }
@@ -159,7 +183,12 @@ impl Factors {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn run(x: &[i8; BLOCK], k: usize) -> __m256i {
-    _mm256_set1_epi32(i32::from_le_bytes([x[4 * k] as u8, x[4 * k + 1] as u8, x[4 * k + 2] as u8, x[4 * k + 3] as u8]))
+    _mm256_set1_epi32(i32::from_le_bytes([
+        x[4 * k] as u8,
+        x[4 * k + 1] as u8,
+        x[4 * k + 2] as u8,
+        x[4 * k + 3] as u8,
+    ]))
 }
 
 /// Takes off what the codes' zero adds where either half of a block has a scale of its own.
@@ -176,7 +205,12 @@ fn less_zero<F: Format>(sum: __m256i, f: &Factors, sums: __m256i) -> __m256i {
 fn dot<F: Format>(w: &[__m256i; RUNS], x: &[i8; BLOCK], f: &Factors, sums: __m256i) -> __m256i {
     let run = |k| run(x, k);
     let ones = _mm256_set1_epi16(1);
-    let two = |k: usize| _mm256_add_epi16(_mm256_maddubs_epi16(w[k], run(k)), _mm256_maddubs_epi16(w[k + 1], run(k + 1)));
+    let two = |k: usize| {
+        _mm256_add_epi16(
+            _mm256_maddubs_epi16(w[k], run(k)),
+            _mm256_maddubs_epi16(w[k + 1], run(k + 1)),
+        )
+    };
     let four = |k: usize| _mm256_add_epi16(two(k), two(k + 2));
     let add = |a, b| _mm256_add_epi32(a, b);
     match (F::BITS, F::SCALES) {
@@ -193,10 +227,14 @@ fn dot<F: Format>(w: &[__m256i; RUNS], x: &[i8; BLOCK], f: &Factors, sums: __m25
         }
         (8, _) => {
             let signed = |k: usize| {
-                let products = _mm256_maddubs_epi16(_mm256_abs_epi8(w[k]), _mm256_sign_epi8(run(k), w[k]));
+                let products =
+                    _mm256_maddubs_epi16(_mm256_abs_epi8(w[k]), _mm256_sign_epi8(run(k), w[k]));
                 _mm256_madd_epi16(products, ones)
             };
-            add(add(add(signed(0), signed(1)), add(signed(2), signed(3))), add(add(signed(4), signed(5)), add(signed(6), signed(7))))
+            add(
+                add(add(signed(0), signed(1)), add(signed(2), signed(3))),
+                add(add(signed(4), signed(5)), add(signed(6), signed(7))),
+            )
         }
         _ => {
             let sum = if F::BITS == 4 {
@@ -204,7 +242,11 @@ fn dot<F: Format>(w: &[__m256i; RUNS], x: &[i8; BLOCK], f: &Factors, sums: __m25
             } else {
                 add(_mm256_madd_epi16(four(0), ones), _mm256_madd_epi16(four(4), ones))
             };
-            if F::ZERO == 0 { sum } else { _mm256_sub_epi32(sum, _mm256_madd_epi16(sums, _mm256_set1_epi16(F::ZERO))) }
+            if F::ZERO == 0 {
+                sum
+            } else {
+                _mm256_sub_epi32(sum, _mm256_madd_epi16(sums, _mm256_set1_epi16(F::ZERO)))
+            }
         }
     }
 }
@@ -216,7 +258,12 @@ pub(super) const fn many(bits: usize) -> usize {
 
 /// As `scalar::coded`.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn coded<F: Format>(panel: &Panel<'_>, x: &Activations, start: usize, sums: &mut [[f32; ROWS]]) {
+pub(super) fn coded<F: Format>(
+    panel: &Panel<'_>,
+    x: &Activations,
+    start: usize,
+    sums: &mut [[f32; ROWS]],
+) {
     // Sums of codes of 6 bits are widened after every second run: they would gain nothing.
     if F::BITS == 6 || sums.len() < many(F::BITS) {
         few_columns::<F>(panel, x, start, sums);
@@ -225,13 +272,20 @@ pub(super) fn coded<F: Format>(panel: &Panel<'_>, x: &Activations, start: usize,
     // As many columns side by side as registers hold: sums that are widened on the way take two.
     match (F::BITS, F::SCALES) {
         (8, _) => many_columns::<F, { 2 * RUNS }, 4>(panel, x, start, sums),
-        (4, Scales::Plain | Scales::Min | Scales::SuperMin) => many_columns::<F, RUNS, 4>(panel, x, start, sums),
+        (4, Scales::Plain | Scales::Min | Scales::SuperMin) => {
+            many_columns::<F, RUNS, 4>(panel, x, start, sums);
+        }
         _ => many_columns::<F, RUNS, 2>(panel, x, start, sums),
     }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn few_columns<F: Format>(panel: &Panel<'_>, x: &Activations, start: usize, sums: &mut [[f32; ROWS]]) {
+fn few_columns<F: Format>(
+    panel: &Panel<'_>,
+    x: &Activations,
+    start: usize,
+    sums: &mut [[f32; ROWS]],
+) {
     let columns = sums.len();
     for b in 0..panel.blocks() {
         let codes = x.block_codes(b, start, columns).as_chunks::<BLOCK>().0;
@@ -243,7 +297,13 @@ fn few_columns<F: Format>(panel: &Panel<'_>, x: &Activations, start: usize, sums
             let f = Factors::read::<F>(panel, b, half);
             for ((x, scale), sums) in codes.iter().zip(scales).zip(&mut *sums) {
                 let pair = pair(scale);
-                add_block::<F>(dot::<F>(&w, x, &f, pair), &f, pair, scale, &mut sums[half * LANES..]);
+                add_block::<F>(
+                    dot::<F>(&w, x, &f, pair),
+                    &f,
+                    pair,
+                    scale,
+                    &mut sums[half * LANES..],
+                );
             }
         }
     }
@@ -251,7 +311,12 @@ fn few_columns<F: Format>(panel: &Panel<'_>, x: &Activations, start: usize, sums
 
 /// Takes N columns at once through a block, in so many STEPS.
 #[target_feature(enable = "avx2,fma,f16c")]
-fn many_columns<F: Format, const STEPS: usize, const N: usize>(panel: &Panel<'_>, x: &Activations, start: usize, sums: &mut [[f32; ROWS]]) {
+fn many_columns<F: Format, const STEPS: usize, const N: usize>(
+    panel: &Panel<'_>,
+    x: &Activations,
+    start: usize,
+    sums: &mut [[f32; ROWS]],
+) {
     let columns = sums.len();
     let mut planes = [[_mm256_setzero_si256(); STEPS]; 2];
     for b in 0..panel.blocks() {
@@ -269,14 +334,24 @@ fn many_columns<F: Format, const STEPS: usize, const N: usize>(panel: &Panel<'_>
         }
         let f = [Factors::read::<F>(panel, b, 0), Factors::read::<F>(panel, b, 1)];
         let (scales, more_scales) = x.block_scales(b, start, columns).as_chunks::<N>();
-        let x = if F::BITS == 8 { as_steps(x.block_words(b, start, columns)) } else { as_steps(x.block_codes(b, start, columns)) };
+        let x = if F::BITS == 8 {
+            as_steps(x.block_words(b, start, columns))
+        } else {
+            as_steps(x.block_codes(b, start, columns))
+        };
         let (x, more_x) = x.as_chunks::<STEPS>().0.as_chunks::<N>();
         let (each, more) = sums.as_chunks_mut::<N>();
         for ((x, scales), sums) in x.iter().zip(scales).zip(each) {
             add_columns::<F, STEPS, N>(&planes, &f, x, scales, sums);
         }
         for ((x, scale), sums) in more_x.iter().zip(more_scales).zip(more) {
-            add_columns::<F, STEPS, 1>(&planes, &f, std::array::from_ref(x), std::array::from_ref(scale), std::array::from_mut(sums));
+            add_columns::<F, STEPS, 1>(
+                &planes,
+                &f,
+                std::array::from_ref(x),
+                std::array::from_ref(scale),
+                std::array::from_mut(sums),
+            );
         }
     }
 }
@@ -287,8 +362,8 @@ fn as_steps<T>(numbers: &[T]) -> &[[u8; 4]] {
     unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), size_of_val(numbers) / 4) }
 }
 
-/// A block's codes of both halves of the rows: a register for each run of four inputs or, in 16 bits, for the even ones of each run and
-/// then for the odd ones.
+/// A block's codes of both halves of the rows: a register for each run of four inputs or, in 16
+/// bits, for the even ones of each run and then for the odd ones.
 type Planes<const STEPS: usize> = [[__m256i; STEPS]; 2];
 
 /// The even bytes and the odd ones, in 16 bits.
@@ -298,7 +373,8 @@ fn widen_codes(codes: __m256i) -> [__m256i; 2] {
     [_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(codes)), _mm256_srai_epi16::<8>(codes)]
 }
 
-/// Does nothing that the compiler knows: it would add in another order, in which the sums do not fit the registers.
+/// Does nothing that the compiler knows: it would add in another order, in which the sums do not
+/// fit the registers.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn hold<const N: usize>(sums: &mut [[__m256i; 2]; N]) {
@@ -335,7 +411,8 @@ fn dot_columns<F: Format, const STEPS: usize, const N: usize>(
         }
         return products;
     }
-    // How many runs fit 16 bits, and in how many the scale is the same. Codes of 6 bits do not come here.
+    // How many runs fit 16 bits, and in how many the scale is the same. Codes of 6 bits do not come
+    // here.
     let together = match (F::BITS, F::SCALES) {
         (5, _) | (_, Scales::Super16 | Scales::Super16Min) => 4,
         _ => RUNS,
@@ -385,7 +462,10 @@ fn add_columns<F: Format, const STEPS: usize, const N: usize>(
                 Scales::Super16 | Scales::Super16Min => less_zero::<F>(product, f, pair),
                 _ => {
                     let shift = _mm_cvtsi32_si128(F::ZERO.trailing_zeros().cast_signed());
-                    _mm256_add_epi32(product, _mm256_sll_epi32(_mm256_set1_epi32(scale.negative), shift))
+                    _mm256_add_epi32(
+                        product,
+                        _mm256_sll_epi32(_mm256_set1_epi32(scale.negative), shift),
+                    )
                 }
             };
             add_block::<F>(product, f, pair, scale, &mut sums[half * LANES..]);
@@ -403,7 +483,13 @@ fn pair(scale: &BlockScale) -> __m256i {
 /// Adds what the integer sums of eight rows with one column stand for.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn add_block<F: Format>(product: __m256i, f: &Factors, pair: __m256i, scale: &BlockScale, sums: &mut [f32]) {
+fn add_block<F: Format>(
+    product: __m256i,
+    f: &Factors,
+    pair: __m256i,
+    scale: &BlockScale,
+    sums: &mut [f32],
+) {
     let sums = &mut sums[..LANES];
     let d = _mm256_set1_ps(scale.d);
     let product = _mm256_cvtepi32_ps(product);
@@ -428,14 +514,23 @@ fn add_block<F: Format>(product: __m256i, f: &Factors, pair: __m256i, scale: &Bl
 fn widen<E: Element>(bytes: &[u8]) -> [__m256; 2] {
     match E::DTYPE {
         Dtype::F16 => [_mm256_cvtph_ps(load_half(bytes, 0)), _mm256_cvtph_ps(load_half(bytes, 16))],
-        Dtype::BF16 => [0, 16].map(|at| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(load_half(bytes, at))))),
+        Dtype::BF16 => [0, 16].map(|at| {
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(load_half(
+                bytes, at,
+            ))))
+        }),
         _ => [_mm256_castsi256_ps(load(bytes, 0)), _mm256_castsi256_ps(load(bytes, 32))],
     }
 }
 
 /// As `scalar::dense`.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn dense<E: Element>(panel: &Panel<'_>, x: &Activations, start: usize, sums: &mut [[f32; ROWS]]) {
+pub(super) fn dense<E: Element>(
+    panel: &Panel<'_>,
+    x: &Activations,
+    start: usize,
+    sums: &mut [[f32; ROWS]],
+) {
     let mut rest = sums;
     let mut start = start;
     // The order of the sums does not depend on how many columns share a pass.
@@ -455,7 +550,12 @@ pub(super) fn dense<E: Element>(panel: &Panel<'_>, x: &Activations, start: usize
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn dense_columns<E: Element, const N: usize>(panel: &Panel<'_>, x: &Activations, start: usize, sums: &mut [[f32; ROWS]]) {
+fn dense_columns<E: Element, const N: usize>(
+    panel: &Panel<'_>,
+    x: &Activations,
+    start: usize,
+    sums: &mut [[f32; ROWS]],
+) {
     let x: [&[f32]; N] = std::array::from_fn(|column| &x.exact_row(start + column)[..panel.width]);
     let mut acc = [[_mm256_setzero_ps(); 2]; N];
     for i in 0..panel.width {
@@ -484,10 +584,12 @@ pub(super) fn quantize(x: &[f32; BLOCK], codes: &mut [i8; BLOCK], scale: &mut Bl
     let v = unsafe { [0, 8, 16, 24].map(|at| _mm256_loadu_ps(x.as_ptr().add(at))) };
     let sign = _mm256_set1_ps(-0.0);
     let abs = |v| _mm256_andnot_ps(sign, v);
-    let max = _mm256_max_ps(_mm256_max_ps(abs(v[0]), abs(v[1])), _mm256_max_ps(abs(v[2]), abs(v[3])));
+    let max =
+        _mm256_max_ps(_mm256_max_ps(abs(v[0]), abs(v[1])), _mm256_max_ps(abs(v[2]), abs(v[3])));
     // x - x is zero, or NaN where x is not finite.
     let off = |v| _mm256_sub_ps(v, v);
-    let off = _mm256_add_ps(_mm256_add_ps(off(v[0]), off(v[1])), _mm256_add_ps(off(v[2]), off(v[3])));
+    let off =
+        _mm256_add_ps(_mm256_add_ps(off(v[0]), off(v[1])), _mm256_add_ps(off(v[2]), off(v[3])));
     if _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_UNORD_Q>(off, off)) != 0 {
         codes.fill(0);
         *scale = BlockScale::NOT_FINITE;
@@ -504,7 +606,9 @@ pub(super) fn quantize(x: &[f32; BLOCK], codes: &mut [i8; BLOCK], scale: &mut Bl
     let first = order(_mm256_packs_epi32(round(v[0]), round(v[1])));
     let last = order(_mm256_packs_epi32(round(v[2]), round(v[3])));
     // SAFETY: the array has 32 bytes, and the store needs no alignment.
-    unsafe { _mm256_storeu_si256(codes.as_mut_ptr().cast(), order(_mm256_packs_epi16(first, last))) };
+    unsafe {
+        _mm256_storeu_si256(codes.as_mut_ptr().cast(), order(_mm256_packs_epi16(first, last)));
+    };
     scale.set(d, [horizontal(first), horizontal(last)]);
 }
 

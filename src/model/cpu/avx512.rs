@@ -1,7 +1,8 @@
 //! The kernels for AVX-512 with VNNI: sixteen rows a register, the order of `scalar.rs`.
 //!
-//! `vpdpbusd` adds four products of an unsigned code and a signed activation in 32 bits, with the activations broadcast from memory
-//! in the same instruction. Codes of 8 bits are moved up by 128 to be unsigned; that much times the activations' sum comes off again.
+//! `vpdpbusd` adds four products of an unsigned code and a signed activation in 32 bits, with the
+//! activations broadcast from memory in the same instruction. Codes of 8 bits are moved up by 128
+//! to be unsigned; that much times the activations' sum comes off again.
 
 #![allow(clippy::wildcard_imports)] // The intrinsics' names are their prefix.
 
@@ -41,7 +42,8 @@ fn load_quarter(bytes: &[u8], at: usize) -> __m128i {
     unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
 }
 
-/// Sixteen rows' codes of one block, one register per run of four inputs; those of 8 bits moved up by 128.
+/// Sixteen rows' codes of one block, one register per run of four inputs; those of 8 bits moved up
+/// by 128.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
 fn unpack<F: Format>(lines: &[u8]) -> [__m512i; RUNS] {
@@ -97,7 +99,8 @@ struct Factors {
     /// The scale of either half of the block.
     first: __m512i,
     last: __m512i,
-    /// The halves' scales (minima) as 16 bits side by side: for `maddwd` with the activations' two sums.
+    /// The halves' scales (minima) as 16 bits side by side: for `maddwd` with the activations' two
+    /// sums.
     scales: __m512i,
     mins: __m512i,
 }
@@ -109,32 +112,55 @@ fn factors<F: Format>(panel: &Panel<'_>, b: usize) -> Factors {
     let f16s = |bytes: &[u8], array: usize| _mm512_cvtph_ps(load_half(bytes, array * ROWS * 2));
     let bytes = |array: usize| _mm512_cvtepu8_epi32(load_quarter(scales, array * ROWS));
     let floats = |array: usize| _mm512_cvtepi32_ps(bytes(array));
-    let negative = |v| _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(v), _mm512_set1_epi32(i32::MIN)));
-    let beside = |a, b| _mm512_or_si512(_mm512_and_si512(a, _mm512_set1_epi32(0xffff)), _mm512_slli_epi32::<16>(b));
+    let negative = |v| {
+        _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(v), _mm512_set1_epi32(i32::MIN)))
+    };
+    let beside = |a, b| {
+        _mm512_or_si512(_mm512_and_si512(a, _mm512_set1_epi32(0xffff)), _mm512_slli_epi32::<16>(b))
+    };
     let none = _mm512_setzero_si512();
     let plain = |d, m| Factors { d, m, first: none, last: none, scales: none, mins: none };
     let zero = _mm512_setzero_ps();
     match F::SCALES {
         Scales::Plain => plain(f16s(scales, 0), zero),
         Scales::Min => plain(f16s(scales, 0), f16s(scales, 1)),
-        Scales::SuperMin => plain(_mm512_mul_ps(f16s(supers, 0), floats(0)), _mm512_mul_ps(negative(f16s(supers, 1)), floats(1))),
+        Scales::SuperMin => plain(
+            _mm512_mul_ps(f16s(supers, 0), floats(0)),
+            _mm512_mul_ps(negative(f16s(supers, 1)), floats(1)),
+        ),
         Scales::Super16 => {
             let signed = |array: usize| _mm512_cvtepi8_epi32(load_quarter(scales, array * ROWS));
             let (a, b) = (signed(0), signed(1));
-            Factors { d: f16s(supers, 0), m: zero, first: a, last: b, scales: beside(a, b), mins: none }
+            Factors {
+                d: f16s(supers, 0),
+                m: zero,
+                first: a,
+                last: b,
+                scales: beside(a, b),
+                mins: none,
+            }
         }
         Scales::Super16Min => {
             let (a, b) = (bytes(0), bytes(1));
             let m = negative(f16s(supers, 1));
-            Factors { d: f16s(supers, 0), m, first: a, last: b, scales: beside(a, b), mins: beside(bytes(2), bytes(3)) }
+            Factors {
+                d: f16s(supers, 0),
+                m,
+                first: a,
+                last: b,
+                scales: beside(a, b),
+                mins: beside(bytes(2), bytes(3)),
+            }
         }
     }
 }
 
-/// Columns that go through a block side by side: their chains of `vpdpbusd` (five cycles a link) hide each other's wait.
+/// Columns that go through a block side by side: their chains of `vpdpbusd` (five cycles a link)
+/// hide each other's wait.
 const ABREAST: usize = 4;
 
-/// The integer sums of sixteen rows with some columns; `sums` are each column's two sums in every lane.
+/// The integer sums of sixteen rows with some columns; `sums` are each column's two sums in every
+/// lane.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
 fn dot<F: Format, const N: usize>(
@@ -145,7 +171,12 @@ fn dot<F: Format, const N: usize>(
     sums: &[__m512i; N],
 ) -> [__m512i; N] {
     let run = |x: &[i8; BLOCK], k: usize| {
-        _mm512_set1_epi32(i32::from_le_bytes([x[4 * k] as u8, x[4 * k + 1] as u8, x[4 * k + 2] as u8, x[4 * k + 3] as u8]))
+        _mm512_set1_epi32(i32::from_le_bytes([
+            x[4 * k] as u8,
+            x[4 * k + 1] as u8,
+            x[4 * k + 2] as u8,
+            x[4 * k + 3] as u8,
+        ]))
     };
     let four = |mut sums: [__m512i; N], from: usize| {
         for (k, w) in w.iter().enumerate().skip(from).take(4) {
@@ -159,7 +190,10 @@ fn dot<F: Format, const N: usize>(
     if matches!(F::SCALES, Scales::Super16 | Scales::Super16Min) {
         let (first, last) = (four(none, 0), four(none, 4));
         return std::array::from_fn(|i| {
-            let sum = _mm512_add_epi32(_mm512_mullo_epi32(first[i], f.first), _mm512_mullo_epi32(last[i], f.last));
+            let sum = _mm512_add_epi32(
+                _mm512_mullo_epi32(first[i], f.first),
+                _mm512_mullo_epi32(last[i], f.last),
+            );
             if F::ZERO == 0 {
                 return sum;
             }
@@ -180,7 +214,12 @@ fn dot<F: Format, const N: usize>(
 
 /// As `scalar::coded`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
-pub(super) fn coded<F: Format>(panel: &Panel<'_>, x: &Activations, start: usize, sums: &mut [[f32; ROWS]]) {
+pub(super) fn coded<F: Format>(
+    panel: &Panel<'_>,
+    x: &Activations,
+    start: usize,
+    sums: &mut [[f32; ROWS]],
+) {
     let columns = sums.len();
     for b in 0..panel.blocks() {
         let codes = x.block_codes(b, start, columns).as_chunks::<BLOCK>().0;
@@ -188,13 +227,20 @@ pub(super) fn coded<F: Format>(panel: &Panel<'_>, x: &Activations, start: usize,
         panel.prefetch::<F>(b);
         let w = unpack::<F>(panel.codes::<F>(b));
         let f = factors::<F>(panel, b);
-        let ((codes, more_codes), (scales, more_scales)) = (codes.as_chunks::<ABREAST>(), scales.as_chunks::<ABREAST>());
+        let ((codes, more_codes), (scales, more_scales)) =
+            (codes.as_chunks::<ABREAST>(), scales.as_chunks::<ABREAST>());
         let (each, more) = sums.as_chunks_mut::<ABREAST>();
         for ((x, scales), sums) in codes.iter().zip(scales).zip(each) {
             add_block::<F, ABREAST>(&w, &f, x, scales, sums);
         }
         for ((x, scale), sums) in more_codes.iter().zip(more_scales).zip(more) {
-            add_block::<F, 1>(&w, &f, std::array::from_ref(x), std::array::from_ref(scale), std::array::from_mut(sums));
+            add_block::<F, 1>(
+                &w,
+                &f,
+                std::array::from_ref(x),
+                std::array::from_ref(scale),
+                std::array::from_mut(sums),
+            );
         }
     }
 }
@@ -208,7 +254,9 @@ fn add_block<F: Format, const N: usize>(
     scales: &[BlockScale; N],
     sums: &mut [[f32; ROWS]; N],
 ) {
-    let pair = |scale: &BlockScale| _mm512_set1_epi32(i32::from(scale.sums[0]) & 0xffff | i32::from(scale.sums[1]) << 16);
+    let pair = |scale: &BlockScale| {
+        _mm512_set1_epi32(i32::from(scale.sums[0]) & 0xffff | i32::from(scale.sums[1]) << 16)
+    };
     let pairs: [__m512i; N] = std::array::from_fn(|i| pair(&scales[i]));
     let products = dot::<F, N>(w, x, f, scales, &pairs);
     for (i, (sums, scale)) in sums.iter_mut().zip(scales).enumerate() {
@@ -235,14 +283,21 @@ fn add_block<F: Format, const N: usize>(
 fn widen<E: Element>(bytes: &[u8]) -> __m512 {
     match E::DTYPE {
         Dtype::F16 => _mm512_cvtph_ps(load_half(bytes, 0)),
-        Dtype::BF16 => _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(load_half(bytes, 0)))),
+        Dtype::BF16 => {
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(load_half(bytes, 0))))
+        }
         _ => _mm512_castsi512_ps(load(bytes, 0)),
     }
 }
 
 /// As `scalar::dense`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
-pub(super) fn dense<E: Element>(panel: &Panel<'_>, x: &Activations, start: usize, sums: &mut [[f32; ROWS]]) {
+pub(super) fn dense<E: Element>(
+    panel: &Panel<'_>,
+    x: &Activations,
+    start: usize,
+    sums: &mut [[f32; ROWS]],
+) {
     let mut rest = sums;
     let mut start = start;
     // The order of the sums does not depend on how many columns share a pass.
@@ -263,7 +318,12 @@ pub(super) fn dense<E: Element>(panel: &Panel<'_>, x: &Activations, start: usize
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
-fn dense_columns<E: Element, const N: usize>(panel: &Panel<'_>, x: &Activations, start: usize, sums: &mut [[f32; ROWS]]) {
+fn dense_columns<E: Element, const N: usize>(
+    panel: &Panel<'_>,
+    x: &Activations,
+    start: usize,
+    sums: &mut [[f32; ROWS]],
+) {
     let x: [&[f32]; N] = std::array::from_fn(|column| &x.exact_row(start + column)[..panel.width]);
     let mut acc = [_mm512_setzero_ps(); N];
     for i in 0..panel.width {

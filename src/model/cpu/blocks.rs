@@ -13,8 +13,9 @@ use super::host_kv::{Part, SPAN, Shape, TILE, kept};
 use super::lines::Lines;
 use super::simd::{LANES, run};
 
-/// Spans that are merged with each other before they are with those before them: one piece of work, whose sums stay in the first-level
-/// cache. The first span is a group of its own, since it takes longest.
+/// Spans that are merged with each other before they are with those before them: one piece of work,
+/// whose sums stay in the first-level cache. The first span is a group of its own, since it takes
+/// longest.
 const GROUP: usize = 2;
 
 /// The group that a span belongs to.
@@ -65,13 +66,19 @@ pub(super) struct Block<'a> {
 impl<'a> Block<'a> {
     /// Cuts the queries into blocks of at most `most`, whose caches begin alike.
     pub(super) fn cut(queries: &'a [Query<'a>], most: usize, blocks: &mut Vec<Self>) {
-        let alike = |a: &Query<'_>, b: &Query<'_>| a.same_row(b) || a.parts.first().zip(b.parts.first()).is_some_and(|(a, b)| a.is(b));
+        let alike = |a: &Query<'_>, b: &Query<'_>| {
+            a.same_row(b) || a.parts.first().zip(b.parts.first()).is_some_and(|(a, b)| a.is(b))
+        };
         let mut first = 0;
         while first < queries.len() {
             let rest = &queries[first..];
             let count = rest.iter().take(most).take_while(|query| alike(query, &rest[0])).count();
             let members = &rest[..count];
-            let same = |at: usize| members.iter().all(|query| query.parts.get(at).is_some_and(|part| part.is(&members[0].parts[at])));
+            let same = |at: usize| {
+                members.iter().all(|query| {
+                    query.parts.get(at).is_some_and(|part| part.is(&members[0].parts[at]))
+                })
+            };
             let shared = (0..members[0].parts.len()).take_while(|&at| same(at)).count();
             blocks.push(Self { first, queries: members, shared });
             first += count;
@@ -91,11 +98,20 @@ impl<'a> Block<'a> {
         let (d, vectors) = (shape.head_dim, self.queries.len() * shape.group());
         out.vectors.resize(vectors.next_multiple_of(LANES) * d);
         for index in 0..vectors {
-            let places = out.vectors[index / LANES * LANES * d + index % LANES..].iter_mut().step_by(LANES);
+            let places =
+                out.vectors[index / LANES * LANES * d + index % LANES..].iter_mut().step_by(LANES);
             places.zip(self.vector(shape, head, q, index)).for_each(|(place, &x)| *place = x);
         }
         if self.spans().any(|span| self.queries.iter().any(|query| query.is_distant_to(span))) {
-            run(isa, EncodeQueries { shape, vectors, vector: |index| self.vector(shape, head, q, index), into: &mut out.codes });
+            run(
+                isa,
+                EncodeQueries {
+                    shape,
+                    vectors,
+                    vector: |index| self.vector(shape, head, q, index),
+                    into: &mut out.codes,
+                },
+            );
         }
     }
 
@@ -123,10 +139,14 @@ impl<'a> Block<'a> {
         kept(shape, head, self.queries[0].parts, span * SPAN)?.get()
     }
 
-    /// Every part of the queries' caches: the queries (as indices of the block), the part, its first cache index, and, of parts that are
-    /// not shared, the one of the same number in the next row's cache, if there is one.
+    /// Every part of the queries' caches: the queries (as indices of the block), the part, its
+    /// first cache index, and, of parts that are not shared, the one of the same number in the next
+    /// row's cache, if there is one.
     #[inline(always)]
-    pub(super) fn each_part(&self, mut visit: impl FnMut(Range<usize>, Part<'a>, usize, Option<Part<'a>>)) {
+    pub(super) fn each_part(
+        &self,
+        mut visit: impl FnMut(Range<usize>, Part<'a>, usize, Option<Part<'a>>),
+    ) {
         let Some(first) = self.queries.first() else { return };
         let mut index = 0;
         for part in &first.parts[..self.shared] {
@@ -139,7 +159,12 @@ impl<'a> Block<'a> {
             let count = self.queries[at..].iter().take_while(|query| query.same_row(row)).count();
             let mut index = index;
             for (number, part) in row.parts.iter().enumerate().skip(self.shared) {
-                visit(at..at + count, *part, index, self.queries.get(at + count).and_then(|next| next.parts.get(number)).copied());
+                visit(
+                    at..at + count,
+                    *part,
+                    index,
+                    self.queries.get(at + count).and_then(|next| next.parts.get(number)).copied(),
+                );
                 index += part.len();
             }
             at += count;
@@ -150,18 +175,31 @@ impl<'a> Block<'a> {
 /// A block's query vectors of one key-value head.
 #[derive(Default)]
 pub(super) struct Packed {
-    /// `[vectors / 16, head_dim, 16]`: side by side, so that their numbers have one address. Free places hold what they held.
+    /// `[vectors / 16, head_dim, 16]`: side by side, so that their numbers have one address. Free
+    /// places hold what they held.
     pub vectors: Lines<f32>,
     /// For distant spans; of an earlier block where there are none.
     pub codes: QueryCodes,
 }
 
-/// The tiles of a part that some query sees in the span that begins at `first`: the tile's number, and where its first place lies
-/// from there (it may lie before the span, and before the part).
+/// The tiles of a part that some query sees in the span that begins at `first`: the tile's number,
+/// and where its first place lies from there (it may lie before the span, and before the part).
 #[inline(always)]
-pub(super) fn each_tile(queries: &[Query<'_>], part: Part<'_>, index: usize, first: usize, mut visit: impl FnMut(usize, isize)) {
+pub(super) fn each_tile(
+    queries: &[Query<'_>],
+    part: Part<'_>,
+    index: usize,
+    first: usize,
+    mut visit: impl FnMut(usize, isize),
+) {
     let start = queries.iter().map(|query| query.start).min().unwrap_or(0).max(first).max(index);
-    let end = queries.iter().map(|query| query.end).max().unwrap_or(0).min(first + SPAN).min(index + part.len());
+    let end = queries
+        .iter()
+        .map(|query| query.end)
+        .max()
+        .unwrap_or(0)
+        .min(first + SPAN)
+        .min(index + part.len());
     if start >= end {
         return;
     }

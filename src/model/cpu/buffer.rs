@@ -20,7 +20,11 @@ impl Arena {
         let best = fits.min_by_key(|(_, numbers)| numbers.len()).map(|(at, _)| at);
         let numbers = best.map(|at| idle.swap_remove(at));
         drop(idle);
-        Buffer { numbers: numbers.unwrap_or_else(|| vec![0.0; len]), len, home: Some(Arc::clone(self)) }
+        Buffer {
+            numbers: numbers.unwrap_or_else(|| vec![0.0; len]),
+            len,
+            home: Some(Arc::clone(self)),
+        }
     }
 
     fn give_back(&self, numbers: Vec<f32>) {
@@ -28,7 +32,8 @@ impl Arena {
         idle.push(numbers);
         if idle.len() > KEPT {
             // The smallest are the cheapest to make again.
-            let smallest = idle.iter().enumerate().min_by_key(|(_, numbers)| numbers.len()).map(|(at, _)| at);
+            let smallest =
+                idle.iter().enumerate().min_by_key(|(_, numbers)| numbers.len()).map(|(at, _)| at);
             smallest.map(|at| idle.swap_remove(at));
         }
     }

@@ -1,8 +1,11 @@
-//! Keys, values and queries in 8 bits, for spans that are met in codes (`distant.rs`): made once per span, and kept.
+//! Keys, values and queries in 8 bits, for spans that are met in codes (`distant.rs`): made once
+//! per span, and kept.
 //!
-//! Keys and values go in less the span's mean, keys with one scale, values with one per dimension, queries with one per vector.
-//! The means go in exactly: the keys' as q·mean, since it is the same for all keys of the span, the values' as mean times the sum of
-//! weights (smoothing as in `SageAttention`, Zhang et al., arXiv 2410.02367). Codes depend on the span's 256 keys and values alone.
+//! Keys and values go in less the span's mean, keys with one scale, values with one per dimension,
+//! queries with one per vector. The means go in exactly: the keys' as q·mean, since it is the same
+//! for all keys of the span, the values' as mean times the sum of weights (smoothing as in
+//! `SageAttention`, Zhang et al., arXiv 2410.02367). Codes depend on the span's 256 keys and values
+//! alone.
 
 #![allow(clippy::inline_always)] // What is not inlined into a function with the instructions is compiled without them.
 
@@ -30,8 +33,8 @@ pub(super) fn runs(shape: Shape) -> usize {
     shape.head_dim.div_ceil(4)
 }
 
-/// The token of a span that has the weight and the value at `place` of the `run`-th four: four tiles abreast give one each, in the order
-/// in which their scores become bytes.
+/// The token of a span that has the weight and the value at `place` of the `run`-th four: four
+/// tiles abreast give one each, in the order in which their scores become bytes.
 pub(super) fn token(run: usize, place: usize) -> usize {
     run / TILE * ABREAST * TILE + [0, 2, 1, 3][place] * TILE + run % TILE
 }
@@ -93,7 +96,8 @@ unsafe fn encode_keys<V: F32x16>(shape: Shape, keys: &[f16], into: &mut Codes) {
     let tiles = keys.chunks_exact(d * TILE);
     into.key_mean.clear();
     into.keys.resize(SPAN * 4 * runs(shape));
-    // SAFETY: a dimension of a tile is a register; `into` has room for every tile; the instructions are the caller's promise.
+    // SAFETY: a dimension of a tile is a register; `into` has room for every tile; the instructions
+    // are the caller's promise.
     unsafe {
         for dimension in 0..d {
             let mut sum = V::splat(0.0);
@@ -103,7 +107,8 @@ unsafe fn encode_keys<V: F32x16>(shape: Shape, keys: &[f16], into: &mut Codes) {
             into.key_mean.push(sum.sum() / SPAN as f32);
         }
         let centred = |tile: &[f16], dimension: usize| {
-            V::load_half(tile[dimension * TILE..][..TILE].as_ptr()).sub(V::splat(into.key_mean[dimension]))
+            V::load_half(tile[dimension * TILE..][..TILE].as_ptr())
+                .sub(V::splat(into.key_mean[dimension]))
         };
         let mut largest = V::splat(TINY);
         for tile in tiles.clone() {
@@ -122,7 +127,8 @@ unsafe fn encode_keys<V: F32x16>(shape: Shape, keys: &[f16], into: &mut Codes) {
                 let codes = &mut into.keys[place * 4 * TILE..][..4 * TILE];
                 let code = |i: usize| {
                     let dimension = 4 * run + i;
-                    let centred = if dimension < d { centred(tile, dimension) } else { V::splat(0.0) };
+                    let centred =
+                        if dimension < d { centred(tile, dimension) } else { V::splat(0.0) };
                     centred.fma(inverse, V::splat(ROUND + UP))
                 };
                 let four = [code(0), code(1), code(2), code(3)];
@@ -149,7 +155,8 @@ unsafe fn encode_values<V: F32x16>(shape: Shape, values: &[f16], into: &mut Code
     for column in (0..stored).step_by(LANES) {
         // SAFETY: `stored` is whole registers; the instructions are the caller's promise.
         unsafe {
-            let value = |token: usize| V::load_half(values[token * stored + column..][..LANES].as_ptr());
+            let value =
+                |token: usize| V::load_half(values[token * stored + column..][..LANES].as_ptr());
             let mut sum = V::splat(0.0);
             for token in 0..SPAN {
                 sum = sum.add(value(token));
@@ -166,7 +173,9 @@ unsafe fn encode_values<V: F32x16>(shape: Shape, values: &[f16], into: &mut Code
                 V::store_four_low_bytes([code(0), code(1), code(2), code(3)], place.as_mut_ptr());
             }
             mean.store(into.value_mean[column..][..LANES].as_mut_ptr());
-            largest.mul(V::splat(1.0 / LARGEST)).store(into.value_scales[column..][..LANES].as_mut_ptr());
+            largest
+                .mul(V::splat(1.0 / LARGEST))
+                .store(into.value_scales[column..][..LANES].as_mut_ptr());
         }
     }
 }
@@ -217,7 +226,8 @@ impl<'q, F: Fn(usize) -> &'q [f32]> Kernel for EncodeQueries<'_, F> {
         into.offsets.clear();
         for (index, codes) in (0..vectors).zip(into.codes.chunks_exact_mut(into.stride)) {
             let q = &vector(index)[..d];
-            // SAFETY: `load_some` reads what is left of `q`; the bytes have room for a register; the instructions are the caller's promise.
+            // SAFETY: `load_some` reads what is left of `q`; the bytes have room for a register;
+            // the instructions are the caller's promise.
             unsafe {
                 let part = |at: usize| V::load_some(q[at..].as_ptr(), d - at);
                 let mut largest = V::splat(TINY);

@@ -1,14 +1,16 @@
 //! Attention to distant keys in 8 bits: what makes a long shared context cheap for many samples.
 //!
-//! A span behind a query's own (see [`is_distant`]) is met in codes (`codes.rs`). Scores become whole numbers of 16 bits, in a unit that
-//! the norms of the query and of the span's longest key allow (Cauchy-Schwarz), so that none overflows; weights are 255ths of the
-//! span's largest, from powers of two by a polynomial of 16 bits, within 0.3 % of each. They are rounded up or down by a fixed pattern
-//! over the span's places, so that many small ones keep their sum instead of all becoming zero. Values that no vector of a pass gives any
-//! weight are left out.
+//! A span behind a query's own (see [`is_distant`]) is met in codes (`codes.rs`). Scores become
+//! whole numbers of 16 bits, in a unit that the norms of the query and of the span's longest key
+//! allow (Cauchy-Schwarz), so that none overflows; weights are 255ths of the span's largest, from
+//! powers of two by a polynomial of 16 bits, within 0.3 % of each. They are rounded up or down by a
+//! fixed pattern over the span's places, so that many small ones keep their sum instead of all
+//! becoming zero. Values that no vector of a pass gives any weight are left out.
 //!
-//! Contract: sums of codes' products are exact integers, and so is all of the softmax; so the result is the same to the bit however the
-//! cache is cut, in any company and on every instruction set. A number that is not finite in a span's keys or values makes all that
-//! the span gives not finite. It knows no parts, rows or tokens.
+//! Contract: sums of codes' products are exact integers, and so is all of the softmax; so the
+//! result is the same to the bit however the cache is cut, in any company and on every instruction
+//! set. A number that is not finite in a span's keys or values makes all that the span gives not
+//! finite. It knows no parts, rows or tokens.
 
 #![allow(clippy::inline_always)] // What is not inlined into a function with the instructions is compiled without them.
 
@@ -23,11 +25,13 @@ use super::tiles::join;
 
 /// Runs of four of a block of codes.
 const RUNS: usize = BLOCK / 4;
-/// Words from one vector's scores to the next's: not a power of two, or all vectors' would fall into the same few sets of the cache.
+/// Words from one vector's scores to the next's: not a power of two, or all vectors' would fall
+/// into the same few sets of the cache.
 const STRIDE: usize = SPAN + WORDS;
 /// Weights go from 0 to 255.
 const WHOLE: f32 = 255.0;
-/// What a score may be at most, in its unit: below 2^15, by more than what rounding adds to a bound.
+/// What a score may be at most, in its unit: below 2^15, by more than what rounding adds to a
+/// bound.
 const MOST: f32 = 32_000.0;
 /// Bytes of a cache line.
 const LINE: usize = 64;
@@ -35,12 +39,14 @@ const LINE: usize = 64;
 const TOGETHER: usize = 6;
 /// The same where there are fewer registers or fewer vectors.
 const FEW: usize = 4;
-/// Query vectors that go through a span together: their scores, and the values' codes after them, stay in the first-level cache.
+/// Query vectors that go through a span together: their scores, and the values' codes after them,
+/// stay in the first-level cache.
 const BATCH: usize = 24;
 
-/// Whether a query that sees the cache from `start` to below `end` meets the span in codes: all of it is visible, it does not hold the
-/// query's own key, and it is not the first, whose first tokens gather much of the attention beside which the others' weights would
-/// be lost ("attention sinks", Xiao et al., arXiv 2309.17453).
+/// Whether a query that sees the cache from `start` to below `end` meets the span in codes: all of
+/// it is visible, it does not hold the query's own key, and it is not the first, whose first tokens
+/// gather much of the attention beside which the others' weights would be lost ("attention sinks",
+/// Xiao et al., arXiv 2309.17453).
 pub(super) fn is_distant(span: usize, start: usize, end: usize) -> bool {
     span > 0 && start <= span * SPAN && (span + 1) * SPAN < end
 }
@@ -55,9 +61,11 @@ const _: () = assert!(SPAN / 4 == Fours::BITS as usize);
 /// Buffers of one thread.
 #[derive(Default)]
 pub(super) struct Buffers {
-    /// `[BATCH, STRIDE]`: signed, the tiles' numbers in turns, two and two of those that lie abreast.
+    /// `[BATCH, STRIDE]`: signed, the tiles' numbers in turns, two and two of those that lie
+    /// abreast.
     scores: Lines<u16>,
-    /// `[BATCH, SPAN / 64, 64]`: codes of weights, spread, a place for each [`token`](super::codes::token).
+    /// `[BATCH, SPAN / 64, 64]`: codes of weights, spread, a place for each
+    /// [`token`](super::codes::token).
     weights: Lines<u8>,
     /// `[vectors]`: the scores of the keys' mean.
     common: Lines<f32>,
@@ -73,8 +81,8 @@ pub(super) struct Buffers {
     now: Each,
 }
 
-/// Codes that will be needed soon. They are asked for between the products, a cache line or two at a time: all at once they would fill
-/// the processor's list of misses, and the products would wait.
+/// Codes that will be needed soon. They are asked for between the products, a cache line or two at
+/// a time: all at once they would fill the processor's list of misses, and the products would wait.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Ahead<'a> {
     keys: &'a [u8],
@@ -87,7 +95,11 @@ pub(super) struct Ahead<'a> {
 
 impl<'a> Ahead<'a> {
     pub(super) fn of(codes: Option<&'a Codes>) -> Self {
-        codes.map_or_else(Self::default, |Codes { keys, values, .. }| Self { keys, values, ..Self::default() })
+        codes.map_or_else(Self::default, |Codes { keys, values, .. }| Self {
+            keys,
+            values,
+            ..Self::default()
+        })
     }
 
     /// Spreads the lines over so many runs.
@@ -100,7 +112,11 @@ impl<'a> Ahead<'a> {
     fn next(&mut self, runs: usize) -> *const u8 {
         let at = self.line * LINE;
         self.line += runs * self.per_run;
-        let bytes = if at < self.keys.len() { self.keys.get(at..) } else { self.values.get(at - self.keys.len()..) };
+        let bytes = if at < self.keys.len() {
+            self.keys.get(at..)
+        } else {
+            self.values.get(at - self.keys.len()..)
+        };
         bytes.unwrap_or_default().as_ptr()
     }
 }
@@ -129,8 +145,9 @@ struct Unit {
 }
 
 impl Unit {
-    /// The finest unit, a power of two, in which scores from -`bound` to `bound` have 16 bits. Where not even whole doublings have,
-    /// scores are squeezed: who is largest is still told, and all that is near it is beyond any use.
+    /// The finest unit, a power of two, in which scores from -`bound` to `bound` have 16 bits.
+    /// Where not even whole doublings have, scores are squeezed: who is largest is still told, and
+    /// all that is near it is beyond any use.
     fn for_scores_up_to(bound: f32) -> Self {
         let room = MOST / (bound * std::f32::consts::LOG2_E);
         let bits = ((room.to_bits() >> 23) as i32 - 127).clamp(0, FINEST);
@@ -151,8 +168,8 @@ pub(super) struct Distant<'a> {
     /// Which of them.
     pub range: Range<usize>,
     pub buffers: &'a mut Buffers,
-    /// `[vectors, stored_dim]`: sums of values, weighed by e^(score - max). This and what follows have the spans before in them, and
-    /// get this one too.
+    /// `[vectors, stored_dim]`: sums of values, weighed by e^(score - max). This and what follows
+    /// have the spans before in them, and get this one too.
     pub sums: &'a mut [f32],
     /// `[vectors]`: the largest score.
     pub maxima: &'a mut [f32],
@@ -170,18 +187,28 @@ impl Kernel for Distant<'_> {
         this.buffers.weights.resize(BATCH * spread::<V>());
         this.buffers.common.resize(this.vectors.len() / this.shape.head_dim);
         for first in (this.range.start / LANES * LANES..this.range.end).step_by(LANES) {
-            // SAFETY: there is room for every sixteen vectors; the instructions are the caller's promise.
-            unsafe { this.common::<V>(first).store(this.buffers.common[first..][..LANES].as_mut_ptr()) };
+            // SAFETY: there is room for every sixteen vectors; the instructions are the caller's
+            // promise.
+            unsafe {
+                this.common::<V>(first).store(this.buffers.common[first..][..LANES].as_mut_ptr());
+            };
         }
-        let (cap, norms, longest) = (this.shape.soft_cap, &this.queries.norms[this.range.clone()], this.codes.key_norm);
+        let (cap, norms, longest) =
+            (this.shape.soft_cap, &this.queries.norms[this.range.clone()], this.codes.key_norm);
         this.buffers.units.resize(this.range.end, Unit::default());
-        let scales = this.queries.scales[this.range.clone()].iter().map(|scale| scale * this.codes.key_scale);
-        for (unit, (norm, scale)) in this.buffers.units[this.range.clone()].iter_mut().zip(norms.iter().zip(scales)) {
+        let scales = this.queries.scales[this.range.clone()]
+            .iter()
+            .map(|scale| scale * this.codes.key_scale);
+        for (unit, (norm, scale)) in
+            this.buffers.units[this.range.clone()].iter_mut().zip(norms.iter().zip(scales))
+        {
             *unit = Unit::for_scores_up_to(cap.unwrap_or(norm * longest));
             unit.factor = if cap.is_some() { scale } else { scale * unit.per_score };
         }
         let together = if V::WIDTH >= 4 { TOGETHER } else { FEW };
-        this.ahead.spread(this.range.len().div_ceil(together) * (SPAN / TILE / ABREAST) * runs(this.shape));
+        this.ahead.spread(
+            this.range.len().div_ceil(together) * (SPAN / TILE / ABREAST) * runs(this.shape),
+        );
         let mut first = this.range.start;
         while first < this.range.end {
             let batch = first..this.range.end.min(first + BATCH);
@@ -215,7 +242,8 @@ enum Step {
     Sum,
 }
 
-/// Some of a batch's vectors: every `step`-th from the `first` on, which has the place `slot` in the buffers.
+/// Some of a batch's vectors: every `step`-th from the `first` on, which has the place `slot` in
+/// the buffers.
 #[derive(Clone, Copy)]
 struct Group {
     first: usize,
@@ -224,15 +252,19 @@ struct Group {
 }
 
 impl Distant<'_> {
-    /// Takes the vectors of a batch through a step, as many at once as registers allow; the order of a sum does not depend on that.
+    /// Takes the vectors of a batch through a step, as many at once as registers allow; the order
+    /// of a sum does not depend on that.
     ///
     /// # Safety
     /// V's instructions must be available.
     #[inline(always)]
     unsafe fn each_group<V: F32x16>(&mut self, batch: &Range<usize>, step: Step) {
-        // A head's queries give the same keys no weight more often than the heads of a query do, and what none gives any is left out.
+        // A head's queries give the same keys no weight more often than the heads of a query do,
+        // and what none gives any is left out.
         let heads = self.shape.group();
-        let by_head = matches!(step, Step::Sum) && batch.len().is_multiple_of(heads) && batch.len() / heads >= FEW;
+        let by_head = matches!(step, Step::Sum)
+            && batch.len().is_multiple_of(heads)
+            && batch.len() / heads >= FEW;
         let lines = if by_head { heads } else { 1 };
         for line in 0..lines {
             let mut slot = line;
@@ -299,16 +331,21 @@ impl Distant<'_> {
         let stride = self.queries.stride;
         let queries = &self.queries.codes[first * stride..][..N * stride];
         let offsets = &self.queries.offsets[first..][..N];
-        let keys = &self.codes.keys[tiles * ABREAST * TILE * 4 * runs..][..ABREAST * TILE * 4 * runs];
-        // SAFETY: the slices above and below bound every address; the instructions are the caller's promise.
+        let keys =
+            &self.codes.keys[tiles * ABREAST * TILE * 4 * runs..][..ABREAST * TILE * 4 * runs];
+        // SAFETY: the slices above and below bound every address; the instructions are the caller's
+        // promise.
         unsafe {
             let mut sums = [[V::splat_int(0); ABREAST]; N];
             for part in (0..ABREAST).step_by(T) {
-                let mut now: [[V::Ints; T]; N] = std::array::from_fn(|i| [V::splat_int(offsets[i]); T]);
+                let mut now: [[V::Ints; T]; N] =
+                    std::array::from_fn(|i| [V::splat_int(offsets[i]); T]);
                 for (block, keys) in keys.chunks(RUNS * ABREAST * TILE * 4).enumerate() {
                     let queries = queries.as_ptr().add(block * V::SPREAD);
                     for (run, keys) in keys.chunks_exact(ABREAST * TILE * 4).enumerate() {
-                        let keys: [V::Bytes; T] = std::array::from_fn(|t| V::bytes(keys.as_ptr().add((part + t) * 4 * TILE)));
+                        let keys: [V::Bytes; T] = std::array::from_fn(|t| {
+                            V::bytes(keys.as_ptr().add((part + t) * 4 * TILE))
+                        });
                         for (i, now) in now.iter_mut().enumerate() {
                             let q = V::four(queries.add(i * stride), run);
                             for (sum, key) in now.iter_mut().zip(keys) {
@@ -337,13 +374,17 @@ impl Distant<'_> {
                     let sum = V::from_ints(sum);
                     if CAPPED {
                         let score = sum.fma(V::splat(factor), V::splat(common[i]));
-                        tanh(score.div(V::splat(cap))).mul(V::splat(cap)).fma(V::splat(per_score), V::splat(ROUND))
+                        tanh(score.div(V::splat(cap)))
+                            .mul(V::splat(cap))
+                            .fma(V::splat(per_score), V::splat(ROUND))
                     } else {
                         sum.fma(V::splat(factor), V::splat(ROUND))
                     }
                 });
                 let places = &mut places[i * STRIDE + tiles * ABREAST * TILE..][..ABREAST * TILE];
-                for (pair, places) in scores.as_chunks::<2>().0.iter().zip(places.chunks_exact_mut(WORDS)) {
+                for (pair, places) in
+                    scores.as_chunks::<2>().0.iter().zip(places.chunks_exact_mut(WORDS))
+                {
                     V::low_words(pair[0], pair[1]).store(places.as_mut_ptr());
                 }
             }
@@ -362,7 +403,8 @@ impl Distant<'_> {
         unsafe {
             // Four sums side by side: one alone would wait for itself.
             let mut sums = [V::splat(0.0); 4];
-            let ((fours, rest), (means, more)) = (vectors.as_chunks::<{ 4 * LANES }>(), self.codes.key_mean.as_chunks::<4>());
+            let ((fours, rest), (means, more)) =
+                (vectors.as_chunks::<{ 4 * LANES }>(), self.codes.key_mean.as_chunks::<4>());
             for (q, mean) in fours.iter().zip(means) {
                 for i in 0..4 {
                     sums[i] = V::load(q[i * LANES..].as_ptr()).fma(V::splat(mean[i]), sums[i]);
@@ -370,7 +412,8 @@ impl Distant<'_> {
             }
             for i in 0..3 {
                 if let Some(&mean) = more.get(i) {
-                    sums[i] = V::load(rest[i * LANES..][..LANES].as_ptr()).fma(V::splat(mean), sums[i]);
+                    sums[i] =
+                        V::load(rest[i * LANES..][..LANES].as_ptr()).fma(V::splat(mean), sums[i]);
                 }
             }
             let [a, b, c, d] = sums;
@@ -378,15 +421,18 @@ impl Distant<'_> {
         }
     }
 
-    /// Turns the scores of N vectors into codes of weights, and gives the largest score and the weights' sum of each.
+    /// Turns the scores of N vectors into codes of weights, and gives the largest score and the
+    /// weights' sum of each.
     ///
     /// # Safety
     /// V's instructions must be available.
     #[inline(always)]
     unsafe fn weigh<V: F32x16, const N: usize>(&mut self, Group { first, slot, .. }: Group) {
-        let Buffers { scores, weights, fours, common, units, maxima, sums: totals, .. } = &mut *self.buffers;
+        let Buffers { scores, weights, fours, common, units, maxima, sums: totals, .. } =
+            &mut *self.buffers;
         let span = spread::<V>();
-        let (scores, weights) = (&scores[slot * STRIDE..][..N * STRIDE], &mut weights[slot * span..][..N * span]);
+        let (scores, weights) =
+            (&scores[slot * STRIDE..][..N * STRIDE], &mut weights[slot * span..][..N * span]);
         // SAFETY: whole registers; the instructions are the caller's promise.
         unsafe {
             // What sums lanes up waits for itself, so the vectors' sums stand side by side.
@@ -397,20 +443,28 @@ impl Distant<'_> {
                 }
             }
             let largest = largest.map(|max| max.largest_signed());
-            let each = largest.iter().zip(&units[first..]).zip(scores.chunks_exact(STRIDE).zip(weights.chunks_exact_mut(span)));
+            let each = largest
+                .iter()
+                .zip(&units[first..])
+                .zip(scores.chunks_exact(STRIDE).zip(weights.chunks_exact_mut(span)));
             for ((max, &Unit { bits, .. }), (scores, weights)) in each {
                 let max = V::Words::splat(max.cast_unsigned());
                 let pairs = scores[..SPAN].chunks_exact(2 * WORDS).zip(THRESHOLDS.chunks_exact(2));
-                for ((scores, thresholds), weights) in pairs.zip(weights.chunks_exact_mut(V::SPREAD)) {
+                for ((scores, thresholds), weights) in
+                    pairs.zip(weights.chunks_exact_mut(V::SPREAD))
+                {
                     let weight = |half: usize| {
                         let below = max.sub(V::Words::load(scores[half * WORDS..].as_ptr()));
-                        power_below::<V::Words>(below, bits).add(V::Words::load(thresholds[half].as_ptr()))
+                        power_below::<V::Words>(below, bits)
+                            .add(V::Words::load(thresholds[half].as_ptr()))
                     };
                     V::spread_high_bytes(weight(0), weight(1), weights.as_mut_ptr());
                 }
             }
             let mut sums = [V::splat_int(0); N];
-            for ((sum, fours), weights) in sums.iter_mut().zip(&mut fours[slot..]).zip(weights.chunks_exact(span)) {
+            for ((sum, fours), weights) in
+                sums.iter_mut().zip(&mut fours[slot..]).zip(weights.chunks_exact(span))
+            {
                 *fours = 0;
                 for (block, codes) in weights.chunks_exact(V::SPREAD).enumerate() {
                     *sum = V::add_codes(*sum, codes.as_ptr());
@@ -419,7 +473,8 @@ impl Distant<'_> {
             }
             for (i, sum) in sums.into_iter().enumerate() {
                 let common = common[first + i];
-                // Codes are always finite: what is not shows in the mean, which all the span's keys went into.
+                // Codes are always finite: what is not shows in the mean, which all the span's keys
+                // went into.
                 let whole = if common.is_finite() { 1.0 / WHOLE } else { f32::NAN };
                 let max = f32::from(largest[i]) / units[first + i].per_score;
                 // What is capped has the mean's score in it.
@@ -439,11 +494,19 @@ impl Distant<'_> {
         for at in (0..batch.len()).step_by(LANES) {
             let count = LANES.min(batch.len() - at);
             let places = batch.start + at..batch.start + at + count;
-            let (old_maxima, old_weights) = (&mut self.maxima[places.clone()], &mut self.weights[places]);
-            // SAFETY: the arrays have whole registers; `count` old numbers are read and written; the instructions are the caller's promise.
+            let (old_maxima, old_weights) =
+                (&mut self.maxima[places.clone()], &mut self.weights[places]);
+            // SAFETY: the arrays have whole registers; `count` old numbers are read and written;
+            // the instructions are the caller's promise.
             unsafe {
-                let new = (V::load(maxima[at..][..LANES].as_ptr()), V::load(sums[at..][..LANES].as_ptr()));
-                let old = (V::load_some(old_maxima.as_ptr(), count), V::load_some(old_weights.as_ptr(), count));
+                let new = (
+                    V::load(maxima[at..][..LANES].as_ptr()),
+                    V::load(sums[at..][..LANES].as_ptr()),
+                );
+                let old = (
+                    V::load_some(old_maxima.as_ptr(), count),
+                    V::load_some(old_weights.as_ptr(), count),
+                );
                 let joint = join(old, new);
                 joint.max.store_some(old_maxima.as_mut_ptr(), count);
                 joint.weight.store_some(old_weights.as_mut_ptr(), count);
@@ -458,7 +521,11 @@ impl Distant<'_> {
     /// # Safety
     /// V's instructions must be available.
     #[inline(always)]
-    unsafe fn sum<V: F32x16, const N: usize, const W: usize>(&mut self, Group { first, slot, step }: Group, column: usize) -> usize {
+    unsafe fn sum<V: F32x16, const N: usize, const W: usize>(
+        &mut self,
+        Group { first, slot, step }: Group,
+        column: usize,
+    ) -> usize {
         let stored = self.shape.stored_dim();
         let codes = self.codes;
         let span = spread::<V>();
@@ -473,7 +540,9 @@ impl Distant<'_> {
                 let at = fours.trailing_zeros() as usize;
                 fours &= fours - 1;
                 let weights = weights.as_ptr().add(at / RUNS * V::SPREAD);
-                let values: [V::Bytes; W] = std::array::from_fn(|w| V::bytes(values.as_ptr().add(4 * (at * stored + column + w * LANES))));
+                let values: [V::Bytes; W] = std::array::from_fn(|w| {
+                    V::bytes(values.as_ptr().add(4 * (at * stored + column + w * LANES)))
+                });
                 for (i, sums) in sums.iter_mut().enumerate() {
                     let weight = V::four(weights.add(i * step * span), at % RUNS);
                     for (sum, value) in sums.iter_mut().zip(values) {
@@ -481,11 +550,16 @@ impl Distant<'_> {
                     }
                 }
             }
-            let scales: [V; W] = std::array::from_fn(|w| V::load(codes.value_scales[column + w * LANES..][..LANES].as_ptr()));
-            let means: [V; W] = std::array::from_fn(|w| V::load(codes.value_mean[column + w * LANES..][..LANES].as_ptr()));
+            let scales: [V; W] = std::array::from_fn(|w| {
+                V::load(codes.value_scales[column + w * LANES..][..LANES].as_ptr())
+            });
+            let means: [V; W] = std::array::from_fn(|w| {
+                V::load(codes.value_mean[column + w * LANES..][..LANES].as_ptr())
+            });
             for (i, sums) in sums.into_iter().enumerate() {
                 let (slot, vector) = (slot + i * step, first + i * step);
-                let (total, before, now) = (V::splat(totals[slot]), V::splat(before[slot]), V::splat(now[slot]));
+                let (total, before, now) =
+                    (V::splat(totals[slot]), V::splat(before[slot]), V::splat(now[slot]));
                 let place = &mut self.sums[vector * stored + column..][..W * LANES];
                 for (w, sum) in sums.into_iter().enumerate() {
                     let scale = scales[w].mul(V::splat(1.0 / WHOLE));
@@ -510,7 +584,10 @@ mod tests {
             assert_eq!(unit.bits, bits, "{bound}");
             assert!(bound * unit.per_score < 32_767.0, "{bound}");
             // The finest one that does, where there is a choice.
-            assert!(bits == 0 || i32::from(bits) == FINEST || 2.0 * bound * unit.per_score > MOST, "{bound}");
+            assert!(
+                bits == 0 || i32::from(bits) == FINEST || 2.0 * bound * unit.per_score > MOST,
+                "{bound}"
+            );
         };
         check(0.0, 12);
         check(5.0, 12);
@@ -523,7 +600,9 @@ mod tests {
 
     #[test]
     fn distant_means_whole_not_first_and_not_the_querys_own() {
-        let check = |span, start, end, distant| assert_eq!(is_distant(span, start, end), distant, "{span} from {start} to {end}");
+        let check = |span, start, end, distant| {
+            assert_eq!(is_distant(span, start, end), distant, "{span} from {start} to {end}");
+        };
         check(0, 0, 4096, false);
         check(1, 0, 512, false);
         check(1, 0, 513, true);

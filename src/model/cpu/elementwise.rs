@@ -1,15 +1,17 @@
 //! What happens to a row between the matrix products: norms, rotation, gates, sums.
 //!
-//! Each works on one token's row alone, in lanes by index, so a row's result depends on nothing else and is the same to the bit on
-//! every instruction set; [`Put`] takes sixteen numbers of every row, which it only moves and adds to. The formulas are those of the
-//! models' reference code (`transformers`).
+//! Each works on one token's row alone, in lanes by index, so a row's result depends on nothing
+//! else and is the same to the bit on every instruction set; [`Put`] takes sixteen numbers of every
+//! row, which it only moves and adds to. The formulas are those of the models' reference code
+//! (`transformers`).
 
 #![allow(clippy::inline_always)] // What is not inlined into a function with the instructions is compiled without them.
 
 use super::simd::{F32x16, Kernel, LANES, exp, tanh};
 use crate::model::spec::Activation;
 
-/// Puts every column's sums, with a bias where there is one, where they belong. Not by copying slices, which calls a function for each.
+/// Puts every column's sums, with a bias where there is one, where they belong. Not by copying
+/// slices, which calls a function for each.
 pub(super) struct Put<'a, F> {
     /// `[columns, 16]`.
     pub sums: &'a [[f32; LANES]],
@@ -53,12 +55,15 @@ impl Kernel for RmsNorm<'_> {
         let Self { x, weight, eps, out } = self;
         let (len, weight) = (x.len(), &weight[..x.len()]);
         let out = &mut out[..len];
-        // SAFETY: never more than is left of the three slices; the instructions are the caller's promise.
+        // SAFETY: never more than is left of the three slices; the instructions are the caller's
+        // promise.
         unsafe {
             let factor = V::splat(root_mean_square::<V>(x, eps).recip());
             for at in (0..len).step_by(LANES) {
                 let count = len - at;
-                let y = V::load_some(x.as_ptr().add(at), count).mul(factor).mul(V::load_some(weight.as_ptr().add(at), count));
+                let y = V::load_some(x.as_ptr().add(at), count)
+                    .mul(factor)
+                    .mul(V::load_some(weight.as_ptr().add(at), count));
                 y.store_some(out.as_mut_ptr().add(at), count);
             }
         }
@@ -82,7 +87,8 @@ unsafe fn root_mean_square<V: F32x16>(x: &[f32], eps: f32) -> f32 {
     }
 }
 
-/// Norms each head of a row, where there is a norm, and rotates its halves by the token's angles, in place.
+/// Norms each head of a row, where there is a norm, and rotates its halves by the token's angles,
+/// in place.
 pub(super) struct Rotate<'a> {
     pub x: &'a mut [f32],
     pub head_dim: usize,
@@ -102,18 +108,27 @@ impl Kernel for Rotate<'_> {
         let half = head_dim / 2;
         let (cos, sin) = (&cos[..half], &sin[..half]);
         for head in x.chunks_exact_mut(head_dim) {
-            // SAFETY: never more than is left of the halves; the instructions are the caller's promise.
+            // SAFETY: never more than is left of the halves; the instructions are the caller's
+            // promise.
             unsafe {
-                let factor = norm.map(|(weight, eps)| (&weight[..head_dim], V::splat(root_mean_square::<V>(head, eps).recip())));
+                let factor = norm.map(|(weight, eps)| {
+                    (&weight[..head_dim], V::splat(root_mean_square::<V>(head, eps).recip()))
+                });
                 let (low, high) = head.split_at_mut(half);
                 for at in (0..half).step_by(LANES) {
                     let count = half - at;
-                    let (mut a, mut b) = (V::load_some(low.as_ptr().add(at), count), V::load_some(high.as_ptr().add(at), count));
+                    let (mut a, mut b) = (
+                        V::load_some(low.as_ptr().add(at), count),
+                        V::load_some(high.as_ptr().add(at), count),
+                    );
                     if let Some((weight, factor)) = factor {
                         a = a.mul(factor).mul(V::load_some(weight.as_ptr().add(at), count));
                         b = b.mul(factor).mul(V::load_some(weight.as_ptr().add(half + at), count));
                     }
-                    let (cos, sin) = (V::load_some(cos.as_ptr().add(at), count), V::load_some(sin.as_ptr().add(at), count));
+                    let (cos, sin) = (
+                        V::load_some(cos.as_ptr().add(at), count),
+                        V::load_some(sin.as_ptr().add(at), count),
+                    );
                     a.mul(cos).sub(b.mul(sin)).store_some(low.as_mut_ptr().add(at), count);
                     b.mul(cos).add(a.mul(sin)).store_some(high.as_mut_ptr().add(at), count);
                 }
@@ -138,7 +153,8 @@ impl Kernel for Gate<'_> {
         let (len, up) = (gate.len(), &up[..gate.len()]);
         for at in (0..len).step_by(LANES) {
             let count = len - at;
-            // SAFETY: never more than is left of the slices; the instructions are the caller's promise.
+            // SAFETY: never more than is left of the slices; the instructions are the caller's
+            // promise.
             unsafe {
                 let x = V::load_some(gate.as_ptr().add(at), count);
                 let one = V::splat(1.0);
@@ -151,7 +167,8 @@ impl Kernel for Gate<'_> {
                     }
                 };
                 let y = x.div(exp(V::splat(0.0).sub(exponent)).add(one));
-                y.mul(V::load_some(up.as_ptr().add(at), count)).store_some(gate.as_mut_ptr().add(at), count);
+                y.mul(V::load_some(up.as_ptr().add(at), count))
+                    .store_some(gate.as_mut_ptr().add(at), count);
             }
         }
     }
@@ -174,14 +191,18 @@ impl Kernel for Add<'_> {
         let (len, y) = (x.len(), &y[..x.len()]);
         // SAFETY: never more than is left of the slices; the instructions are the caller's promise.
         unsafe {
-            let factor = norm.map(|(weight, eps)| (&weight[..len], V::splat(root_mean_square::<V>(y, eps).recip())));
+            let factor = norm.map(|(weight, eps)| {
+                (&weight[..len], V::splat(root_mean_square::<V>(y, eps).recip()))
+            });
             for at in (0..len).step_by(LANES) {
                 let count = len - at;
                 let mut y = V::load_some(y.as_ptr().add(at), count);
                 if let Some((weight, factor)) = factor {
                     y = y.mul(factor).mul(V::load_some(weight.as_ptr().add(at), count));
                 }
-                V::load_some(x.as_ptr().add(at), count).add(y).store_some(x.as_mut_ptr().add(at), count);
+                V::load_some(x.as_ptr().add(at), count)
+                    .add(y)
+                    .store_some(x.as_mut_ptr().add(at), count);
             }
         }
     }
@@ -200,7 +221,8 @@ impl Kernel for SoftCap<'_> {
     unsafe fn run<V: F32x16>(self) {
         let len = self.x.len();
         for at in (0..len).step_by(LANES) {
-            // SAFETY: never more than is left of the slice; the instructions are the caller's promise.
+            // SAFETY: never more than is left of the slice; the instructions are the caller's
+            // promise.
             unsafe {
                 let place = self.x.as_mut_ptr().add(at);
                 let x = V::load_some(place, len - at).div(V::splat(self.cap));
@@ -218,15 +240,20 @@ mod tests {
 
     /// Numbers of both signs and many sizes.
     fn numbers(len: usize, salt: f32) -> Vec<f32> {
-        (0..len).map(|i| ((i as f32 + salt) * 12.9898).sin() * 10f32.powi((i % 5) as i32 - 2)).collect()
+        (0..len)
+            .map(|i| ((i as f32 + salt) * 12.9898).sin() * 10f32.powi((i % 5) as i32 - 2))
+            .collect()
     }
 
-    /// `kernel` on every instruction set: the same bits, and `want` within a relative 2e-6 of it (a sum of up to 600 squares and a few
-    /// roundings; absolute below 1).
+    /// `kernel` on every instruction set: the same bits, and `want` within a relative 2e-6 of it (a
+    /// sum of up to 600 squares and a few roundings; absolute below 1).
     fn check(what: &str, kernel: impl Fn(Isa) -> Vec<f32>, want: &[f64]) {
         let scalar = kernel(Isa::Scalar);
         for (i, (got, want)) in scalar.iter().zip(want).enumerate() {
-            assert!((f64::from(*got) - want).abs() <= 2e-6 * want.abs().max(1.0), "{what}, number {i}: {got}, want {want}");
+            assert!(
+                (f64::from(*got) - want).abs() <= 2e-6 * want.abs().max(1.0),
+                "{what}, number {i}: {got}, want {want}"
+            );
         }
         for isa in Isa::ALL.iter().filter(|isa| isa.is_available()) {
             let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
@@ -243,14 +270,23 @@ mod tests {
         let (sums, bias) = (numbers(5 * LANES, 0.0), numbers(LANES, 0.5));
         let put = |isa, bias: Option<&[f32]>| {
             let mut out = vec![0.0; sums.len()];
-            let columns = out.chunks_mut(LANES).map(Some).map(std::sync::Mutex::new).collect::<Vec<_>>();
+            let columns =
+                out.chunks_mut(LANES).map(Some).map(std::sync::Mutex::new).collect::<Vec<_>>();
             let column = |n: usize| columns[n].lock().unwrap().take().unwrap();
             run(isa, Put { sums: sums.as_chunks().0, bias, column });
             out
         };
         let biased = |i: usize| f64::from(sums[i] + bias[i % LANES]);
-        check("sums", |isa| put(isa, None), &sums.iter().map(|&sum| f64::from(sum)).collect::<Vec<_>>());
-        check("sums and bias", |isa| put(isa, Some(&bias)), &(0..sums.len()).map(biased).collect::<Vec<_>>());
+        check(
+            "sums",
+            |isa| put(isa, None),
+            &sums.iter().map(|&sum| f64::from(sum)).collect::<Vec<_>>(),
+        );
+        check(
+            "sums and bias",
+            |isa| put(isa, Some(&bias)),
+            &(0..sums.len()).map(biased).collect::<Vec<_>>(),
+        );
     }
 
     #[test]
@@ -259,7 +295,9 @@ mod tests {
             let (x, y, w) = (numbers(len, 0.0), numbers(len, 0.5), numbers(len, 0.25));
             let d = |x: &[f32]| x.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
             let (x64, y64, w64) = (d(&x), d(&y), d(&w));
-            let normed = |x: &[f32]| -> Vec<f64> { x.iter().zip(&w64).map(|(&v, w)| f64::from(v) / rms(x, 1e-5) * w).collect() };
+            let normed = |x: &[f32]| -> Vec<f64> {
+                x.iter().zip(&w64).map(|(&v, w)| f64::from(v) / rms(x, 1e-5) * w).collect()
+            };
             let norm = |isa| {
                 let mut out = vec![0.0; len];
                 run(isa, RmsNorm { x: &x, weight: &w, eps: 1e-5, out: &mut out });
@@ -274,14 +312,23 @@ mod tests {
             check("add", add, &x64.iter().zip(normed(&y)).map(|(x, y)| x + y).collect::<Vec<_>>());
             for (activation, of) in [
                 (Activation::Silu, (|x| x / (1.0 + (-x).exp())) as fn(f64) -> f64),
-                (Activation::GeluTanh, |x| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())),
+                (Activation::GeluTanh, |x| {
+                    0.5 * x
+                        * (1.0
+                            + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3)))
+                                .tanh())
+                }),
             ] {
                 let gate = |isa| {
                     let mut out = x.clone();
                     run(isa, Gate { activation, x: &mut out, up: &y });
                     out
                 };
-                check("gate", gate, &x64.iter().zip(&y64).map(|(&x, y)| of(x) * y).collect::<Vec<_>>());
+                check(
+                    "gate",
+                    gate,
+                    &x64.iter().zip(&y64).map(|(&x, y)| of(x) * y).collect::<Vec<_>>(),
+                );
             }
             let cap = |isa| {
                 let mut out = x.clone();
@@ -290,10 +337,20 @@ mod tests {
             };
             check("soft cap", cap, &x64.iter().map(|x| 3.0 * (x / 3.0).tanh()).collect::<Vec<_>>());
             let half = len / 2;
-            let (cos, sin): (Vec<f32>, Vec<f32>) = (0..half).map(|i| ((i as f32).cos(), (i as f32).sin())).unzip();
+            let (cos, sin): (Vec<f32>, Vec<f32>) =
+                (0..half).map(|i| ((i as f32).cos(), (i as f32).sin())).unzip();
             let rotate = |isa| {
                 let mut out = x.clone();
-                run(isa, Rotate { x: &mut out, head_dim: len, norm: Some((&w, 1e-5)), cos: &cos, sin: &sin });
+                run(
+                    isa,
+                    Rotate {
+                        x: &mut out,
+                        head_dim: len,
+                        norm: Some((&w, 1e-5)),
+                        cos: &cos,
+                        sin: &sin,
+                    },
+                );
                 out
             };
             let n = normed(&x);

@@ -1,7 +1,9 @@
-//! Keys and values of one layer, in the order that attention reads, and in 8 bits for distant queries.
+//! Keys and values of one layer, in the order that attention reads, and in 8 bits for distant
+//! queries.
 //!
-//! Contract: what was appended stays as it is. Codes are made of whole spans of the cache, once, when a query first asks, and are the same
-//! wherever the cache is cut; a span that lies in one piece of the cache keeps them, one across a cut has them made every time.
+//! Contract: what was appended stays as it is. Codes are made of whole spans of the cache, once,
+//! when a query first asks, and are the same wherever the cache is cut; a span that lies in one
+//! piece of the cache keeps them, one across a cut has them made every time.
 
 #![allow(clippy::inline_always)] // What is not inlined into a function with the instructions is compiled without them.
 
@@ -16,7 +18,8 @@ use super::simd::{F32x16, Kernel, LANES, run};
 
 /// Tokens of a tile.
 pub(super) const TILE: usize = LANES;
-/// Cache indices whose softmax is taken together. Small enough that a block's scores stay in the first-level cache.
+/// Cache indices whose softmax is taken together. Small enough that a block's scores stay in the
+/// first-level cache.
 pub(super) const SPAN: usize = 256;
 
 /// Geometry of a model's attention.
@@ -54,7 +57,8 @@ pub struct HostKv {
     /// `[tiles, kv_heads, TILE, stored_dim]`; free places are zero.
     pub(super) values: Lines<f16>,
     len: usize,
-    /// Which tokens the spans of [`Self::codes`] begin with, modulo their length: the first query that asks decides.
+    /// Which tokens the spans of [`Self::codes`] begin with, modulo their length: the first query
+    /// that asks decides.
     phase: OnceLock<usize>,
     /// `[spans, kv_heads]`: made when a query first meets the span in codes.
     codes: Vec<OnceLock<Codes>>,
@@ -71,13 +75,19 @@ impl HostKv {
         self.len == 0
     }
 
-    /// Appends tokens: `k` and `v` are `[new, kv_heads * head_dim]`. Numbers beyond f16's range become infinite.
+    /// Appends tokens: `k` and `v` are `[new, kv_heads * head_dim]`. Numbers beyond f16's range
+    /// become infinite.
     ///
     /// # Panics
     /// If `k` and `v` differ in length or are not whole tokens.
     pub fn append(&mut self, isa: Isa, shape: Shape, k: &[f32], v: &[f32]) {
         let width = shape.kv_heads * shape.head_dim;
-        assert!(k.len() == v.len() && k.len().is_multiple_of(width), "{} keys and {} values of width {width}", k.len(), v.len());
+        assert!(
+            k.len() == v.len() && k.len().is_multiple_of(width),
+            "{} keys and {} values of width {width}",
+            k.len(),
+            v.len()
+        );
         let tokens = k.len() / width;
         let tiles = (self.len + tokens).div_ceil(TILE);
         self.keys.resize(tiles * width * TILE);
@@ -87,11 +97,13 @@ impl HostKv {
         self.codes.resize_with(self.len / SPAN * shape.kv_heads, OnceLock::new);
     }
 
-    /// Where the codes of a head's keys and values are kept for the span of tokens that begins at `first`; `None` if the span is not
-    /// whole here, or spans begin elsewhere.
+    /// Where the codes of a head's keys and values are kept for the span of tokens that begins at
+    /// `first`; `None` if the span is not whole here, or spans begin elsewhere.
     fn codes(&self, shape: Shape, head: usize, first: usize) -> Option<&OnceLock<Codes>> {
         let phase = *self.phase.get_or_init(|| first % SPAN);
-        (first % SPAN == phase && first + SPAN <= self.len).then(|| self.codes.get(first / SPAN * shape.kv_heads + head)).flatten()
+        (first % SPAN == phase && first + SPAN <= self.len)
+            .then(|| self.codes.get(first / SPAN * shape.kv_heads + head))
+            .flatten()
     }
 }
 
@@ -117,10 +129,12 @@ impl Kernel for Append<'_> {
             let values = &mut kv.values[(tile * TILE + lane) * stored..][..stored];
             for at in (0..d).step_by(LANES) {
                 let count = LANES.min(d - at);
-                // SAFETY: `count` numbers are left in k and v; `narrow` and what is left of the value's place have room for 16.
+                // SAFETY: `count` numbers are left in k and v; `narrow` and what is left of the
+                // value's place have room for 16.
                 unsafe {
                     V::load_some(k[at..].as_ptr(), count).store_half(narrow.as_mut_ptr());
-                    V::load_some(v[at..].as_ptr(), count).store_half(values[at..at + LANES].as_mut_ptr());
+                    V::load_some(v[at..].as_ptr(), count)
+                        .store_half(values[at..at + LANES].as_mut_ptr());
                 }
                 for (place, &x) in keys[at * TILE..].chunks_exact_mut(TILE).zip(&narrow[..count]) {
                     place[lane] = x;
@@ -159,8 +173,16 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    /// The codes of a head's keys and values over the span of cache indices that begins at `first`; all of it must be there.
-    pub(super) fn codes<'a>(&'a mut self, isa: Isa, shape: Shape, head: usize, parts: &[Part<'a>], first: usize) -> &'a Codes {
+    /// The codes of a head's keys and values over the span of cache indices that begins at `first`;
+    /// all of it must be there.
+    pub(super) fn codes<'a>(
+        &'a mut self,
+        isa: Isa,
+        shape: Shape,
+        head: usize,
+        parts: &[Part<'a>],
+        first: usize,
+    ) -> &'a Codes {
         let Self { gathered, codes } = self;
         if let Some(kept) = kept(shape, head, parts, first) {
             return kept.get_or_init(|| {
@@ -176,8 +198,14 @@ impl Encoder {
     }
 }
 
-/// Where the codes of a span are kept: see [`Encoder::codes`]; `None` if it does not lie in one part or that keeps other spans.
-pub(super) fn kept<'a>(shape: Shape, head: usize, parts: &[Part<'a>], first: usize) -> Option<&'a OnceLock<Codes>> {
+/// Where the codes of a span are kept: see [`Encoder::codes`]; `None` if it does not lie in one
+/// part or that keeps other spans.
+pub(super) fn kept<'a>(
+    shape: Shape,
+    head: usize,
+    parts: &[Part<'a>],
+    first: usize,
+) -> Option<&'a OnceLock<Codes>> {
     let mut index = 0;
     for part in parts {
         if index <= first && first + SPAN <= index + part.len() {
@@ -198,7 +226,8 @@ impl Gathered {
         for part in parts {
             // Tokens of the part, and where the first of them goes.
             let (start, end) = (first.max(index), (first + SPAN).min(index + part.len()));
-            let (mut token, mut to) = ((part.start + start).wrapping_sub(index), start.wrapping_sub(first));
+            let (mut token, mut to) =
+                ((part.start + start).wrapping_sub(index), start.wrapping_sub(first));
             index += part.len();
             while start < end && to < end - first {
                 let (tile, lane) = (token / TILE * shape.kv_heads + head, token % TILE);

@@ -1,12 +1,17 @@
-//! How a packed matrix lies in memory: the one place that the packing, the kernels and the row reader agree on.
+//! How a packed matrix lies in memory: the one place that the packing, the kernels and the row
+//! reader agree on.
 //!
-//! Groups of [`ROWS`] output rows follow each other. Within a group, block-quantised types keep three regions, each by block of
-//! [`BLOCK`] inputs, rising: codes; scales; and, for the types with two levels of scales, the upper level by [`SUPER`] inputs.
+//! Groups of [`ROWS`] output rows follow each other. Within a group, block-quantised types keep
+//! three regions, each by block of
+//! [`BLOCK`] inputs, rising: codes; scales; and, for the types with two levels of scales, the upper
+//! level by [`SUPER`] inputs.
 //!
-//! Codes of one block: inputs go in eight runs of four. A line of 64 bytes holds one run of all 16 rows, four bytes a row, so that
-//! four broadcast activations meet 4 inputs of 8 or 16 rows in one register. With `BITS` below 8 there are four lines of nibbles
-//! (line j: run j low, run j + 4 high), then the upper bits: at 5 bits one line (bit k of a byte belongs to run k), at 6 bits two
-//! (line 0 the runs 0 to 3, two bits each, rising; line 1 the runs 4 to 7). Scales are rows-major arrays of 16, as [`Scales`] says.
+//! Codes of one block: inputs go in eight runs of four. A line of 64 bytes holds one run of all 16
+//! rows, four bytes a row, so that four broadcast activations meet 4 inputs of 8 or 16 rows in one
+//! register. With `BITS` below 8 there are four lines of nibbles (line j: run j low, run j + 4
+//! high), then the upper bits: at 5 bits one line (bit k of a byte belongs to run k), at 6 bits two
+//! (line 0 the runs 0 to 3, two bits each, rising; line 1 the runs 4 to 7). Scales are rows-major
+//! arrays of 16, as [`Scales`] says.
 //!
 //! Dense types (F32, F16, BF16) keep, for each input, the 16 rows' numbers side by side.
 
@@ -18,8 +23,9 @@ pub(super) const ROWS: usize = 16;
 pub(super) const BLOCK: usize = 32;
 /// Inputs per upper-level block.
 pub(super) const SUPER: usize = 256;
-/// How far ahead of the kernels weights are asked for, into the second-level cache: of 16 to 96, 48 was best or near it for every model.
-/// Asked into the first, they would queue for its few misses at a time: a single stream was a quarter slower that way.
+/// How far ahead of the kernels weights are asked for, into the second-level cache: of 16 to 96, 48
+/// was best or near it for every model. Asked into the first, they would queue for its few misses
+/// at a time: a single stream was a quarter slower that way.
 #[cfg(target_arch = "x86_64")]
 const AHEAD: usize = 48;
 /// The same for dense types.
@@ -37,7 +43,8 @@ pub(super) enum Scales {
     Min,
     /// `d s u - e t`: u8 s, u8 t; above: f16 d, f16 e.
     SuperMin,
-    /// `d s (u - ZERO)` with s per 16 inputs: i8 s of inputs 0 to 15, i8 s of 16 to 31; above: f16 d.
+    /// `d s (u - ZERO)` with s per 16 inputs: i8 s of inputs 0 to 15, i8 s of 16 to 31; above: f16
+    /// d.
     Super16,
     /// `d s u - e t` with s and t per 16 inputs: u8 s, s, t, t; above: f16 d, f16 e.
     Super16Min,
@@ -68,7 +75,9 @@ pub(super) trait Format {
     /// Bytes of a group that is `width` inputs wide.
     fn group_bytes(width: usize) -> usize {
         let blocks = width / BLOCK;
-        (blocks * (Self::CODE_BYTES + Self::SCALE_BYTES) + width.div_ceil(SUPER) * Self::SUPER_BYTES).next_multiple_of(LINE)
+        (blocks * (Self::CODE_BYTES + Self::SCALE_BYTES)
+            + width.div_ceil(SUPER) * Self::SUPER_BYTES)
+            .next_multiple_of(LINE)
     }
 }
 
@@ -195,8 +204,9 @@ impl<'a> Panel<'a> {
         &self.bytes[start + b / (SUPER / BLOCK) * F::SUPER_BYTES..][..F::SUPER_BYTES]
     }
 
-    /// Asks for the codes and scales of the block that is [`AHEAD`] blocks after `b`, in this group or a later one. The processor's own
-    /// prefetching loses the thread at every page and between the regions; this doubled the speed of products of few columns.
+    /// Asks for the codes and scales of the block that is [`AHEAD`] blocks after `b`, in this group
+    /// or a later one. The processor's own prefetching loses the thread at every page and between
+    /// the regions; this doubled the speed of products of few columns.
     #[cfg(target_arch = "x86_64")]
     #[inline]
     pub(super) fn prefetch<F: Format>(&self, b: usize) {
@@ -206,7 +216,8 @@ impl<'a> Panel<'a> {
         let (codes, scales, supers) = offsets::<F>(blocks, b);
         let ask = |at: usize| {
             let line = self.bytes.as_ptr().wrapping_add(group + at);
-            // SAFETY: a prefetch reads nothing that the program could see, and ignores addresses that are not mapped.
+            // SAFETY: a prefetch reads nothing that the program could see, and ignores addresses
+            // that are not mapped.
             unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
         };
         (0..F::CODE_BYTES / LINE).for_each(|line| ask(codes + line * LINE));
@@ -232,7 +243,8 @@ impl<'a> Panel<'a> {
     }
 }
 
-/// Byte offsets of the regions that block `b` of a group touches: (codes, scales, upper scales). For writing; [`Panel`] reads.
+/// Byte offsets of the regions that block `b` of a group touches: (codes, scales, upper scales).
+/// For writing; [`Panel`] reads.
 pub(super) fn offsets<F: Format>(blocks: usize, b: usize) -> (usize, usize, usize) {
     let scales = blocks * F::CODE_BYTES;
     let supers = scales + blocks * F::SCALE_BYTES;

@@ -87,7 +87,10 @@ mod tests {
         assert!(numbers.is_empty());
         for len in [1, 16, 17, 1000] {
             numbers.resize(len);
-            assert_eq!((numbers.len(), numbers.as_ptr().align_offset(LINE), numbers[len - 1]), (len, 0, 0.0));
+            assert_eq!(
+                (numbers.len(), numbers.as_ptr().align_offset(LINE), numbers[len - 1]),
+                (len, 0, 0.0)
+            );
             numbers[len - 1] = len as f32;
         }
         assert_eq!((numbers[0], numbers[15], numbers[16], numbers[999]), (1.0, 16.0, 17.0, 1000.0));

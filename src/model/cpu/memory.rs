@@ -1,7 +1,8 @@
 //! Memory for packed weights, in huge pages where the system gives them.
 //!
-//! A step reads every weight once, and with pages of 4 kB it spends a third of that time on looking up pages. Matrices are mostly
-//! smaller than a huge page, so they share chunks; a chunk is freed with the last of its matrices. Knows nothing of what it holds.
+//! A step reads every weight once, and with pages of 4 kB it spends a third of that time on looking
+//! up pages. Matrices are mostly smaller than a huge page, so they share chunks; a chunk is freed
+//! with the last of its matrices. Knows nothing of what it holds.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -21,7 +22,8 @@ struct Chunk {
     start: usize,
 }
 
-// SAFETY: the memory belongs to no thread; regions never overlap, and each follows the borrows of its owner.
+// SAFETY: the memory belongs to no thread; regions never overlap, and each follows the borrows of
+// its owner.
 unsafe impl Send for Chunk {}
 // SAFETY: as above.
 unsafe impl Sync for Chunk {}
@@ -55,7 +57,13 @@ fn advise(memory: *mut u8, start: usize, size: usize) {
     let whole = size / HUGE * HUGE;
     if whole > 0 {
         // SAFETY: the range lies inside the allocation, and this advice changes no contents.
-        let _ = unsafe { rustix::mm::madvise(memory.wrapping_add(start).cast(), whole, rustix::mm::Advice::LinuxHugepage) };
+        let _ = unsafe {
+            rustix::mm::madvise(
+                memory.wrapping_add(start).cast(),
+                whole,
+                rustix::mm::Advice::LinuxHugepage,
+            )
+        };
     }
 }
 
@@ -91,7 +99,8 @@ impl Region {
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
-        // SAFETY: inside the chunk, which lives as long as this; only this region reaches these bytes, and it is borrowed.
+        // SAFETY: inside the chunk, which lives as long as this; only this region reaches these
+        // bytes, and it is borrowed.
         unsafe { std::slice::from_raw_parts(self.start(), self.len) }
     }
 
@@ -107,8 +116,22 @@ mod tests {
 
     #[test]
     fn regions_are_zero_aligned_and_apart() {
-        let sizes = [0, 1, 64, 100, 3 << 20, 7 << 20, CHUNK / 4, CHUNK / 4 + 1, 6 << 20, 8 << 20, 8 << 20, 5];
-        let mut regions: Vec<Region> = sizes.iter().map(|&size| Region::new(size).unwrap()).collect();
+        let sizes = [
+            0,
+            1,
+            64,
+            100,
+            3 << 20,
+            7 << 20,
+            CHUNK / 4,
+            CHUNK / 4 + 1,
+            6 << 20,
+            8 << 20,
+            8 << 20,
+            5,
+        ];
+        let mut regions: Vec<Region> =
+            sizes.iter().map(|&size| Region::new(size).unwrap()).collect();
         for (index, region) in regions.iter_mut().enumerate() {
             assert_eq!(region.bytes().len(), sizes[index]);
             assert!(region.bytes().as_ptr().addr().is_multiple_of(LINE));

@@ -1,4 +1,5 @@
-//! The CPU's own kernels, without a tensor library: packed weights, quantised activations, attention, one spin pool.
+//! The CPU's own kernels, without a tensor library: packed weights, quantised activations,
+//! attention, one spin pool.
 //!
 //! ```text
 //! let pool = Pool::global();                                       // or Pool::new(threads); pin_caller() on the thread of the step loop
@@ -10,13 +11,15 @@
 //! table.row(token, output);                                        // the embedding of one token
 //! ```
 //!
-//! Contract: what comes out for a row is the same to the bit for any number of rows beside it, any place among them, any number of
-//! threads, and any instruction set: every kernel follows the order that `scalar.rs` states. Block-quantised weights meet activations
-//! of 8 bits per 32 inputs (`quantize.rs`), dense ones meet f32. `layout.rs` says how weights lie in memory.
+//! Contract: what comes out for a row is the same to the bit for any number of rows beside it, any
+//! place among them, any number of threads, and any instruction set: every kernel follows the order
+//! that `scalar.rs` states. Block-quantised weights meet activations of 8 bits per 32 inputs
+//! (`quantize.rs`), dense ones meet f32. `layout.rs` says how weights lie in memory.
 //!
-//! `ops.rs` makes the decoder's operations of them; nothing else here knows models or tokens. `attention.rs` is attention, over a cache
-//! (`host_kv.rs`) near a query in half precision (`tiles.rs`) and far behind it in 8 bits (`codes.rs`, `powers.rs`, `distant.rs`);
-//! what is no matrix product is written once over sixteen lanes (`simd.rs`).
+//! `ops.rs` makes the decoder's operations of them; nothing else here knows models or tokens.
+//! `attention.rs` is attention, over a cache (`host_kv.rs`) near a query in half precision
+//! (`tiles.rs`) and far behind it in 8 bits (`codes.rs`, `powers.rs`, `distant.rs`); what is no
+//! matrix product is written once over sixteen lanes (`simd.rs`).
 
 pub mod attention;
 #[cfg(target_arch = "x86_64")]
@@ -53,7 +56,8 @@ use crate::error::{Error, Result};
 use layout::{BLOCK, Element, Format, Panel, ROWS, Visit, visit};
 use pool::Disjoint;
 
-/// Columns that a kernel takes at once: their sums and one block of their codes stay in the first-level cache.
+/// Columns that a kernel takes at once: their sums and one block of their codes stay in the
+/// first-level cache.
 const COLUMNS: usize = 64;
 /// Multiplications that a task should at least have, so that claiming it costs little.
 const TASK: usize = 64 << 10;
@@ -86,7 +90,11 @@ impl Isa {
         match self {
             Self::Scalar => true,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c"),
+            Self::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("f16c")
+            }
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Vnni => {
                 Self::Avx2.is_available()
@@ -101,12 +109,18 @@ impl Isa {
     /// The fastest that this machine has, looked up once.
     pub fn best() -> Self {
         static BEST: OnceLock<Isa> = OnceLock::new();
-        *BEST.get_or_init(|| Self::ALL.iter().copied().rev().find(|isa| isa.is_available()).unwrap_or(Self::Scalar))
+        *BEST.get_or_init(|| {
+            Self::ALL.iter().copied().rev().find(|isa| isa.is_available()).unwrap_or(Self::Scalar)
+        })
     }
 
     /// Itself, if this machine has it.
     fn check(self) -> Result<Self> {
-        if self.is_available() { Ok(self) } else { Err(Error::usage(format!("this processor has no {self}; use {}", Self::best()))) }
+        if self.is_available() {
+            Ok(self)
+        } else {
+            Err(Error::usage(format!("this processor has no {self}; use {}", Self::best())))
+        }
     }
 
     /// Whether a product of so many rows with a matrix of 8 bits takes its activations in 16.
@@ -141,7 +155,12 @@ impl std::str::FromStr for Isa {
     fn from_str(text: &str) -> Result<Self> {
         let names: Vec<&str> = Self::ALL.iter().map(|isa| isa.name()).collect();
         let found = Self::ALL.iter().find(|isa| isa.name() == text);
-        found.copied().ok_or_else(|| Error::usage(format!("instruction set `{text}` is unknown; use one of {}", names.join(", "))))
+        found.copied().ok_or_else(|| {
+            Error::usage(format!(
+                "instruction set `{text}` is unknown; use one of {}",
+                names.join(", ")
+            ))
+        })
     }
 }
 
@@ -160,7 +179,13 @@ pub struct Product<'a> {
 ///
 /// # Panics
 /// If the shapes do not fit, or `x` was not made for a matrix of this kind.
-pub fn linear(pool: &Pool, matrix: &PackedMatrix, x: &Activations, bias: Option<&[f32]>, y: &mut [f32]) {
+pub fn linear(
+    pool: &Pool,
+    matrix: &PackedMatrix,
+    x: &Activations,
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+) {
     linear_n(pool, x, [Product { matrix, bias, y }]);
 }
 
@@ -175,7 +200,9 @@ pub fn linear_n<const N: usize>(pool: &Pool, x: &Activations, products: [Product
     if groups == 0 || rows == 0 {
         return;
     }
-    let tasks = (groups * ROWS * x.width() * rows / TASK).clamp(1, pool.threads() * TASKS_PER_THREAD).min(groups);
+    let tasks = (groups * ROWS * x.width() * rows / TASK)
+        .clamp(1, pool.threads() * TASKS_PER_THREAD)
+        .min(groups);
     pool.for_each(tasks, |task| {
         let (mut start, end) = (task * groups / tasks, (task + 1) * groups / tasks);
         let mut first = 0;
@@ -190,34 +217,61 @@ pub fn linear_n<const N: usize>(pool: &Pool, x: &Activations, products: [Product
     });
 }
 
-/// activation(x gateᵀ) * (x upᵀ) as the input of `down`, in one fork-join: a task makes 32 numbers of each row, which is a block of the
-/// quantised input.
+/// activation(x gateᵀ) * (x upᵀ) as the input of `down`, in one fork-join: a task makes 32 numbers
+/// of each row, which is a block of the quantised input.
 ///
 /// # Panics
 /// As [`linear`]; or if the three shapes do not fit each other.
-pub fn gated(pool: &Pool, x: &Activations, activation: Activation, [gate, up, down]: [&PackedMatrix; 3], out: &mut Activations) {
+pub fn gated(
+    pool: &Pool,
+    x: &Activations,
+    activation: Activation,
+    [gate, up, down]: [&PackedMatrix; 3],
+    out: &mut Activations,
+) {
     let rows = x.rows();
-    assert!(x.serves(gate) && x.serves(up), "activations of width {} were not made for {gate:?} and {up:?}", x.width());
-    assert!(gate.rows() == up.rows() && gate.rows() == down.width(), "{gate:?} and {up:?} do not make the input of {down:?}");
+    assert!(
+        x.serves(gate) && x.serves(up),
+        "activations of width {} were not made for {gate:?} and {up:?}",
+        x.width()
+    );
+    assert!(
+        gate.rows() == up.rows() && gate.rows() == down.width(),
+        "{gate:?} and {up:?} do not make the input of {down:?}"
+    );
     let writer = out.writer(rows, down);
     let blocks = gate.rows().div_ceil(BLOCK);
-    let tasks = (2 * gate.rows() * x.width() * rows / TASK).clamp(1, pool.threads() * TASKS_PER_THREAD).min(blocks.max(1));
+    let tasks = (2 * gate.rows() * x.width() * rows / TASK)
+        .clamp(1, pool.threads() * TASKS_PER_THREAD)
+        .min(blocks.max(1));
     pool.for_each(tasks, |task| {
         let mut sums = [[[0.0f32; ROWS]; COLUMNS]; 4];
         for start in (0..rows).step_by(COLUMNS) {
             let columns = COLUMNS.min(rows - start);
             for block in task * blocks / tasks..(task + 1) * blocks / tasks {
                 for (half, sums) in sums.iter_mut().enumerate() {
-                    let (matrix, group) = (if half < BLOCK / ROWS { gate } else { up }, block * (BLOCK / ROWS) + half % (BLOCK / ROWS));
+                    let (matrix, group) = (
+                        if half < BLOCK / ROWS { gate } else { up },
+                        block * (BLOCK / ROWS) + half % (BLOCK / ROWS),
+                    );
                     let sums = &mut sums[..columns];
                     sums.fill([0.0; ROWS]);
                     if group < matrix.groups() {
-                        visit(matrix.dtype(), Multiply { panel: matrix.panel(group), x, start, sums });
+                        visit(
+                            matrix.dtype(),
+                            Multiply { panel: matrix.panel(group), x, start, sums },
+                        );
                     }
                 }
                 let count = BLOCK.min(gate.rows() - block * BLOCK);
                 let [gate_low, gate_high, up_low, up_high] = &sums;
-                for (column, (gate, up)) in gate_low.iter().zip(gate_high).zip(up_low.iter().zip(up_high)).take(columns).enumerate() {
+                for (column, (gate, up)) in gate_low
+                    .iter()
+                    .zip(gate_high)
+                    .zip(up_low.iter().zip(up_high))
+                    .take(columns)
+                    .enumerate()
+                {
                     let join = |(low, high): (&[f32; ROWS], &[f32; ROWS])| -> [f32; BLOCK] {
                         std::array::from_fn(|i| if i < ROWS { low[i] } else { high[i - ROWS] })
                     };
@@ -240,9 +294,21 @@ struct Work<'a> {
 
 impl<'a> Work<'a> {
     fn new(Product { matrix, bias, y }: Product<'a>, x: &Activations) -> Self {
-        assert!(x.serves(matrix), "activations of width {} were not made for {matrix:?}", x.width());
-        assert!(y.len() == x.rows() * matrix.rows(), "{} outputs for {} rows of {matrix:?}", y.len(), x.rows());
-        assert!(bias.is_none_or(|bias| bias.len() == matrix.rows()), "a bias has one number per output of {matrix:?}");
+        assert!(
+            x.serves(matrix),
+            "activations of width {} were not made for {matrix:?}",
+            x.width()
+        );
+        assert!(
+            y.len() == x.rows() * matrix.rows(),
+            "{} outputs for {} rows of {matrix:?}",
+            y.len(),
+            x.rows()
+        );
+        assert!(
+            bias.is_none_or(|bias| bias.len() == matrix.rows()),
+            "a bias has one number per output of {matrix:?}"
+        );
         Self { matrix, bias, y: Disjoint::new(y) }
     }
 
@@ -254,7 +320,10 @@ impl<'a> Work<'a> {
             for group in groups.clone() {
                 let sums = &mut sums[..columns];
                 sums.fill([0.0; ROWS]);
-                visit(self.matrix.dtype(), Multiply { panel: self.matrix.panel(group), x, start, sums });
+                visit(
+                    self.matrix.dtype(),
+                    Multiply { panel: self.matrix.panel(group), x, start, sums },
+                );
                 self.store(x.isa, group, start, sums);
             }
         }
@@ -264,7 +333,8 @@ impl<'a> Work<'a> {
         let (out, first) = (self.matrix.rows(), group * ROWS);
         let count = ROWS.min(out - first);
         let bias = self.bias.map(|bias| &bias[first..][..count]);
-        // SAFETY: one task has this group, and the outputs of different groups and columns do not overlap.
+        // SAFETY: one task has this group, and the outputs of different groups and columns do not
+        // overlap.
         let column = |column: usize| unsafe { self.y.slice((start + column) * out + first, count) };
         if count == ROWS {
             simd::run(isa, elementwise::Put { sums, bias, column });
@@ -273,7 +343,9 @@ impl<'a> Work<'a> {
         for (index, sums) in sums.iter().enumerate() {
             let y = column(index);
             match bias {
-                Some(bias) => y.iter_mut().zip(sums).zip(bias).for_each(|((y, sum), bias)| *y = sum + bias),
+                Some(bias) => {
+                    y.iter_mut().zip(sums).zip(bias).for_each(|((y, sum), bias)| *y = sum + bias);
+                }
                 None => y.copy_from_slice(&sums[..count]),
             }
         }
@@ -299,7 +371,9 @@ impl Visit for Multiply<'_> {
             Isa::Avx2 => unsafe { avx2::coded::<F>(&self.panel, self.x, self.start, self.sums) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni => unsafe { avx512::coded::<F>(&self.panel, self.x, self.start, self.sums) },
+            Isa::Avx512Vnni => unsafe {
+                avx512::coded::<F>(&self.panel, self.x, self.start, self.sums);
+            },
         }
     }
 
@@ -311,7 +385,9 @@ impl Visit for Multiply<'_> {
             Isa::Avx2 => unsafe { avx2::dense::<E>(&self.panel, self.x, self.start, self.sums) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni => unsafe { avx512::dense::<E>(&self.panel, self.x, self.start, self.sums) },
+            Isa::Avx512Vnni => unsafe {
+                avx512::dense::<E>(&self.panel, self.x, self.start, self.sums);
+            },
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The decoder's operations on the CPU: slices, packed weights and one spin pool.
 //!
-//! Activations are f32 rows in buffers that are used again; they are quantised on the way into a product, once for all matrices that
-//! share it. Five to eight fork-joins a layer; what is too small to share stays on the calling thread. Everything works on one row, or
-//! as `attention.rs` says, so a row's result does not depend on the batch.
+//! Activations are f32 rows in buffers that are used again; they are quantised on the way into a
+//! product, once for all matrices that share it. Five to eight fork-joins a layer; what is too
+//! small to share stays on the calling thread. Everything works on one row, or as `attention.rs`
+//! says, so a row's result does not depend on the batch.
 
 use std::mem::take;
 use std::sync::Arc;
@@ -79,13 +80,21 @@ impl Value {
 }
 
 impl Cpu {
-    /// With `isa`, or the fastest instructions there are, on `threads` threads, or the process's pool of one per physical core. Spinning
-    /// threads beyond the processors would only keep each other from running, so there are no more than those.
+    /// With `isa`, or the fastest instructions there are, on `threads` threads, or the process's
+    /// pool of one per physical core. Spinning threads beyond the processors would only keep each
+    /// other from running, so there are no more than those.
     pub fn new(threads: Option<usize>, isa: Option<Isa>) -> Result<Self> {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let pool = threads.map_or_else(Pool::global, |threads| Arc::new(Pool::new(threads.min(processors))));
+        let pool = threads
+            .map_or_else(Pool::global, |threads| Arc::new(Pool::new(threads.min(processors))));
         let isa = isa.map_or_else(|| Ok(Isa::best()), Isa::check)?;
-        Ok(Self { pool, isa, arena: Arc::default(), inputs: Idle::default(), seen: Idle::default() })
+        Ok(Self {
+            pool,
+            isa,
+            arena: Arc::default(),
+            inputs: Idle::default(),
+            seen: Idle::default(),
+        })
     }
 
     /// The threads.
@@ -117,7 +126,8 @@ impl Cpu {
         let (rows, width) = (x.rows, x.width());
         let numbers = Disjoint::new(&mut x.numbers);
         // SAFETY: each row is taken by one task, and rows do not overlap.
-        self.pool.over_rows(rows, width, |row| f(row, unsafe { numbers.slice(row * width, width) }));
+        self.pool
+            .over_rows(rows, width, |row| f(row, unsafe { numbers.slice(row * width, width) }));
     }
 }
 
@@ -134,11 +144,17 @@ impl Ops for Cpu {
     type Value = Value;
 
     fn cache_number_bytes(&self) -> usize {
-        // In half precision, and in codes once a query is far behind it; their scales are a number for every head.
+        // In half precision, and in codes once a query is far behind it; their scales are a number
+        // for every head.
         size_of::<half::f16>() + size_of::<u8>()
     }
 
-    fn load_linear(&self, weight: &RawTensor<'_>, bias: Option<&RawTensor<'_>>, read: &dyn Fn(&[u8])) -> Result<Linear> {
+    fn load_linear(
+        &self,
+        weight: &RawTensor<'_>,
+        bias: Option<&RawTensor<'_>>,
+        read: &dyn Fn(&[u8]),
+    ) -> Result<Linear> {
         let matrix = PackedMatrix::pack_reading(weight, &self.pool, read)?;
         Ok(Linear { matrix, bias: bias.map(|bias| self.vector(bias)).transpose()? })
     }
@@ -161,7 +177,8 @@ impl Ops for Cpu {
 
     fn angles(&self, rope: &Rope, positions: &[usize]) -> Result<Angles> {
         let pairs = rope.inv_freq.len();
-        let (mut cos, mut sin) = (self.arena.take(positions.len() * pairs), self.arena.take(positions.len() * pairs));
+        let (mut cos, mut sin) =
+            (self.arena.take(positions.len() * pairs), self.arena.take(positions.len() * pairs));
         for (t, &position) in positions.iter().enumerate() {
             let at = t * pairs;
             // Samples move in step: their positions are mostly the same.
@@ -178,27 +195,48 @@ impl Ops for Cpu {
         Ok(Angles { pairs, cos, sin })
     }
 
-    fn project<const N: usize>(&self, norm: &Norm, x: &Value, linears: [&Linear; N]) -> Result<[Value; N]> {
+    fn project<const N: usize>(
+        &self,
+        norm: &Norm,
+        x: &Value,
+        linears: [&Linear; N],
+    ) -> Result<[Value; N]> {
         let mut outputs = linears.map(|linear| (linear, self.value(x.rows, linear.matrix.rows())));
         self.lend(|input| {
             self.normed(norm, x, &linears.map(|linear| &linear.matrix), input);
-            let products =
-                outputs.each_mut().map(|(linear, y)| Product { matrix: &linear.matrix, bias: linear.bias.as_deref(), y: &mut y.numbers });
+            let products = outputs.each_mut().map(|(linear, y)| Product {
+                matrix: &linear.matrix,
+                bias: linear.bias.as_deref(),
+                y: &mut y.numbers,
+            });
             linear_n(&self.pool, input, products);
         });
         Ok(outputs.map(|(_, y)| y))
     }
 
-    fn rotate(&self, angles: &Angles, mut x: Value, norm: Option<&Norm>, head_dim: usize) -> Result<Value> {
+    fn rotate(
+        &self,
+        angles: &Angles,
+        mut x: Value,
+        norm: Option<&Norm>,
+        head_dim: usize,
+    ) -> Result<Value> {
         let (pairs, norm) = (angles.pairs, norm.map(Norm::parts));
         self.each_row(&mut x, |row, x| {
-            let (cos, sin) = (&angles.cos[row * pairs..][..pairs], &angles.sin[row * pairs..][..pairs]);
+            let (cos, sin) =
+                (&angles.cos[row * pairs..][..pairs], &angles.sin[row * pairs..][..pairs]);
             run(self.isa, Rotate { x, head_dim, norm, cos, sin });
         });
         Ok(x)
     }
 
-    fn attend(&self, spec: &Spec, layer: usize, [q, k, v]: [Value; 3], rows: &mut [Row<'_>]) -> Result<Value> {
+    fn attend(
+        &self,
+        spec: &Spec,
+        layer: usize,
+        [q, k, v]: [Value; 3],
+        rows: &mut [Row<'_>],
+    ) -> Result<Value> {
         let shape = Shape {
             heads: spec.num_attention_heads,
             kv_heads: spec.num_key_value_heads,
@@ -218,7 +256,9 @@ impl Ops for Cpu {
             let (mut parts, mut queries) = (take(&mut seen.parts), take(&mut seen.queries));
             seen.ends.clear();
             for row in rows.iter() {
-                row.kv.each_part(layer, |kv, visible| parts.push(Part { kv, start: visible.start, end: visible.end }));
+                row.kv.each_part(layer, |kv, visible| {
+                    parts.push(Part { kv, start: visible.start, end: visible.end });
+                });
                 seen.ends.push(parts.len());
             }
             let mut start = 0;
@@ -278,7 +318,13 @@ impl Ops for Cpu {
         Ok(selected)
     }
 
-    fn logits(&self, norm: &Norm, x: &Value, head: &Linear, soft_cap: Option<f64>) -> Result<Buffer> {
+    fn logits(
+        &self,
+        norm: &Norm,
+        x: &Value,
+        head: &Linear,
+        soft_cap: Option<f64>,
+    ) -> Result<Buffer> {
         let mut z = self.value(x.rows, head.matrix.rows());
         self.lend(|input| {
             self.normed(norm, x, &[&head.matrix], input);
@@ -294,10 +340,15 @@ impl Ops for Cpu {
 impl Cpu {
     /// A tensor of one dimension as f32.
     fn vector(&self, raw: &RawTensor<'_>) -> Result<Vec<f32>> {
-        let row = RawTensor { dtype: raw.dtype, shape: vec![1, raw.elements()], bytes: raw.bytes.as_ref().into() };
+        let row = RawTensor {
+            dtype: raw.dtype,
+            shape: vec![1, raw.elements()],
+            bytes: raw.bytes.as_ref().into(),
+        };
         let mut numbers = vec![0.0; raw.elements()];
         if raw.dtype == Dtype::F32 {
-            let values = raw.bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+            let values =
+                raw.bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
             numbers.iter_mut().zip(values).for_each(|(number, value)| *number = value);
         } else {
             PackedMatrix::pack(&row, &self.pool)?.row(0, &mut numbers);

@@ -1,9 +1,11 @@
 //! Packed matrices: made once at load from the file's blocks, in parallel, the only copy in memory.
 //!
-//! Packing moves bits and changes no number: [`PackedMatrix::row`] gives what the format's definition gives (`ggml-quants.c`, the
-//! `dequantize_row` functions), to the bit.
+//! Packing moves bits and changes no number: [`PackedMatrix::row`] gives what the format's
+//! definition gives (`ggml-quants.c`, the `dequantize_row` functions), to the bit.
 
-use super::layout::{self, BLOCK, Element, Format, LINE, Panel, ROWS, SUPER, Scales, Visit, half, visit};
+use super::layout::{
+    self, BLOCK, Element, Format, LINE, Panel, ROWS, SUPER, Scales, Visit, half, visit,
+};
 use super::memory::Region;
 use super::pool::Pool;
 use super::scalar::{self, Factors};
@@ -25,44 +27,67 @@ pub struct PackedMatrix {
 
 impl std::fmt::Debug for PackedMatrix {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "PackedMatrix({} [{}, {}], {} bytes)", self.dtype, self.rows, self.width, self.bytes())
+        write!(
+            f,
+            "PackedMatrix({} [{}, {}], {} bytes)",
+            self.dtype,
+            self.rows,
+            self.width,
+            self.bytes()
+        )
     }
 }
 
 impl PackedMatrix {
-    /// Repacks `raw`, which must be `[out, in]`. Rows of 2-D tensors of any supported type will do; `in` is a multiple of the type's block.
+    /// Repacks `raw`, which must be `[out, in]`. Rows of 2-D tensors of any supported type will do;
+    /// `in` is a multiple of the type's block.
     ///
     /// # Errors
-    /// `Backend`: the shape is not two-dimensional, its width is not whole blocks, or the bytes are not as many as the shape needs.
+    /// `Backend`: the shape is not two-dimensional, its width is not whole blocks, or the bytes are
+    /// not as many as the shape needs.
     pub fn pack(raw: &RawTensor<'_>, pool: &Pool) -> Result<Self> {
         Self::pack_reading(raw, pool, &|_| ())
     }
 
-    /// As [`pack`](Self::pack), telling `read` of each stretch of `raw`'s bytes once it is not needed any more, so that a mapped file
-    /// and its packed copy are never in memory as wholes.
+    /// As [`pack`](Self::pack), telling `read` of each stretch of `raw`'s bytes once it is not
+    /// needed any more, so that a mapped file and its packed copy are never in memory as wholes.
     ///
     /// # Errors
     /// As [`pack`](Self::pack).
     pub fn pack_reading(raw: &RawTensor<'_>, pool: &Pool, read: &dyn Fn(&[u8])) -> Result<Self> {
         let &[rows, width] = raw.shape.as_slice() else {
-            return Err(Error::Backend(format!("a matrix has two dimensions, this tensor has the shape {:?}", raw.shape)));
+            return Err(Error::Backend(format!(
+                "a matrix has two dimensions, this tensor has the shape {:?}",
+                raw.shape
+            )));
         };
         let wanted = raw.dtype.bytes_for(width).and_then(|row| row.checked_mul(rows));
         if wanted != Some(raw.bytes.len()) {
             let (dtype, bytes) = (raw.dtype, raw.bytes.len());
-            return Err(Error::Backend(format!("{bytes} bytes are no {dtype} matrix of {rows} rows of {width}: rows are whole blocks")));
+            return Err(Error::Backend(format!(
+                "{bytes} bytes are no {dtype} matrix of {rows} rows of {width}: rows are whole \
+                 blocks"
+            )));
         }
         let group_bytes = visit(raw.dtype, GroupBytes(width));
         let region = group_bytes.checked_mul(rows.div_ceil(ROWS)).and_then(Region::new);
-        let refused = || Error::Resources(format!("no memory for a matrix of {rows} rows of {width}; use a smaller model"));
+        let refused = || {
+            Error::Resources(format!(
+                "no memory for a matrix of {rows} rows of {width}; use a smaller model"
+            ))
+        };
         let mut region = region.ok_or_else(refused)?;
         if rows > 0 && width > 0 {
             let source_bytes = raw.bytes.len() / rows * ROWS;
             let stretch = (STRETCH / group_bytes).max(1);
-            let stretches = region.bytes_mut().chunks_mut(stretch * group_bytes).zip(raw.bytes.chunks(stretch * source_bytes));
+            let stretches = region
+                .bytes_mut()
+                .chunks_mut(stretch * group_bytes)
+                .zip(raw.bytes.chunks(stretch * source_bytes));
             for (groups, source) in stretches {
                 pool.for_each_chunk(groups, group_bytes, |group, panel| {
-                    let rows = source[group * source_bytes..].chunks_exact(source_bytes / ROWS).take(ROWS);
+                    let rows =
+                        source[group * source_bytes..].chunks_exact(source_bytes / ROWS).take(ROWS);
                     for (slot, bytes) in rows.enumerate() {
                         visit(raw.dtype, PackRow { dtype: raw.dtype, bytes, slot, panel, width });
                     }
@@ -98,7 +123,11 @@ impl PackedMatrix {
     /// # Panics
     /// If there is no row `i`, or `out` has another length.
     pub fn row(&self, i: usize, out: &mut [f32]) {
-        assert!(i < self.rows && out.len() == self.width, "row {i} of {self:?} into {} numbers", out.len());
+        assert!(
+            i < self.rows && out.len() == self.width,
+            "row {i} of {self:?} into {} numbers",
+            out.len()
+        );
         visit(self.dtype, ReadRow { panel: self.panel(i / ROWS), slot: i % ROWS, out });
     }
 
@@ -138,20 +167,31 @@ impl Visit for PackRow<'_> {
         let blocks = self.width / BLOCK;
         let per_block = self.dtype.block_len() / BLOCK;
         for b in 0..blocks {
-            let raw = &self.bytes[b / per_block * self.dtype.block_bytes()..][..self.dtype.block_bytes()];
+            let raw =
+                &self.bytes[b / per_block * self.dtype.block_bytes()..][..self.dtype.block_bytes()];
             let block = Block::read(self.dtype, raw, b % per_block);
             let (codes, scales, supers) = layout::offsets::<F>(blocks, b);
             place::<F>(&block.codes, &mut self.panel[codes..][..F::CODE_BYTES], self.slot);
             match F::SCALES {
-                Scales::Plain | Scales::Min => scatter::<2>(&block.scales, &mut self.panel[scales..][..F::SCALE_BYTES], self.slot),
-                _ => scatter::<1>(&block.scales, &mut self.panel[scales..][..F::SCALE_BYTES], self.slot),
+                Scales::Plain | Scales::Min => scatter::<2>(
+                    &block.scales,
+                    &mut self.panel[scales..][..F::SCALE_BYTES],
+                    self.slot,
+                ),
+                _ => scatter::<1>(
+                    &block.scales,
+                    &mut self.panel[scales..][..F::SCALE_BYTES],
+                    self.slot,
+                ),
             }
             scatter::<2>(&block.supers, &mut self.panel[supers..][..F::SUPER_BYTES], self.slot);
         }
     }
 
     fn dense<E: Element>(self) {
-        for (element, slots) in self.bytes.chunks_exact(E::BYTES).zip(self.panel.chunks_exact_mut(ROWS * E::BYTES)) {
+        for (element, slots) in
+            self.bytes.chunks_exact(E::BYTES).zip(self.panel.chunks_exact_mut(ROWS * E::BYTES))
+        {
             slots[self.slot * E::BYTES..][..E::BYTES].copy_from_slice(element);
         }
     }
@@ -166,9 +206,13 @@ fn scatter<const N: usize>(numbers: &[u8], to: &mut [u8], slot: usize) {
 
 /// Writes a row's codes of one block into its slot of the lines.
 fn place<F: Format>(codes: &[u8; BLOCK], to: &mut [u8], slot: usize) {
-    let run = |k: usize| u32::from_le_bytes([codes[4 * k], codes[4 * k + 1], codes[4 * k + 2], codes[4 * k + 3]]);
+    let run = |k: usize| {
+        u32::from_le_bytes([codes[4 * k], codes[4 * k + 1], codes[4 * k + 2], codes[4 * k + 3]])
+    };
     let upper = |k: usize| run(k) >> 4 & 0x0303_0303;
-    let mut put = |line: usize, word: u32| to[line * LINE + 4 * slot..][..4].copy_from_slice(&word.to_le_bytes());
+    let mut put = |line: usize, word: u32| {
+        to[line * LINE + 4 * slot..][..4].copy_from_slice(&word.to_le_bytes());
+    };
     if F::BITS == 8 {
         (0..8).for_each(|k| put(k, run(k)));
         return;
@@ -176,7 +220,9 @@ fn place<F: Format>(codes: &[u8; BLOCK], to: &mut [u8], slot: usize) {
     (0..4).for_each(|j| put(j, run(j) & 0x0f0f_0f0f | (run(j + 4) & 0x0f0f_0f0f) << 4));
     match F::BITS {
         5 => put(4, (0..8).fold(0, |word, k| word | upper(k) << k)),
-        6 => (0..2).for_each(|half| put(4 + half, (0..4).fold(0, |word, k| word | upper(4 * half + k) << (2 * k)))),
+        6 => (0..2).for_each(|half| {
+            put(4 + half, (0..4).fold(0, |word, k| word | upper(4 * half + k) << (2 * k)));
+        }),
         _ => {}
     }
 }
@@ -192,7 +238,8 @@ struct Block {
 }
 
 impl Block {
-    /// Takes block `part` (of 32) out of the file's block `raw`. Layouts: `ggml-common.h`, `block_q*`.
+    /// Takes block `part` (of 32) out of the file's block `raw`. Layouts: `ggml-common.h`,
+    /// `block_q*`.
     fn read(dtype: Dtype, raw: &[u8], part: usize) -> Self {
         let mut block = Self::default();
         match dtype {
@@ -214,11 +261,13 @@ impl Block {
         block
     }
 
-    /// `Q4_0`, `Q4_1`, `Q5_0`, `Q5_1`: f16 numbers, a word of upper bits at `high` if there is one, 16 bytes of nibbles.
+    /// `Q4_0`, `Q4_1`, `Q5_0`, `Q5_1`: f16 numbers, a word of upper bits at `high` if there is one,
+    /// 16 bytes of nibbles.
     fn legacy(&mut self, raw: &[u8], scales: usize, high: Option<usize>) {
         self.scales[..scales].copy_from_slice(&raw[..scales]);
         let nibbles = &raw[raw.len() - BLOCK / 2..];
-        let bits = high.map_or(0, |at| u32::from_le_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]]));
+        let bits = high
+            .map_or(0, |at| u32::from_le_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]]));
         for (l, &byte) in nibbles.iter().enumerate() {
             self.codes[l] = byte & 15 | ((bits >> l & 1) as u8) << 4;
             self.codes[l + 16] = byte >> 4 | ((bits >> (l + 16) & 1) as u8) << 4;
@@ -291,7 +340,8 @@ impl Visit for ReadRow<'_> {
             let codes = scalar::codes::<F>(self.panel.codes::<F>(b), self.slot);
             let factors = Factors::read::<F>(&self.panel, b, self.slot);
             for (l, (out, code)) in out.iter_mut().zip(codes).enumerate() {
-                let [scale, min] = [factors.scale[l / (BLOCK / 2)] as f32, factors.min[l / (BLOCK / 2)] as f32];
+                let [scale, min] =
+                    [factors.scale[l / (BLOCK / 2)] as f32, factors.min[l / (BLOCK / 2)] as f32];
                 let code = f32::from(code);
                 *out = match F::SCALES {
                     Scales::Plain => factors.d * (code - f32::from(F::ZERO)),

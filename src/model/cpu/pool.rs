@@ -1,8 +1,11 @@
-//! One pool of spinning threads: a fork-join costs well under a microsecond, and a step does hundreds of them.
+//! One pool of spinning threads: a fork-join costs well under a microsecond, and a step does
+//! hundreds of them.
 //!
-//! Contract: every task runs exactly once, and the call returns after the last of them. Every thread has a share of the tasks, claims
-//! them one by one and then helps out with the others', so a thread that the system keeps from running delays nobody. A thread that
-//! came too late is shut out instead of waited for. Which thread runs a task must not show in its result. Knows nothing of matrices.
+//! Contract: every task runs exactly once, and the call returns after the last of them. Every
+//! thread has a share of the tasks, claims them one by one and then helps out with the others', so
+//! a thread that the system keeps from running delays nobody. A thread that came too late is shut
+//! out instead of waited for. Which thread runs a task must not show in its result. Knows nothing
+//! of matrices.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
@@ -13,7 +16,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-/// How long an idle worker spins before it sleeps: longer than the gaps between the operations of a step, and than a sampler takes.
+/// How long an idle worker spins before it sleeps: longer than the gaps between the operations of a
+/// step, and than a sampler takes.
 const SPIN: Duration = Duration::from_micros(500);
 /// Pauses between two looks at the clock.
 const PAUSES: usize = 32;
@@ -26,7 +30,8 @@ const CLOSED: u64 = 1 << 31;
 
 type Task = dyn Fn(usize) + Sync;
 
-/// Keeps what one thread writes out of the cache lines that others read; 128 because processors fetch lines in pairs.
+/// Keeps what one thread writes out of the cache lines that others read; 128 because processors
+/// fetch lines in pairs.
 #[repr(align(128))]
 struct Apart<T>(T);
 
@@ -41,15 +46,17 @@ struct Shared {
     gate: Apart<AtomicU64>,
     /// The next unclaimed task of each thread's share, the caller's first.
     next: Vec<Apart<AtomicUsize>>,
-    /// Written by the caller while the gate is closed and nobody inside; read by workers that are inside.
+    /// Written by the caller while the gate is closed and nobody inside; read by workers that are
+    /// inside.
     job: UnsafeCell<Option<Job>>,
     asleep: Vec<AtomicBool>,
     stop: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-// SAFETY: `job` is the only field that is not `Sync` by itself. The gate orders its accesses: it is written only while the gate is
-// closed and its count is zero, under the pool's lock, and read only between entering and leaving. The closure that it points to is `Sync`.
+// SAFETY: `job` is the only field that is not `Sync` by itself. The gate orders its accesses: it is
+// written only while the gate is closed and its count is zero, under the pool's lock, and read only
+// between entering and leaving. The closure that it points to is `Sync`.
 unsafe impl Sync for Shared {}
 // SAFETY: nothing in it belongs to one thread; the pointer is only followed as said above.
 unsafe impl Send for Shared {}
@@ -60,7 +67,8 @@ pub struct Pool {
     workers: Vec<JoinHandle<()>>,
     handles: Vec<Thread>,
     cores: Vec<usize>,
-    /// Held during a job. A caller that finds it taken (a nested call, another engine) does its tasks itself.
+    /// Held during a job. A caller that finds it taken (a nested call, another engine) does its
+    /// tasks itself.
     lock: Mutex<()>,
 }
 
@@ -71,8 +79,9 @@ impl std::fmt::Debug for Pool {
 }
 
 impl Pool {
-    /// A pool of `threads` threads, the caller among them; at least one. Worker i is pinned to the i-th physical core that this process
-    /// may use, if there are enough of them. Threads that the system refuses are done without.
+    /// A pool of `threads` threads, the caller among them; at least one. Worker i is pinned to the
+    /// i-th physical core that this process may use, if there are enough of them. Threads that the
+    /// system refuses are done without.
     pub fn new(threads: usize) -> Self {
         let cores = affinity::physical_cores();
         let count = threads.max(1) - 1;
@@ -112,15 +121,19 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Pins the calling thread to the core that the workers leave free. For the thread that runs the model's steps; not for a
-    /// library's caller, who may have other plans with his thread. Does nothing where there are fewer cores than threads.
+    /// Pins the calling thread to the core that the workers leave free. For the thread that runs
+    /// the model's steps; not for a library's caller, who may have other plans with his thread.
+    /// Does nothing where there are fewer cores than threads.
     pub fn pin_caller(&self) {
-        if let Some(&core) = self.cores.first().filter(|_| self.threads() <= self.cores.len() && self.threads() > 1) {
+        if let Some(&core) =
+            self.cores.first().filter(|_| self.threads() <= self.cores.len() && self.threads() > 1)
+        {
             affinity::pin(core);
         }
     }
 
-    /// Calls `f(index, threads)` once for each index below [`threads`](Self::threads), in parallel where threads are free.
+    /// Calls `f(index, threads)` once for each index below [`threads`](Self::threads), in parallel
+    /// where threads are free.
     ///
     /// # Panics
     /// With `f`'s panic, after every call has ended.
@@ -129,8 +142,9 @@ impl Pool {
         self.for_each(threads, |index| f(index, threads));
     }
 
-    /// Calls `f(task)` once for each task below `tasks`, in any order, in parallel where threads are free. Called from within a task,
-    /// or while another thread uses the pool, it runs them all on the calling thread.
+    /// Calls `f(task)` once for each task below `tasks`, in any order, in parallel where threads
+    /// are free. Called from within a task, or while another thread uses the pool, it runs them all
+    /// on the calling thread.
     ///
     /// # Panics
     /// With `f`'s panic, after every call has ended.
@@ -144,8 +158,8 @@ impl Pool {
         }
     }
 
-    /// Calls `f(row)` once for each of `rows` rows of `width` numbers, as [`for_each`](Self::for_each), on more than one thread only
-    /// where there is enough to do.
+    /// Calls `f(row)` once for each of `rows` rows of `width` numbers, as
+    /// [`for_each`](Self::for_each), on more than one thread only where there is enough to do.
     ///
     /// # Panics
     /// With `f`'s panic.
@@ -154,23 +168,35 @@ impl Pool {
         self.for_each(tasks, |task| (task * rows / tasks..(task + 1) * rows / tasks).for_each(&f));
     }
 
-    /// Splits `data` into chunks of `len` (the last may be shorter) and calls `f(index, chunk)` for each, as [`for_each`](Self::for_each).
+    /// Splits `data` into chunks of `len` (the last may be shorter) and calls `f(index, chunk)` for
+    /// each, as [`for_each`](Self::for_each).
     ///
     /// # Panics
     /// With `f`'s panic, or if `len` is zero.
-    pub fn for_each_chunk<T: Send>(&self, data: &mut [T], len: usize, f: impl Fn(usize, &mut [T]) + Sync) {
+    pub fn for_each_chunk<T: Send>(
+        &self,
+        data: &mut [T],
+        len: usize,
+        f: impl Fn(usize, &mut [T]) + Sync,
+    ) {
         let chunks = data.len().div_ceil(len);
         let data = Disjoint::new(data);
-        // SAFETY: every chunk is taken by one task, chunks do not overlap, and `data` outlives the call.
-        self.for_each(chunks, |index| f(index, unsafe { data.slice(index * len, len.min(data.len - index * len)) }));
+        // SAFETY: every chunk is taken by one task, chunks do not overlap, and `data` outlives the
+        // call.
+        self.for_each(chunks, |index| {
+            f(index, unsafe { data.slice(index * len, len.min(data.len - index * len)) });
+        });
     }
 
     fn fork_join(&self, tasks: usize, f: &(dyn Fn(usize) + Sync)) {
         let shared = &*self.shared;
-        // SAFETY: only the lifetime is forgotten. `Open` below shuts the gate and waits for every worker inside before this call ends,
-        // even by a panic, so that nobody follows the pointer later.
-        let task: *const Task = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static Task>(f) };
-        // SAFETY: the gate is closed and empty (the last job's end), and the lock keeps other callers out.
+        // SAFETY: only the lifetime is forgotten. `Open` below shuts the gate and waits for every
+        // worker inside before this call ends, even by a panic, so that nobody follows the pointer
+        // later.
+        let task: *const Task =
+            unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static Task>(f) };
+        // SAFETY: the gate is closed and empty (the last job's end), and the lock keeps other
+        // callers out.
         unsafe { *shared.job.get() = Some(Job { task, tasks }) };
         let shares = shared.next.len();
         for (share, next) in shared.next.iter().enumerate() {
@@ -225,8 +251,8 @@ impl Drop for Open<'_> {
     }
 }
 
-/// Runs what is left of thread `own`'s share, then of the others'. A share is a run of neighbours, and the same every time: what a
-/// thread reads and writes stays in its core's cache.
+/// Runs what is left of thread `own`'s share, then of the others'. A share is a run of neighbours,
+/// and the same every time: what a thread reads and writes stays in its core's cache.
 fn claim(shared: &Shared, own: usize, f: &(dyn Fn(usize) + Sync), tasks: usize) {
     let shares = shared.next.len();
     for share in (own..shares).chain(0..own) {
@@ -245,15 +271,23 @@ fn claim(shared: &Shared, own: usize, f: &(dyn Fn(usize) + Sync), tasks: usize) 
 fn work(shared: &Shared, index: usize) {
     let mut seen = 0;
     while let Some(gate) = wait(shared, index, seen) {
-        if shared.gate.0.compare_exchange(gate, gate + 1, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        if shared
+            .gate
+            .0
+            .compare_exchange(gate, gate + 1, Ordering::AcqRel, Ordering::Relaxed)
+            .is_err()
+        {
             continue;
         }
         seen = gate >> 32;
-        // SAFETY: this worker is inside: the caller wrote the job before it opened the gate, and changes it only after this one left.
+        // SAFETY: this worker is inside: the caller wrote the job before it opened the gate, and
+        // changes it only after this one left.
         if let Some(job) = unsafe { *shared.job.get() } {
             // SAFETY: the closure lives until the caller has seen this worker leave.
             let task = unsafe { &*job.task };
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| claim(shared, index + 1, task, job.tasks))) {
+            if let Err(panic) =
+                catch_unwind(AssertUnwindSafe(|| claim(shared, index + 1, task, job.tasks)))
+            {
                 *shared.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
             }
         }
@@ -261,9 +295,13 @@ fn work(shared: &Shared, index: usize) {
     }
 }
 
-/// The gate of a job after number `seen` that may still be joined; `None` when the pool ends. Spins at first, then sleeps.
+/// The gate of a job after number `seen` that may still be joined; `None` when the pool ends. Spins
+/// at first, then sleeps.
 fn wait(shared: &Shared, index: usize, seen: u64) -> Option<u64> {
-    let open = || Some(shared.gate.0.load(Ordering::Acquire)).filter(|gate| gate & CLOSED == 0 && gate >> 32 != seen);
+    let open = || {
+        Some(shared.gate.0.load(Ordering::Acquire))
+            .filter(|gate| gate & CLOSED == 0 && gate >> 32 != seen)
+    };
     loop {
         let started = Instant::now();
         while started.elapsed() < SPIN {
@@ -307,7 +345,8 @@ pub(super) struct Disjoint<'a, T> {
     data: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: it only hands out parts through `slice`, whose callers promise that no two tasks take the same; `T` may move between threads.
+// SAFETY: it only hands out parts through `slice`, whose callers promise that no two tasks take the
+// same; `T` may move between threads.
 unsafe impl<T: Send> Sync for Disjoint<'_, T> {}
 
 impl<'a, T> Disjoint<'a, T> {
@@ -324,8 +363,13 @@ impl<'a, T> Disjoint<'a, T> {
     /// If the part is not inside the slice.
     #[allow(clippy::mut_from_ref)] // That is its purpose; the promise above stands in for the borrow.
     pub(super) unsafe fn slice(&self, start: usize, len: usize) -> &'a mut [T] {
-        assert!(start <= self.len && len <= self.len - start, "part {start} + {len} of a slice of {}", self.len);
-        // SAFETY: inside the slice (above), which is borrowed mutably for 'a; not shared by the caller's promise.
+        assert!(
+            start <= self.len && len <= self.len - start,
+            "part {start} + {len} of a slice of {}",
+            self.len
+        );
+        // SAFETY: inside the slice (above), which is borrowed mutably for 'a; not shared by the
+        // caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
     }
 }
@@ -350,7 +394,8 @@ mod affinity {
         let mut first = Vec::new();
         for cpu in (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)) {
             let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
-            // Such as `0-1` or `0,64`: the list names the core. Without it, every processor is its own.
+            // Such as `0-1` or `0,64`: the list names the core. Without it, every processor is its
+            // own.
             let core = std::fs::read_to_string(path).unwrap_or_else(|_| cpu.to_string());
             if !cores.contains(&core) {
                 cores.push(core);
@@ -389,7 +434,10 @@ mod tests {
             pool.for_each(tasks, |task| {
                 counts[task].fetch_add(1, Ordering::Relaxed);
             });
-            assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1), "{threads} threads, {tasks} tasks, round {round}");
+            assert!(
+                counts.iter().all(|count| count.load(Ordering::Relaxed) == 1),
+                "{threads} threads, {tasks} tasks, round {round}"
+            );
         }
     }
 
@@ -424,7 +472,11 @@ mod tests {
         let total = AtomicUsize::new(0);
         thread::scope(|scope| {
             for _ in 0..3 {
-                scope.spawn(|| pool.for_each(50, |_| pool.for_each(4, |_| _ = total.fetch_add(1, Ordering::Relaxed))));
+                scope.spawn(|| {
+                    pool.for_each(50, |_| {
+                        pool.for_each(4, |_| _ = total.fetch_add(1, Ordering::Relaxed));
+                    });
+                });
             }
         });
         assert_eq!(total.into_inner(), 3 * 50 * 4);
@@ -434,7 +486,9 @@ mod tests {
     fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
         let pool = Pool::new(2);
         for bad in 0..8 {
-            let result = catch_unwind(AssertUnwindSafe(|| pool.for_each(8, |task| assert!(task != bad, "task {bad}"))));
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                pool.for_each(8, |task| assert!(task != bad, "task {bad}"));
+            }));
             assert!(result.is_err(), "task {bad}");
         }
         let sum = AtomicUsize::new(0);

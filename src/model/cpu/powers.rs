@@ -1,4 +1,5 @@
-//! Weights of keys from their scores, in 16 bits: powers of two by a polynomial, rounded so that small ones keep their sum.
+//! Weights of keys from their scores, in 16 bits: powers of two by a polynomial, rounded so that
+//! small ones keep their sum.
 //!
 //! Exact arithmetic of whole numbers, so all instruction sets agree. Knows neither keys nor values.
 
@@ -10,7 +11,8 @@ use super::simd::{WORDS, Words};
 /// The finest unit of scores: 2^-12 of a doubling.
 pub(super) const FINEST: i32 = 12;
 
-/// 255 * 256 over 2^(x / 2^bits), rounded, within 0.3 % and 2 of it. 2^-f is 1 - f (a - b f) for a fraction f.
+/// 255 * 256 over 2^(x / 2^bits), rounded, within 0.3 % and 2 of it. 2^-f is 1 - f (a - b f) for a
+/// fraction f.
 ///
 /// # Safety
 /// W's instructions must be available.
@@ -31,8 +33,9 @@ pub(super) unsafe fn power_below<W: Words>(x: W, bits: u16) -> W {
 /// The code 255 and eight bits more.
 const LARGEST_WEIGHT: u16 = 255 << 8;
 
-/// What is added to weights in 256ths of a code before they are rounded down: 0 to 255, evenly over any run of places (the golden
-/// ratio's multiples), so that x becomes the integer above it at a share x - floor(x) of the places.
+/// What is added to weights in 256ths of a code before they are rounded down: 0 to 255, evenly over
+/// any run of places (the golden ratio's multiples), so that x becomes the integer above it at a
+/// share x - floor(x) of the places.
 pub(super) static THRESHOLDS: [[u16; WORDS]; SPAN / WORDS] = {
     /// 2^32 over the golden ratio.
     const STEP: u32 = 2_654_435_769;
@@ -66,8 +69,12 @@ mod tests {
             for x in 0..=u16::MAX {
                 // SAFETY: plain Rust runs everywhere.
                 let power = unsafe { power_below::<[u16; WORDS]>([x; WORDS], bits) }[0];
-                let want = f64::from(LARGEST_WEIGHT) * (-f64::from(x) / f64::from(1 << bits)).exp2();
-                assert!((f64::from(power) - want).abs() <= 0.003 * want + 2.0, "2^-({x} / 2^{bits}): {power}, not {want}");
+                let want =
+                    f64::from(LARGEST_WEIGHT) * (-f64::from(x) / f64::from(1 << bits)).exp2();
+                assert!(
+                    (f64::from(power) - want).abs() <= 0.003 * want + 2.0,
+                    "2^-({x} / 2^{bits}): {power}, not {want}"
+                );
             }
         };
         (0..=FINEST as u16).for_each(check);

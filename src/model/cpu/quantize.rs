@@ -1,9 +1,10 @@
-//! Activations as the packed matrices read them: 8 bits per block of 32 inputs, made once per operation and shared by all matrices
-//! that multiply the same input; or f32, for dense matrices.
+//! Activations as the packed matrices read them: 8 bits per block of 32 inputs, made once per
+//! operation and shared by all matrices that multiply the same input; or f32, for dense matrices.
 //!
-//! Quantisation is that of llama.cpp's `Q8_1` except that the scale stays f32: d = max |x| / 127, code = round(x / d), ties to even,
-//! and beside them the codes' sums. A block whose numbers are all below 1e-35 is zero; one with a NaN or an infinity has a NaN scale,
-//! which reaches every output of its row and no other row.
+//! Quantisation is that of llama.cpp's `Q8_1` except that the scale stays f32: d = max |x| / 127,
+//! code = round(x / d), ties to even, and beside them the codes' sums. A block whose numbers are
+//! all below 1e-35 is zero; one with a NaN or an infinity has a NaN scale, which reaches every
+//! output of its row and no other row.
 
 use super::Isa;
 use super::layout::BLOCK;
@@ -15,7 +16,8 @@ use crate::model::dtype::Dtype;
 /// Below this a block counts as zero: the reciprocal would overflow.
 pub(super) const TINY: f32 = 1e-35;
 
-/// The inputs of a product, `[rows, width]`, in the forms that the matrices need. Keeps its memory between uses.
+/// The inputs of a product, `[rows, width]`, in the forms that the matrices need. Keeps its memory
+/// between uses.
 #[derive(Debug)]
 pub struct Activations {
     pub(super) isa: Isa,
@@ -36,7 +38,8 @@ struct Blocks {
     codes: Vec<i8>,
     /// `[block, row]`.
     scales: Vec<BlockScale>,
-    /// `[block, row, 32]`: the codes in 16 bits, a block's even ones before its odd ones, if `widened`.
+    /// `[block, row, 32]`: the codes in 16 bits, a block's even ones before its odd ones, if
+    /// `widened`.
     words: Vec<i16>,
     widened: bool,
 }
@@ -57,9 +60,11 @@ pub(super) struct BlockScale {
 
 impl BlockScale {
     /// Of a block with a number that is not finite.
-    pub(super) const NOT_FINITE: Self = Self { d: f32::NAN, s: f32::NAN, sums: [0; 2], negative: 0 };
+    pub(super) const NOT_FINITE: Self =
+        Self { d: f32::NAN, s: f32::NAN, sums: [0; 2], negative: 0 };
 
-    /// Number by number: put together elsewhere first, the whole would be read before its parts have reached the cache.
+    /// Number by number: put together elsewhere first, the whole would be read before its parts
+    /// have reached the cache.
     pub(super) fn set(&mut self, d: f32, sums: [i16; 2]) {
         let sum = sums[0] + sums[1];
         self.d = d;
@@ -94,7 +99,15 @@ impl Activations {
 
     /// `isa` must be available.
     fn with_best(isa: Isa) -> Self {
-        Self { isa, rows: 0, width: 0, coded: false, exact: false, blocks: Blocks::default(), numbers: Vec::new() }
+        Self {
+            isa,
+            rows: 0,
+            width: 0,
+            coded: false,
+            exact: false,
+            blocks: Blocks::default(),
+            numbers: Vec::new(),
+        }
     }
 
     /// Has later products run on `isa`, which must be available.
@@ -118,7 +131,12 @@ impl Activations {
     /// If `x` is not `rows` times the matrices' width, or the widths differ.
     pub fn set(&mut self, pool: &Pool, x: &[f32], rows: usize, matrices: &[&PackedMatrix]) {
         self.shape(rows, matrices);
-        assert!(x.len() == rows * self.width, "{} activations for {rows} rows of {}", x.len(), self.width);
+        assert!(
+            x.len() == rows * self.width,
+            "{} activations for {rows} rows of {}",
+            x.len(),
+            self.width
+        );
         if self.exact {
             self.numbers.clear();
             self.numbers.extend_from_slice(x);
@@ -130,12 +148,18 @@ impl Activations {
         }
     }
 
-    /// Has `make` write each row, in parallel, and takes it in the forms that `matrices` (of one width) need: a norm or an activation
-    /// function and the quantisation in one pass.
+    /// Has `make` write each row, in parallel, and takes it in the forms that `matrices` (of one
+    /// width) need: a norm or an activation function and the quantisation in one pass.
     ///
     /// # Panics
     /// If the matrices' widths differ.
-    pub fn fill(&mut self, pool: &Pool, rows: usize, matrices: &[&PackedMatrix], make: impl Fn(usize, &mut [f32]) + Sync) {
+    pub fn fill(
+        &mut self,
+        pool: &Pool,
+        rows: usize,
+        matrices: &[&PackedMatrix],
+        make: impl Fn(usize, &mut [f32]) + Sync,
+    ) {
         self.shape(rows, matrices);
         let (width, isa, coded) = (self.width, self.isa, self.coded);
         self.numbers.resize(rows * width, 0.0);
@@ -152,19 +176,27 @@ impl Activations {
         });
     }
 
-    /// Takes the numbers as they are made, block by block, in the forms that `matrix` needs: for products that end in another input.
+    /// Takes the numbers as they are made, block by block, in the forms that `matrix` needs: for
+    /// products that end in another input.
     pub(super) fn writer(&mut self, rows: usize, matrix: &PackedMatrix) -> BlockWriter<'_> {
         self.shape(rows, &[matrix]);
         let (width, isa, coded) = (self.width, self.isa, self.coded);
         let numbers = if self.exact { rows * width } else { 0 };
         self.numbers.resize(numbers, 0.0);
         let coder = Coder::new(&mut self.blocks, if coded { rows } else { 0 }, width, isa);
-        BlockWriter { coder: coded.then_some(coder), numbers: (numbers > 0).then(|| Disjoint::new(&mut self.numbers)), width }
+        BlockWriter {
+            coder: coded.then_some(coder),
+            numbers: (numbers > 0).then(|| Disjoint::new(&mut self.numbers)),
+            width,
+        }
     }
 
     fn shape(&mut self, rows: usize, matrices: &[&PackedMatrix]) {
         self.width = matrices.first().map_or(0, |matrix| matrix.width());
-        assert!(matrices.iter().all(|matrix| matrix.width() == self.width), "matrices of one input have one width: {matrices:?}");
+        assert!(
+            matrices.iter().all(|matrix| matrix.width() == self.width),
+            "matrices of one input have one width: {matrices:?}"
+        );
         self.rows = rows;
         self.coded = matrices.iter().any(|matrix| matrix.dtype().is_quantized());
         self.exact = matrices.iter().any(|matrix| !matrix.dtype().is_quantized());
@@ -174,7 +206,8 @@ impl Activations {
     /// Whether `matrix` finds the form that it needs.
     pub(super) fn serves(&self, matrix: &PackedMatrix) -> bool {
         let words = self.blocks.widened || !self.takes_words(matrix);
-        self.width == matrix.width() && if matrix.dtype().is_quantized() { self.coded && words } else { self.exact }
+        self.width == matrix.width()
+            && if matrix.dtype().is_quantized() { self.coded && words } else { self.exact }
     }
 
     /// Whether the product with `matrix` takes codes in 16 bits.
@@ -196,7 +229,8 @@ impl Activations {
         &self.blocks.scales[b * self.rows + start..][..rows]
     }
 
-    /// The widened codes beside [`block_codes`](Self::block_codes), 32 each; only for matrices of 8 bits, and where [`Isa::widens`] says.
+    /// The widened codes beside [`block_codes`](Self::block_codes), 32 each; only for matrices of 8
+    /// bits, and where [`Isa::widens`] says.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub(super) fn block_words(&self, b: usize, start: usize, rows: usize) -> &[i16] {
         &self.blocks.words[(b * self.rows + start) * BLOCK..][..rows * BLOCK]
@@ -217,7 +251,8 @@ pub(super) struct BlockWriter<'a> {
 }
 
 impl BlockWriter<'_> {
-    /// Takes block `block` of row `row`; the last one of a width that is no multiple of 32 is shorter.
+    /// Takes block `block` of row `row`; the last one of a width that is no multiple of 32 is
+    /// shorter.
     ///
     /// # Safety
     /// No two tasks may take the same block of the same row.
@@ -243,7 +278,12 @@ struct Coder<'a> {
 }
 
 impl<'a> Coder<'a> {
-    fn new(Blocks { codes, scales, words, widened }: &'a mut Blocks, rows: usize, width: usize, isa: Isa) -> Self {
+    fn new(
+        Blocks { codes, scales, words, widened }: &'a mut Blocks,
+        rows: usize,
+        width: usize,
+        isa: Isa,
+    ) -> Self {
         codes.resize(rows * width, 0);
         scales.resize(rows * (width / BLOCK), BlockScale::default());
         let words = widened.then(|| {
@@ -268,7 +308,8 @@ impl<'a> Coder<'a> {
     unsafe fn block(&self, row: usize, b: usize, x: &[f32; BLOCK]) {
         let at = b * self.rows + row;
         // SAFETY: the caller's promise, and the places of different rows and blocks do not overlap.
-        let (codes, scale) = unsafe { (self.codes.slice(at * BLOCK, BLOCK), self.scales.slice(at, 1)) };
+        let (codes, scale) =
+            unsafe { (self.codes.slice(at * BLOCK, BLOCK), self.scales.slice(at, 1)) };
         if let Some(codes) = codes.first_chunk_mut() {
             quantize_block(self.isa, x, codes, &mut scale[0]);
             if let Some(words) = &self.words {
@@ -285,7 +326,8 @@ impl<'a> Coder<'a> {
 fn quantize_block(isa: Isa, x: &[f32; BLOCK], codes: &mut [i8; BLOCK], scale: &mut BlockScale) {
     match isa {
         Isa::Scalar => scalar_block(x, codes, scale),
-        // SAFETY: activations are made with available instructions only, and both of these include what the function needs.
+        // SAFETY: activations are made with available instructions only, and both of these include
+        // what the function needs.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 | Isa::Avx512Vnni => unsafe { super::avx2::quantize(x, codes, scale) },
     }

@@ -1,8 +1,10 @@
-//! The kernels in plain Rust: they run everywhere, define what the others must give to the bit, and read single rows.
+//! The kernels in plain Rust: they run everywhere, define what the others must give to the bit, and
+//! read single rows.
 //!
-//! The order of the float operations, the same in every kernel: one accumulator for each output, blocks rising; a block adds
-//! `fma(f32(integer sum), d dx, acc)`, then, for types with a minimum, its one term. Integer sums are exact, so their order is free.
-//! Dense types: one accumulator for each output, inputs rising, `fma(w, x, acc)`.
+//! The order of the float operations, the same in every kernel: one accumulator for each output,
+//! blocks rising; a block adds `fma(f32(integer sum), d dx, acc)`, then, for types with a minimum,
+//! its one term. Integer sums are exact, so their order is free. Dense types: one accumulator for
+//! each output, inputs rising, `fma(w, x, acc)`.
 
 use super::layout::{BLOCK, Element, Format, LINE, Panel, ROWS, Scales};
 use super::pack::half_of;
@@ -11,7 +13,8 @@ use super::quantize::{Activations, QuantizedBlock};
 /// What scales one row's codes of one block.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Factors {
-    /// Multiplies the integer sum: with [`Scales::SuperMin`] the product of both levels, which f32 holds exactly.
+    /// Multiplies the integer sum: with [`Scales::SuperMin`] the product of both levels, which f32
+    /// holds exactly.
     pub(super) d: f32,
     /// Multiplies the activations' sum: the minimum, with its sign, under the same rule.
     pub(super) m: f32,
@@ -38,9 +41,12 @@ impl Factors {
                 let signed = |array: usize| i32::from(scales[array * ROWS + slot] as i8);
                 Self { d: half_of(supers, 0, slot), scale: [signed(0), signed(1)], ..one }
             }
-            Scales::Super16Min => {
-                Self { d: half_of(supers, 0, slot), m: -half_of(supers, 1, slot), scale: [byte(0), byte(1)], min: [byte(2), byte(3)] }
-            }
+            Scales::Super16Min => Self {
+                d: half_of(supers, 0, slot),
+                m: -half_of(supers, 1, slot),
+                scale: [byte(0), byte(1)],
+                min: [byte(2), byte(3)],
+            },
         }
     }
 }
@@ -63,11 +69,18 @@ pub(super) fn codes<F: Format>(lines: &[u8], slot: usize) -> [i16; BLOCK] {
     })
 }
 
-/// Adds the product of a group's rows with the columns from `start` on to `sums`, one entry per column.
-pub(super) fn coded<F: Format>(panel: &Panel<'_>, x: &Activations, start: usize, sums: &mut [[f32; ROWS]]) {
+/// Adds the product of a group's rows with the columns from `start` on to `sums`, one entry per
+/// column.
+pub(super) fn coded<F: Format>(
+    panel: &Panel<'_>,
+    x: &Activations,
+    start: usize,
+    sums: &mut [[f32; ROWS]],
+) {
     for b in 0..panel.blocks() {
-        let rows: [([i16; BLOCK], Factors); ROWS] =
-            std::array::from_fn(|slot| (codes::<F>(panel.codes::<F>(b), slot), Factors::read::<F>(panel, b, slot)));
+        let rows: [([i16; BLOCK], Factors); ROWS] = std::array::from_fn(|slot| {
+            (codes::<F>(panel.codes::<F>(b), slot), Factors::read::<F>(panel, b, slot))
+        });
         for (column, sums) in sums.iter_mut().enumerate() {
             let x = x.block(b, start + column);
             for (sum, (codes, factors)) in sums.iter_mut().zip(&rows) {
@@ -77,10 +90,17 @@ pub(super) fn coded<F: Format>(panel: &Panel<'_>, x: &Activations, start: usize,
     }
 }
 
-fn add_block<F: Format>(sum: f32, codes: &[i16; BLOCK], factors: &Factors, x: &QuantizedBlock) -> f32 {
+fn add_block<F: Format>(
+    sum: f32,
+    codes: &[i16; BLOCK],
+    factors: &Factors,
+    x: &QuantizedBlock,
+) -> f32 {
     let (wl, wh) = codes.split_at(BLOCK / 2);
     let (xl, xh) = x.codes.split_at(BLOCK / 2);
-    let dot = |w: &[i16], x: &[i8]| w.iter().zip(x).map(|(&w, &x)| i32::from(w) * i32::from(x)).sum::<i32>();
+    let dot = |w: &[i16], x: &[i8]| {
+        w.iter().zip(x).map(|(&w, &x)| i32::from(w) * i32::from(x)).sum::<i32>()
+    };
     let weigh = |by: [i32; 2], what: [i32; 2]| by[0] * what[0] + by[1] * what[1];
     let zero = i32::from(F::ZERO) * weigh(factors.scale, x.sums);
     let product = weigh(factors.scale, [dot(wl, xl), dot(wh, xh)]) - zero;
@@ -93,7 +113,12 @@ fn add_block<F: Format>(sum: f32, codes: &[i16; BLOCK], factors: &Factors, x: &Q
 }
 
 /// As [`coded`], for dense types.
-pub(super) fn dense<E: Element>(panel: &Panel<'_>, x: &Activations, start: usize, sums: &mut [[f32; ROWS]]) {
+pub(super) fn dense<E: Element>(
+    panel: &Panel<'_>,
+    x: &Activations,
+    start: usize,
+    sums: &mut [[f32; ROWS]],
+) {
     for (column, sums) in sums.iter_mut().enumerate() {
         for (i, &x) in x.exact_row(start + column).iter().enumerate() {
             for (sum, w) in sums.iter_mut().zip(panel.dense::<E>(i).chunks_exact(E::BYTES)) {

@@ -1,8 +1,10 @@
-//! Sixteen f32 lanes, written once for every instruction set: what the kernels other than the matrix products are made of.
+//! Sixteen f32 lanes, written once for every instruction set: what the kernels other than the
+//! matrix products are made of.
 //!
-//! Every operation works lane by lane with one rounding, so a kernel over [`F32x16`] gives the same bits on AVX-512, on AVX2 (two
-//! registers) and in plain Rust, which is the twin that tests compare with. A kernel is a [`Kernel`]; [`run`] compiles it once per
-//! instruction set and picks at run time. Knows nothing of what it computes.
+//! Every operation works lane by lane with one rounding, so a kernel over [`F32x16`] gives the same
+//! bits on AVX-512, on AVX2 (two registers) and in plain Rust, which is the twin that tests compare
+//! with. A kernel is a [`Kernel`]; [`run`] compiles it once per instruction set and picks at run
+//! time. Knows nothing of what it computes.
 
 #![allow(clippy::inline_always)] // What is not inlined into a function with the instructions is compiled without them.
 
@@ -21,9 +23,11 @@ pub(super) const LANES: usize = 16;
 
 /// Sixteen numbers.
 ///
-/// The functions are `unsafe` for one reason: the instructions must be there. [`run`] is the only caller that makes the choice.
+/// The functions are `unsafe` for one reason: the instructions must be there. [`run`] is the only
+/// caller that makes the choice.
 pub(super) trait F32x16: Copy {
-    /// How many rows of accumulators a product keeps in registers: (query vectors per key tile, query vectors per value tile).
+    /// How many rows of accumulators a product keeps in registers: (query vectors per key tile,
+    /// query vectors per value tile).
     const SCORES: usize;
     /// Registers of a value row that those accumulators cover.
     const WIDTH: usize;
@@ -72,7 +76,8 @@ pub(super) trait F32x16: Copy {
     /// # Safety
     /// See the trait.
     unsafe fn fma(self, a: Self, b: Self) -> Self;
-    /// `self` where it is larger than `other`, else `other`: a NaN in either gives `other`, as on x86.
+    /// `self` where it is larger than `other`, else `other`: a NaN in either gives `other`, as on
+    /// x86.
     ///
     /// # Safety
     /// See the trait.
@@ -96,7 +101,8 @@ pub(super) trait F32x16: Copy {
     /// # Safety
     /// 64 bytes must be readable at `from` and [`SPREAD`](Self::SPREAD) writable at `to`.
     unsafe fn spread(from: *const u8, to: *mut u8);
-    /// Puts the high bytes of words there as unsigned codes: `even`'s at even places, `odd`'s behind each of them.
+    /// Puts the high bytes of words there as unsigned codes: `even`'s at even places, `odd`'s
+    /// behind each of them.
     ///
     /// # Safety
     /// [`SPREAD`](Self::SPREAD) bytes must be writable at `to`.
@@ -119,7 +125,8 @@ pub(super) trait F32x16: Copy {
     /// # Safety
     /// See the trait.
     unsafe fn splat_int(x: i32) -> Self::Ints;
-    /// Adds to each lane the four products of its bytes: of `unsigned`, 0 to 255, and of `signed`, -128 to 127. Exact.
+    /// Adds to each lane the four products of its bytes: of `unsigned`, 0 to 255, and of `signed`,
+    /// -128 to 127. Exact.
     ///
     /// # Safety
     /// See the trait.
@@ -134,7 +141,8 @@ pub(super) trait F32x16: Copy {
     /// # Safety
     /// See the trait.
     unsafe fn from_ints(x: Self::Ints) -> Self;
-    /// The low halves of the numbers' representations: `even`'s at even places, `odd`'s behind each of them.
+    /// The low halves of the numbers' representations: `even`'s at even places, `odd`'s behind each
+    /// of them.
     ///
     /// # Safety
     /// See the trait.
@@ -238,7 +246,8 @@ pub(super) trait Kernel {
     unsafe fn run<V: F32x16>(self) -> Self::Out;
 }
 
-/// Runs a kernel with `isa`, which must be available (an [`Isa`] that came through [`Isa::best`] or a check is).
+/// Runs a kernel with `isa`, which must be available (an [`Isa`] that came through [`Isa::best`] or
+/// a check is).
 #[inline]
 pub(super) fn run<K: Kernel>(isa: Isa, kernel: K) -> K::Out {
     match isa {
@@ -344,7 +353,8 @@ impl F32x16 for [f32; LANES] {
     }
     #[inline(always)]
     unsafe fn spread_high_bytes(even: [u16; WORDS], odd: [u16; WORDS], to: *mut u8) {
-        let byte = |i: usize| (if i.is_multiple_of(2) { even[i / 2] } else { odd[i / 2] } >> 8) as u8;
+        let byte =
+            |i: usize| (if i.is_multiple_of(2) { even[i / 2] } else { odd[i / 2] } >> 8) as u8;
         // SAFETY: the caller's promise.
         unsafe { to.cast::<[u8; 64]>().write(std::array::from_fn(byte)) };
     }
@@ -357,7 +367,10 @@ impl F32x16 for [f32; LANES] {
     unsafe fn add_codes(sums: [i32; LANES], from: *const u8) -> [i32; LANES] {
         // SAFETY: the caller's promise.
         let codes = unsafe { from.cast::<[u8; 64]>().read() };
-        std::array::from_fn(|lane| sums[lane] + codes[4 * lane..4 * lane + 4].iter().map(|&code| i32::from(code)).sum::<i32>())
+        std::array::from_fn(|lane| {
+            sums[lane]
+                + codes[4 * lane..4 * lane + 4].iter().map(|&code| i32::from(code)).sum::<i32>()
+        })
     }
     #[inline(always)]
     unsafe fn fours_not_zero(from: *const u8) -> u16 {
@@ -385,7 +398,9 @@ impl F32x16 for [f32; LANES] {
     }
     #[inline(always)]
     unsafe fn low_words(even: Self, odd: Self) -> [u16; WORDS] {
-        std::array::from_fn(|i| if i.is_multiple_of(2) { even[i / 2] } else { odd[i / 2] }.to_bits() as u16)
+        std::array::from_fn(|i| {
+            if i.is_multiple_of(2) { even[i / 2] } else { odd[i / 2] }.to_bits() as u16
+        })
     }
     #[inline(always)]
     unsafe fn store_low_bytes(self, to: *mut u8) {
@@ -395,11 +410,15 @@ impl F32x16 for [f32; LANES] {
     #[inline(always)]
     unsafe fn store_four_low_bytes(four: [Self; 4], to: *mut u8) {
         // SAFETY: the caller's promise.
-        unsafe { to.cast::<[u8; 64]>().write(std::array::from_fn(|i| four[i % 4][i / 4].to_bits() as u8)) };
+        unsafe {
+            to.cast::<[u8; 64]>()
+                .write(std::array::from_fn(|i| four[i % 4][i / 4].to_bits() as u8));
+        };
     }
 }
 
-/// e^x within 2 ulp for x in [-87, 88]; beyond, the value at the end. NaN stays NaN. Cephes' polynomial after reduction by ln 2.
+/// e^x within 2 ulp for x in [-87, 88]; beyond, the value at the end. NaN stays NaN. Cephes'
+/// polynomial after reduction by ln 2.
 ///
 /// # Safety
 /// V's instructions must be available.
@@ -433,7 +452,8 @@ pub(super) unsafe fn tanh<V: F32x16>(x: V) -> V {
     // SAFETY: the caller's promise.
     unsafe {
         let one = V::splat(1.0);
-        // Both ends of the exponential's range are flat here: 2x clamps to where tanh is 1 to the last bit.
+        // Both ends of the exponential's range are flat here: 2x clamps to where tanh is 1 to the
+        // last bit.
         one.sub(V::splat(2.0).div(exp(x.add(x)).add(one)))
     }
 }
@@ -456,13 +476,19 @@ mod tests {
     fn exp_is_near_the_library_and_the_same_everywhere() {
         let mut worst = 0.0f64;
         for step in -87_000..88_000i32 {
-            let x: [f32; LANES] = std::array::from_fn(|lane| step as f32 * 1e-3 + lane as f32 * 6e-5);
+            let x: [f32; LANES] =
+                std::array::from_fn(|lane| step as f32 * 1e-3 + lane as f32 * 6e-5);
             let want = run(Isa::Scalar, Exp(x));
             for (x, y) in x.iter().zip(want).filter(|(x, _)| (-87.0..=88.0).contains(*x)) {
                 worst = worst.max((f64::from(y) / f64::from(*x).exp() - 1.0).abs());
             }
             for isa in Isa::ALL.iter().filter(|isa| isa.is_available()) {
-                assert_eq!(run(*isa, Exp(x)).map(f32::to_bits), want.map(f32::to_bits), "{isa:?} at {}", x[0]);
+                assert_eq!(
+                    run(*isa, Exp(x)).map(f32::to_bits),
+                    want.map(f32::to_bits),
+                    "{isa:?} at {}",
+                    x[0]
+                );
             }
         }
         // 2 ulp of a number in [1, 2).
@@ -473,13 +499,17 @@ mod tests {
     fn exp_at_its_ends() {
         for isa in Isa::ALL.iter().filter(|isa| isa.is_available()) {
             let of = |x: f32| run(*isa, Exp([x; LANES]))[0];
-            assert!(of(f32::NAN).is_nan() && of(f32::NEG_INFINITY) < 2e-38 && of(f32::INFINITY).is_finite());
+            assert!(
+                of(f32::NAN).is_nan()
+                    && of(f32::NEG_INFINITY) < 2e-38
+                    && of(f32::INFINITY).is_finite()
+            );
             assert_eq!(of(0.0), 1.0);
         }
     }
 
-    /// Codes spread in both roles, of bytes and of the same words' high bytes: the sums of every four with all codes, of all
-    /// codes, and which fours are not all zero.
+    /// Codes spread in both roles, of bytes and of the same words' high bytes: the sums of every
+    /// four with all codes, of all codes, and which fours are not all zero.
     struct Codes<'a>(&'a [u8; 64], &'a [[u16; WORDS]; 2]);
 
     impl Kernel for Codes<'_> {
@@ -487,18 +517,23 @@ mod tests {
 
         unsafe fn run<V: F32x16>(self) -> Vec<f32> {
             let (mut signed, mut unsigned) = (vec![0; V::SPREAD], vec![0; V::SPREAD]);
-            // SAFETY: there is room for what is loaded and stored; the instructions are the caller's promise.
+            // SAFETY: there is room for what is loaded and stored; the instructions are the
+            // caller's promise.
             unsafe {
                 let [even, odd] = self.1.each_ref().map(|words| V::Words::load(words.as_ptr()));
                 V::spread(self.0.as_ptr(), signed.as_mut_ptr());
                 V::spread_high_bytes(even, odd, unsigned.as_mut_ptr());
                 let codes = V::bytes(self.0.as_ptr());
                 let each = |run: usize| {
-                    let sums = V::dot(V::splat_int(run as i32), codes, V::four(signed.as_ptr(), run));
+                    let sums =
+                        V::dot(V::splat_int(run as i32), codes, V::four(signed.as_ptr(), run));
                     V::from_ints(V::dot_four(sums, V::four(unsigned.as_ptr(), run), codes)).lanes()
                 };
                 let total = V::from_ints(V::add_codes(V::splat_int(1), unsigned.as_ptr())).sum();
-                (0..16).flat_map(each).chain([total, f32::from(V::fours_not_zero(unsigned.as_ptr()))]).collect()
+                (0..16)
+                    .flat_map(each)
+                    .chain([total, f32::from(V::fours_not_zero(unsigned.as_ptr()))])
+                    .collect()
             }
         }
     }
@@ -512,10 +547,18 @@ mod tests {
                 let four = 4 * run + at % 4;
                 i64::from(bytes[at]) * signed(four) + unsigned(four) * signed(at)
             };
-            let lane = |run: usize, lane: usize| run as i64 + (4 * lane..4 * lane + 4).map(|at| product(run, at)).sum::<i64>();
+            let lane = |run: usize, lane: usize| {
+                run as i64 + (4 * lane..4 * lane + 4).map(|at| product(run, at)).sum::<i64>()
+            };
             let total = 16 + (0..64).map(unsigned).sum::<i64>();
-            let fours: i64 = (0..16).map(|run| i64::from((4 * run..4 * run + 4).any(|at| unsigned(at) > 0)) << run).sum();
-            let want: Vec<f32> = (0..256).map(|i| lane(i / 16, i % 16)).chain([total, fours]).map(|sum| sum as f32).collect();
+            let fours: i64 = (0..16)
+                .map(|run| i64::from((4 * run..4 * run + 4).any(|at| unsigned(at) > 0)) << run)
+                .sum();
+            let want: Vec<f32> = (0..256)
+                .map(|i| lane(i / 16, i % 16))
+                .chain([total, fours])
+                .map(|sum| sum as f32)
+                .collect();
             for isa in Isa::ALL.iter().filter(|isa| isa.is_available()) {
                 assert_eq!(run(*isa, Codes(&bytes, &words)), want, "{isa}");
             }
@@ -531,9 +574,15 @@ mod tests {
             (state >> 16) as u16
         };
         for _ in 0..100 {
-            check(std::array::from_fn(|_| draw() as u8), std::array::from_fn(|_| std::array::from_fn(|_| draw())));
+            check(
+                std::array::from_fn(|_| draw() as u8),
+                std::array::from_fn(|_| std::array::from_fn(|_| draw())),
+            );
             // Most high bytes are zero.
-            check([1; 64], std::array::from_fn(|_| std::array::from_fn(|_| draw() >> (draw() % 12))));
+            check(
+                [1; 64],
+                std::array::from_fn(|_| std::array::from_fn(|_| draw() >> (draw() % 12))),
+            );
         }
     }
 }

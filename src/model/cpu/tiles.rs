@@ -1,7 +1,8 @@
-//! The inner loops of attention: scores of a tile of keys, the softmax of a span, weighed sums of a tile of values.
+//! The inner loops of attention: scores of a tile of keys, the softmax of a span, weighed sums of a
+//! tile of values.
 //!
-//! The order of every sum is fixed by places in the tile and the span, never by how many vectors share a pass. Layouts are those that
-//! `attention.rs` states.
+//! The order of every sum is fixed by places in the tile and the span, never by how many vectors
+//! share a pass. Layouts are those that `attention.rs` states.
 
 #![allow(clippy::inline_always)] // What is not inlined into a function with the instructions is compiled without them.
 
@@ -17,7 +18,8 @@ use super::simd::{F32x16, LANES, exp, tanh};
 #[cfg(target_arch = "x86_64")]
 const LINE: usize = 32;
 
-/// Where a tile's scores go: place i of the tile at `at + i` of the span, for i from `from` to below `to`.
+/// Where a tile's scores go: place i of the tile at `at + i` of the span, for i from `from` to
+/// below `to`.
 pub(super) struct Place {
     pub at: isize,
     pub from: usize,
@@ -41,8 +43,9 @@ impl Place {
     }
 }
 
-/// A tile of keys and one of values that will be needed soon: slices that begin with it, or with nothing. They are asked for between the
-/// products, a cache line at a time: all at once they would fill the processor's list of misses, and the products would wait.
+/// A tile of keys and one of values that will be needed soon: slices that begin with it, or with
+/// nothing. They are asked for between the products, a cache line at a time: all at once they would
+/// fill the processor's list of misses, and the products would wait.
 #[derive(Clone, Copy)]
 pub(super) struct Soon<'a> {
     pub keys: &'a [f16],
@@ -50,7 +53,8 @@ pub(super) struct Soon<'a> {
 }
 
 impl Soon<'_> {
-    /// Asks for a cache line of either in turns, the `at`-th of both together: a tile of each for `at` from 0 to below `head_dim`.
+    /// Asks for a cache line of either in turns, the `at`-th of both together: a tile of each for
+    /// `at` from 0 to below `head_dim`.
     #[inline(always)]
     fn ask(self, at: usize) {
         #[cfg(target_arch = "x86_64")]
@@ -58,7 +62,8 @@ impl Soon<'_> {
             use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
             let numbers = if at.is_multiple_of(2) { self.keys } else { self.values };
             if let Some(line) = numbers.get(at / 2 * LINE..) {
-                // SAFETY: the address is at most the slice's end, and a prefetch reads nothing that the program could see.
+                // SAFETY: the address is at most the slice's end, and a prefetch reads nothing that
+                // the program could see.
                 unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
             }
         }
@@ -112,10 +117,12 @@ unsafe fn score_some<V: F32x16, const N: usize>(
     soon: Option<Soon<'_>>,
 ) -> usize {
     let q = &q[first / LANES * LANES * (keys.len() / TILE)..][..keys.len()];
-    // SAFETY: the caller's promise; every chunk is 16 numbers, of which these vectors' are N from `first % 16` on.
+    // SAFETY: the caller's promise; every chunk is 16 numbers, of which these vectors' are N from
+    // `first % 16` on.
     unsafe {
         let mut sums = [V::splat(0.0); N];
-        for (dimension, (key, q)) in keys.chunks_exact(TILE).zip(q.chunks_exact(LANES)).enumerate() {
+        for (dimension, (key, q)) in keys.chunks_exact(TILE).zip(q.chunks_exact(LANES)).enumerate()
+        {
             if let Some(soon) = soon {
                 soon.ask(dimension);
             }
@@ -131,12 +138,17 @@ unsafe fn score_some<V: F32x16, const N: usize>(
     N
 }
 
-/// Turns the visible scores of a span into e^(scale * score - max) and returns the maximum and their sum, in lanes by place.
+/// Turns the visible scores of a span into e^(scale * score - max) and returns the maximum and
+/// their sum, in lanes by place.
 ///
 /// # Safety
 /// V's instructions must be available.
 #[inline(always)]
-pub(super) unsafe fn softmax<V: F32x16>(row: &mut [f32], visible: Range<usize>, shape: Shape) -> [f32; 2] {
+pub(super) unsafe fn softmax<V: F32x16>(
+    row: &mut [f32],
+    visible: Range<usize>,
+    shape: Shape,
+) -> [f32; 2] {
     let (start, end) = (visible.start / LANES * LANES, visible.end.next_multiple_of(LANES));
     // SAFETY: whole registers of the row; the instructions are the caller's promise.
     unsafe {
@@ -192,15 +204,33 @@ pub(super) unsafe fn value_tile<V: F32x16>(
             // SAFETY: the caller's promise.
             at += unsafe {
                 match (width, left) {
-                    (4, 6..) => value_some::<V, 6, 4>(values, stored, &keys, column, at, weights, sums),
-                    (4, 4..) => value_some::<V, 4, 4>(values, stored, &keys, column, at, weights, sums),
-                    (4, 3) => value_some::<V, 3, 4>(values, stored, &keys, column, at, weights, sums),
-                    (4, 2) => value_some::<V, 2, 4>(values, stored, &keys, column, at, weights, sums),
-                    (4, _) => value_some::<V, 1, 4>(values, stored, &keys, column, at, weights, sums),
-                    (2.., 3..) => value_some::<V, 3, 2>(values, stored, &keys, column, at, weights, sums),
-                    (2.., 2) => value_some::<V, 2, 2>(values, stored, &keys, column, at, weights, sums),
-                    (2.., _) => value_some::<V, 1, 2>(values, stored, &keys, column, at, weights, sums),
-                    (_, 4..) => value_some::<V, 4, 1>(values, stored, &keys, column, at, weights, sums),
+                    (4, 6..) => {
+                        value_some::<V, 6, 4>(values, stored, &keys, column, at, weights, sums)
+                    }
+                    (4, 4..) => {
+                        value_some::<V, 4, 4>(values, stored, &keys, column, at, weights, sums)
+                    }
+                    (4, 3) => {
+                        value_some::<V, 3, 4>(values, stored, &keys, column, at, weights, sums)
+                    }
+                    (4, 2) => {
+                        value_some::<V, 2, 4>(values, stored, &keys, column, at, weights, sums)
+                    }
+                    (4, _) => {
+                        value_some::<V, 1, 4>(values, stored, &keys, column, at, weights, sums)
+                    }
+                    (2.., 3..) => {
+                        value_some::<V, 3, 2>(values, stored, &keys, column, at, weights, sums)
+                    }
+                    (2.., 2) => {
+                        value_some::<V, 2, 2>(values, stored, &keys, column, at, weights, sums)
+                    }
+                    (2.., _) => {
+                        value_some::<V, 1, 2>(values, stored, &keys, column, at, weights, sums)
+                    }
+                    (_, 4..) => {
+                        value_some::<V, 4, 1>(values, stored, &keys, column, at, weights, sums)
+                    }
                     _ => value_some::<V, 1, 1>(values, stored, &keys, column, at, weights, sums),
                 }
             };
@@ -226,10 +256,13 @@ unsafe fn value_some<V: F32x16, const N: usize, const W: usize>(
     let sums = &mut sums[first * stored..][..N * stored];
     // SAFETY: the caller's promise; the slices above bound every address.
     unsafe {
-        let mut acc: [[V; W]; N] =
-            std::array::from_fn(|i| std::array::from_fn(|w| V::load(sums.as_ptr().add(i * stored + column + w * LANES))));
+        let mut acc: [[V; W]; N] = std::array::from_fn(|i| {
+            std::array::from_fn(|w| V::load(sums.as_ptr().add(i * stored + column + w * LANES)))
+        });
         for key in keys.clone() {
-            let value: [V; W] = std::array::from_fn(|w| V::load_half(values.as_ptr().add(key * stored + column + w * LANES)));
+            let value: [V; W] = std::array::from_fn(|w| {
+                V::load_half(values.as_ptr().add(key * stored + column + w * LANES))
+            });
             for i in 0..N {
                 let weight = V::splat(*weights[i].add(key));
                 for w in 0..W {
@@ -263,7 +296,10 @@ pub(super) struct Joint<V> {
 /// # Safety
 /// V's instructions must be available.
 #[inline(always)]
-pub(super) unsafe fn join<V: F32x16>((old_max, old_weight): (V, V), (new_max, new_weight): (V, V)) -> Joint<V> {
+pub(super) unsafe fn join<V: F32x16>(
+    (old_max, old_weight): (V, V),
+    (new_max, new_weight): (V, V),
+) -> Joint<V> {
     // SAFETY: the caller's promise.
     unsafe {
         let max = new_max.max(old_max);

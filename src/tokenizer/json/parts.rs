@@ -1,4 +1,5 @@
-//! The parts of a `tokenizer.json`, parsed without the `tokenizers` crate and checked for what the crate does not check.
+//! The parts of a `tokenizer.json`, parsed without the `tokenizers` crate and checked for what the
+//! crate does not check.
 //!
 //! Knows the format, not how text is encoded.
 
@@ -169,11 +170,16 @@ struct ModelType {
 impl Parts {
     /// Parses and checks a file; `Err` is what is wrong with it.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let other_model =
-            |name: Option<String>| name.filter(|name| name != "BPE").map(|name| format!("model.type is {name:?}, supported is \"BPE\""));
+        let other_model = |name: Option<String>| {
+            name.filter(|name| name != "BPE")
+                .map(|name| format!("model.type is {name:?}, supported is \"BPE\""))
+        };
         let parts: Self = serde_json::from_str(text).map_err(|error| {
-            // Another model's vocabulary may have another form: its name says more than where that form begins.
-            let name = serde_json::from_str(text).ok().and_then(|Outline { model: ModelType { r#type } }| r#type);
+            // Another model's vocabulary may have another form: its name says more than where that
+            // form begins.
+            let name = serde_json::from_str(text)
+                .ok()
+                .and_then(|Outline { model: ModelType { r#type } }| r#type);
             other_model(name).unwrap_or_else(|| format!("is no tokenizer.json: {error}"))
         })?;
         if let Some(reason) = other_model(parts.model.r#type.clone()) {
@@ -183,7 +189,9 @@ impl Parts {
             ("continuing_subword_prefix", &parts.model.continuing_subword_prefix),
             ("end_of_word_suffix", &parts.model.end_of_word_suffix),
         ];
-        if let Some((name, Some(affix))) = affixes.iter().find(|(_, affix)| affix.as_ref().is_some_and(|affix| !affix.is_empty())) {
+        if let Some((name, Some(affix))) =
+            affixes.iter().find(|(_, affix)| affix.as_ref().is_some_and(|affix| !affix.is_empty()))
+        {
             return Err(format!("model.{name} is {affix:?}, supported is none"));
         }
         check_component("normalizer", &parts.normalizer)?;
@@ -192,12 +200,23 @@ impl Parts {
         Ok(parts)
     }
 
-    /// Texts and kinds by id, from the model and the added tokens. Ids that neither names are unused.
+    /// Texts and kinds by id, from the model and the added tokens. Ids that neither names are
+    /// unused.
     pub(super) fn vocabulary(&self) -> Result<Vocabulary, String> {
-        let ids = self.model.vocab.0.iter().map(|(_, id)| *id).chain(self.added_tokens.iter().map(|token| token.id));
+        let ids = self
+            .model
+            .vocab
+            .0
+            .iter()
+            .map(|(_, id)| *id)
+            .chain(self.added_tokens.iter().map(|token| token.id));
         let len = ids.max().map_or(0, |id| id.saturating_add(1));
         if len > MAX_IDS {
-            return Err(format!("the largest token id is {}, the limit is {}", len - 1, MAX_IDS - 1));
+            return Err(format!(
+                "the largest token id is {}, the limit is {}",
+                len - 1,
+                MAX_IDS - 1
+            ));
         }
         let mut tokens = vec![("", Kind::Unused); len as usize];
         for (text, id) in &self.model.vocab.0 {
@@ -210,10 +229,17 @@ impl Parts {
         for token in &self.added_tokens {
             let slot = &mut tokens[token.id as usize];
             if slot.1 != Kind::Unused && slot.0 != token.content {
-                return Err(format!("added token {:?} has id {}, which is {:?} in the model", token.content, token.id, slot.0));
+                return Err(format!(
+                    "added token {:?} has id {}, which is {:?} in the model",
+                    token.content, token.id, slot.0
+                ));
             }
             if token.content.len() > MAX_ADDED_BYTES {
-                return Err(format!("added token {} has {} bytes, the limit is {MAX_ADDED_BYTES}", token.id, token.content.len()));
+                return Err(format!(
+                    "added token {} has {} bytes, the limit is {MAX_ADDED_BYTES}",
+                    token.id,
+                    token.content.len()
+                ));
             }
             *slot = (&token.content, self.added_kind(token));
         }
@@ -258,11 +284,16 @@ impl Parts {
 
     /// The tokens that are matched in normalized text.
     pub(super) fn normalized_tokens(&self) -> impl Iterator<Item = (&str, AddedToken)> {
-        self.added_tokens.iter().filter(|token| self.in_normalized_text(token)).map(|token| (token.content.as_str(), self.flags(token)))
+        self.added_tokens
+            .iter()
+            .filter(|token| self.in_normalized_text(token))
+            .map(|token| (token.content.as_str(), self.flags(token)))
     }
 
     fn in_normalized_text(&self, token: &AddedPart) -> bool {
-        token.normalized && !self.normalizer.is_null() && self.added_kind(token) == Kind::UserDefined
+        token.normalized
+            && !self.normalizer.is_null()
+            && self.added_kind(token) == Kind::UserDefined
     }
 
     /// The token for text that has none; it must not be a token that ends turns.
@@ -271,7 +302,8 @@ impl Parts {
         vocabulary.id(unknown).filter(|&id| vocabulary.kind(id) == Kind::Unknown).map(|_| unknown)
     }
 
-    /// The pre-tokenizer that this file's components amount to, and whether text is composed first; `None` if it is none of ours.
+    /// The pre-tokenizer that this file's components amount to, and whether text is composed first;
+    /// `None` if it is none of ours.
     pub(super) fn known_split(&self) -> Option<(Split, bool)> {
         let compose = match type_of(&self.normalizer) {
             _ if self.normalizer.is_null() => false,
@@ -305,15 +337,23 @@ impl Parts {
         for step in steps {
             match type_of(step) {
                 Some("ByteLevel") => return Ok(Spelling::ByteLevel),
-                Some("Replace") if step["pattern"]["String"] == "▁" && step["content"] == " " => {}
+                Some("Replace") if step["pattern"]["String"] == "▁" && step["content"] == " " => {
+                }
                 Some("ByteFallback" | "Fuse") => {}
-                Some("Strip") if step["content"] == " " && step["start"] == 1 && step["stop"] == 0 => drop_leading_space = true,
+                Some("Strip")
+                    if step["content"] == " " && step["start"] == 1 && step["stop"] == 0 =>
+                {
+                    drop_leading_space = true;
+                }
                 Some("Metaspace") if step["replacement"] == "▁" => {
-                    drop_leading_space = step["prepend_scheme"] != "never" && step["add_prefix_space"] != false;
+                    drop_leading_space =
+                        step["prepend_scheme"] != "never" && step["add_prefix_space"] != false;
                 }
                 _ => {
                     return Err(format!(
-                        "decoder {step} is not supported; supported are ByteLevel, Metaspace with \"▁\", and Replace of \"▁\" by \" \", ByteFallback, Fuse, Strip of one leading space"
+                        "decoder {step} is not supported; supported are ByteLevel, Metaspace with \
+                         \"▁\", and Replace of \"▁\" by \" \", ByteFallback, Fuse, Strip of one \
+                         leading space"
                     ));
                 }
             }
@@ -323,7 +363,8 @@ impl Parts {
 
     /// The special token that the post-processor puts before a single text.
     pub(super) fn first_special(&self, vocabulary: &Vocabulary) -> Option<u32> {
-        let first = templates(&self.post_processor).find_map(|template| list(template, "single").first())?;
+        let first = templates(&self.post_processor)
+            .find_map(|template| list(template, "single").first())?;
         vocabulary.id(first["SpecialToken"]["id"].as_str()?)
     }
 }
@@ -347,22 +388,31 @@ fn single_digits(value: &Value) -> bool {
 }
 
 fn isolated_regex(value: &Value) -> Option<&str> {
-    let isolated = type_of(value) == Some("Split") && value["behavior"] == "Isolated" && value["invert"] == false;
+    let isolated = type_of(value) == Some("Split")
+        && value["behavior"] == "Isolated"
+        && value["invert"] == false;
     value["pattern"]["Regex"].as_str().filter(|_| isolated)
 }
 
 /// Refuses components on which the crate panics, wherever they are nested.
 fn check_component(name: &str, value: &Value) -> Result<(), String> {
     match type_of(value) {
-        Some("FixedLength") if value["length"] == 0 => Err(format!("{name} FixedLength has length 0, want 1 or more")),
+        Some("FixedLength") if value["length"] == 0 => {
+            Err(format!("{name} FixedLength has length 0, want 1 or more"))
+        }
         Some("Precompiled") => Err(format!("{name} Precompiled is not supported")),
-        _ => ["normalizers", "pretokenizers"].iter().flat_map(|key| list(value, key)).try_for_each(|part| check_component(name, part)),
+        _ => ["normalizers", "pretokenizers"]
+            .iter()
+            .flat_map(|key| list(value, key))
+            .try_for_each(|part| check_component(name, part)),
     }
 }
 
 /// The template processors of a post-processor.
 fn templates(value: &Value) -> impl Iterator<Item = &Value> {
-    std::iter::once(value).chain(list(value, "processors")).filter(|value| type_of(value) == Some("TemplateProcessing"))
+    std::iter::once(value)
+        .chain(list(value, "processors"))
+        .filter(|value| type_of(value) == Some("TemplateProcessing"))
 }
 
 /// Refuses templates that name special tokens which they do not define.
@@ -370,8 +420,13 @@ fn check_templates(value: &Value) -> Result<(), String> {
     for template in templates(value) {
         for piece in list(template, "single").iter().chain(list(template, "pair")) {
             let special = piece["SpecialToken"]["id"].as_str();
-            if let Some(name) = special.filter(|name| template["special_tokens"].get(name).is_none()) {
-                return Err(format!("post_processor names the special token {name:?}, which its special_tokens do not define"));
+            if let Some(name) =
+                special.filter(|name| template["special_tokens"].get(name).is_none())
+            {
+                return Err(format!(
+                    "post_processor names the special token {name:?}, which its special_tokens do \
+                     not define"
+                ));
             }
         }
     }

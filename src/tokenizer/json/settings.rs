@@ -1,4 +1,5 @@
-//! What the files beside a `tokenizer.json` say: `tokenizer_config.json`, `generation_config.json`, `chat_template.jinja`.
+//! What the files beside a `tokenizer.json` say: `tokenizer_config.json`, `generation_config.json`,
+//! `chat_template.jinja`.
 //!
 //! Each may be missing; one that is there must be right.
 
@@ -61,7 +62,10 @@ impl Template {
     fn default(self) -> Option<String> {
         match self {
             Self::One(template) => Some(template),
-            Self::Many(named) => named.into_iter().find(|template| template.name == "default").map(|template| template.template),
+            Self::Many(named) => named
+                .into_iter()
+                .find(|template| template.name == "default")
+                .map(|template| template.template),
         }
     }
 }
@@ -104,7 +108,12 @@ impl Settings {
         }
         let file = path.with_file_name("chat_template.jinja");
         let template = optional(&file)?.map(|text| SourceText { text, file });
-        let configured = || config.chat_template.and_then(Template::default).map(|text| SourceText { text, file: config_path });
+        let configured = || {
+            config
+                .chat_template
+                .and_then(Template::default)
+                .map(|text| SourceText { text, file: config_path })
+        };
         Ok(Self {
             bos: config.bos_token.as_ref().and_then(|token| token.id(vocabulary)),
             ends: eos.into_iter().chain(more.iter().copied()).collect(),
@@ -125,5 +134,6 @@ fn optional(path: &Path) -> Result<Option<String>> {
 /// A JSON file, or the default where there is none.
 fn json<T: DeserializeOwned + Default>(path: &Path) -> Result<T> {
     let Some(text) = optional(path)? else { return Ok(T::default()) };
-    serde_json::from_str(&text).map_err(|error| Error::invalid_file(path, format!("is not as it should be: {error}")))
+    serde_json::from_str(&text)
+        .map_err(|error| Error::invalid_file(path, format!("is not as it should be: {error}")))
 }

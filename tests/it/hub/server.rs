@@ -66,7 +66,8 @@ pub enum Fault {
 /// What the server has and does.
 #[derive(Default)]
 pub struct Site {
-    /// Per commit: path, content. `.gguf`, `.safetensors` and `.parquet` files are large files, served through the second address.
+    /// Per commit: path, content. `.gguf`, `.safetensors` and `.parquet` files are large files,
+    /// served through the second address.
     pub commits: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
     /// The commit of `main`.
     pub head: String,
@@ -98,12 +99,19 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves `files` as commit `COMMIT` of `user/repo`, on two addresses: the Hub's and the large files'.
+    /// Serves `files` as commit `COMMIT` of `user/repo`, on two addresses: the Hub's and the large
+    /// files'.
     pub fn start(files: &[(&str, Vec<u8>)]) -> Self {
-        let files = files.iter().map(|(path, content)| ((*path).to_owned(), content.clone())).collect();
-        let site = Site { commits: BTreeMap::from([(COMMIT.to_owned(), files)]), head: COMMIT.to_owned(), ..Site::default() };
+        let files =
+            files.iter().map(|(path, content)| ((*path).to_owned(), content.clone())).collect();
+        let site = Site {
+            commits: BTreeMap::from([(COMMIT.to_owned(), files)]),
+            head: COMMIT.to_owned(),
+            ..Site::default()
+        };
         let site = Arc::new(Mutex::new(site));
-        let (hub, cdn) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+        let (hub, cdn) =
+            (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
         let endpoint = format!("http://{}", hub.local_addr().unwrap());
         let cdn_address = format!("http://{}", cdn.local_addr().unwrap());
         for (listener, is_cdn) in [(hub, false), (cdn, true)] {
@@ -145,44 +153,82 @@ fn serve(mut stream: TcpStream, site: &Mutex<Site>, cdn_address: &str, cdn: bool
     let headers: BTreeMap<_, _> = lines
         .by_ref()
         .take_while(|line| !line.is_empty())
-        .filter_map(|line| line.split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())))
+        .filter_map(|line| {
+            line.split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+        })
         .collect();
     let request = Request { cdn, method, path, headers };
     let mut site = site.lock().ok()?;
     site.log.push(request.clone());
     if let Some((status, code)) = site.refuse.filter(|_| !cdn) {
-        return send(&mut stream, status, &[("X-Error-Code", code.to_owned())], b"", &request.method);
+        return send(
+            &mut stream,
+            status,
+            &[("X-Error-Code", code.to_owned())],
+            b"",
+            &request.method,
+        );
     }
     if cdn {
         let digest = request.path.strip_prefix("/blob/")?.split('?').next()?;
-        let content = site.commits.values().flat_map(BTreeMap::values).find(|content| sha256(content) == digest).cloned()?;
+        let content = site
+            .commits
+            .values()
+            .flat_map(BTreeMap::values)
+            .find(|content| sha256(content) == digest)
+            .cloned()?;
         let fault = site.faults.pop_front();
         drop(site);
         return send_bytes(&mut stream, &content, fault, &request);
     }
     if let Some(revision) = request.path.strip_prefix("/api/models/user/repo/revision/") {
         let revision = revision.replace("%2F", "/");
-        let commit = if revision == "main" || revision == "refs/pr/1" { site.head.clone() } else { revision };
-        let Some(files) = site.commits.get(&commit) else { return send(&mut stream, 404, &[], b"", &request.method) };
-        let siblings: Vec<_> = files.keys().map(|file| format!("{{\"rfilename\": {file:?}}}")).collect();
-        let listing = format!("{{\"id\": \"user/repo\", \"sha\": \"{commit}\", \"siblings\": [{}]}}", siblings.join(", "));
-        return send(&mut stream, 200, &[], site.listing.as_ref().unwrap_or(&listing).as_bytes(), &request.method);
+        let commit = if revision == "main" || revision == "refs/pr/1" {
+            site.head.clone()
+        } else {
+            revision
+        };
+        let Some(files) = site.commits.get(&commit) else {
+            return send(&mut stream, 404, &[], b"", &request.method);
+        };
+        let siblings: Vec<_> =
+            files.keys().map(|file| format!("{{\"rfilename\": {file:?}}}")).collect();
+        let listing = format!(
+            "{{\"id\": \"user/repo\", \"sha\": \"{commit}\", \"siblings\": [{}]}}",
+            siblings.join(", ")
+        );
+        return send(
+            &mut stream,
+            200,
+            &[],
+            site.listing.as_ref().unwrap_or(&listing).as_bytes(),
+            &request.method,
+        );
     }
     // A data set of the same name has the same files.
     let place = request.path.strip_prefix("/datasets").unwrap_or(&request.path);
     let (revision, file) = place.strip_prefix("/user/repo/resolve/")?.split_once('/')?;
     let commit = if revision == "main" { site.head.clone() } else { revision.to_owned() };
     let Some(content) = site.commits.get(&commit).and_then(|files| files.get(file)) else {
-        return send(&mut stream, 404, &[("X-Error-Code", "EntryNotFound".to_owned())], b"", &request.method);
+        return send(
+            &mut stream,
+            404,
+            &[("X-Error-Code", "EntryNotFound".to_owned())],
+            b"",
+            &request.method,
+        );
     };
-    let large = [".gguf", ".safetensors", ".parquet"].iter().any(|extension| file.ends_with(extension));
+    let large =
+        [".gguf", ".safetensors", ".parquet"].iter().any(|extension| file.ends_with(extension));
     let mut headers = BTreeMap::from([("X-Repo-Commit", commit.clone())]);
     if large {
         headers.insert("X-Linked-ETag", format!("\"{}\"", sha256(content)));
         headers.insert("X-Linked-Size", content.len().to_string());
         headers.insert(
             "Location",
-            site.location.clone().unwrap_or_else(|| format!("{cdn_address}/blob/{}?signature=secret", sha256(content))),
+            site.location.clone().unwrap_or_else(|| {
+                format!("{cdn_address}/blob/{}?signature=secret", sha256(content))
+            }),
         );
     } else {
         headers.insert("ETag", format!("\"{}\"", git_digest(content)));
@@ -198,8 +244,15 @@ fn serve(mut stream: TcpStream, site: &Mutex<Site>, cdn_address: &str, cdn: bool
     send(&mut stream, status, &headers, &body, &request.method)
 }
 
-fn send(stream: &mut TcpStream, status: u16, headers: &[(&str, String)], body: &[u8], method: &str) -> Option<()> {
-    let mut head = format!("HTTP/1.1 {status} x\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+fn send(
+    stream: &mut TcpStream,
+    status: u16,
+    headers: &[(&str, String)],
+    body: &[u8],
+    method: &str,
+) -> Option<()> {
+    let mut head =
+        format!("HTTP/1.1 {status} x\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
     for (name, value) in headers {
         write!(head, "{name}: {value}\r\n").ok()?;
     }
@@ -208,10 +261,18 @@ fn send(stream: &mut TcpStream, status: u16, headers: &[(&str, String)], body: &
 }
 
 /// A large file's bytes, from the range asked for.
-fn send_bytes(stream: &mut TcpStream, content: &[u8], fault: Option<Fault>, request: &Request) -> Option<()> {
+fn send_bytes(
+    stream: &mut TcpStream,
+    content: &[u8],
+    fault: Option<Fault>,
+    request: &Request,
+) -> Option<()> {
     let etag = format!("\"cdn-{}\"", content.len());
     let unchanged = request.headers.get("if-range").is_none_or(|validator| *validator == etag);
-    let offset = request.headers.get("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
+    let offset = request
+        .headers
+        .get("range")
+        .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
     let offset = offset.filter(|_| unchanged && !matches!(fault, Some(Fault::IgnoreRange)));
     if let Some(Fault::Status(status)) = fault {
         return send(stream, status, &[], b"", "GET");
@@ -224,7 +285,9 @@ fn send_bytes(stream: &mut TcpStream, content: &[u8], fault: Option<Fault>, requ
     let mut announced = Some(body.len());
     match fault {
         Some(Fault::CutAfter(count)) => body.truncate(count),
-        Some(Fault::CutUnannounced(count)) => (announced, body) = (None, body[..count.min(body.len())].to_vec()),
+        Some(Fault::CutUnannounced(count)) => {
+            (announced, body) = (None, body[..count.min(body.len())].to_vec());
+        }
         Some(Fault::Flip(place)) => body[place] ^= 1,
         Some(Fault::Length(length)) => {
             body.resize(length, 0);
@@ -233,10 +296,14 @@ fn send_bytes(stream: &mut TcpStream, content: &[u8], fault: Option<Fault>, requ
         Some(Fault::Longer(count)) => (announced, body) = (None, [body, vec![0; count]].concat()),
         _ => {}
     }
-    let mut head = format!("HTTP/1.1 {} x\r\nConnection: close\r\nETag: {etag}\r\n", if offset.is_some() { 206 } else { 200 });
+    let mut head = format!(
+        "HTTP/1.1 {} x\r\nConnection: close\r\nETag: {etag}\r\n",
+        if offset.is_some() { 206 } else { 200 }
+    );
     if let Some(start) = offset {
         let start = if matches!(fault, Some(Fault::WrongRange)) { start - 1 } else { start };
-        write!(head, "Content-Range: bytes {start}-{}/{}\r\n", content.len() - 1, content.len()).ok()?;
+        write!(head, "Content-Range: bytes {start}-{}/{}\r\n", content.len() - 1, content.len())
+            .ok()?;
     }
     if let Some(length) = announced {
         write!(head, "Content-Length: {length}\r\n").ok()?;

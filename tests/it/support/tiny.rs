@@ -1,8 +1,10 @@
-//! Tiny models with random weights, from the recipes `models/tiny-*.toml`: as a GGUF file and as a Hugging Face folder.
+//! Tiny models with random weights, from the recipes `models/tiny-*.toml`: as a GGUF file and as a
+//! Hugging Face folder.
 //!
-//! A weight is a function of the recipe's seed, its Hugging Face name and its index, so anyone can build the same model: the goldens come
-//! from an outside implementation that did. The names, the permutation of Llama's q and k rows, Gemma's +1 and the rope factors
-//! are those of llama.cpp's `convert_hf_to_gguf.py`.
+//! A weight is a function of the recipe's seed, its Hugging Face name and its index, so anyone can
+//! build the same model: the goldens come from an outside implementation that did. The names, the
+//! permutation of Llama's q and k rows, Gemma's +1 and the rope factors are those of llama.cpp's
+//! `convert_hf_to_gguf.py`.
 
 use std::collections::BTreeMap;
 use std::f64::consts::TAU;
@@ -15,9 +17,18 @@ use serde_json::json;
 
 use super::gguf_writer::{Tensor, Value, Writer, encode};
 
-/// The first ids of the tokenizer are the 256 bytes; these follow, with their GGUF token types (1 normal, 3 control, 5 unused).
-const EXTRA_TOKENS: [(&str, i32); 8] =
-    [("<|endoftext|>", 3), ("<|im_start|>", 3), ("<|im_end|>", 3), ("Ġt", 1), ("he", 1), ("Ġthe", 1), ("<unused0>", 5), ("<unused1>", 5)];
+/// The first ids of the tokenizer are the 256 bytes; these follow, with their GGUF token types (1
+/// normal, 3 control, 5 unused).
+const EXTRA_TOKENS: [(&str, i32); 8] = [
+    ("<|endoftext|>", 3),
+    ("<|im_start|>", 3),
+    ("<|im_end|>", 3),
+    ("Ġt", 1),
+    ("he", 1),
+    ("Ġthe", 1),
+    ("<unused0>", 5),
+    ("<unused1>", 5),
+];
 /// The merges that make tokens 259 to 261.
 const MERGES: [&str; 3] = ["Ġ t", "h e", "Ġt he"];
 /// `ChatML`.
@@ -68,9 +79,12 @@ impl Recipe {
     /// The recipe `models/tiny-{name}.toml`.
     pub fn load(name: &str) -> Self {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("models/tiny-{name}.toml"));
-        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let text =
+            fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let mut table: toml::Table = text.parse().unwrap();
-        let Some(toml::Value::Table(config)) = table.remove("config") else { panic!("{name}: no [config]") };
+        let Some(toml::Value::Table(config)) = table.remove("config") else {
+            panic!("{name}: no [config]")
+        };
         Self { seed: table["seed"].as_integer().unwrap() as u64, config }
     }
 
@@ -91,7 +105,8 @@ impl Recipe {
     }
 
     fn head_dim(&self) -> usize {
-        self.maybe("head_dim").unwrap_or_else(|| self.size("hidden_size") / self.size("num_attention_heads"))
+        self.maybe("head_dim")
+            .unwrap_or_else(|| self.size("hidden_size") / self.size("num_attention_heads"))
     }
 
     /// The architecture's name in GGUF.
@@ -106,19 +121,30 @@ impl Recipe {
     /// All weights, embedding first, then layer by layer.
     pub fn weights(&self) -> Vec<Weight> {
         let (hidden, vocab) = (self.size("hidden_size"), self.size("vocab_size"));
-        let mut all = vec![self.weight("model.embed_tokens.weight", "token_embd.weight", &[vocab, hidden], Kind::Embedding)];
+        let mut all = vec![self.weight(
+            "model.embed_tokens.weight",
+            "token_embd.weight",
+            &[vocab, hidden],
+            Kind::Embedding,
+        )];
         for layer in 0..self.size("num_hidden_layers") {
             all.extend(self.layer(layer));
         }
         all.push(self.weight("model.norm.weight", "output_norm.weight", &[hidden], Kind::Norm));
         if !self.config["tie_word_embeddings"].as_bool().unwrap() {
-            all.push(self.weight("lm_head.weight", "output.weight", &[vocab, hidden], Kind::Linear));
+            all.push(self.weight(
+                "lm_head.weight",
+                "output.weight",
+                &[vocab, hidden],
+                Kind::Linear,
+            ));
         }
         all
     }
 
     fn layer(&self, layer: usize) -> Vec<Weight> {
-        let (hidden, inner, head) = (self.size("hidden_size"), self.size("intermediate_size"), self.head_dim());
+        let (hidden, inner, head) =
+            (self.size("hidden_size"), self.size("intermediate_size"), self.head_dim());
         let q = self.size("num_attention_heads") * head;
         let kv = self.size("num_key_value_heads") * head;
         let mut rows: Vec<(&str, &str, Vec<usize>, Kind)> = vec![
@@ -132,11 +158,31 @@ impl Recipe {
             ("input_layernorm.weight", "attn_norm.weight", vec![hidden], Kind::Norm),
         ];
         if self.is_gemma() {
-            rows.push(("post_attention_layernorm.weight", "post_attention_norm.weight", vec![hidden], Kind::Norm));
-            rows.push(("pre_feedforward_layernorm.weight", "ffn_norm.weight", vec![hidden], Kind::Norm));
-            rows.push(("post_feedforward_layernorm.weight", "post_ffw_norm.weight", vec![hidden], Kind::Norm));
+            rows.push((
+                "post_attention_layernorm.weight",
+                "post_attention_norm.weight",
+                vec![hidden],
+                Kind::Norm,
+            ));
+            rows.push((
+                "pre_feedforward_layernorm.weight",
+                "ffn_norm.weight",
+                vec![hidden],
+                Kind::Norm,
+            ));
+            rows.push((
+                "post_feedforward_layernorm.weight",
+                "post_ffw_norm.weight",
+                vec![hidden],
+                Kind::Norm,
+            ));
         } else {
-            rows.push(("post_attention_layernorm.weight", "ffn_norm.weight", vec![hidden], Kind::Norm));
+            rows.push((
+                "post_attention_layernorm.weight",
+                "ffn_norm.weight",
+                vec![hidden],
+                Kind::Norm,
+            ));
         }
         if self.arch() == "qwen2" {
             rows.push(("self_attn.q_proj.bias", "attn_q.bias", vec![q], Kind::Bias));
@@ -148,7 +194,12 @@ impl Recipe {
             rows.push(("self_attn.k_norm.weight", "attn_k_norm.weight", vec![head], Kind::Norm));
         }
         let weight = |(hf, gguf, shape, kind): (&str, &str, Vec<usize>, Kind)| {
-            self.weight(&format!("model.layers.{layer}.{hf}"), &format!("blk.{layer}.{gguf}"), &shape, kind)
+            self.weight(
+                &format!("model.layers.{layer}.{hf}"),
+                &format!("blk.{layer}.{gguf}"),
+                &shape,
+                kind,
+            )
         };
         rows.into_iter().map(weight).collect()
     }
@@ -161,11 +212,20 @@ impl Recipe {
             Kind::Norm => (if self.is_gemma() { 0.0 } else { 1.0 }, 0.1),
         };
         let count: usize = shape.iter().product();
-        let values = (0..count as u64).map(|index| (center + amplitude * (2.0 * uniform(self.seed, name, index) - 1.0)) as f32);
-        Weight { name: name.into(), gguf_name: gguf_name.into(), shape: shape.into(), kind, values: values.collect() }
+        let values = (0..count as u64).map(|index| {
+            (center + amplitude * (2.0 * uniform(self.seed, name, index) - 1.0)) as f32
+        });
+        Weight {
+            name: name.into(),
+            gguf_name: gguf_name.into(),
+            shape: shape.into(),
+            kind,
+            values: values.collect(),
+        }
     }
 
-    /// The model as a GGUF file, with linear weights stored as `linear` (F32, F16, BF16, `Q8_0` or `Q4_0`) and everything else as F32.
+    /// The model as a GGUF file, with linear weights stored as `linear` (F32, F16, BF16, `Q8_0` or
+    /// `Q4_0`) and everything else as F32.
     pub fn gguf(&self, linear: Dtype) -> Vec<u8> {
         self.writer(linear).bytes()
     }
@@ -177,11 +237,21 @@ impl Recipe {
         set_tokenizer(&mut writer);
         writer.set("general.file_type", linear.ggml());
         if let Some(factors) = self.rope_factors() {
-            writer.tensors.push(Tensor::new("rope_freqs.weight", &[factors.len()], Dtype::F32, &factors));
+            writer.tensors.push(Tensor::new(
+                "rope_freqs.weight",
+                &[factors.len()],
+                Dtype::F32,
+                &factors,
+            ));
         }
         for weight in self.weights() {
             let dtype = if weight.kind == Kind::Linear { linear } else { Dtype::F32 };
-            writer.tensors.push(Tensor::new(&weight.gguf_name, &weight.shape, dtype, &self.gguf_values(&weight)));
+            writer.tensors.push(Tensor::new(
+                &weight.gguf_name,
+                &weight.shape,
+                dtype,
+                &self.gguf_values(&weight),
+            ));
         }
         writer
     }
@@ -189,7 +259,8 @@ impl Recipe {
     fn set_hyperparameters(&self, writer: &mut Writer) {
         writer.set("general.architecture", self.arch());
         writer.set("general.name", &format!("tiny {}", self.arch()));
-        let mut set = |key: &str, value: Value| writer.set(&format!("{}.{key}", self.arch()), value);
+        let mut set =
+            |key: &str, value: Value| writer.set(&format!("{}.{key}", self.arch()), value);
         for (key, config) in [
             ("block_count", "num_hidden_layers"),
             ("context_length", "max_position_embeddings"),
@@ -212,14 +283,19 @@ impl Recipe {
         }
         if self.is_gemma() {
             set("attention.sliding_window", (self.size("sliding_window") as u32).into());
-            set("attention.scale", (self.size("query_pre_attn_scalar") as f32).sqrt().recip().into());
+            set(
+                "attention.scale",
+                (self.size("query_pre_attn_scalar") as f32).sqrt().recip().into(),
+            );
         }
     }
 
     /// What each rotary frequency is divided by under Llama 3's scaling, `[head_dim / 2]`.
     fn rope_factors(&self) -> Option<Vec<f32>> {
         let scaling = self.config.get("rope_scaling")?.as_table()?;
-        let get = |key: &str| scaling[key].as_float().unwrap_or_else(|| scaling[key].as_integer().unwrap() as f64);
+        let get = |key: &str| {
+            scaling[key].as_float().unwrap_or_else(|| scaling[key].as_integer().unwrap() as f64)
+        };
         let (factor, low, high) = (get("factor"), get("low_freq_factor"), get("high_freq_factor"));
         let original = get("original_max_position_embeddings");
         let head = self.head_dim();
@@ -236,14 +312,16 @@ impl Recipe {
         if self.is_gemma() && weight.kind == Kind::Norm {
             return weight.values.iter().map(|value| value + 1.0).collect();
         }
-        if self.arch() == "llama" && (weight.name.ends_with("q_proj.weight") || weight.name.ends_with("k_proj.weight")) {
+        if self.arch() == "llama"
+            && (weight.name.ends_with("q_proj.weight") || weight.name.ends_with("k_proj.weight"))
+        {
             return interleave(&weight.values, self.head_dim(), weight.shape[1]);
         }
         weight.values.clone()
     }
 
-    /// The model as a Hugging Face folder: `config.json`, weights of `dtype` (F32, F16 or BF16) in one file or in `shards` with an
-    /// index, `tokenizer.json` and `tokenizer_config.json`.
+    /// The model as a Hugging Face folder: `config.json`, weights of `dtype` (F32, F16 or BF16) in
+    /// one file or in `shards` with an index, `tokenizer.json` and `tokenizer_config.json`.
     pub fn write_hf(&self, folder: &Path, dtype: Dtype, shards: usize) {
         let mut config = serde_json::to_value(&self.config).unwrap();
         config["torch_dtype"] = json!(match dtype {
@@ -264,14 +342,20 @@ impl Recipe {
             write_safetensors(&folder.join(&file), dtype, part);
             map.extend(part.iter().map(|weight| (weight.name.clone(), file.clone())));
         }
-        let total: usize = weights.iter().map(|weight| weight.values.len() * dtype.block_bytes()).sum();
-        write_json(&folder.join("model.safetensors.index.json"), &json!({"metadata": {"total_size": total}, "weight_map": map}));
+        let total: usize =
+            weights.iter().map(|weight| weight.values.len() * dtype.block_bytes()).sum();
+        write_json(
+            &folder.join("model.safetensors.index.json"),
+            &json!({"metadata": {"total_size": total}, "weight_map": map}),
+        );
     }
 }
 
 /// A number in [0, 1) from seed, tensor name (FNV-1a) and index (splitmix64), with 24 random bits.
 fn uniform(seed: u64, name: &str, index: u64) -> f64 {
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
     let mut z = (hash ^ seed).wrapping_add((index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -279,10 +363,12 @@ fn uniform(seed: u64, name: &str, index: u64) -> f64 {
     (z >> 40) as f64 / f64::from(1 << 24)
 }
 
-/// Llama's rows `[head, 2, head_dim / 2]` as GGUF stores them: `[head, head_dim / 2, 2]`, so that rotary pairs are neighbours.
+/// Llama's rows `[head, 2, head_dim / 2]` as GGUF stores them: `[head, head_dim / 2, 2]`, so that
+/// rotary pairs are neighbours.
 fn interleave(values: &[f32], head_dim: usize, in_features: usize) -> Vec<f32> {
     let rows: Vec<&[f32]> = values.chunks_exact(in_features).collect();
-    let from = |row: usize| row / head_dim * head_dim + row % 2 * (head_dim / 2) + row % head_dim / 2;
+    let from =
+        |row: usize| row / head_dim * head_dim + row % 2 * (head_dim / 2) + row % head_dim / 2;
     (0..rows.len()).flat_map(|row| rows[from(row)].iter().copied()).collect()
 }
 
@@ -324,8 +410,10 @@ fn write_tokenizer(folder: &Path) {
     };
     let all = tokens();
     let types = EXTRA_TOKENS.map(|(_, ty)| ty);
-    let extra = all.iter().enumerate().skip(256).zip(types).map(|((id, token), ty)| (id, token, ty));
-    let vocab: serde_json::Map<_, _> = all.iter().enumerate().map(|(id, token)| (token.clone(), json!(id))).collect();
+    let extra =
+        all.iter().enumerate().skip(256).zip(types).map(|((id, token), ty)| (id, token, ty));
+    let vocab: serde_json::Map<_, _> =
+        all.iter().enumerate().map(|(id, token)| (token.clone(), json!(id))).collect();
     let tokenizer = json!({
         "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "post_processor": null,
         "added_tokens": extra.filter(|(_, _, ty)| *ty != 1).map(added).collect::<Vec<_>>(),
@@ -352,8 +440,13 @@ fn write_safetensors(path: &Path, dtype: Dtype, weights: &[Weight]) {
         Dtype::BF16 => Stored::BF16,
         _ => Stored::F32,
     };
-    let encoded: Vec<Vec<u8>> = weights.iter().map(|weight| encode(dtype, &weight.values)).collect();
-    let view = |weight: &Weight, bytes| TensorView::new(stored, weight.shape.clone(), bytes).unwrap();
-    let views = weights.iter().zip(&encoded).map(|(weight, bytes)| (weight.name.clone(), view(weight, bytes)));
+    let encoded: Vec<Vec<u8>> =
+        weights.iter().map(|weight| encode(dtype, &weight.values)).collect();
+    let view =
+        |weight: &Weight, bytes| TensorView::new(stored, weight.shape.clone(), bytes).unwrap();
+    let views = weights
+        .iter()
+        .zip(&encoded)
+        .map(|(weight, bytes)| (weight.name.clone(), view(weight, bytes)));
     fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
 }

@@ -1,12 +1,13 @@
 //! The speed of candle-transformers on a GGUF file, as one JSON object on stdout.
 //!
-//!     cargo build --release --manifest-path benches/peers/candle/Cargo.toml --target-dir target/peer
-//!     RAYON_NUM_THREADS=2 target/peer/release/candle-peer MODEL.gguf
+//!     cargo build --release --manifest-path benches/peers/candle/Cargo.toml --target-dir
+//!     target/peer RAYON_NUM_THREADS=2 target/peer/release/candle-peer MODEL.gguf
 //!
-//! What `compare.py` times of the others, as near as the library comes to it. It neither shares a prompt nor takes several tokens of
-//! several rows at once, so samples begin with a prompt of 16 instead of 256, taken token by token outside the time, and are 16 tokens
-//! long; that favours it. What a model's code cannot do is left out, and said on stderr. Tokens are any: their choice does not matter to
-//! speed. Prefill runs once before it is timed.
+//! What `compare.py` times of the others, as near as the library comes to it. It neither shares a
+//! prompt nor takes several tokens of several rows at once, so samples begin with a prompt of 16
+//! instead of 256, taken token by token outside the time, and are 16 tokens long; that favours it.
+//! What a model's code cannot do is left out, and said on stderr. Tokens are any: their choice does
+//! not matter to speed. Prefill runs once before it is timed.
 
 use std::fs::File;
 use std::io::Seek;
@@ -42,7 +43,8 @@ impl Model {
         })
     }
 
-    /// Logits of the last of `tokens` tokens of each of `rows` rows, after `position` others; an empty cache at 0.
+    /// Logits of the last of `tokens` tokens of each of `rows` rows, after `position` others; an
+    /// empty cache at 0.
     fn step(&mut self, rows: usize, tokens: usize, position: usize) -> Result<Tensor> {
         let ids: Vec<u32> = (0..(rows * tokens) as u32).map(|i| (position as u32 + i).wrapping_mul(2_654_435_761) % 40_000).collect();
         let x = Tensor::from_vec(ids, (rows, tokens), &Device::Cpu)?;

@@ -1,4 +1,5 @@
-//! Thirty-two 16-bit integers, the width of sixteen f32 lanes: arithmetic at half the price where 16 bits are enough.
+//! Thirty-two 16-bit integers, the width of sixteen f32 lanes: arithmetic at half the price where
+//! 16 bits are enough.
 //!
 //! Every operation is exact modulo 2^16, so all instruction sets agree.
 
@@ -123,11 +124,15 @@ mod tests {
 
         unsafe fn run<V: F32x16>(self) -> Self::Out {
             let mut words = vec![0; 9 * WORDS];
-            // SAFETY: arrays and vectors have room for what is loaded and stored; the instructions are the caller's promise.
+            // SAFETY: arrays and vectors have room for what is loaded and stored; the instructions
+            // are the caller's promise.
             unsafe {
                 let (a, b) = (V::Words::load(self.0.as_ptr()), V::Words::load(self.1.as_ptr()));
                 let float = |words: &[u16; WORDS], at: usize| {
-                    let bits: Vec<f32> = words[at..at + LANES].iter().map(|&word| f32::from_bits(word.into())).collect();
+                    let bits: Vec<f32> = words[at..at + LANES]
+                        .iter()
+                        .map(|&word| f32::from_bits(word.into()))
+                        .collect();
                     V::load(bits.as_ptr())
                 };
                 let results = [
@@ -141,7 +146,10 @@ mod tests {
                     V::Words::splat(self.2),
                     V::low_words(float(&self.0, 0), float(&self.0, LANES)),
                 ];
-                results.into_iter().zip(words.chunks_exact_mut(WORDS)).for_each(|(x, place)| x.store(place.as_mut_ptr()));
+                results
+                    .into_iter()
+                    .zip(words.chunks_exact_mut(WORDS))
+                    .for_each(|(x, place)| x.store(place.as_mut_ptr()));
                 (words, a.largest_signed())
             }
         }
@@ -151,16 +159,22 @@ mod tests {
     fn words_are_the_same_everywhere() {
         let mut state = 1u64;
         let mut draw = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (state >> 40) as u16
         };
         for round in 0..300u16 {
             let a: [u16; WORDS] = std::array::from_fn(|_| draw());
             // Shifts by few and by many, and any words.
-            let b: [u16; WORDS] = std::array::from_fn(|i| if i % 2 == 0 { draw() % 20 } else { draw() });
+            let b: [u16; WORDS] =
+                std::array::from_fn(|i| if i % 2 == 0 { draw() % 20 } else { draw() });
             let want = run(Isa::Scalar, All(a, b, round % 18));
             assert_eq!(want.1, a.iter().map(|word| word.cast_signed()).max().unwrap());
-            assert_eq!((want.0[0], want.0[3 * WORDS + 1]), (a[0].wrapping_add(b[0]), ((u32::from(a[1]) * u32::from(b[1])) >> 16) as u16));
+            assert_eq!(
+                (want.0[0], want.0[3 * WORDS + 1]),
+                (a[0].wrapping_add(b[0]), ((u32::from(a[1]) * u32::from(b[1])) >> 16) as u16)
+            );
             assert_eq!((want.0[8 * WORDS], want.0[8 * WORDS + 1]), (a[0], a[LANES]));
             for isa in Isa::ALL.iter().filter(|isa| isa.is_available()) {
                 assert_eq!(run(*isa, All(a, b, round % 18)), want, "{isa:?}");

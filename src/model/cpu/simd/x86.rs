@@ -15,7 +15,8 @@ const ODD: __mmask32 = 0xaaaa_aaaa;
 #[derive(Clone, Copy)]
 pub(super) struct Pair(__m256, __m256);
 
-// SAFETY (of every block below): the instructions are there and the memory is, by the trait's contract.
+// SAFETY (of every block below): the instructions are there and the memory is, by the trait's
+// contract.
 impl F32x16 for Pair {
     const SCORES: usize = 4;
     const WIDTH: usize = 2;
@@ -39,7 +40,12 @@ impl F32x16 for Pair {
     #[inline(always)]
     unsafe fn load_half(from: *const f16) -> Self {
         // SAFETY: see above.
-        unsafe { Self(_mm256_cvtph_ps(_mm_loadu_si128(from.cast())), _mm256_cvtph_ps(_mm_loadu_si128(from.add(8).cast()))) }
+        unsafe {
+            Self(
+                _mm256_cvtph_ps(_mm_loadu_si128(from.cast())),
+                _mm256_cvtph_ps(_mm_loadu_si128(from.add(8).cast())),
+            )
+        }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
@@ -54,7 +60,10 @@ impl F32x16 for Pair {
         // SAFETY: see above.
         unsafe {
             _mm_storeu_si128(to.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0));
-            _mm_storeu_si128(to.add(8).cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.1));
+            _mm_storeu_si128(
+                to.add(8).cast(),
+                _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.1),
+            );
         }
     }
     #[inline(always)]
@@ -114,7 +123,10 @@ impl F32x16 for Pair {
         unsafe {
             for half in 0..2 {
                 let codes = _mm256_loadu_si256(from.add(32 * half).cast());
-                _mm256_storeu_si256(to.add(32 * half).cast(), _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(codes)));
+                _mm256_storeu_si256(
+                    to.add(32 * half).cast(),
+                    _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(codes)),
+                );
                 _mm256_storeu_si256(to.add(64 + 32 * half).cast(), _mm256_srai_epi16::<8>(codes));
             }
         }
@@ -132,7 +144,9 @@ impl F32x16 for Pair {
     unsafe fn four(from: *const u8, run: usize) -> Self::Four {
         // SAFETY: see above.
         unsafe {
-            let two = |from: *const u8| _mm256_set1_epi32(from.add(4 * run).cast::<i32>().read_unaligned());
+            let two = |from: *const u8| {
+                _mm256_set1_epi32(from.add(4 * run).cast::<i32>().read_unaligned())
+            };
             (two(from), two(from.add(64)))
         }
     }
@@ -154,7 +168,10 @@ impl F32x16 for Pair {
         unsafe {
             let half = |half: usize| {
                 let two = |from: *const u8| _mm256_loadu_si256(from.add(32 * half).cast());
-                let zero = _mm256_cmpeq_epi32(_mm256_or_si256(two(from), two(from.add(64))), _mm256_setzero_si256());
+                let zero = _mm256_cmpeq_epi32(
+                    _mm256_or_si256(two(from), two(from.add(64))),
+                    _mm256_setzero_si256(),
+                );
                 !_mm256_movemask_ps(_mm256_castsi256_ps(zero)) as u8
             };
             u16::from_le_bytes([half(0), half(1)])
@@ -167,8 +184,8 @@ impl F32x16 for Pair {
     }
     #[inline(always)]
     unsafe fn dot(sums: Self::Ints, unsigned: Self::Bytes, signed: Self::Four) -> Self::Ints {
-        // `maddubs` would saturate: even and odd bytes are widened to 16 bits and go through `madd` apart.
-        // SAFETY: see above.
+        // `maddubs` would saturate: even and odd bytes are widened to 16 bits and go through `madd`
+        // apart. SAFETY: see above.
         unsafe {
             let half = |sum, u| {
                 let even = _mm256_madd_epi16(_mm256_and_si256(u, _mm256_set1_epi16(255)), signed.0);
@@ -183,7 +200,10 @@ impl F32x16 for Pair {
         // SAFETY: see above.
         unsafe {
             let half = |sum, s| {
-                let even = _mm256_madd_epi16(unsigned.0, _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(s)));
+                let even = _mm256_madd_epi16(
+                    unsigned.0,
+                    _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(s)),
+                );
                 let odd = _mm256_madd_epi16(unsigned.1, _mm256_srai_epi16::<8>(s));
                 _mm256_add_epi32(_mm256_add_epi32(sum, even), odd)
             };
@@ -199,7 +219,12 @@ impl F32x16 for Pair {
     unsafe fn low_words(even: Self, odd: Self) -> Self::Words {
         // SAFETY: see above.
         unsafe {
-            let join = |even, odd| _mm256_blend_epi16::<0xaa>(_mm256_castps_si256(even), _mm256_slli_epi32::<16>(_mm256_castps_si256(odd)));
+            let join = |even, odd| {
+                _mm256_blend_epi16::<0xaa>(
+                    _mm256_castps_si256(even),
+                    _mm256_slli_epi32::<16>(_mm256_castps_si256(odd)),
+                )
+            };
             (join(even.0, odd.0), join(even.1, odd.1))
         }
     }
@@ -211,7 +236,8 @@ impl F32x16 for Pair {
             // Packing works in halves of 128 bits: the permutation puts their quarters in order.
             let words = _mm256_packus_epi32(low(self.0), low(self.1));
             let bytes = _mm256_packus_epi16(words, words);
-            let ordered = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 0, 4, 1, 5));
+            let ordered =
+                _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 0, 4, 1, 5));
             _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(ordered));
         }
     }
@@ -222,7 +248,10 @@ impl F32x16 for Pair {
             let join = |[a, b, c, d]: [__m256; 4]| {
                 let low = |x| _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(255));
                 let ab = _mm256_or_si256(low(a), _mm256_slli_epi32::<8>(low(b)));
-                let cd = _mm256_or_si256(_mm256_slli_epi32::<16>(low(c)), _mm256_slli_epi32::<24>(_mm256_castps_si256(d)));
+                let cd = _mm256_or_si256(
+                    _mm256_slli_epi32::<16>(low(c)),
+                    _mm256_slli_epi32::<24>(_mm256_castps_si256(d)),
+                );
                 _mm256_or_si256(ab, cd)
             };
             _mm256_storeu_si256(to.cast(), join(four.map(|x| x.0)));
@@ -263,7 +292,9 @@ impl F32x16 for __m512 {
     #[inline(always)]
     unsafe fn store_half(self, to: *mut f16) {
         // SAFETY: see above.
-        unsafe { _mm256_storeu_si256(to.cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self)) }
+        unsafe {
+            _mm256_storeu_si256(to.cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self));
+        }
     }
     #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
@@ -303,7 +334,12 @@ impl F32x16 for __m512 {
     #[inline(always)]
     unsafe fn power_of_low_bits(self) -> Self {
         // SAFETY: see above.
-        unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_add_epi32(_mm512_castps_si512(self), _mm512_set1_epi32(127)))) }
+        unsafe {
+            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_add_epi32(
+                _mm512_castps_si512(self),
+                _mm512_set1_epi32(127),
+            )))
+        }
     }
     #[inline(always)]
     unsafe fn bytes(from: *const u8) -> __m512i {
@@ -366,7 +402,13 @@ impl F32x16 for __m512 {
     #[inline(always)]
     unsafe fn low_words(even: Self, odd: Self) -> __m512i {
         // SAFETY: see above.
-        unsafe { _mm512_mask_mov_epi16(_mm512_castps_si512(even), ODD, _mm512_slli_epi32::<16>(_mm512_castps_si512(odd))) }
+        unsafe {
+            _mm512_mask_mov_epi16(
+                _mm512_castps_si512(even),
+                ODD,
+                _mm512_slli_epi32::<16>(_mm512_castps_si512(odd)),
+            )
+        }
     }
     #[inline(always)]
     unsafe fn store_low_bytes(self, to: *mut u8) {
@@ -448,7 +490,8 @@ impl Words for (__m256i, __m256i) {
     unsafe fn shift_right_each(self, by: Self) -> Self {
         // SAFETY: see above.
         unsafe {
-            // Shifts of each lane's own are of 32 bits here: odd words go where they stand, with what is below them, even ones alone.
+            // Shifts of each lane's own are of 32 bits here: odd words go where they stand, with
+            // what is below them, even ones alone.
             let shift = |x, by| {
                 let low = _mm256_set1_epi32(0xffff);
                 let even = _mm256_srlv_epi32(_mm256_and_si256(x, low), _mm256_and_si256(by, low));
@@ -460,7 +503,8 @@ impl Words for (__m256i, __m256i) {
     }
 }
 
-/// x over 2^by, word by word; 0 from 16 on. The intrinsic is compiled with a comparison for that, which the instruction does not need.
+/// x over 2^by, word by word; 0 from 16 on. The intrinsic is compiled with a comparison for that,
+/// which the instruction does not need.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn shift_right_each(mut x: __m512i, by: __m512i) -> __m512i {
