@@ -44,7 +44,7 @@ fn chain(bencher: Bencher, len: usize, params: &SamplingParams) {
     bencher.counter(ItemsCount::new(len)).bench_local(|| {
         let candidates = Candidates::new(params, black_box(&z), History::default(), &mut scratch)
             .expect("finite logits");
-        black_box(candidates.pick(0.4, &z));
+        black_box(candidates.sample(0.4, &z));
         scratch.recycle(candidates);
     });
 }

@@ -59,7 +59,7 @@ impl Message {
 /// How the random point that picks a token is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Draw {
+pub enum DrawMode {
     /// A fresh uniform number per (seed, sample, step): samples are independent.
     #[default]
     Independent,
@@ -102,7 +102,7 @@ pub struct SamplingParams {
     /// Keep the tokens whose surprisal is nearest the entropy up to this mass; 1 is off, above 0.
     pub typical_p: f32,
     /// How the random point is made.
-    pub draw: Draw,
+    pub draw: DrawMode,
     /// Names the random stream: the same seed gives the same samples.
     pub seed: u64,
     /// At most this many tokens per sample, the end token included.
@@ -129,7 +129,7 @@ impl Default for SamplingParams {
             min_p: 0.0,
             top_n_sigma: 0.0,
             typical_p: 1.0,
-            draw: Draw::Independent,
+            draw: DrawMode::Independent,
             seed: 0,
             max_tokens: 256,
             stop: Vec::new(),
@@ -144,7 +144,7 @@ impl SamplingParams {
     pub const MAX_SAMPLES: usize = 4096;
 
     /// Whether what was drawn before changes the logits.
-    pub fn penalises(&self) -> bool {
+    pub fn has_penalties(&self) -> bool {
         let off = |value: f32, neutral: f32| (value - neutral).abs() <= 0.0;
         !(off(self.repetition_penalty, 1.0)
             && off(self.presence_penalty, 0.0)

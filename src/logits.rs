@@ -19,7 +19,7 @@ use crate::generation::LOGPROB_FLOOR;
 
 /// Sums are kept in this many independent lanes, so that the compiler can use vector registers.
 const LANES: usize = 16;
-/// Logits per block of [`Peaks`]: small enough that few logits are read twice, large enough that
+/// Logits per block of [`BlockMaxima`]: small enough that few logits are read twice, large enough that
 /// the maxima are few.
 const BLOCK: usize = 128;
 /// How many tokens [`Distribution::top_confidence`] looks at (arXiv 2508.15260, code).
@@ -28,7 +28,7 @@ const CONFIDENCE_TOKENS: usize = 20;
 /// What one row of logits says, in nats.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Distribution {
-    /// ln sum exp z, the logarithm of the normaliser: `ln p(i) = z(i) - log_sum_exp`.
+    /// ln sum exp z, the logarithm of the normalizer: `ln p(i) = z(i) - log_sum_exp`.
     pub log_sum_exp: f64,
     /// The largest logit.
     pub max_logit: f32,
@@ -66,16 +66,16 @@ impl Distribution {
 ///
 /// `None` if the row has a NaN or plus infinity, or no finite logit.
 pub fn distribution(logits: &[f32]) -> Option<Distribution> {
-    distribution_with(logits, &mut Peaks::default())
+    distribution_with(logits, &mut BlockMaxima::default())
 }
 
-/// [`distribution`] of a row that `peaks` is left to know.
-pub(crate) fn distribution_with(logits: &[f32], peaks: &mut Peaks) -> Option<Distribution> {
-    let max_logit = peaks.scan(logits)?;
+/// [`distribution`] of a row that `maxima` is left to know.
+pub(crate) fn distribution_with(logits: &[f32], maxima: &mut BlockMaxima) -> Option<Distribution> {
+    let max_logit = maxima.scan(logits)?;
     let Moments { finite, linear, mass, first, second } = Moments::new(logits, max_logit);
     let log_mass = mass.ln();
     let mean = first / mass;
-    let best = peaks.best(logits, CONFIDENCE_TOKENS);
+    let best = maxima.top_k(logits, CONFIDENCE_TOKENS);
     let drop = |logit: f32| f64::from(logit) - f64::from(max_logit);
     let top_mean = best.iter().map(|&(_, logit)| drop(logit)).sum::<f64>() / best.len() as f64;
     Some(Distribution {
@@ -95,17 +95,17 @@ pub(crate) fn distribution_with(logits: &[f32], peaks: &mut Peaks) -> Option<Dis
 /// Impossible tokens (minus infinity) and NaN are left out, so there may be fewer than `k`. Found
 /// by a threshold, without sorting the vocabulary.
 pub fn top_k(logits: &[f32], k: usize) -> Vec<(u32, f32)> {
-    let mut peaks = Peaks::default();
-    peaks.scan(logits);
-    peaks.best(logits, k).to_vec()
+    let mut maxima = BlockMaxima::default();
+    maxima.scan(logits);
+    maxima.top_k(logits, k).to_vec()
 }
 
 /// The id of the largest logit, the lowest id winning a tie; `None` as for [`distribution`].
 pub fn argmax(logits: &[f32]) -> Option<u32> {
-    let mut peaks = Peaks::default();
-    let max = peaks.scan(logits)?;
+    let mut maxima = BlockMaxima::default();
+    let max = maxima.scan(logits)?;
     let mut first = None;
-    peaks.at_least(logits, f64::from(max), |id, _| first = first.or(Some(id)));
+    maxima.for_each_at_least(logits, f64::from(max), |id, _| first = first.or(Some(id)));
     first
 }
 
@@ -139,13 +139,13 @@ pub(crate) fn exp_nonpositive(x: [f32; LANES]) -> [f32; LANES] {
         let series = series * r + C[4];
         let series = (series * r + C[5]) * (r * r) + r + 1.0;
         let power = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
-        *out = if x > FAINTEST { series * power } else { 0.0 };
+        *out = if x > EXP_UNDERFLOW { series * power } else { 0.0 };
     }
     out
 }
 
 /// Below this e^x counts as 0: it is the last that f32 holds in full.
-pub(crate) const FAINTEST: f32 = -87.0;
+pub(crate) const EXP_UNDERFLOW: f32 = -87.0;
 
 /// Chunks of a row whose terms are added in f32, eight to a lane, before the lanes go on in f64.
 const CHUNKS: usize = 8;
@@ -277,13 +277,13 @@ pub(crate) fn standard_deviation(logits: &[f32], max: f32) -> f64 {
 /// The largest logit of every block of [`BLOCK`], which finds all large logits of a row while
 /// reading few of them again.
 #[derive(Debug, Default)]
-pub(crate) struct Peaks {
+pub(crate) struct BlockMaxima {
     blocks: Vec<f32>,
     sorted: Vec<f32>,
     best: Vec<(u32, f32)>,
 }
 
-impl Peaks {
+impl BlockMaxima {
     /// Reads a row. Returns its largest logit, or `None` if it has a NaN or plus infinity, or no
     /// finite logit.
     pub(crate) fn scan(&mut self, logits: &[f32]) -> Option<f32> {
@@ -301,9 +301,14 @@ impl Peaks {
     /// Calls `visit(id, logit)` for every possible token of the scanned row with a logit of at
     /// least `bound`, by rising id.
     #[inline]
-    pub(crate) fn at_least(&self, logits: &[f32], bound: f64, mut visit: impl FnMut(u32, f32)) {
-        for (index, (block, &peak)) in logits.chunks(BLOCK).zip(&self.blocks).enumerate() {
-            if f64::from(peak) < bound {
+    pub(crate) fn for_each_at_least(
+        &self,
+        logits: &[f32],
+        bound: f64,
+        mut visit: impl FnMut(u32, f32),
+    ) {
+        for (index, (block, &max)) in logits.chunks(BLOCK).zip(&self.blocks).enumerate() {
+            if f64::from(max) < bound {
                 continue;
             }
             for (id, &logit) in (index * BLOCK..).zip(block) {
@@ -325,14 +330,14 @@ impl Peaks {
     }
 
     /// The `k` best tokens of the scanned row, best first.
-    pub(crate) fn best(&mut self, logits: &[f32], k: usize) -> &[(u32, f32)] {
+    pub(crate) fn top_k(&mut self, logits: &[f32], k: usize) -> &[(u32, f32)] {
         if k == 0 {
             return &[];
         }
         let bound = self.bound(k);
         let mut best = std::mem::take(&mut self.best);
         best.clear();
-        self.at_least(logits, f64::from(bound), |id, logit| best.push((id, logit)));
+        self.for_each_at_least(logits, f64::from(bound), |id, logit| best.push((id, logit)));
         if best.len() > k {
             best.select_nth_unstable_by(k - 1, |a, b| best_first(*a, *b));
             best.truncate(k);

@@ -11,7 +11,7 @@ use crate::consensus::Extractor;
 use crate::decision::Policy;
 use crate::engine::EngineOptions;
 use crate::error::{Error, Result};
-use crate::generation::{Draw, SamplingParams};
+use crate::generation::{DrawMode, SamplingParams};
 use crate::hub::{self, ResolvedModel};
 use crate::manifest::DEFAULT_MODEL;
 use crate::model::{ComputeType, Device, LoadOptions};
@@ -133,7 +133,7 @@ pub struct SamplingArgs {
     pub logit_bias: Vec<(u32, f32)>,
     /// How random points are made: independent, or stratified (spread evenly over the samples)
     #[arg(long, default_value = "independent", value_parser = draw)]
-    pub draw: Draw,
+    pub draw: DrawMode,
     /// Names the random stream: the same seed gives the same samples
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -179,10 +179,10 @@ fn logit_bias(text: &str) -> std::result::Result<(u32, f32), String> {
     parsed.ok_or_else(|| format!("`{text}` is not ID=BIAS, as in 1234=-5.0"))
 }
 
-fn draw(text: &str) -> std::result::Result<Draw, String> {
+fn draw(text: &str) -> std::result::Result<DrawMode, String> {
     match text {
-        "independent" => Ok(Draw::Independent),
-        "stratified" => Ok(Draw::Stratified),
+        "independent" => Ok(DrawMode::Independent),
+        "stratified" => Ok(DrawMode::Stratified),
         other => Err(format!("`{other}` is unknown; use independent or stratified")),
     }
 }

@@ -10,13 +10,13 @@ use std::ops::Range;
 use std::time::Instant;
 
 use super::prefix::PrefixCache;
-use super::sampler::{Candidates, History, Scratch, Stream};
+use super::sampler::{Candidates, History, SampleRng, Scratch};
 use super::{Control, Drawn, JobId, Output};
 use crate::error::{Error, Result};
 use crate::generation::{
     Completion, Cost, FinishReason, Generation, SamplingParams, Token, TokenStats,
 };
-use crate::logits::{self, Distribution, Peaks};
+use crate::logits::{self, BlockMaxima, Distribution};
 use crate::model::Row;
 use crate::model::kv::KvSeq;
 use crate::tokenizer::Tokenizer;
@@ -63,7 +63,7 @@ struct SampleRow {
 }
 
 struct Sample {
-    stream: Stream,
+    stream: SampleRng,
     tokens: Vec<Token>,
     /// The text's bytes, kept only where stop strings have to be looked for.
     bytes: Vec<u8>,
@@ -140,7 +140,7 @@ impl Sampling {
     pub fn new(params: SamplingParams, prompt: &[u32]) -> Self {
         let key = super::random::key(params.seed, prompt);
         let sample = |i| Sample {
-            stream: Stream::new(params.draw, key, i),
+            stream: SampleRng::new(params.draw, key, i),
             tokens: Vec::new(),
             bytes: Vec::new(),
             finished: None,
@@ -167,11 +167,11 @@ impl Sampling {
     }
 
     /// What a row says.
-    fn statistics(&self, z: &[f32], peaks: &mut Peaks) -> Statistics {
-        let Some(distribution) = logits::distribution_with(z, peaks) else {
+    fn statistics(&self, z: &[f32], maxima: &mut BlockMaxima) -> Statistics {
+        let Some(distribution) = logits::distribution_with(z, maxima) else {
             return Statistics::NoNumbers;
         };
-        let top_logprobs = top_logprobs(&distribution, z, self.params.top_logprobs, peaks);
+        let top_logprobs = top_logprobs(&distribution, z, self.params.top_logprobs, maxima);
         Statistics::Row(distribution, top_logprobs)
     }
 
@@ -186,7 +186,7 @@ impl Sampling {
     ) -> Result<Candidates> {
         let mut output = std::mem::take(&mut scratch.output);
         output.clear();
-        if self.params.penalises() {
+        if self.params.has_penalties() {
             output.extend(self.samples[first].tokens.iter().map(|t| t.id));
         }
         let candidates = Candidates::after_scan(
@@ -374,10 +374,10 @@ impl Job {
         match &self.task {
             Task::Score(scoring) => {
                 let token = self.tokens[scoring.from + scoring.scored.len() + index];
-                score_token(z, token, scoring.top_logprobs, &mut scratch.peaks)
+                score_token(z, token, scoring.top_logprobs, &mut scratch.maxima)
                     .map(Statistics::Scored)
             }
-            Task::Generate(sampling) => Ok(sampling.statistics(z, &mut scratch.peaks)),
+            Task::Generate(sampling) => Ok(sampling.statistics(z, &mut scratch.maxima)),
         }
     }
 
@@ -478,8 +478,8 @@ impl Job {
 }
 
 /// The statistics of a given token under raw logits.
-fn score_token(z: &[f32], id: u32, top: usize, peaks: &mut Peaks) -> Result<Token> {
-    let distribution = logits::distribution_with(z, peaks).ok_or_else(|| {
+fn score_token(z: &[f32], id: u32, top: usize, maxima: &mut BlockMaxima) -> Result<Token> {
+    let distribution = logits::distribution_with(z, maxima).ok_or_else(|| {
         Error::Numerical(
             "the model's logits are no numbers; check the file with `candor verify`".into(),
         )
@@ -491,7 +491,7 @@ fn score_token(z: &[f32], id: u32, top: usize, peaks: &mut Peaks) -> Result<Toke
     Ok(Token {
         id,
         stats: TokenStats { sampling_logprob: stats.logprob, ..stats },
-        top_logprobs: top_logprobs(&distribution, z, top, peaks),
+        top_logprobs: top_logprobs(&distribution, z, top, maxima),
     })
 }
 
@@ -508,14 +508,14 @@ fn stats(distribution: &Distribution, logit: f32) -> TokenStats {
     }
 }
 
-/// Of the `k` most probable tokens of the row that `peaks` has just scanned.
+/// Of the `k` most probable tokens of the row that `maxima` has just scanned.
 fn top_logprobs(
     distribution: &Distribution,
     z: &[f32],
     k: usize,
-    peaks: &mut Peaks,
+    maxima: &mut BlockMaxima,
 ) -> Vec<(u32, f64)> {
-    peaks.best(z, k).iter().map(|&(id, logit)| (id, distribution.logprob(logit))).collect()
+    maxima.top_k(z, k).iter().map(|&(id, logit)| (id, distribution.logprob(logit))).collect()
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> bool {

@@ -369,7 +369,9 @@ impl Engine {
                 if half % 2 == 0 {
                     slot.statistics.get_or_init(|| job.statistics(slot.index, z, &mut scratch));
                 } else {
-                    scratch.refill(|| spare.lock().unwrap_or_else(PoisonError::into_inner).pop());
+                    scratch.take_from_pool(|| {
+                        spare.lock().unwrap_or_else(PoisonError::into_inner).pop()
+                    });
                     let said = slot
                         .statistics
                         .get()

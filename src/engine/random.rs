@@ -1,7 +1,7 @@
 //! Random points: counter-based, so that sample i at step t is a function of (seed, prompt, i, t)
 //! and of nothing that ran before or beside it.
 //!
-//! Contract: `ChaCha8` keyed by a purpose and by seed and prompt, stream = sample, block = step.
+//! Contract: `ChaCha8` keyed by a kind and by seed and prompt, stream = sample, block = step.
 //! Two seeds have two keys, so request (seed 7, sample 1) shares nothing with request (seed 8,
 //! sample 0), as it would where a sample's seed is seed + index. Two prompts have two keys: under
 //! one seed, the same points for every question would make all answers err together, and what a
@@ -12,8 +12,8 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use super::sampler::{Candidates, Picked};
-use crate::generation::Draw;
+use super::sampler::{Candidates, SampledToken};
+use crate::generation::DrawMode;
 use crate::metrics::bootstrap::mix;
 
 /// 2^-53, the spacing of the uniform points.
@@ -27,15 +27,15 @@ pub(super) const BELOW_ONE: f64 = 1.0 - RESOLUTION;
 /// 32-bit words in a `ChaCha` block, the generator's unit of position.
 const WORDS_PER_BLOCK: u128 = 16;
 
-/// What the numbers are for; every purpose has its own key.
+/// What the numbers are for; every kind has its own key.
 #[derive(Clone, Copy)]
-enum Purpose {
+enum StreamKind {
     Independent,
     Shift,
     Digits,
 }
 
-impl Purpose {
+impl StreamKind {
     fn label(self) -> &'static [u8; 24] {
         match self {
             Self::Independent => b"candor draw: independent",
@@ -50,14 +50,14 @@ pub(super) fn key(seed: u64, prompt: &[u32]) -> u64 {
     prompt.iter().fold(mix(seed), |key, &token| mix(key ^ u64::from(token)))
 }
 
-/// Blocks of random bits, addressed by (purpose, key, sample, step).
+/// Blocks of random bits, addressed by (kind, key, sample, step).
 #[derive(Clone)]
-struct Counter(ChaCha8Rng);
+struct CounterRng(ChaCha8Rng);
 
-impl Counter {
-    fn new(purpose: Purpose, key: u64, sample: u64) -> Self {
+impl CounterRng {
+    fn new(kind: StreamKind, key: u64, sample: u64) -> Self {
         let mut bytes = [0; 32];
-        bytes[..24].copy_from_slice(purpose.label());
+        bytes[..24].copy_from_slice(kind.label());
         bytes[24..].copy_from_slice(&key.to_le_bytes());
         let mut generator = ChaCha8Rng::from_seed(bytes);
         generator.set_stream(sample);
@@ -98,28 +98,30 @@ fn unit(bits: u64) -> f64 {
 /// Steps must come in order for a stratified stream, since the point is carried from one to the
 /// next.
 #[derive(Clone)]
-pub struct Stream(Kind);
+pub struct SampleRng(RngState);
 
 /// A stream's state: none, or the carried point.
 #[derive(Clone)]
-enum Kind {
-    Independent(Counter),
-    Stratified { point: f64, cell: f64, digits: Counter },
+enum RngState {
+    Independent(CounterRng),
+    Stratified { u: f64, cell: f64, digits: CounterRng },
 }
 
-impl Stream {
+impl SampleRng {
     /// The stream of sample `sample` under the key of a prompt and a seed.
-    pub fn new(draw: Draw, key: u64, sample: usize) -> Self {
+    pub fn new(draw: DrawMode, key: u64, sample: usize) -> Self {
         let sample = sample as u64;
         Self(match draw {
-            Draw::Independent => Kind::Independent(Counter::new(Purpose::Independent, key, sample)),
-            Draw::Stratified => {
-                let shift = Counter::new(Purpose::Shift, key, 0).bits(0);
-                let point = unit(sample.reverse_bits().wrapping_add(shift));
-                Kind::Stratified {
-                    point,
+            DrawMode::Independent => {
+                RngState::Independent(CounterRng::new(StreamKind::Independent, key, sample))
+            }
+            DrawMode::Stratified => {
+                let shift = CounterRng::new(StreamKind::Shift, key, 0).bits(0);
+                let u = unit(sample.reverse_bits().wrapping_add(shift));
+                RngState::Stratified {
+                    u,
                     cell: RESOLUTION,
-                    digits: Counter::new(Purpose::Digits, key, sample),
+                    digits: CounterRng::new(StreamKind::Digits, key, sample),
                 }
             }
         })
@@ -127,15 +129,15 @@ impl Stream {
 
     /// Draws the token of step `step` (0 is the first token after the prompt) from the candidates
     /// of the row `logits`.
-    pub fn draw(&mut self, step: usize, candidates: &Candidates, logits: &[f32]) -> Picked {
+    pub fn draw(&mut self, step: usize, candidates: &Candidates, logits: &[f32]) -> SampledToken {
         match &mut self.0 {
-            Kind::Independent(counter) => candidates.pick(counter.uniform(step), logits),
-            Kind::Stratified { point, cell, digits } => {
-                let picked = candidates.pick(*point, logits);
-                *point = ((*point - picked.low) / picked.width).clamp(0.0, BELOW_ONE);
+            RngState::Independent(counter) => candidates.sample(counter.uniform(step), logits),
+            RngState::Stratified { u, cell, digits } => {
+                let picked = candidates.sample(*u, logits);
+                *u = ((*u - picked.low) / picked.width).clamp(0.0, BELOW_ONE);
                 *cell /= picked.width;
                 if *cell > COARSE {
-                    *point = refine(*point, *cell, digits.uniform(step));
+                    *u = refine(*u, *cell, digits.uniform(step));
                     *cell = RESOLUTION;
                 }
                 picked
@@ -146,8 +148,8 @@ impl Stream {
 
 /// A uniform point of the cell [point, point + cell): the known digits, then new ones. A cell as
 /// wide as 1 knows none.
-fn refine(point: f64, cell: f64, uniform: f64) -> f64 {
-    if cell >= 1.0 { uniform } else { (point + cell * uniform).min(BELOW_ONE) }
+fn refine(u: f64, cell: f64, uniform: f64) -> f64 {
+    if cell >= 1.0 { uniform } else { (u + cell * uniform).min(BELOW_ONE) }
 }
 
 #[cfg(test)]
@@ -168,7 +170,7 @@ mod tests {
 
     #[test]
     fn blocks_are_addressed_not_consumed() {
-        let mut forward = Counter::new(Purpose::Independent, 7, 3);
+        let mut forward = CounterRng::new(StreamKind::Independent, 7, 3);
         let mut backward = forward.clone();
         let ahead: Vec<u64> = (0..40).map(|step| forward.bits(step)).collect();
         let back: Vec<u64> = (0..40).rev().map(|step| backward.bits(step)).collect();
@@ -178,10 +180,10 @@ mod tests {
     #[test]
     fn no_two_of_purpose_seed_sample_step_share_bits() {
         let mut all = Vec::new();
-        for purpose in [Purpose::Independent, Purpose::Shift, Purpose::Digits] {
+        for kind in [StreamKind::Independent, StreamKind::Shift, StreamKind::Digits] {
             for seed in [0, 1, 7, 8, 9, u64::MAX] {
                 for sample in 0..10 {
-                    let mut counter = Counter::new(purpose, seed, sample);
+                    let mut counter = CounterRng::new(kind, seed, sample);
                     all.extend((0..20).map(|step| counter.bits(step)));
                 }
             }
@@ -194,12 +196,12 @@ mod tests {
 
     #[test]
     fn lattice_points_are_evenly_spaced_and_extend() {
-        let point = |sample| match Stream::new(Draw::Stratified, 5, sample).0 {
-            Kind::Stratified { point, .. } => point,
-            Kind::Independent(_) => unreachable!("asked for a stratified stream"),
+        let u = |sample| match SampleRng::new(DrawMode::Stratified, 5, sample).0 {
+            RngState::Stratified { u, .. } => u,
+            RngState::Independent(_) => unreachable!("asked for a stratified stream"),
         };
         for n in [2, 4, 8, 16, 64] {
-            let mut points: Vec<f64> = (0..n).map(point).collect();
+            let mut points: Vec<f64> = (0..n).map(u).collect();
             points.sort_unstable_by(f64::total_cmp);
             for pair in points.windows(2) {
                 assert!((pair[1] - pair[0] - 1.0 / n as f64).abs() < 1e-15, "n = {n}: {pair:?}");
@@ -217,14 +219,14 @@ mod tests {
             &mut Scratch::default(),
         )
         .unwrap();
-        let mut stream = Stream::new(Draw::Stratified, 1, 2);
+        let mut stream = SampleRng::new(DrawMode::Stratified, 1, 2);
         let mut refills = 0;
         for step in 0..100 {
             stream.draw(step, &candidates, &row);
-            let Kind::Stratified { point, cell, .. } = stream.0 else {
+            let RngState::Stratified { u, cell, .. } = stream.0 else {
                 unreachable!("asked for a stratified stream")
             };
-            assert!((0.0..1.0).contains(&point) && cell <= COARSE, "step {step}: {point} {cell:e}");
+            assert!((0.0..1.0).contains(&u) && cell <= COARSE, "step {step}: {u} {cell:e}");
             refills += usize::from(cell <= RESOLUTION);
         }
         // Nine bits are spare, and every step uses ten.
@@ -233,8 +235,8 @@ mod tests {
 
     #[test]
     fn a_point_without_digits_is_drawn_anew() {
-        let check = |point, cell, uniform, expected: f64| {
-            assert_eq!(refine(point, cell, uniform).to_bits(), expected.to_bits());
+        let check = |u, cell, uniform, expected: f64| {
+            assert_eq!(refine(u, cell, uniform).to_bits(), expected.to_bits());
         };
         check(0.25, 0.5, 0.5, 0.5);
         check(0.75, 0.5, 0.75, BELOW_ONE);

@@ -2,7 +2,7 @@
 //! point in [0, 1) to a token.
 //!
 //! Contract: the steps run in the order of [`ORDER`], temperature before the filters as in Hugging
-//! Face. Every filter sees the distribution of the survivors of the filter before it, renormalised,
+//! Face. Every filter sees the distribution of the survivors of the filter before it, renormalized,
 //! and keeps at least the most probable token. "More probable" has one meaning throughout: the
 //! larger logit, and among equal logits the lower id; so ties at a threshold are resolved for the
 //! lower id. Same logits, parameters and history give the same bits.
@@ -17,10 +17,10 @@
 use std::cmp::Ordering;
 
 use super::random::BELOW_ONE;
-pub use super::random::Stream;
+pub use super::random::SampleRng;
 use crate::error::{Error, Result};
 use crate::generation::SamplingParams;
-use crate::logits::{self, Peaks};
+use crate::logits::{self, BlockMaxima};
 
 /// The steps in the order in which they apply. Bias and penalties change logits, temperature
 /// divides them, the rest filter.
@@ -40,7 +40,7 @@ pub const ORDER: [&str; 11] = [
 
 /// Tokens less probable than e^-87 (1e-38) times the most probable one are dropped: their weight
 /// could not be held.
-const FAINTEST: f64 = logits::FAINTEST as f64;
+const EXP_UNDERFLOW: f64 = logits::EXP_UNDERFLOW as f64;
 /// Weights per block of the cumulative sums.
 const BLOCK: usize = 128;
 
@@ -59,26 +59,26 @@ pub struct History<'a> {
 #[derive(Debug, Default)]
 pub struct Scratch {
     /// Knows the row that was scanned last.
-    pub(super) peaks: Peaks,
+    pub(super) maxima: BlockMaxima,
     /// What a sample has drawn so far.
     pub(super) output: Vec<u32>,
     adjusted: Vec<f32>,
     counts: Vec<u32>,
-    pool: Vec<Entry>,
-    spare: Vec<Candidates>,
+    pool: Vec<RankedToken>,
+    free_list: Vec<Candidates>,
 }
 
 impl Scratch {
     /// Takes the buffers of candidates that were drawn from, if it has none for the next row.
-    pub(super) fn refill(&mut self, spare: impl FnOnce() -> Option<Candidates>) {
-        if self.spare.is_empty() {
-            self.spare.extend(spare());
+    pub(super) fn take_from_pool(&mut self, pop: impl FnOnce() -> Option<Candidates>) {
+        if self.free_list.is_empty() {
+            self.free_list.extend(pop());
         }
     }
 
     /// Takes back the buffers of candidates that are drawn from, for the next row.
     pub fn recycle(&mut self, candidates: Candidates) {
-        self.spare.push(candidates);
+        self.free_list.push(candidates);
     }
 }
 
@@ -95,7 +95,7 @@ pub struct Candidates {
     /// How the row's own logits give the weights, if nothing was changed or filtered: to make a
     /// block of them again for every token drawn costs less than to write a vocabulary of them and
     /// to read it again.
-    plain: Option<Tempered>,
+    unfiltered: Option<SoftmaxParams>,
     /// The sum of all weights up to the end of each block.
     ends: Vec<f64>,
     kept: usize,
@@ -103,7 +103,7 @@ pub struct Candidates {
 
 /// What makes a weight of a logit z: e^((z - max) * scale).
 #[derive(Clone, Copy, Debug)]
-struct Tempered {
+struct SoftmaxParams {
     max: f32,
     /// 1 / temperature.
     scale: f32,
@@ -111,7 +111,7 @@ struct Tempered {
 
 /// A token with its interval of the cumulative distribution.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Picked {
+pub struct SampledToken {
     /// The token id.
     pub token: u32,
     /// ln q(token) in the distribution sampled from, at most 0, finite.
@@ -140,7 +140,7 @@ impl Candidates {
         Self::after_scan(params, logits, history, scratch, None)
     }
 
-    /// [`new`](Self::new), where the scratch's peaks know the row already if its largest logit is
+    /// [`new`](Self::new), where the scratch's maxima know the row already if its largest logit is
     /// `given`.
     pub(super) fn after_scan(
         params: &SamplingParams,
@@ -149,7 +149,7 @@ impl Candidates {
         scratch: &mut Scratch,
         given: Option<f32>,
     ) -> Result<Self> {
-        let Scratch { peaks, adjusted, counts, pool, spare, .. } = scratch;
+        let Scratch { maxima, adjusted, counts, pool, free_list, .. } = scratch;
         let as_given = !changes_logits(params);
         let logits = if as_given {
             logits
@@ -157,16 +157,16 @@ impl Candidates {
             adjust(params, logits, history, adjusted, counts)?;
             adjusted.as_slice()
         };
-        let scanned = given.filter(|_| as_given).or_else(|| peaks.scan(logits));
+        let scanned = given.filter(|_| as_given).or_else(|| maxima.scan(logits));
         let max = scanned.ok_or_else(|| no_distribution(logits))?;
-        let mut candidates = spare.pop().unwrap_or_else(Self::empty);
+        let mut candidates = free_list.pop().unwrap_or_else(Self::empty);
         candidates.clear();
         if params.temperature > 0.0 {
-            let mut chain = Chain::new(params, logits, max, peaks, pool);
+            let mut chain = Chain::new(params, logits, max, maxima, pool);
             chain.filter(params);
             chain.collect(&mut candidates, as_given);
         } else {
-            peaks.at_least(logits, f64::from(max), |id, _| candidates.ids.push(id));
+            maxima.for_each_at_least(logits, f64::from(max), |id, _| candidates.ids.push(id));
             candidates.ids.truncate(1);
             candidates.weights.push(1.0);
         }
@@ -179,13 +179,13 @@ impl Candidates {
         self.kept
     }
 
-    /// The token at `point` of the cumulative distribution in id order. Points outside [0, 1) are
+    /// The token at `u` of the cumulative distribution in id order. Points outside [0, 1) are
     /// moved to its ends, and rounding never picks a token without mass. `logits` are the row that
     /// this was made of.
-    pub fn pick(&self, point: f64, logits: &[f32]) -> Picked {
+    pub fn sample(&self, u: f64, logits: &[f32]) -> SampledToken {
         let total = self.ends.last().copied().unwrap_or(1.0);
         // Not `clamp`: a NaN too goes to 0.
-        let target = total * if point >= 0.0 { point.min(BELOW_ONE) } else { 0.0 };
+        let target = total * if u >= 0.0 { u.min(BELOW_ONE) } else { 0.0 };
         let block = self.ends.partition_point(|&end| end <= target);
         // A target rounded up to the total has no block: take the one in which the sum reaches the
         // total, the last one with mass.
@@ -196,15 +196,15 @@ impl Candidates {
         };
         let start = if block == 0 { 0.0 } else { self.ends[block - 1] };
         let mut made = [0.0; BLOCK];
-        let weights = match self.plain {
-            Some(tempered) => tempered.weights(nth_block(logits, block), &mut made),
+        let weights = match self.unfiltered {
+            Some(softmax) => softmax.weights(nth_block(logits, block), &mut made),
             None => nth_block(&self.weights, block),
         };
         let (position, before, weight) = find(weights, target - start);
         let position = block * BLOCK + position;
         let width = (weight / total).min(1.0);
         let low = ((start + before) / total).min(BELOW_ONE);
-        Picked {
+        SampledToken {
             token: self.ids.get(position).copied().unwrap_or(position as u32),
             logprob: width.ln(),
             low,
@@ -213,13 +213,13 @@ impl Candidates {
     }
 
     fn empty() -> Self {
-        Self { ids: Vec::new(), weights: Vec::new(), plain: None, ends: Vec::new(), kept: 0 }
+        Self { ids: Vec::new(), weights: Vec::new(), unfiltered: None, ends: Vec::new(), kept: 0 }
     }
 
     fn clear(&mut self) {
         self.ids.clear();
         self.weights.clear();
-        self.plain = None;
+        self.unfiltered = None;
         self.ends.clear();
     }
 
@@ -233,17 +233,17 @@ impl Candidates {
             self.kept += kept;
             self.ends.push(end);
         };
-        match self.plain {
-            Some(tempered) => {
+        match self.unfiltered {
+            Some(softmax) => {
                 let mut made = [0.0; BLOCK];
-                logits.chunks(BLOCK).for_each(|block| add(tempered.weights(block, &mut made)));
+                logits.chunks(BLOCK).for_each(|block| add(softmax.weights(block, &mut made)));
             }
             None => self.weights.chunks(BLOCK).for_each(add),
         }
     }
 }
 
-impl Tempered {
+impl SoftmaxParams {
     /// The weights of at most a block of logits.
     #[inline]
     fn weights<'m>(self, logits: &[f32], made: &'m mut [f32; BLOCK]) -> &'m [f32] {
@@ -293,12 +293,12 @@ fn find(weights: &[f32], target: f64) -> (usize, f64, f64) {
 /// What survives a prefix filter: the tokens from the most probable one up to one logit and, at
 /// that logit, one id.
 #[derive(Clone, Copy, Debug)]
-struct Cut {
+struct Threshold {
     logit: f64,
     last: u32,
 }
 
-impl Cut {
+impl Threshold {
     /// Every logit of at least `logit`.
     fn at(logit: f64) -> Self {
         Self { logit, last: u32::MAX }
@@ -325,13 +325,13 @@ impl Cut {
 
 /// A token in a filter's order: lower rank first, then lower id.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct RankedToken {
     rank: f64,
     weight: f64,
     id: u32,
 }
 
-impl Entry {
+impl RankedToken {
     fn cmp(&self, other: &Self) -> Ordering {
         // Not `total_cmp`: 0 and -0 are the same rank. No rank is NaN.
         self.rank.partial_cmp(&other.rank).unwrap_or(Ordering::Equal).then(self.id.cmp(&other.id))
@@ -344,13 +344,13 @@ struct Chain<'a> {
     max: f32,
     /// 1 / temperature.
     scale: f64,
-    cut: Cut,
+    threshold: Threshold,
     /// Whether a filter has cut anything yet.
     filtered: bool,
     /// Whether `pool` holds the survivors, because they are no prefix any more.
-    listed: bool,
-    peaks: &'a mut Peaks,
-    pool: &'a mut Vec<Entry>,
+    explicit: bool,
+    maxima: &'a mut BlockMaxima,
+    pool: &'a mut Vec<RankedToken>,
 }
 
 impl<'a> Chain<'a> {
@@ -358,12 +358,12 @@ impl<'a> Chain<'a> {
         params: &SamplingParams,
         logits: &'a [f32],
         max: f32,
-        peaks: &'a mut Peaks,
-        pool: &'a mut Vec<Entry>,
+        maxima: &'a mut BlockMaxima,
+        pool: &'a mut Vec<RankedToken>,
     ) -> Self {
         let scale = f64::from(params.temperature).recip();
-        let cut = Cut::at(f64::from(max) + FAINTEST / scale);
-        Self { logits, max, scale, cut, filtered: false, listed: false, peaks, pool }
+        let threshold = Threshold::at(f64::from(max) + EXP_UNDERFLOW / scale);
+        Self { logits, max, scale, threshold, filtered: false, explicit: false, maxima, pool }
     }
 
     /// The filters in the order of [`ORDER`].
@@ -385,8 +385,8 @@ impl<'a> Chain<'a> {
         }
     }
 
-    fn narrow(&mut self, cut: Cut) {
-        self.cut = self.cut.and(cut);
+    fn intersect(&mut self, threshold: Threshold) {
+        self.threshold = self.threshold.and(threshold);
         self.filtered = true;
     }
 
@@ -394,22 +394,22 @@ impl<'a> Chain<'a> {
     /// first in rank.
     fn gather(&mut self, bound: f64) {
         self.pool.clear();
-        let (max, scale, cut) = (self.max, self.scale as f32, self.cut);
-        self.peaks.at_least(self.logits, bound.max(cut.logit), |id, logit| {
-            if cut.keeps(id, logit) {
+        let (max, scale, threshold) = (self.max, self.scale as f32, self.threshold);
+        self.maxima.for_each_at_least(self.logits, bound.max(threshold.logit), |id, logit| {
+            if threshold.keeps(id, logit) {
                 let weight = f64::from(logits::weight(logit, max, scale));
-                self.pool.push(Entry { rank: -f64::from(logit), weight, id });
+                self.pool.push(RankedToken { rank: -f64::from(logit), weight, id });
             }
         });
     }
 
     /// The `k` most probable.
     fn top_k(&mut self, k: usize) {
-        let bound = self.peaks.bound(k);
+        let bound = self.maxima.bound(k);
         self.gather(f64::from(bound));
         if self.pool.len() >= k {
-            let last = *self.pool.select_nth_unstable_by(k - 1, Entry::cmp).1;
-            self.narrow(Cut { logit: -last.rank, last: last.id });
+            let last = *self.pool.select_nth_unstable_by(k - 1, RankedToken::cmp).1;
+            self.intersect(Threshold { logit: -last.rank, last: last.id });
         }
     }
 
@@ -426,20 +426,20 @@ impl<'a> Chain<'a> {
         // reaches p is above it.
         let faint = 0.5 * (1.0 - p) * total / self.logits.len() as f64;
         self.gather(f64::from(self.max) + faint.ln().min(0.0) / self.scale);
-        let last = crossing(self.pool, p * total);
-        self.narrow(Cut { logit: -last.rank, last: last.id });
+        let last = weighted_select(self.pool, p * total);
+        self.intersect(Threshold { logit: -last.rank, last: last.id });
     }
 
     /// Those with at least `p` times the largest probability (arXiv 2407.01082).
     fn min_p(&mut self, p: f64) {
-        self.narrow(Cut::at(f64::from(self.max) + p.ln().min(0.0) / self.scale));
+        self.intersect(Threshold::at(f64::from(self.max) + p.ln().min(0.0) / self.scale));
     }
 
     /// Those whose logit lies within `n` standard deviations of the largest; the deviation runs
     /// over the finite logits of the whole vocabulary, before temperature, so that the set does not
     /// depend on it (top-n-sigma, arXiv 2411.07641).
     fn top_n_sigma(&mut self, n: f64) {
-        self.narrow(Cut::at(
+        self.intersect(Threshold::at(
             f64::from(self.max) - n * logits::standard_deviation(self.logits, self.max),
         ));
     }
@@ -452,32 +452,32 @@ impl<'a> Chain<'a> {
         // With x = (z - max) / temperature: -ln q = ln total - x and H = ln total - E[x], so |-ln q
         // - H| = |E[x] - x|.
         let (max, scale) = (f64::from(self.max), self.scale);
-        let exponent = |entry: &Entry| (-entry.rank - max) * scale;
+        let exponent = |entry: &RankedToken| (-entry.rank - max) * scale;
         let mean =
             self.pool.iter().map(|entry| exponent(entry) * entry.weight).sum::<f64>() / total;
         for entry in self.pool.iter_mut() {
             entry.rank = (mean - exponent(entry)).abs();
         }
-        let last = crossing(self.pool, p * total);
+        let last = weighted_select(self.pool, p * total);
         self.pool.retain(|entry| entry.cmp(&last).is_le());
         self.pool.sort_unstable_by_key(|entry| entry.id);
-        self.listed = true;
+        self.explicit = true;
     }
 
     /// Writes the survivors and their weights, by rising id. `as_given`: the logits are the row's
     /// own.
     fn collect(&mut self, out: &mut Candidates, as_given: bool) {
-        if !self.filtered && !self.listed {
-            let tempered = Tempered { max: self.max, scale: self.scale as f32 };
+        if !self.filtered && !self.explicit {
+            let softmax = SoftmaxParams { max: self.max, scale: self.scale as f32 };
             if as_given {
-                out.plain = Some(tempered);
+                out.unfiltered = Some(softmax);
             } else {
                 out.weights.resize(self.logits.len(), 0.0);
-                logits::weights(self.logits, tempered.max, tempered.scale, &mut out.weights);
+                logits::weights(self.logits, softmax.max, softmax.scale, &mut out.weights);
             }
             return;
         }
-        if !self.listed {
+        if !self.explicit {
             self.gather(f64::NEG_INFINITY);
         }
         out.ids.extend(self.pool.iter().map(|entry| entry.id));
@@ -485,16 +485,16 @@ impl<'a> Chain<'a> {
     }
 }
 
-fn pool_mass(pool: &[Entry]) -> f64 {
+fn pool_mass(pool: &[RankedToken]) -> f64 {
     pool.iter().map(|entry| entry.weight).sum()
 }
 
 /// The first entry, in order, at which the summed weight reaches `need`; the last one if it never
 /// does. Halves the pool each time, so it costs O(pool), not a sort. The pool must not be empty.
-fn crossing(mut pool: &mut [Entry], mut need: f64) -> Entry {
+fn weighted_select(mut pool: &mut [RankedToken], mut need: f64) -> RankedToken {
     while pool.len() > 1 {
         let middle = pool.len() / 2;
-        pool.select_nth_unstable_by(middle, Entry::cmp);
+        pool.select_nth_unstable_by(middle, RankedToken::cmp);
         let (before, after) = pool.split_at_mut(middle);
         let mass = pool_mass(before);
         if mass >= need {
@@ -508,7 +508,7 @@ fn crossing(mut pool: &mut [Entry], mut need: f64) -> Entry {
 }
 
 fn changes_logits(params: &SamplingParams) -> bool {
-    !params.logit_bias.is_empty() || params.penalises()
+    !params.logit_bias.is_empty() || params.has_penalties()
 }
 
 fn repeats(params: &SamplingParams) -> bool {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use candor::engine::{Control, Engine, EngineOptions, Output};
 use candor::generation::FinishReason::{self, Cancelled, Length, Stop};
-use candor::generation::{Completion, Draw, SamplingParams, Token};
+use candor::generation::{Completion, DrawMode, SamplingParams, Token};
 use candor::model::dtype::Dtype;
 use candor::model::gguf::Gguf;
 use candor::model::{LoadOptions, Model, Row, WeightSource};
@@ -111,7 +111,7 @@ fn generate(engine: &mut Engine, prompt: &[u32], params: SamplingParams) -> Vec<
 #[test]
 fn a_sample_is_the_same_in_any_company() {
     for subject in Subject::all() {
-        for draw in [Draw::Independent, Draw::Stratified] {
+        for draw in [DrawMode::Independent, DrawMode::Stratified] {
             let params = |n| SamplingParams { draw, ..params(n) };
             let prompt = &subject.prompts[0];
             let reference =
@@ -421,7 +421,7 @@ fn two_prompts_meet_different_points_under_one_seed() {
     // nearly the same tokens.
     let params =
         SamplingParams { n: 8, temperature: 100.0, max_tokens: 1, ..SamplingParams::default() };
-    for draw in [Draw::Independent, Draw::Stratified] {
+    for draw in [DrawMode::Independent, DrawMode::Stratified] {
         let first = |prompt: &[u32], engine: &mut Engine| -> Vec<u32> {
             let params = SamplingParams { draw, ..params.clone() };
             let generation = engine.generate(Prompt::from_tokens(prompt.to_vec()), params).unwrap();

@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use candor::engine::sampler::{Candidates, History, ORDER, Picked, Scratch, Stream};
+use candor::engine::sampler::{Candidates, History, ORDER, SampleRng, SampledToken, Scratch};
 use candor::error::Error;
-use candor::generation::{Draw, LOGPROB_FLOOR, SamplingParams};
+use candor::generation::{DrawMode, LOGPROB_FLOOR, SamplingParams};
 use candor::logits::{Distribution, argmax, distribution, top_k};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -300,11 +300,11 @@ impl Found {
         self.candidates.kept()
     }
 
-    fn pick(&self, point: f64) -> Picked {
-        self.candidates.pick(point, &self.row)
+    fn sample(&self, point: f64) -> SampledToken {
+        self.candidates.sample(point, &self.row)
     }
 
-    fn draw(&self, stream: &mut Stream, step: usize) -> u32 {
+    fn draw(&self, stream: &mut SampleRng, step: usize) -> u32 {
         stream.draw(step, &self.candidates, &self.row).token
     }
 }
@@ -319,7 +319,7 @@ fn support(candidates: &Found) -> Vec<(u32, f64)> {
     let mut found: Vec<(u32, f64)> = Vec::new();
     let mut point = 0.0_f64;
     while point < 1.0 {
-        let Picked { token, low, width, logprob } = candidates.pick(point);
+        let SampledToken { token, low, width, logprob } = candidates.sample(point);
         assert!(
             width > 0.0 && logprob.is_finite() && logprob <= 0.0,
             "token {token}: {width} {logprob}"
@@ -510,7 +510,7 @@ proptest! {
             let used = Found::new(&params, &row, history, &mut scratch);
             let fresh = Found::new(&params, &row, history, &mut Scratch::default());
             for &point in &points {
-                prop_assert_eq!(used.pick(point), fresh.pick(point));
+                prop_assert_eq!(used.sample(point), fresh.sample(point));
             }
             scratch.recycle(used.candidates);
         }
@@ -520,7 +520,7 @@ proptest! {
     fn no_point_picks_an_impossible_token(row in rows(), params in one_filter(), point in any::<f64>()) {
         let found = candidates(&params, &row);
         for point in [point, 0.0, -0.0, 1.0 - f64::EPSILON / 2.0, 1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-            let picked = found.pick(point);
+            let picked = found.sample(point);
             prop_assert!(row[picked.token as usize].is_finite());
             prop_assert!(picked.width > 0.0 && picked.width <= 1.0 && picked.low >= 0.0 && picked.low < 1.0);
             prop_assert!(picked.logprob.is_finite() && picked.logprob <= 0.0);
@@ -533,7 +533,7 @@ fn a_token_answers_to_its_interval_without_the_upper_end() {
     let impossible = f32::NEG_INFINITY;
     let found = candidates(&off(), &[impossible, 0.0, 0.0, impossible, 0.0, 0.0, impossible]);
     let check = |point: f64, token: u32, low: f64| {
-        let picked = found.pick(point);
+        let picked = found.sample(point);
         assert_eq!(
             (picked.token, picked.low.to_bits(), picked.width.to_bits()),
             (token, low.to_bits(), 0.25_f64.to_bits()),
@@ -618,10 +618,10 @@ fn the_steps_run_in_the_documented_order() {
     // second (0.98).
     let typical =
         candidates(&SamplingParams { top_k: 2, typical_p: 0.5, ..off() }, &logs(&falling));
-    assert_eq!((typical.kept(), typical.pick(0.0).token), (1, 0));
+    assert_eq!((typical.kept(), typical.sample(0.0).token), (1, 0));
     // Alone on the whole row (entropy 1.21) typical-p starts with the second token (1.20).
     let typical = candidates(&SamplingParams { typical_p: 0.2, ..off() }, &logs(&falling));
-    assert_eq!((typical.kept(), typical.pick(0.0).token), (1, 1));
+    assert_eq!((typical.kept(), typical.sample(0.0).token), (1, 1));
 }
 
 /// Logits after bias and penalties, read back from the probabilities relative to the last token,
@@ -666,8 +666,8 @@ fn greedy_takes_the_best_after_bias_and_penalties() {
         let found = Found::new(&params, &[1.0, 3.0, 2.5], history, &mut Scratch::default());
         for point in [0.0, 0.5, 0.999] {
             assert_eq!(
-                found.pick(point),
-                Picked { token: expected, logprob: 0.0, low: 0.0, width: 1.0 }
+                found.sample(point),
+                SampledToken { token: expected, logprob: 0.0, low: 0.0, width: 1.0 }
             );
         }
         assert_eq!(found.kept(), 1);
@@ -735,8 +735,14 @@ fn assert_distributed(name: &str, counts: &[f64], probabilities: &[f64]) {
 }
 
 /// The tokens of sample `sample` over `steps` steps on one distribution.
-fn sequence(draw: Draw, seed: u64, sample: usize, steps: usize, candidates: &Found) -> Vec<u32> {
-    let mut stream = Stream::new(draw, seed, sample);
+fn sequence(
+    draw: DrawMode,
+    seed: u64,
+    sample: usize,
+    steps: usize,
+    candidates: &Found,
+) -> Vec<u32> {
+    let mut stream = SampleRng::new(draw, seed, sample);
     (0..steps).map(|step| candidates.draw(&mut stream, step)).collect()
 }
 
@@ -750,12 +756,12 @@ fn points_equal_an_outside_chacha8() {
             (case["seed"].as_u64().unwrap(), case["sample"].as_u64().unwrap() as usize);
         let step = case["step"].as_u64().unwrap() as usize;
         assert_eq!(
-            uniform.draw(&mut Stream::new(Draw::Independent, seed, sample), step),
+            uniform.draw(&mut SampleRng::new(DrawMode::Independent, seed, sample), step),
             cell(&case["independent"]),
             "{case}"
         );
         assert_eq!(
-            uniform.draw(&mut Stream::new(Draw::Stratified, seed, sample), 0),
+            uniform.draw(&mut SampleRng::new(DrawMode::Stratified, seed, sample), 0),
             cell(&case["first_stratified"]),
             "{case}"
         );
@@ -765,7 +771,7 @@ fn points_equal_an_outside_chacha8() {
 #[test]
 fn no_two_samples_of_neighbouring_seeds_share_a_stream() {
     let uniform = candidates(&off(), &[0.0; 256]);
-    for draw in [Draw::Independent, Draw::Stratified] {
+    for draw in [DrawMode::Independent, DrawMode::Stratified] {
         let mut all: Vec<Vec<u32>> = Vec::new();
         for seed in 0..10 {
             all.extend((0..16).map(|sample| sequence(draw, seed, sample, 40, &uniform)));
@@ -787,7 +793,7 @@ const FIVE: [f64; 5] = [0.45, 0.25, 0.15, 0.1, 0.05];
 fn draws_follow_the_filtered_distribution() {
     let seven = [0.3, 0.2, 0.16, 0.13, 0.1, 0.07, 0.04];
     let found = candidates(&off(), &logs(&seven));
-    for draw in [Draw::Independent, Draw::Stratified] {
+    for draw in [DrawMode::Independent, DrawMode::Stratified] {
         let mut counts = [0.0; 7];
         for sample in 0..20_000 {
             counts[sequence(draw, 11, sample, 1, &found)[0] as usize] += 1.0;
@@ -799,7 +805,7 @@ fn draws_follow_the_filtered_distribution() {
     let squares: f64 = seven[..5].iter().map(|p| p * p).sum();
     let expected: Vec<f64> = seven[..5].iter().map(|p| p * p / squares).collect();
     let mut counts = [0.0; 5];
-    let mut stream = Stream::new(Draw::Independent, 3, 2);
+    let mut stream = SampleRng::new(DrawMode::Independent, 3, 2);
     for step in 0..20_000 {
         counts[filtered.draw(&mut stream, step) as usize] += 1.0;
     }
@@ -813,7 +819,7 @@ fn every_sample_alone_is_unbiased() {
     let found = candidates(&off(), &logs(&FIVE));
     let joint: Vec<f64> =
         (0..125).map(|cell| FIVE[cell / 25] * FIVE[cell / 5 % 5] * FIVE[cell % 5]).collect();
-    for draw in [Draw::Independent, Draw::Stratified] {
+    for draw in [DrawMode::Independent, DrawMode::Stratified] {
         for sample in [0, 1, 6, 4095] {
             let mut counts = [0.0; 125];
             for seed in 0..40_000 {
@@ -837,7 +843,7 @@ fn stratified_points_do_not_run_dry() {
         let wide = candidates(&off(), &vec![0.0; vocab]);
         let mut tokens = Vec::new();
         for sample in 0..40 {
-            let mut stream = Stream::new(Draw::Stratified, 21, sample);
+            let mut stream = SampleRng::new(DrawMode::Stratified, 21, sample);
             for step in 0..500 {
                 if step % 3 == 2 {
                     assert_eq!(certain.draw(&mut stream, step), 0);
@@ -861,7 +867,7 @@ fn stratified_points_do_not_run_dry() {
 }
 
 /// Variance of the first token's (or sequence's) share among n samples, over 2000 seeds.
-fn share_variance(draw: Draw, n: usize, steps: usize) -> f64 {
+fn share_variance(draw: DrawMode, n: usize, steps: usize) -> f64 {
     let found = candidates(&off(), &logs(&FIVE));
     let seeds = 2000;
     let shares: Vec<f64> = (0..seeds)
@@ -891,8 +897,8 @@ fn share_variance(draw: Draw, n: usize, steps: usize) -> f64 {
 #[test]
 fn stratified_draws_lower_the_variance_of_a_vote() {
     let check = |n: usize, steps: usize, limit: f64| {
-        let ratio = share_variance(Draw::Stratified, n, steps)
-            / share_variance(Draw::Independent, n, steps);
+        let ratio = share_variance(DrawMode::Stratified, n, steps)
+            / share_variance(DrawMode::Independent, n, steps);
         assert!(
             ratio < limit,
             "n = {n}, {steps} steps: {ratio:.4} of the independent variance, limit {limit}"
