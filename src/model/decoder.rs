@@ -8,7 +8,6 @@ use super::ops::{GatedMlp, Ops};
 use super::spec::Spec;
 use super::weights::WeightSource;
 use crate::error::{Error, Result};
-use crate::reuse::Idle;
 
 /// One row of a step: new tokens of one sequence.
 pub struct Row<'a> {
@@ -58,39 +57,30 @@ pub struct Decoder<O: Ops> {
     layers: Vec<Layer<O>>,
     norm: O::Norm,
     head: Option<O::Linear>,
-    lists: Idle<Lists<O::Angles>>,
 }
 
 /// A step's tokens.
-struct Lists<A> {
+struct StepBuffers {
     tokens: Vec<u32>,
     positions: Vec<usize>,
-    /// For each of the model's ropes.
-    angles: Vec<A>,
-    /// The step's tokens whose logits are wanted.
-    wanted: Vec<u32>,
+    /// Indices of the tokens whose logits are wanted.
+    logit_indices: Vec<u32>,
 }
 
-impl<A> Default for Lists<A> {
-    fn default() -> Self {
-        Self { tokens: Vec::new(), positions: Vec::new(), angles: Vec::new(), wanted: Vec::new() }
-    }
-}
-
-impl<A> Lists<A> {
-    fn fill(&mut self, rows: &[Row<'_>]) {
-        let Self { tokens, positions, angles, wanted } = self;
-        tokens.clear();
-        positions.clear();
-        angles.clear();
-        wanted.clear();
+impl StepBuffers {
+    fn new(rows: &[Row<'_>]) -> Self {
+        let count = rows.iter().map(|row| row.tokens.len()).sum();
+        let mut tokens = Vec::with_capacity(count);
+        let mut positions = Vec::with_capacity(count);
+        let mut logit_indices = Vec::with_capacity(count);
         for row in rows {
             let next = row.kv.next_position();
             tokens.extend_from_slice(row.tokens);
             positions.extend(next..next + row.tokens.len());
             let end = tokens.len() as u32;
-            wanted.extend(end - row.logits.min(row.tokens.len()) as u32..end);
+            logit_indices.extend(end - row.logits.min(row.tokens.len()) as u32..end);
         }
+        Self { tokens, positions, logit_indices }
     }
 }
 
@@ -106,7 +96,7 @@ impl<O: Ops> Decoder<O> {
         let norm = loader.norm("model.norm")?;
         let head = if spec.tied { None } else { Some(loader.linear("lm_head", false)?) };
         source.release_all();
-        Ok(Self { ops, embedding, layers, norm, head, lists: Idle::default() })
+        Ok(Self { ops, embedding, layers, norm, head })
     }
 
     /// The device.
@@ -119,17 +109,7 @@ impl<O: Ops> Decoder<O> {
     /// # Errors
     /// The same.
     pub fn forward(&self, spec: &Spec, rows: &mut [Row<'_>]) -> Result<Logits> {
-        self.lists.lend(|lists| self.step(spec, rows, lists))
-    }
-
-    fn step(
-        &self,
-        spec: &Spec,
-        rows: &mut [Row<'_>],
-        lists: &mut Lists<O::Angles>,
-    ) -> Result<Logits> {
-        lists.fill(rows);
-        let Lists { tokens, positions, angles, wanted } = lists;
+        let StepBuffers { tokens, positions, logit_indices } = StepBuffers::new(rows);
         if let Some(bad) = tokens.iter().find(|&&id| id as usize >= spec.vocab_size) {
             return Err(Error::usage(format!(
                 "token id {bad} is outside the model's vocabulary of {}",
@@ -140,10 +120,12 @@ impl<O: Ops> Decoder<O> {
             return Ok(Logits::none(spec.vocab_size));
         }
         let ops = &self.ops;
-        for rope in &spec.ropes {
-            angles.push(ops.angles(rope, positions)?);
-        }
-        let mut x = ops.embed(&self.embedding, tokens, spec.embedding_scale)?; // [T, hidden]
+        let angles = spec
+            .ropes
+            .iter()
+            .map(|rope| ops.angles(rope, &positions))
+            .collect::<Result<Vec<_>>>()?;
+        let mut x = ops.embed(&self.embedding, &tokens, spec.embedding_scale)?; // [T, hidden]
         for (i, layer) in self.layers.iter().enumerate() {
             let angles = &angles[spec.layers[i].rope];
             let (q_norm, k_norm) = layer.qk_norms.as_ref().map(|(q, k)| (q, k)).unzip();
@@ -155,21 +137,20 @@ impl<O: Ops> Decoder<O> {
             let mut attended = ops.attend(spec, i, [q, k, v], rows)?;
             if i + 1 == self.layers.len() {
                 // Beyond the last keys and values only tokens whose logits are wanted matter.
-                if wanted.is_empty() {
+                if logit_indices.is_empty() {
                     break;
                 }
-                x = ops.select_rows(x, wanted)?;
-                attended = ops.select_rows(attended, wanted)?;
+                x = ops.select_rows(x, &logit_indices)?;
+                attended = ops.select_rows(attended, &logit_indices)?;
             }
             x = ops.add(x, &ops.linear(&layer.o, &attended)?, attention_norm)?;
             let fed = ops.feed_forward(&layer.mlp_norm, &x, &layer.mlp)?;
             x = ops.add(x, &fed, mlp_norm)?;
         }
-        angles.clear();
         for row in rows.iter_mut() {
             row.kv.advance(row.tokens.len());
         }
-        if wanted.is_empty() {
+        if logit_indices.is_empty() {
             return Ok(Logits::none(spec.vocab_size));
         }
         let head = self.head.as_ref().unwrap_or(&self.embedding);

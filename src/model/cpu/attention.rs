@@ -28,7 +28,6 @@ use super::lines::Lines;
 use super::pool::{Disjoint, Pool};
 use super::simd::{F32x16, Kernel, LANES, run};
 use super::tiles::{Place, Soon, join, score_tile, softmax, value_tile};
-use crate::reuse::emptied;
 
 pub use super::blocks::Query;
 pub use super::host_kv::{HostKv, Part, Shape};
@@ -66,7 +65,6 @@ struct Work {
 /// Buffers that all threads fill, which the calling one reuses.
 #[derive(Default)]
 struct Common {
-    blocks: Vec<Block<'static>>,
     /// Item and group of spans of what is shared out.
     pieces: Vec<(usize, usize)>,
     packed: Vec<Packed>,
@@ -125,11 +123,8 @@ pub fn attend(
         "{} queries of {width} numbers",
         queries.len()
     );
-    let mut blocks: Vec<Block<'_>> =
-        COMMON.with_borrow_mut(|common| std::mem::take(&mut common.blocks));
-    Block::cut(queries, (VECTORS / shape.group()).max(1), &mut blocks);
+    let blocks = Block::cut(queries, (VECTORS / shape.group()).max(1));
     attend_blocks(pool, isa, shape, &blocks, q, &Disjoint::new(out));
-    COMMON.with_borrow_mut(|common| common.blocks = emptied(blocks));
 }
 
 fn attend_blocks(

@@ -65,7 +65,8 @@ pub(super) struct Block<'a> {
 
 impl<'a> Block<'a> {
     /// Cuts the queries into blocks of at most `most`, whose caches begin alike.
-    pub(super) fn cut(queries: &'a [Query<'a>], most: usize, blocks: &mut Vec<Self>) {
+    pub(super) fn cut(queries: &'a [Query<'a>], most: usize) -> Vec<Self> {
+        let mut blocks = Vec::with_capacity(queries.len().div_ceil(most));
         let alike = |a: &Query<'_>, b: &Query<'_>| {
             a.same_row(b) || a.parts.first().zip(b.parts.first()).is_some_and(|(a, b)| a.is(b))
         };
@@ -83,6 +84,7 @@ impl<'a> Block<'a> {
             blocks.push(Self { first, queries: members, shared });
             first += count;
         }
+        blocks
     }
 
     /// A vector of one key-value head, `[head_dim]`.

@@ -5,8 +5,7 @@
 //! small to share stays on the calling thread. Everything works on one row, or as `attention.rs`
 //! says, so a row's result does not depend on the batch.
 
-use std::mem::take;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::attention::{self, Part, Query, Shape};
 use super::buffer::{Arena, Buffer};
@@ -19,7 +18,6 @@ use crate::model::decoder::Row;
 use crate::model::dtype::{Dtype, RawTensor};
 use crate::model::ops::{GatedMlp, Ops, visible};
 use crate::model::spec::{Rope, Spec};
-use crate::reuse::{Idle, emptied};
 
 /// The CPU's own kernels.
 #[derive(Debug)]
@@ -27,17 +25,10 @@ pub struct Cpu {
     pool: Arc<Pool>,
     isa: Isa,
     arena: Arc<Arena>,
-    inputs: Idle<Activations>,
-    seen: Idle<Seen>,
-}
-
-/// What a step's queries see of the cache.
-#[derive(Debug, Default)]
-struct Seen {
-    /// All rows' parts one after another, and where each row's end.
-    parts: Vec<Part<'static>>,
-    ends: Vec<usize>,
-    queries: Vec<Query<'static>>,
+    /// The quantized input of a product, kept for its memory.
+    input: Mutex<Activations>,
+    /// The same for the MLP's second product, which is made while the first input is in use.
+    mlp_hidden: Mutex<Activations>,
 }
 
 /// A packed matrix with its bias.
@@ -87,13 +78,14 @@ impl Cpu {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let pool = threads
             .map_or_else(Pool::global, |threads| Arc::new(Pool::new(threads.min(processors))));
-        let isa = isa.map_or_else(|| Ok(Isa::best()), Isa::check)?;
+        let isa = isa.unwrap_or_else(Isa::best);
+        let activations = || Activations::new(isa).map(Mutex::new);
         Ok(Self {
             pool,
             isa,
             arena: Arc::default(),
-            inputs: Idle::default(),
-            seen: Idle::default(),
+            input: activations()?,
+            mlp_hidden: activations()?,
         })
     }
 
@@ -102,23 +94,22 @@ impl Cpu {
         &self.pool
     }
 
-    /// Lends an input whose products run on this CPU's instructions.
-    fn lend<R>(&self, work: impl FnOnce(&mut Activations) -> R) -> R {
-        self.inputs.lend(|input| {
-            input.run_on(self.isa);
-            work(input)
-        })
-    }
-
     fn value(&self, rows: usize, width: usize) -> Value {
         Value { numbers: self.arena.take(rows * width), rows }
     }
 
     /// The normed rows of `x` as an input of `matrices`.
-    fn normed(&self, norm: &Norm, x: &Value, matrices: &[&PackedMatrix], input: &mut Activations) {
+    fn normed(
+        &self,
+        norm: &Norm,
+        x: &Value,
+        matrices: &[&PackedMatrix],
+    ) -> MutexGuard<'_, Activations> {
+        let mut input = lock(&self.input);
         input.fill(&self.pool, x.rows, matrices, |row, out| {
             run(self.isa, RmsNorm { x: x.row(row), weight: &norm.weight, eps: norm.eps, out });
         });
+        input
     }
 
     /// Runs `f(row, numbers)` for every row of `x`.
@@ -129,6 +120,11 @@ impl Cpu {
         self.pool
             .over_rows(rows, width, |row| f(row, unsafe { numbers.slice(row * width, width) }));
     }
+}
+
+/// Nothing that a panic interrupts leaves activations unusable: they are filled before they are read.
+fn lock(activations: &Mutex<Activations>) -> MutexGuard<'_, Activations> {
+    activations.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Norm {
@@ -202,15 +198,13 @@ impl Ops for Cpu {
         linears: [&Linear; N],
     ) -> Result<[Value; N]> {
         let mut outputs = linears.map(|linear| (linear, self.value(x.rows, linear.matrix.rows())));
-        self.lend(|input| {
-            self.normed(norm, x, &linears.map(|linear| &linear.matrix), input);
-            let products = outputs.each_mut().map(|(linear, y)| Product {
-                matrix: &linear.matrix,
-                bias: linear.bias.as_deref(),
-                y: &mut y.numbers,
-            });
-            linear_n(&self.pool, input, products);
+        let input = self.normed(norm, x, &linears.map(|linear| &linear.matrix));
+        let products = outputs.each_mut().map(|(linear, y)| Product {
+            matrix: &linear.matrix,
+            bias: linear.bias.as_deref(),
+            y: &mut y.numbers,
         });
+        linear_n(&self.pool, &input, products);
         Ok(outputs.map(|(_, y)| y))
     }
 
@@ -252,51 +246,44 @@ impl Ops for Cpu {
             first += row.tokens.len();
         }
         let mut out = self.value(q.rows, q.width());
-        self.seen.lend(|seen| {
-            let (mut parts, mut queries) = (take(&mut seen.parts), take(&mut seen.queries));
-            seen.ends.clear();
-            for row in rows.iter() {
-                row.kv.each_part(layer, |kv, visible| {
-                    parts.push(Part { kv, start: visible.start, end: visible.end });
-                });
-                seen.ends.push(parts.len());
-            }
-            let mut start = 0;
-            for (row, &end) in rows.iter().zip(&seen.ends) {
-                let parts = &parts[start..end];
-                start = end;
-                queries.extend((0..row.tokens.len()).map(|t| {
-                    let visible = visible(spec.layers[layer], row.kv, t);
-                    Query { parts, start: visible.start, end: visible.end }
-                }));
-            }
-            attention::attend(&self.pool, self.isa, shape, &queries, &q.numbers, &mut out.numbers);
-            seen.queries = emptied(queries);
-            seen.parts = emptied(parts);
-        });
+        // All rows' parts one after another, and where each row's parts end.
+        let (mut parts, mut ends) = (Vec::new(), Vec::with_capacity(rows.len()));
+        for row in rows.iter() {
+            row.kv.each_part(layer, |kv, visible| {
+                parts.push(Part { kv, start: visible.start, end: visible.end });
+            });
+            ends.push(parts.len());
+        }
+        let mut queries = Vec::with_capacity(q.rows);
+        let mut start = 0;
+        for (row, end) in rows.iter().zip(ends) {
+            let parts = &parts[start..end];
+            start = end;
+            queries.extend((0..row.tokens.len()).map(|t| {
+                let visible = visible(spec.layers[layer], row.kv, t);
+                Query { parts, start: visible.start, end: visible.end }
+            }));
+        }
+        attention::attend(&self.pool, self.isa, shape, &queries, &q.numbers, &mut out.numbers);
         Ok(out)
     }
 
     fn linear(&self, linear_layer: &Linear, x: &Value) -> Result<Value> {
         let Linear { matrix, bias } = linear_layer;
         let mut y = self.value(x.rows, matrix.rows());
-        self.lend(|input| {
-            input.set(&self.pool, &x.numbers, x.rows, &[matrix]);
-            linear(&self.pool, matrix, input, bias.as_deref(), &mut y.numbers);
-        });
+        let mut input = lock(&self.input);
+        input.set(&self.pool, &x.numbers, x.rows, &[matrix]);
+        linear(&self.pool, matrix, &input, bias.as_deref(), &mut y.numbers);
         Ok(y)
     }
 
     fn feed_forward(&self, norm: &Norm, x: &Value, mlp: &GatedMlp<Linear>) -> Result<Value> {
         let [gate, up, down] = [&mlp.gate.matrix, &mlp.up.matrix, &mlp.down.matrix];
         let mut y = self.value(x.rows, down.rows());
-        self.lend(|input| {
-            self.normed(norm, x, &[gate, up], input);
-            self.lend(|inner| {
-                gated(&self.pool, input, mlp.activation, [gate, up, down], inner);
-                linear(&self.pool, down, inner, None, &mut y.numbers);
-            });
-        });
+        let input = self.normed(norm, x, &[gate, up]);
+        let mut hidden = lock(&self.mlp_hidden);
+        gated(&self.pool, &input, mlp.activation, [gate, up, down], &mut hidden);
+        linear(&self.pool, down, &hidden, None, &mut y.numbers);
         Ok(y)
     }
 
@@ -326,10 +313,8 @@ impl Ops for Cpu {
         soft_cap: Option<f64>,
     ) -> Result<Buffer> {
         let mut z = self.value(x.rows, head.matrix.rows());
-        self.lend(|input| {
-            self.normed(norm, x, &[&head.matrix], input);
-            linear(&self.pool, &head.matrix, input, head.bias.as_deref(), &mut z.numbers);
-        });
+        let input = self.normed(norm, x, &[&head.matrix]);
+        linear(&self.pool, &head.matrix, &input, head.bias.as_deref(), &mut z.numbers);
         if let Some(cap) = soft_cap {
             self.each_row(&mut z, |_, x| run(self.isa, SoftCap { x, cap: cap as f32 }));
         }

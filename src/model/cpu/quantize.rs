@@ -110,11 +110,6 @@ impl Activations {
         }
     }
 
-    /// Has later products run on `isa`, which must be available.
-    pub(super) fn run_on(&mut self, isa: Isa) {
-        self.isa = isa;
-    }
-
     /// Rows.
     pub fn rows(&self) -> usize {
         self.rows
