@@ -250,7 +250,7 @@ pub struct DecisionArgs {
     #[arg(long)]
     pub extractor: Option<Extractor>,
     /// The estimator whose score is reported as the uncertainty
-    #[arg(long, default_value = uncertainty::DEFAULT_ESTIMATOR.name(), conflicts_with = "policy")]
+    #[arg(long, default_value = uncertainty::DEFAULT_ESTIMATOR.name, conflicts_with = "policy")]
     pub estimator: String,
     /// Answer only if this share of all samples agrees: an uncalibrated threshold
     #[arg(long, default_value_t = 0.5, value_name = "SHARE", conflicts_with = "policy")]

@@ -107,7 +107,7 @@ impl Manifest {
             },
             config: config
                 .map_err(|e| Error::Backend(format!("the configuration is no JSON: {e}")))?,
-            estimator: pipeline.judge().estimator.name().to_owned(),
+            estimator: pipeline.judge().estimator.name.to_owned(),
             fingerprint: pipeline.fingerprint().ok(),
             policy: pipeline.judge().policy_file().cloned(),
             machine: json!({

@@ -59,7 +59,7 @@ fn example(
     record: &Record,
     scorer: Scorer,
     judge: &Judge,
-    estimators: &[&'static dyn Estimator],
+    estimators: &[&'static Estimator],
 ) -> Example {
     let id = record.doc.id.clone();
     let Some(recorded) = &record.outcome else {

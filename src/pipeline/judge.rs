@@ -29,7 +29,7 @@ pub struct Judge {
     /// How an answer is read from a text.
     pub extractor: Extractor,
     /// Which estimator's score is the outcome's uncertainty.
-    pub estimator: &'static dyn Estimator,
+    pub estimator: &'static Estimator,
     /// When to answer.
     pub policy: Policy,
     /// The completions are options with their likelihoods, not samples.
@@ -42,7 +42,7 @@ pub struct Judge {
 struct Calibrated {
     file: PolicyFile,
     running: Fingerprint,
-    estimators: Vec<&'static dyn Estimator>,
+    estimators: Vec<&'static Estimator>,
     calibration: Calibration,
 }
 
@@ -97,7 +97,7 @@ impl Serialize for Calibration {
 
 impl Judge {
     /// A judge without a policy file.
-    pub fn new(extractor: Extractor, estimator: &'static dyn Estimator, policy: Policy) -> Self {
+    pub fn new(extractor: Extractor, estimator: &'static Estimator, policy: Policy) -> Self {
         Self { extractor, estimator, policy, options: false, calibrated: None }
     }
 
@@ -179,7 +179,7 @@ impl Calibrated {
 /// The uncertainties that a calibrated decision goes by, in the order of `estimators`; none where
 /// no answer leads alone, or none is given.
 pub fn deciding_scores(
-    estimators: &[&'static dyn Estimator],
+    estimators: &[&'static Estimator],
     evidence: &Evidence<'_>,
 ) -> Vec<Option<f64>> {
     let leads =
@@ -191,7 +191,7 @@ pub fn deciding_scores(
 }
 
 /// The names of estimators as one text, as a fingerprint has them.
-pub fn names(estimators: &[&'static dyn Estimator]) -> String {
-    let names: Vec<&str> = estimators.iter().map(|estimator| estimator.name()).collect();
+pub fn names(estimators: &[&'static Estimator]) -> String {
+    let names: Vec<&str> = estimators.iter().map(|estimator| estimator.name).collect();
     names.join(&AND.to_string())
 }

@@ -51,7 +51,7 @@ pub struct Settings {
     /// How an answer is read from a text.
     pub extractor: Extractor,
     /// Which estimator's score is the outcome's uncertainty.
-    pub estimator: &'static dyn Estimator,
+    pub estimator: &'static Estimator,
     /// When to answer.
     pub policy: Policy,
 }

@@ -236,7 +236,7 @@ impl Outcome {
         let text = answer
             .as_ref()
             .and_then(|_| generation.completions.get(speaker?).map(|c| c.text.clone()));
-        let value = scores.get(estimator.name()).copied();
+        let value = scores.get(estimator.name).copied();
         let cost = generation.cost;
         let samples = generation
             .completions
@@ -251,9 +251,9 @@ impl Outcome {
             confidence,
             calibration: judge.calibration(),
             uncertainty: value.map(|value| ScoredUncertainty {
-                estimator: estimator.name(),
+                estimator: estimator.name,
                 value,
-                unit: estimator.unit(),
+                unit: estimator.unit,
             }),
             scores,
             samples,

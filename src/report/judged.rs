@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::eval::{Grader, Manifest, Scorer, is_right_per_byte, right_mass};
 use crate::metrics::{Grade, Item};
 use crate::pipeline::names;
-use crate::uncertainty::{self, Confidence, Direction, ESTIMATORS, Estimator, Uncertainty};
+use crate::uncertainty::{self, Confidence, ESTIMATORS, Estimator, Uncertainty};
 
 use super::read::{Head, Verdict, Word};
 
@@ -56,7 +56,7 @@ impl Class {
 pub struct Judging<'a> {
     scorer: Scorer,
     /// The estimators that are decided by.
-    estimators: Vec<&'static dyn Estimator>,
+    estimators: Vec<&'static Estimator>,
     bound: Option<Bound<'a>>,
     /// The policy that decides in place of the recorded one.
     other: Option<&'a PolicyFile>,
@@ -84,7 +84,7 @@ pub fn fits(policy: &PolicyFile, manifest: &Manifest) -> Result<Option<Fingerpri
     Ok(Some(running))
 }
 
-fn estimators(policy: &PolicyFile) -> Vec<&'static dyn Estimator> {
+fn estimators(policy: &PolicyFile) -> Vec<&'static Estimator> {
     policy
         .fingerprint
         .estimator
@@ -145,14 +145,14 @@ impl<'a> Judging<'a> {
             None if verdict.vote.declines() => {}
             None => {
                 item.uncertainty =
-                    self.estimators.first().and_then(|estimator| score(*estimator, verdict));
+                    self.estimators.first().and_then(|estimator| score(estimator, verdict));
             }
             Some(bound) => {
                 let leads = verdict.vote.leader().is_some()
                     && !verdict.vote.tied
                     && !verdict.vote.declines();
                 let scores: Vec<Option<f64>> =
-                    self.estimators.iter().map(|e| leads.then(|| score(*e, verdict))?).collect();
+                    self.estimators.iter().map(|e| leads.then(|| score(e, verdict))?).collect();
                 item.uncertainty = bound.uncertainty(&scores);
                 if let Some(policy) = self.other {
                     let (uncertainty, confidence) =
@@ -167,16 +167,12 @@ impl<'a> Judging<'a> {
         Judged {
             item,
             reason,
-            scores: ESTIMATORS.iter().map(|estimator| score(*estimator, verdict)).collect(),
+            scores: ESTIMATORS.iter().map(|estimator| score(estimator, verdict)).collect(),
         }
     }
 }
 
 /// A recorded score in uncertainty direction.
-fn score(estimator: &dyn Estimator, verdict: &Verdict) -> Option<f64> {
-    let natural = verdict.scores.get(estimator.name()).copied()?;
-    Some(match estimator.direction() {
-        Direction::HigherIsSurer => 0.0 - natural,
-        Direction::HigherIsLessSure => natural,
-    })
+fn score(estimator: &Estimator, verdict: &Verdict) -> Option<f64> {
+    verdict.scores.get(estimator.name).map(|score| estimator.to_uncertainty(*score))
 }

@@ -349,8 +349,8 @@ impl RunView {
         let deciding = self.deciding();
         let views = ESTIMATORS.iter().zip(results);
         let views = views.map(|(e, figures)| EstimatorView {
-            name: e.name(),
-            decides: deciding.contains(&e.name()),
+            name: e.name,
+            decides: deciding.contains(&e.name),
             figures,
         });
         self.estimators =
@@ -369,10 +369,11 @@ impl RunView {
     pub fn uncertainty_name(&self) -> String {
         match self.deciding().as_slice() {
             [one] => {
-                let known = ESTIMATORS.iter().find(|estimator| estimator.name() == *one);
-                let turned = known
-                    .is_some_and(|estimator| estimator.direction() == Direction::HigherIsSurer);
-                let unit = known.map_or("", |estimator| estimator.unit());
+                let known = ESTIMATORS.iter().find(|estimator| estimator.name == *one);
+                let turned = known.is_some_and(|estimator| {
+                    estimator.direction == Direction::HigherIsMoreConfident
+                });
+                let unit = known.map_or("", |estimator| estimator.unit);
                 format!(
                     "{}{}{}",
                     if turned { "minus " } else { "" },

@@ -1,34 +1,17 @@
-//! The mean entropy of the next-token distributions along an answer, in the mean over the leading
-//! answer's samples.
+//! The mean entropy of a sample's next-token distributions; mean over the leading answer's samples.
 
-use super::{Direction, Estimator, Evidence, mean};
+use super::{Direction, Estimator, Needs, mean};
 
 /// See the module.
-pub(super) struct MeanTokenEntropy;
-
-impl Estimator for MeanTokenEntropy {
-    fn name(&self) -> &'static str {
-        "mean_token_entropy"
-    }
-
-    fn unit(&self) -> &'static str {
-        "nats"
-    }
-
-    fn direction(&self) -> Direction {
-        Direction::HigherIsLessSure
-    }
-
-    fn source(&self) -> &'static str {
-        "Fomicheva et al., arXiv 2005.10608, softmax entropy; mean over the leading answer's \
-         samples"
-    }
-
-    fn summary(&self) -> &'static str {
-        "mean entropy per token of the leading answer's samples, 0 to ln V"
-    }
-
-    fn score(&self, evidence: &Evidence<'_>) -> Option<f64> {
-        evidence.mean_of_supporters(|tokens| mean(tokens, |token| token.stats.entropy))
-    }
-}
+pub(super) static MEAN_TOKEN_ENTROPY: Estimator = Estimator {
+    name: "mean_token_entropy",
+    unit: "nats",
+    direction: Direction::HigherIsLessConfident,
+    needs: Needs::TokenStats,
+    source: "Fomicheva et al., arXiv 2005.10608, softmax entropy; mean over the leading answer's \
+             samples",
+    summary: "mean entropy per token of the leading answer's samples, 0 to ln V",
+    score: |evidence| {
+        evidence.mean_over_leading_samples(|tokens| mean(tokens, |token| token.stats.entropy))
+    },
+};

@@ -1,33 +1,18 @@
-//! The probability of an answer's least probable token, in the mean over the leading answer's
-//! samples.
+//! The probability of a sample's least probable token; mean over the leading answer's samples.
 
-use super::{Direction, Estimator, Evidence, largest};
+use super::{Direction, Estimator, Needs, largest};
 
 /// See the module.
-pub(super) struct MinTokenProb;
-
-impl Estimator for MinTokenProb {
-    fn name(&self) -> &'static str {
-        "min_token_prob"
-    }
-
-    fn unit(&self) -> &'static str {
-        "probability"
-    }
-
-    fn direction(&self) -> Direction {
-        Direction::HigherIsSurer
-    }
-
-    fn source(&self) -> &'static str {
-        "Manakul et al., arXiv 2303.08896, Max(-log p), as a probability"
-    }
-
-    fn summary(&self) -> &'static str {
-        "probability of the least probable token, mean over the leading answer's samples, 0 to 1"
-    }
-
-    fn score(&self, evidence: &Evidence<'_>) -> Option<f64> {
-        evidence.mean_of_supporters(|tokens| (-largest(tokens, |token| -token.stats.logprob)).exp())
-    }
-}
+pub(super) static MIN_TOKEN_PROB: Estimator = Estimator {
+    name: "min_token_prob",
+    unit: "probability",
+    direction: Direction::HigherIsMoreConfident,
+    needs: Needs::TokenStats,
+    source: "Manakul et al., arXiv 2303.08896, Max(-log p), as a probability",
+    summary: "probability of the least probable token, mean over the leading answer's samples, 0 to 1",
+    score: |evidence| {
+        evidence.mean_over_leading_samples(|tokens| {
+            (-largest(tokens, |token| -token.stats.logprob)).exp()
+        })
+    },
+};

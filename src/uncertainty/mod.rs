@@ -1,18 +1,19 @@
-//! How unsure the model is: raw scores from one generation and its vote.
+//! Uncertainty estimators: raw scores from one generation and its vote.
 //!
 //! Contract: pure and total. A score is a finite number or `None`; `None` means "no score", never
-//! "sure". Every estimator says which way its natural score points; [`Uncertainty`] is always
-//! higher = less sure. A score is no probability of being right: only a fitted calibrator makes a
-//! [`Confidence`]. It knows neither question nor gold answer.
+//! "confident". Every estimator has a direction for its natural score; [`Uncertainty`] is always
+//! higher = less confident. A score is not a probability of being correct: only a fitted calibrator
+//! makes a [`Confidence`]. Estimators know neither the question nor the gold answer.
 //!
 //! Conventions:
 //! - Logarithms are natural. Token statistics are those of the raw distribution, see
 //!   [`TokenStats`](crate::generation::TokenStats), and the end token counts as a token.
-//! - A token-level estimator scores each sample that votes for the leading answer, and takes the
-//!   mean over these samples: the figure is about the answer that would be given. Without a leading
-//!   answer, or where one of these samples has no tokens, there is no score.
-//! - A vote-level estimator counts every sample drawn. One without an answer (unparsed, truncated,
-//!   failed) agrees with nobody: garbage is uncertainty.
+//! - A token-level estimator scores each sample that gives the leading answer and returns the mean
+//!   over these samples, because the score is about the answer that would be given. The score is
+//!   `None` without a leading answer, or if one of these samples has no tokens.
+//! - A vote-level estimator counts every sample drawn. A sample without an answer (unparsed,
+//!   truncated, failed) agrees with no other sample, so it raises the uncertainty.
+//! - To add an estimator, add a file with one static and one line in [`ESTIMATORS`].
 
 use std::collections::BTreeMap;
 
@@ -33,8 +34,8 @@ mod tail_confidence;
 mod vote_margin;
 mod vote_share;
 
-/// A raw score in uncertainty direction: finite, unbounded, higher = less sure. Comparable within
-/// one estimator only.
+/// A raw score in uncertainty direction: finite, unbounded, higher = less confident. Comparable
+/// only within one estimator.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(try_from = "f64", into = "f64")]
 pub struct Uncertainty(f64);
@@ -65,13 +66,13 @@ impl From<Uncertainty> for f64 {
     }
 }
 
-/// A calibrated probability of being right, 0 to 1. Nothing but a fitted calibrator makes one.
+/// A calibrated probability of being correct, 0 to 1, made only by a fitted calibrator.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize)]
 #[serde(transparent)]
 pub struct Confidence(f64);
 
 impl Confidence {
-    /// For `calibration` alone, which a test holds. `None` outside 0 to 1.
+    /// Only `calibration` may call this; a test checks it. `None` outside 0 to 1.
     pub(crate) fn calibrated(probability: f64) -> Option<Self> {
         (0.0..=1.0).contains(&probability).then_some(Self(probability))
     }
@@ -82,7 +83,7 @@ impl Confidence {
     }
 }
 
-/// What an estimator may look at.
+/// What an estimator may read.
 #[derive(Clone, Copy, Debug)]
 pub struct Evidence<'a> {
     /// All samples of one prompt.
@@ -92,33 +93,28 @@ pub struct Evidence<'a> {
 }
 
 impl<'a> Evidence<'a> {
-    /// The samples that vote for the leading answer.
-    pub fn supporters(&self) -> impl Iterator<Item = &'a Completion> + use<'a> {
+    /// The samples that give the leading answer.
+    pub fn leading_samples(&self) -> impl Iterator<Item = &'a Completion> + use<'a> {
         let generation = self.generation;
         let samples = self.vote.leader().map_or(&[][..], |leader| &leader.samples);
         samples.iter().filter_map(|sample| generation.completions.get(*sample))
     }
 
-    /// The mean of `score` over the supporters; `None` without supporters, or where one of them has
-    /// no tokens. Summed in ascending order, so that the order of samples cannot show in a bit.
-    fn mean_of_supporters(&self, score: impl Fn(&[Token]) -> f64) -> Option<f64> {
+    /// The mean of `score` over the leading samples; `None` without any, or if one of them has no
+    /// tokens. Summed in ascending order, so that the bits do not depend on the order of samples.
+    fn mean_over_leading_samples(&self, score: impl Fn(&[Token]) -> f64) -> Option<f64> {
         let scores: Option<Vec<f64>> = self
-            .supporters()
+            .leading_samples()
             .map(|sample| (!sample.tokens.is_empty()).then(|| score(&sample.tokens)))
             .collect();
         let mut scores = scores.filter(|scores| !scores.is_empty())?;
         scores.sort_by(f64::total_cmp);
-        finite(scores.iter().sum::<f64>() / scores.len() as f64)
+        Some(scores.iter().sum::<f64>() / scores.len() as f64)
     }
 }
 
-/// The value if it is finite; minus zero becomes zero.
-fn finite(value: f64) -> Option<f64> {
-    value.is_finite().then_some(value + 0.0)
-}
-
-/// The largest value of a statistic over tokens, or NaN if one of them is: a broken token must not
-/// vanish.
+/// The largest value of a statistic over tokens, or NaN if any value is NaN, so that a broken token
+/// is not ignored.
 fn largest(tokens: &[Token], statistic: impl Fn(&Token) -> f64) -> f64 {
     tokens
         .iter()
@@ -131,66 +127,89 @@ fn mean(tokens: &[Token], statistic: impl Fn(&Token) -> f64) -> f64 {
     tokens.iter().map(statistic).sum::<f64>() / tokens.len() as f64
 }
 
-/// Which way a score points.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// Which way a natural score points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// Higher = surer.
-    HigherIsSurer,
-    /// Higher = less sure.
-    HigherIsLessSure,
+    /// Higher = more confident.
+    HigherIsMoreConfident,
+    /// Higher = less confident.
+    HigherIsLessConfident,
 }
 
-/// One way to turn a generation and its vote into a number.
-pub trait Estimator: Sync {
-    /// The name in flags, JSON and reports.
-    fn name(&self) -> &'static str;
-    /// The unit of the natural score.
-    fn unit(&self) -> &'static str;
-    /// Which way the natural score points.
-    fn direction(&self) -> Direction;
-    /// Paper and equation.
-    fn source(&self) -> &'static str;
-    /// One line on what it measures, with its range.
-    fn summary(&self) -> &'static str;
-    /// The natural score: finite, or `None` where there is nothing to score.
-    fn score(&self, evidence: &Evidence<'_>) -> Option<f64>;
+/// The part of [`Evidence`] that an estimator reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// The vote alone; works with samples whose token statistics are unknown.
+    Vote,
+    /// The token statistics of the samples that give the leading answer.
+    TokenStats,
+}
 
-    /// The score in uncertainty direction: negated where higher is surer.
-    fn uncertainty(&self, evidence: &Evidence<'_>) -> Option<Uncertainty> {
-        let score = self.score(evidence)?;
-        Uncertainty::new(match self.direction() {
-            Direction::HigherIsSurer => 0.0 - score,
-            Direction::HigherIsLessSure => score,
-        })
+/// An estimator: what it is called, what it means, and how it is computed.
+#[derive(Debug)]
+pub struct Estimator {
+    /// The name in flags, JSON and reports.
+    pub name: &'static str,
+    /// The unit of the natural score.
+    pub unit: &'static str,
+    /// Which way the natural score points.
+    pub direction: Direction,
+    /// What it reads.
+    pub needs: Needs,
+    /// Paper and equation.
+    pub source: &'static str,
+    /// One line: what it measures, its range.
+    pub summary: &'static str,
+    /// The formula; [`Estimator::score`] keeps it finite.
+    score: fn(&Evidence<'_>) -> Option<f64>,
+}
+
+impl Estimator {
+    /// The natural score: finite, or `None` without anything to score.
+    pub fn score(&self, evidence: &Evidence<'_>) -> Option<f64> {
+        // Adding zero turns minus zero into zero.
+        (self.score)(evidence).filter(|score| score.is_finite()).map(|score| score + 0.0)
+    }
+
+    /// The score in uncertainty direction: higher = less confident.
+    pub fn uncertainty(&self, evidence: &Evidence<'_>) -> Option<Uncertainty> {
+        Uncertainty::new(self.to_uncertainty(self.score(evidence)?))
+    }
+
+    /// A natural score of this estimator in uncertainty direction.
+    pub fn to_uncertainty(&self, score: f64) -> f64 {
+        match self.direction {
+            Direction::HigherIsMoreConfident => 0.0 - score,
+            Direction::HigherIsLessConfident => score,
+        }
     }
 }
 
 /// Every estimator, those of the vote first.
-pub static ESTIMATORS: &[&dyn Estimator] = &[
-    &vote_share::VoteShare,
-    &vote_margin::VoteMargin,
-    &discrete_semantic_entropy::DiscreteSemanticEntropy,
-    &mean_token_entropy::MeanTokenEntropy,
-    &max_token_entropy::MaxTokenEntropy,
-    &perplexity::Perplexity,
-    &sequence_logprob::SequenceLogprob,
-    &min_token_prob::MinTokenProb,
-    &self_certainty::SelfCertainty,
-    &tail_confidence::TailConfidence,
+pub static ESTIMATORS: &[&Estimator] = &[
+    &vote_share::VOTE_SHARE,
+    &vote_margin::VOTE_MARGIN,
+    &discrete_semantic_entropy::DISCRETE_SEMANTIC_ENTROPY,
+    &mean_token_entropy::MEAN_TOKEN_ENTROPY,
+    &max_token_entropy::MAX_TOKEN_ENTROPY,
+    &perplexity::PERPLEXITY,
+    &sequence_logprob::SEQUENCE_LOGPROB,
+    &min_token_prob::MIN_TOKEN_PROB,
+    &self_certainty::SELF_CERTAINTY,
+    &tail_confidence::TAIL_CONFIDENCE,
 ];
 
-/// The estimator whose score is reported where none is chosen: it needs only the vote, and is about
-/// meanings, not wordings.
-pub const DEFAULT_ESTIMATOR: &dyn Estimator = &discrete_semantic_entropy::DiscreteSemanticEntropy;
+/// The estimator whose score is reported by default: it needs only the vote, and measures
+/// disagreement in meaning, not in wording.
+pub const DEFAULT_ESTIMATOR: &Estimator = &discrete_semantic_entropy::DISCRETE_SEMANTIC_ENTROPY;
 
 /// The estimator of that name.
 ///
 /// # Errors
 /// A usage error that lists the names.
-pub fn estimator(name: &str) -> Result<&'static dyn Estimator> {
-    ESTIMATORS.iter().copied().find(|estimator| estimator.name() == name).ok_or_else(|| {
-        let names: Vec<&str> = ESTIMATORS.iter().map(|estimator| estimator.name()).collect();
+pub fn estimator(name: &str) -> Result<&'static Estimator> {
+    ESTIMATORS.iter().copied().find(|estimator| estimator.name == name).ok_or_else(|| {
+        let names: Vec<&str> = ESTIMATORS.iter().map(|estimator| estimator.name).collect();
         Error::usage(format!("estimator `{name}` is unknown; use one of {}", names.join(", ")))
     })
 }
@@ -199,6 +218,6 @@ pub fn estimator(name: &str) -> Result<&'static dyn Estimator> {
 pub fn scores(evidence: &Evidence<'_>) -> BTreeMap<&'static str, f64> {
     ESTIMATORS
         .iter()
-        .filter_map(|estimator| Some((estimator.name(), estimator.score(evidence)?)))
+        .filter_map(|estimator| Some((estimator.name, estimator.score(evidence)?)))
         .collect()
 }

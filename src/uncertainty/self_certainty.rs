@@ -1,33 +1,18 @@
-//! The mean over an answer's tokens of KL(uniform || p): how far the next-token distributions are
-//! from knowing nothing; in the mean over the leading answer's samples.
+//! The mean over a sample's tokens of KL(uniform || p), the distance of the next-token distribution
+//! from the uniform one; mean over the leading answer's samples.
 
-use super::{Direction, Estimator, Evidence, mean};
+use super::{Direction, Estimator, Needs, mean};
 
 /// See the module.
-pub(super) struct SelfCertainty;
-
-impl Estimator for SelfCertainty {
-    fn name(&self) -> &'static str {
-        "self_certainty"
-    }
-
-    fn unit(&self) -> &'static str {
-        "nats"
-    }
-
-    fn direction(&self) -> Direction {
-        Direction::HigherIsSurer
-    }
-
-    fn source(&self) -> &'static str {
-        "Kang et al., arXiv 2502.18581"
-    }
-
-    fn summary(&self) -> &'static str {
-        "mean KL(uniform || p) per token, mean over the leading answer's samples, 0 or more"
-    }
-
-    fn score(&self, evidence: &Evidence<'_>) -> Option<f64> {
-        evidence.mean_of_supporters(|tokens| mean(tokens, |token| token.stats.self_certainty))
-    }
-}
+pub(super) static SELF_CERTAINTY: Estimator = Estimator {
+    name: "self_certainty",
+    unit: "nats",
+    direction: Direction::HigherIsMoreConfident,
+    needs: Needs::TokenStats,
+    source: "Kang et al., arXiv 2502.18581",
+    summary: "mean KL(uniform || p) per token, mean over the leading answer's samples, 0 or more",
+    score: |evidence| {
+        evidence
+            .mean_over_leading_samples(|tokens| mean(tokens, |token| token.stats.self_certainty))
+    },
+};

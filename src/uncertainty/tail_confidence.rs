@@ -1,44 +1,30 @@
-//! `DeepConf`'s token confidence at the end of an answer, where the conclusion stands: the mean
-//! over the last tenth of the tokens, but at least the last 16, or all of a shorter answer; in the
-//! mean over the leading answer's samples.
+//! `DeepConf`'s token confidence at the end of a sample, where the conclusion is: the mean over the
+//! last tenth of the tokens, but at least the last 16, or all of a shorter sample; mean over the
+//! leading answer's samples.
 
-use super::{Direction, Estimator, Evidence, mean};
+use super::{Direction, Estimator, Needs, mean};
 use crate::generation::Token;
 
 /// See the module.
-pub(super) struct TailConfidence;
+pub(super) static TAIL_CONFIDENCE: Estimator = Estimator {
+    name: "tail_confidence",
+    unit: "nats",
+    direction: Direction::HigherIsMoreConfident,
+    needs: Needs::TokenStats,
+    source: "tail confidence in Fu et al., arXiv 2508.15260, with a window that fits short answers",
+    summary: "mean -ln p over the 20 most probable tokens at the end of the leading answer's \
+              samples, 0 or more",
+    score: |evidence| {
+        evidence.mean_over_leading_samples(|tokens| {
+            mean(tail(tokens), |token| token.stats.top_confidence)
+        })
+    },
+};
 
-impl Estimator for TailConfidence {
-    fn name(&self) -> &'static str {
-        "tail_confidence"
-    }
-
-    fn unit(&self) -> &'static str {
-        "nats"
-    }
-
-    fn direction(&self) -> Direction {
-        Direction::HigherIsSurer
-    }
-
-    fn source(&self) -> &'static str {
-        "tail confidence in Fu et al., arXiv 2508.15260, with a window that fits short answers"
-    }
-
-    fn summary(&self) -> &'static str {
-        "mean -ln p over the 20 most probable tokens at the end of the leading answer's samples, \
-         0 or more"
-    }
-
-    fn score(&self, evidence: &Evidence<'_>) -> Option<f64> {
-        evidence.mean_of_supporters(|tokens| mean(tail(tokens), |token| token.stats.top_confidence))
-    }
-}
-
-/// The tail never holds fewer tokens than this where there are as many.
-const SHORTEST_TAIL: usize = 16;
+/// The shortest tail, in tokens; a shorter sample counts as a whole.
+const MIN_TAIL: usize = 16;
 
 fn tail(tokens: &[Token]) -> &[Token] {
-    let length = tokens.len().div_ceil(10).max(SHORTEST_TAIL);
+    let length = tokens.len().div_ceil(10).max(MIN_TAIL);
     tokens.get(tokens.len().saturating_sub(length)..).unwrap_or(tokens)
 }
