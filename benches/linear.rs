@@ -11,7 +11,8 @@
 use std::fmt;
 use std::hint::black_box;
 
-use candor::model::cpu::{Activations, PackedMatrix, Pool, linear};
+use candor::model::cpu::Pool;
+use candor::model::cpu::linear::{Activations, PackedMatrix, linear};
 use candor::model::dtype::{Dtype, RawTensor};
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};

@@ -41,7 +41,7 @@ pub struct Model {
 /// The device switch.
 enum Backend {
     /// The CPU's own kernels.
-    Cpu(Decoder<cpu::ops::Cpu>),
+    Cpu(Decoder<cpu::backend::Cpu>),
     /// candle's tensors, anywhere.
     Portable(Decoder<portable::Portable>),
 }
@@ -62,7 +62,11 @@ impl Model {
             && dtype == DType::F32
             && options.device != Device::Portable
         {
-            Backend::Cpu(Decoder::load(source, &spec, cpu::ops::Cpu::new(options.threads, isa)?)?)
+            Backend::Cpu(Decoder::load(
+                source,
+                &spec,
+                cpu::backend::Cpu::new(options.threads, isa)?,
+            )?)
         } else {
             Backend::Portable(Decoder::load(source, &spec, portable::Portable::new(device, dtype))?)
         };

@@ -1,7 +1,8 @@
 //! The packed linear layers: unpacking against ggml's definition, products against f64, every
 //! kernel against its twin, and the invariance of a row's result, bit for bit.
 
-use candor::model::cpu::{Activations, Isa, PackedMatrix, Pool, Product, linear, linear_n};
+use candor::model::cpu::linear::{Activations, PackedMatrix, Product, linear, linear_n};
+use candor::model::cpu::{Isa, Pool};
 use candor::model::dtype::{Dtype, RawTensor};
 use half::{bf16, f16};
 

@@ -6,12 +6,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use super::aligned::CACHE_LINE;
+
 /// A huge page of x86 and of most ARM systems.
 const HUGE: usize = 2 << 20;
 /// What small regions share. Pages that nobody wrote take no memory.
 const CHUNK: usize = 32 << 20;
-/// Regions begin on cache lines.
-const LINE: usize = super::layout::LINE;
 
 /// Zeroed memory that its regions divide among them.
 struct Chunk {
@@ -90,7 +90,7 @@ impl Region {
             Some(chunk) => (chunk, shared.1),
             None => (Arc::new(Chunk::new(CHUNK)?), 0),
         };
-        *shared = (Arc::downgrade(&chunk), (offset + len).next_multiple_of(LINE));
+        *shared = (Arc::downgrade(&chunk), (offset + len).next_multiple_of(CACHE_LINE));
         Some(Self { chunk, offset, len })
     }
 
@@ -134,7 +134,7 @@ mod tests {
             sizes.iter().map(|&size| Region::new(size).unwrap()).collect();
         for (index, region) in regions.iter_mut().enumerate() {
             assert_eq!(region.bytes().len(), sizes[index]);
-            assert!(region.bytes().as_ptr().addr().is_multiple_of(LINE));
+            assert!(region.bytes().as_ptr().addr().is_multiple_of(CACHE_LINE));
             assert!(region.bytes().iter().all(|&byte| byte == 0), "region {index}");
             region.bytes_mut().fill(index as u8 + 1);
         }

@@ -5,8 +5,8 @@
 
 #![allow(clippy::inline_always)] // What is not inlined into a function with the instructions is compiled without them.
 
+use super::super::simd::{WORDS, Words};
 use super::host_kv::SPAN;
-use super::simd::{WORDS, Words};
 
 /// The finest unit of scores: 2^-12 of a doubling.
 pub(super) const FINEST: i32 = 12;

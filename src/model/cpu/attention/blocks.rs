@@ -6,12 +6,12 @@
 
 use std::ops::Range;
 
-use super::Isa;
-use super::codes::{Codes, EncodeQueries, QueryCodes};
-use super::distant::is_distant;
+use super::super::Isa;
+use super::super::aligned::Lines;
+use super::super::simd::{LANES, run};
 use super::host_kv::{Part, SPAN, Shape, TILE, kept};
-use super::lines::Lines;
-use super::simd::{LANES, run};
+use super::int8_attention::is_distant;
+use super::int8_kv::{Codes, EncodeQueries, QueryCodes};
 
 /// Spans that are merged with each other before they are with those before them: one piece of work,
 /// whose sums stay in the first-level cache. The first span is a group of its own, since it takes

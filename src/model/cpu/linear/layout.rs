@@ -15,7 +15,7 @@
 //!
 //! Dense types (F32, F16, BF16) keep, for each input, the 16 rows' numbers side by side.
 
-use super::super::dtype::Dtype;
+use crate::model::dtype::Dtype;
 
 /// Output rows per group.
 pub(super) const ROWS: usize = 16;

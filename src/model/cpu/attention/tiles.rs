@@ -10,9 +10,9 @@ use std::ops::Range;
 
 use half::f16;
 
-use super::attention::STRIDE;
+use super::super::simd::{F32x16, LANES, exp, tanh};
+use super::STRIDE;
 use super::host_kv::{SPAN, Shape, TILE};
-use super::simd::{F32x16, LANES, exp, tanh};
 
 /// f16 numbers of a cache line: two dimensions of a tile's keys, or some of one of its values.
 #[cfg(target_arch = "x86_64")]

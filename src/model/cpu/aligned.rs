@@ -9,12 +9,12 @@ use std::ops::{Deref, DerefMut};
 use half::f16;
 
 /// Bytes of a cache line, and of the widest register.
-const LINE: usize = 64;
+pub(super) const CACHE_LINE: usize = 64;
 
 /// A cache line.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Line([u8; LINE]);
+struct Line([u8; CACHE_LINE]);
 
 /// Numbers of which any bits are one, zeros are 0, and whole many make a line.
 ///
@@ -48,9 +48,9 @@ impl<T> Default for Lines<T> {
 impl<T: Plain> Lines<T> {
     /// Makes it `len` long. New numbers are 0, or what they were before it was made shorter.
     pub(super) fn resize(&mut self, len: usize) {
-        let lines = (len * size_of::<T>()).div_ceil(LINE);
+        let lines = (len * size_of::<T>()).div_ceil(CACHE_LINE);
         if lines > self.memory.len() {
-            self.memory.resize(lines, Line([0; LINE]));
+            self.memory.resize(lines, Line([0; CACHE_LINE]));
         }
         self.len = len;
     }
@@ -88,7 +88,7 @@ mod tests {
         for len in [1, 16, 17, 1000] {
             numbers.resize(len);
             assert_eq!(
-                (numbers.len(), numbers.as_ptr().align_offset(LINE), numbers[len - 1]),
+                (numbers.len(), numbers.as_ptr().align_offset(CACHE_LINE), numbers[len - 1]),
                 (len, 0, 0.0)
             );
             numbers[len - 1] = len as f32;

@@ -6,10 +6,10 @@
 //! all below 1e-35 is zero; one with a NaN or an infinity has a NaN scale, which reaches every
 //! output of its row and no other row.
 
-use super::Isa;
+use super::super::Isa;
+use super::super::pool::{Disjoint, Pool};
 use super::layout::BLOCK;
 use super::pack::PackedMatrix;
-use super::pool::{Disjoint, Pool};
 use crate::error::Result;
 use crate::model::dtype::Dtype;
 
@@ -207,7 +207,12 @@ impl Activations {
 
     /// Whether the product with `matrix` takes codes in 16 bits.
     fn takes_words(&self, matrix: &PackedMatrix) -> bool {
-        matrix.dtype() == Dtype::Q8_0 && self.isa.widens(self.rows)
+        matrix.dtype() == Dtype::Q8_0
+            && match self.isa {
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2 => self.rows >= super::avx2::many(8),
+                _ => false,
+            }
     }
 
     pub(super) fn exact_row(&self, row: usize) -> &[f32] {
@@ -225,7 +230,7 @@ impl Activations {
     }
 
     /// The widened codes beside [`block_codes`](Self::block_codes), 32 each; only for matrices of 8
-    /// bits, and where [`Isa::widens`] says.
+    /// bits, and where [`Self::takes_words`] says.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub(super) fn block_words(&self, b: usize, start: usize, rows: usize) -> &[i16] {
         &self.blocks.words[(b * self.rows + start) * BLOCK..][..rows * BLOCK]

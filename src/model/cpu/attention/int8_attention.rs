@@ -16,11 +16,11 @@
 
 use std::ops::Range;
 
-use super::codes::{ABREAST, BLOCK, Codes, QueryCodes, ROUND, runs};
+use super::super::aligned::Lines;
+use super::super::simd::{F32x16, Kernel, LANES, WORDS, Words, tanh};
+use super::exp2_u16::{FINEST, THRESHOLDS, power_below};
 use super::host_kv::{SPAN, Shape, TILE};
-use super::lines::Lines;
-use super::powers::{FINEST, THRESHOLDS, power_below};
-use super::simd::{F32x16, Kernel, LANES, WORDS, Words, tanh};
+use super::int8_kv::{ABREAST, BLOCK, Codes, QueryCodes, ROUND, runs};
 use super::tiles::join;
 
 /// Runs of four of a block of codes.
@@ -65,7 +65,7 @@ pub(super) struct Buffers {
     /// abreast.
     scores: Lines<u16>,
     /// `[BATCH, SPAN / 64, 64]`: codes of weights, spread, a place for each
-    /// [`token`](super::codes::token).
+    /// [`token`](super::int8_kv::token).
     weights: Lines<u8>,
     /// `[vectors]`: the scores of the keys' mean.
     common: Lines<f32>,

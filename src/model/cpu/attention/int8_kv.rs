@@ -11,9 +11,9 @@
 
 use half::f16;
 
+use super::super::aligned::Lines;
+use super::super::simd::{F32x16, Kernel, LANES};
 use super::host_kv::{SPAN, Shape, TILE};
-use super::lines::Lines;
-use super::simd::{F32x16, Kernel, LANES};
 
 /// Codes go from -127 to 127.
 const LARGEST: f32 = 127.0;

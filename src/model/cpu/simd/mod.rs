@@ -12,11 +12,11 @@ use half::f16;
 
 use super::Isa;
 
-mod words;
+mod int16;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub(super) use words::{WORDS, Words};
+pub(super) use int16::{WORDS, Words};
 
 /// Lanes.
 pub(super) const LANES: usize = 16;

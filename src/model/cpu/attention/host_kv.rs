@@ -11,10 +11,10 @@ use std::sync::OnceLock;
 
 use half::f16;
 
-use super::Isa;
-use super::codes::{Codes, Encode, Gathered};
-use super::lines::Lines;
-use super::simd::{F32x16, Kernel, LANES, run};
+use super::super::Isa;
+use super::super::aligned::Lines;
+use super::super::simd::{F32x16, Kernel, LANES, run};
+use super::int8_kv::{Codes, Encode, Gathered};
 
 /// Tokens of a tile.
 pub(super) const TILE: usize = LANES;

@@ -3,11 +3,11 @@
 //! Packing moves bits and changes no number: [`PackedMatrix::row`] gives what the format's
 //! definition gives (`ggml-quants.c`, the `dequantize_row` functions), to the bit.
 
+use super::super::memory::Region;
+use super::super::pool::Pool;
 use super::layout::{
     self, BLOCK, Element, Format, LINE, Panel, ROWS, SUPER, Scales, Visit, half, visit,
 };
-use super::memory::Region;
-use super::pool::Pool;
 use super::scalar::{self, Factors};
 use crate::error::{Error, Result};
 use crate::model::dtype::{Dtype, RawTensor};

@@ -17,20 +17,27 @@
 
 #![allow(clippy::inline_always)] // What is not inlined into a function with the instructions is compiled without them.
 
+mod blocks;
+mod exp2_u16;
+mod host_kv;
+mod int8_attention;
+mod int8_kv;
+mod tiles;
+
 use std::cell::RefCell;
 
 use super::Isa;
-use super::blocks::{Block, Packed, each_tile};
-use super::codes::Codes;
-use super::distant::{Ahead, Buffers, Distant};
-use super::host_kv::{Encoder, SPAN, TILE};
-use super::lines::Lines;
+use super::aligned::Lines;
 use super::pool::{Disjoint, Pool};
 use super::simd::{F32x16, Kernel, LANES, run};
-use super::tiles::{Place, Soon, join, score_tile, softmax, value_tile};
+use blocks::{Block, Packed, each_tile};
+use host_kv::{Encoder, SPAN, TILE};
+use int8_attention::{Ahead, Buffers, Distant};
+use int8_kv::Codes;
+use tiles::{Place, Soon, join, score_tile, softmax, value_tile};
 
-pub use super::blocks::Query;
-pub use super::host_kv::{HostKv, Part, Shape};
+pub use blocks::Query;
+pub use host_kv::{HostKv, Part, Shape};
 
 /// Numbers from one vector's scores to the next's: not a power of two, or a tile's scores of all
 /// vectors would fall into the same few sets of the cache.
