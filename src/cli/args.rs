@@ -88,6 +88,7 @@ impl ModelArgs {
             threads: self.compute.threads.map(usize::from),
         };
         let loaded = LoadedModel::load(&resolved, sha256, options)?;
+        loaded.tokenizer.notes().iter().for_each(|note| output.warning(note));
         // This thread runs the steps; the loading threads are done.
         loaded.model.pool().inspect(|pool| pool.pin_caller());
         Ok(loaded)

@@ -82,6 +82,7 @@ impl Show {
             .map(|&id| format!("{id} {}", tokenizer.token(id).unwrap_or("?")))
             .collect();
         line("end tokens", ends.join(", "))?;
+        tokenizer.notes().iter().try_for_each(|note| line("note", note.clone()))?;
         match tokenizer.chat_template().zip(tokenizer.chat_template_file()) {
             None => line("chat template", "none: a base model; ask it with --raw".to_owned()),
             Some((source, file)) => {

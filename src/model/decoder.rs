@@ -186,9 +186,10 @@ impl<O: Ops> Loader<'_, O> {
         let family = self.spec.family;
         let at = |part: &str| format!("model.layers.{i}.{part}");
         let norm = |part: &str| self.norm(&at(part));
+        let biases = self.spec.biases;
         let projection =
-            |part: &str| self.linear(&at(&format!("self_attn.{part}_proj")), family.qkv_bias);
-        let mlp = |part: &str| self.linear(&at(&format!("mlp.{part}_proj")), false);
+            |part: &str| self.linear(&at(&format!("self_attn.{part}_proj")), biases.qkv);
+        let mlp = |part: &str| self.linear(&at(&format!("mlp.{part}_proj")), biases.mlp);
         // Without sandwich norms, the one after attention is the MLP's.
         let (mlp_norm, output_norms) = if family.sandwich_norms {
             let output_norms =
@@ -202,7 +203,7 @@ impl<O: Ops> Loader<'_, O> {
             q: projection("q")?,
             k: projection("k")?,
             v: projection("v")?,
-            o: self.linear(&at("self_attn.o_proj"), false)?,
+            o: self.linear(&at("self_attn.o_proj"), biases.attention_output)?,
             qk_norms: family
                 .qk_norm
                 .then(|| Ok::<_, Error>((norm("self_attn.q_norm")?, norm("self_attn.k_norm")?)))
@@ -213,7 +214,7 @@ impl<O: Ops> Loader<'_, O> {
                 gate: mlp("gate")?,
                 up: mlp("up")?,
                 down: mlp("down")?,
-                activation: family.activation,
+                activation: self.spec.activation,
             },
         })
     }

@@ -4,6 +4,7 @@
 //! them to GGUF's.
 
 use super::config::{Config, RopeParameters, RopeScaling};
+use super::metadata::quoted;
 use crate::error::{Error, Result};
 
 /// More layers than any known model has: a larger count is a broken file (llama.cpp's own limit is
@@ -19,6 +20,32 @@ pub enum Activation {
     GeluTanh,
 }
 
+impl Activation {
+    /// The non-linearity by its name in `hidden_act`.
+    fn named(name: &str) -> std::result::Result<Self, String> {
+        match name {
+            "silu" | "swish" => Ok(Self::Silu),
+            "gelu_pytorch_tanh" | "gelu_new" | "gelu_fast" => Ok(Self::GeluTanh),
+            other => {
+                Err(format!("hidden_act is {}; supported: silu, gelu_pytorch_tanh", quoted(other)))
+            }
+        }
+    }
+}
+
+/// The layers of a family that attend through the sliding window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WindowLayers {
+    /// None: the architecture has no window.
+    None,
+    /// Every layer.
+    All,
+    /// All but every n-th layer.
+    AllButEvery(usize),
+    /// With `use_sliding_window`, the layers from `max_window_layers` on.
+    FromMaxWindowLayers,
+}
+
 /// What every model of a family shares.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "a family is a row of yes and no")]
@@ -29,7 +56,8 @@ pub struct Family {
     pub model_types: &'static [&'static str],
     /// `general.architecture` of GGUF.
     pub gguf_architectures: &'static [&'static str],
-    /// Biases on the query, key and value projections.
+    /// Biases on the query, key and value projections, and none on the output, whatever
+    /// `attention_bias` says.
     pub qkv_bias: bool,
     /// RMS norms on each head's query and key.
     pub qk_norm: bool,
@@ -43,10 +71,11 @@ pub struct Family {
     pub gguf_interleaved_qk: bool,
     /// The MLP's non-linearity.
     pub activation: Activation,
-    /// All but every n-th layer attend through the sliding window.
-    pub window_pattern: Option<usize>,
-    /// The sliding window applies only where this is said by `use_sliding_window`.
-    pub window_is_opt_in: bool,
+    /// The layers that attend through the sliding window where `layer_types` does not say.
+    pub window: WindowLayers,
+    /// Default of `query_pre_attn_scalar`; `None` where the family reads neither this key nor the
+    /// soft caps and `rope_local_base_freq`.
+    pub query_pre_attn_scalar: Option<f64>,
     /// Rotary base of the sliding-window layers where the file has none.
     pub local_rope_theta: Option<f64>,
     /// Rotary base where the file has none.
@@ -57,7 +86,7 @@ pub struct Family {
 
 const LLAMA: Family = Family {
     name: "llama",
-    model_types: &["llama", "mistral"],
+    model_types: &["llama"],
     gguf_architectures: &["llama"],
     qkv_bias: false,
     qk_norm: false,
@@ -66,11 +95,19 @@ const LLAMA: Family = Family {
     scaled_embeddings: false,
     gguf_interleaved_qk: true,
     activation: Activation::Silu,
-    window_pattern: None,
-    window_is_opt_in: false,
+    window: WindowLayers::None,
+    query_pre_attn_scalar: None,
     local_rope_theta: None,
     rope_theta: 10_000.0,
     tied: false,
+};
+
+const MISTRAL: Family = Family {
+    name: "mistral",
+    model_types: &["mistral"],
+    gguf_architectures: &[],
+    window: WindowLayers::All,
+    ..LLAMA
 };
 
 const QWEN2: Family = Family {
@@ -79,8 +116,7 @@ const QWEN2: Family = Family {
     gguf_architectures: &["qwen2"],
     qkv_bias: true,
     gguf_interleaved_qk: false,
-    window_is_opt_in: true,
-    rope_theta: 1_000_000.0,
+    window: WindowLayers::FromMaxWindowLayers,
     ..LLAMA
 };
 
@@ -103,7 +139,8 @@ const GEMMA3: Family = Family {
     scaled_embeddings: true,
     gguf_interleaved_qk: false,
     activation: Activation::GeluTanh,
-    window_pattern: Some(6),
+    window: WindowLayers::AllButEvery(6),
+    query_pre_attn_scalar: Some(256.0),
     local_rope_theta: Some(10_000.0),
     rope_theta: 1_000_000.0,
     tied: true,
@@ -111,7 +148,7 @@ const GEMMA3: Family = Family {
 };
 
 /// Every family this build knows.
-pub static FAMILIES: &[&Family] = &[&LLAMA, &QWEN2, &QWEN3, &GEMMA3];
+pub static FAMILIES: &[&Family] = &[&LLAMA, &MISTRAL, &QWEN2, &QWEN3, &GEMMA3];
 
 impl Family {
     /// The family of a `model_type` or GGUF architecture.
@@ -174,7 +211,14 @@ impl Rope {
         scaling: Option<&RopeScaling>,
     ) -> std::result::Result<Self, String> {
         let plain = (0..head_dim / 2).map(|i| theta.powf(-2.0 * i as f64 / head_dim as f64));
-        let kind = scaling.and_then(|s| s.rope_type.as_deref()).unwrap_or("default");
+        let given = scaling.and_then(|s| s.rope_type.as_deref().or(s.legacy_type.as_deref()));
+        if let (None, Some(factor)) = (given, scaling.and_then(|s| s.factor)) {
+            return Err(format!(
+                "rope_scaling has a factor of {factor} and no rope_type; set it to default, \
+                 linear or llama3"
+            ));
+        }
+        let kind = given.unwrap_or("default");
         let need = |value: Option<f64>, name: &str| match value {
             Some(v) if v.is_finite() && v > 0.0 => Ok(v),
             Some(v) => Err(format!("rope_scaling.{name} is {v}; it must be a positive number")),
@@ -252,6 +296,17 @@ pub struct LayerSpec {
     pub window: Option<usize>,
 }
 
+/// The linear layers that have biases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Biases {
+    /// Query, key and value projections.
+    pub qkv: bool,
+    /// The attention's output projection.
+    pub attention_output: bool,
+    /// All of the MLP.
+    pub mlp: bool,
+}
+
 /// A model's shape: the family's row with every number resolved and checked.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the names are those of `config.json`")]
@@ -271,6 +326,8 @@ pub struct Spec {
     pub embedding_scale: f64,
     pub attn_logit_softcapping: Option<f64>,
     pub final_logit_softcapping: Option<f64>,
+    pub activation: Activation,
+    pub biases: Biases,
     pub tied: bool,
     pub ropes: Vec<Rope>,
     pub layers: Vec<LayerSpec>,
@@ -340,7 +397,10 @@ impl Spec {
             value
         };
         let rms_norm_eps = positive("rms_norm_eps", config.rms_norm_eps.unwrap_or(1e-6));
-        let scalar = config.query_pre_attn_scalar.unwrap_or(head_dim as f64);
+        let scalar = config
+            .query_pre_attn_scalar
+            .or(family.query_pre_attn_scalar)
+            .unwrap_or(head_dim as f64);
         let attention_scale = positive(
             "attention scale",
             config.attention_scale.unwrap_or_else(|| scalar.powf(-0.5)),
@@ -354,18 +414,13 @@ impl Spec {
         if rms_norm_eps >= 1.0 {
             faults.push(format!("rms_norm_eps is {rms_norm_eps}; it must be below 1"));
         }
-        if let Some(rotated) = config.rope_dimension_count.filter(|&rotated| rotated != head_dim) {
-            faults.push(format!(
-                "rope.dimension_count is {rotated} and a head has {head_dim} \
-                                 dimensions; only whole heads are rotated"
-            ));
-        }
-        if let Some(declared) =
-            config.declared_vocab_size.filter(|&declared| declared != vocab_size)
-        {
-            faults
-                .push(format!("vocab_size is {declared} and the embedding has {vocab_size} rows"));
-        }
+        faults.extend(unsupported(family, config, head_dim, vocab_size));
+        let activation = config.hidden_activation.as_deref().or(config.hidden_act.as_deref());
+        let activation =
+            activation.map_or(Ok(family.activation), Activation::named).unwrap_or_else(|fault| {
+                faults.push(fault);
+                family.activation
+            });
         let ropes = ropes(family, config, head_dim).unwrap_or_else(|fault| {
             faults.push(fault);
             Vec::new()
@@ -395,6 +450,8 @@ impl Spec {
             },
             attn_logit_softcapping: config.attn_logit_softcapping,
             final_logit_softcapping: config.final_logit_softcapping,
+            activation,
+            biases: biases(family, config),
             tied: config.tie_word_embeddings.unwrap_or(family.tied),
             ropes,
             layers,
@@ -424,11 +481,14 @@ impl Spec {
                 |part: &str, shape: &[usize]| add(format!("model.layers.{layer}.{part}"), shape);
             for (part, width) in [("q_proj", q), ("k_proj", kv), ("v_proj", kv)] {
                 add(&format!("self_attn.{part}.weight"), &[width, hidden]);
-                if self.family.qkv_bias {
+                if self.biases.qkv {
                     add(&format!("self_attn.{part}.bias"), &[width]);
                 }
             }
             add("self_attn.o_proj.weight", &[hidden, q]);
+            if self.biases.attention_output {
+                add("self_attn.o_proj.bias", &[hidden]);
+            }
             if self.family.qk_norm {
                 add("self_attn.q_norm.weight", &[self.head_dim]);
                 add("self_attn.k_norm.weight", &[self.head_dim]);
@@ -439,9 +499,14 @@ impl Spec {
                 add("pre_feedforward_layernorm.weight", &[hidden]);
                 add("post_feedforward_layernorm.weight", &[hidden]);
             }
-            add("mlp.gate_proj.weight", &[mlp, hidden]);
-            add("mlp.up_proj.weight", &[mlp, hidden]);
-            add("mlp.down_proj.weight", &[hidden, mlp]);
+            for (part, out, width) in
+                [("gate_proj", mlp, hidden), ("up_proj", mlp, hidden), ("down_proj", hidden, mlp)]
+            {
+                add(&format!("mlp.{part}.weight"), &[out, width]);
+                if self.biases.mlp {
+                    add(&format!("mlp.{part}.bias"), &[out]);
+                }
+            }
         }
         add("model.norm.weight".into(), &[hidden]);
         if !self.tied {
@@ -515,40 +580,126 @@ fn ropes(
     Ok(ropes)
 }
 
-/// Which layers look through the window. Explicit `layer_types` win over the family's pattern.
+/// Which linear layers have biases. Qwen 2 has the same ones whatever the file says.
+fn biases(family: &Family, config: &Config) -> Biases {
+    let attention = config.attention_bias == Some(true);
+    Biases {
+        qkv: family.qkv_bias || attention,
+        attention_output: config.attention_output_bias.unwrap_or(attention && !family.qkv_bias),
+        mlp: config.mlp_bias == Some(true),
+    }
+}
+
+/// What the file asks for that the decoder does not do, by key and value.
+fn unsupported(
+    family: &Family,
+    config: &Config,
+    head_dim: usize,
+    vocab_size: usize,
+) -> Vec<String> {
+    let mut faults: Vec<String> = config.unapplied_keys().into_iter().collect();
+    if let Some(rotated) = config.rope_dimension_count.filter(|&rotated| rotated != head_dim) {
+        faults.push(format!(
+            "rope.dimension_count is {rotated} and a head has {head_dim} dimensions; only whole \
+             heads are rotated"
+        ));
+    }
+    if let Some(length) = config.value_length.filter(|&length| length != head_dim) {
+        faults.push(format!(
+            "attention.value_length is {length} and a key has {head_dim} dimensions; only values \
+             of the keys' length are supported"
+        ));
+    }
+    if let Some(declared) = config.declared_vocab_size.filter(|&declared| declared != vocab_size) {
+        faults.push(format!("vocab_size is {declared} and the embedding has {vocab_size} rows"));
+    }
+    if config.is_causal == Some(false) {
+        faults.push("is_causal is false; only causal models are supported".into());
+    }
+    if family.query_pre_attn_scalar.is_none() {
+        let gemma_keys = [
+            ("query_pre_attn_scalar", config.query_pre_attn_scalar),
+            ("attn_logit_softcapping", config.attn_logit_softcapping),
+            ("final_logit_softcapping", config.final_logit_softcapping),
+            ("rope_local_base_freq", config.rope_local_base_freq),
+        ];
+        faults.extend(gemma_keys.into_iter().filter_map(|(key, value)| {
+            Some(format!(
+                "{key} is {}; {} models have no such setting, remove it",
+                value?, family.name
+            ))
+        }));
+    }
+    faults
+}
+
+/// The window of every layer. Explicit `layer_types` win over the family's layers.
 fn layers(
     family: &Family,
     config: &Config,
     count: usize,
 ) -> std::result::Result<Vec<LayerSpec>, String> {
-    let opted_in = !family.window_is_opt_in || config.use_sliding_window == Some(true);
-    let window = config.sliding_window.filter(|_| opted_in);
-    if window == Some(0) {
-        return Err("sliding_window is 0; it must be at least 1".into());
-    }
-    let pattern = config.sliding_window_pattern.or(family.window_pattern);
-    let slides = |layer: usize| match (&config.layer_types, pattern) {
-        (Some(types), _) => types.get(layer).is_some_and(|t| t == "sliding_attention"),
-        (None, Some(every)) => every == 0 || !(layer + 1).is_multiple_of(every),
-        (None, None) => true,
-    };
-    if let Some(types) = config.layer_types.as_ref().filter(|types| types.len() != count) {
+    let types = config.layer_types.as_deref();
+    if let Some(types) = types.filter(|types| types.len() != count) {
         return Err(format!("layer_types has {} entries for {count} layers", types.len()));
     }
-    if let Some(other) = config
-        .layer_types
-        .iter()
-        .flatten()
-        .find(|t| !matches!(t.as_str(), "full_attention" | "sliding_attention"))
+    let mut named = types.iter().copied().flatten();
+    if let Some(other) =
+        named.find(|t| !matches!(t.as_str(), "full_attention" | "sliding_attention"))
     {
         return Err(format!(
             "layer type `{other}` is not supported; supported: full_attention, sliding_attention"
         ));
     }
+    let every = match family.window {
+        WindowLayers::AllButEvery(every) => config.sliding_window_pattern.unwrap_or(every),
+        _ => 1,
+    };
+    let wanted = config.use_sliding_window;
+    // 28 is transformers' own default.
+    let first = config.max_window_layers.unwrap_or(28);
+    let slides = |layer: usize| match (types, family.window) {
+        (Some(types), _) => types[layer] == "sliding_attention",
+        (None, WindowLayers::None) => false,
+        (None, WindowLayers::All) => true,
+        (None, WindowLayers::AllButEvery(_)) => !(layer + 1).is_multiple_of(every),
+        (None, WindowLayers::FromMaxWindowLayers) => wanted == Some(true) && layer >= first,
+    };
+    let sliding = (0..count).filter(|&layer| slides(layer)).count();
+    let narrow = |window: usize| config.max_position_embeddings.is_none_or(|most| window < most);
+    match (family.window, config.sliding_window) {
+        (_, Some(0)) => return Err("sliding_window is 0; it must be at least 1".into()),
+        (WindowLayers::None, window) => {
+            let asked = types.is_none() && wanted != Some(false) && window.is_some_and(narrow);
+            if sliding > 0 || asked {
+                return Err(format!(
+                    "sliding_window is {}; {} models have no sliding window, remove it",
+                    window.unwrap_or_default(),
+                    family.name
+                ));
+            }
+        }
+        (WindowLayers::FromMaxWindowLayers, _) if sliding > 0 && wanted != Some(true) => {
+            return Err("layer_types has sliding_attention and use_sliding_window is not true; \
+                        set it to true"
+                .into());
+        }
+        _ if every == 0 => {
+            return Err("sliding_window_pattern is 0; it must be at least 1".into());
+        }
+        // Mistral's window is off where the file says null.
+        (WindowLayers::All, _) | (_, Some(_)) => {}
+        (_, None) if sliding == 0 => {}
+        (_, None) => {
+            return Err(format!(
+                "sliding_window is missing and {sliding} of {count} layers need it"
+            ));
+        }
+    }
     let two_ropes = config.rope_local_base_freq.or(family.local_rope_theta).is_some()
         || matches!(config.rope_parameters, Some(RopeParameters::ByLayerType { .. }));
     let layer = |i: usize| {
-        let window = window.filter(|_| slides(i));
+        let window = config.sliding_window.filter(|_| slides(i));
         LayerSpec { rope: usize::from(two_ropes && window.is_some()), window }
     };
     Ok((0..count).map(layer).collect())
@@ -580,6 +731,23 @@ mod tests {
         expected[5] = (0, None);
         assert_eq!(windows, expected);
         assert_eq!(spec.ropes.len(), 2);
+    }
+
+    #[test]
+    fn qwen_windows_the_layers_after_max_window_layers() {
+        let windows = |max_window_layers| {
+            let config = Config {
+                sliding_window: Some(16),
+                use_sliding_window: Some(true),
+                max_window_layers,
+                ..config("qwen2")
+            };
+            let layers = Spec::resolve(&config).unwrap().layers;
+            layers.iter().map(|l| l.window.is_some()).collect::<Vec<_>>()
+        };
+        assert_eq!(windows(Some(5)), [false, false, false, false, false, true, true]);
+        assert_eq!(windows(None), [false; 7]);
+        assert_eq!(windows(Some(0)), [true; 7]);
     }
 
     #[test]
@@ -617,14 +785,132 @@ mod tests {
         );
         check(
             |c| c.model_type = "mamba".into(),
-            &["architecture `mamba` is not supported; supported: llama, qwen2, qwen3, gemma3"],
+            &[
+                "architecture `mamba` is not supported; supported: llama, mistral, qwen2, qwen3, gemma3",
+            ],
+        );
+    }
+
+    /// The config of a small llama with more keys, as `config.json` gives them.
+    fn resolved(model_type: &str, keys: &str) -> std::result::Result<Spec, String> {
+        let text = format!(
+            r#"{{"model_type":"{model_type}","vocab_size":64,"hidden_size":32,
+            "intermediate_size":48,"num_hidden_layers":2,"num_attention_heads":4,
+            "max_position_embeddings":128{keys}}}"#
+        );
+        Spec::resolve(&Config::from_json(&text)?)
+    }
+
+    #[test]
+    fn keys_that_change_the_result_are_obeyed() {
+        let llama = |keys: &str| resolved("llama", keys).unwrap();
+        let plain = llama("");
+        assert_eq!(plain.activation, Activation::Silu);
+        let act = |name: &str| llama(&format!(r#","hidden_act":"{name}""#)).activation;
+        assert_eq!(act("gelu_pytorch_tanh"), Activation::GeluTanh);
+        assert_eq!(act("silu"), Activation::Silu);
+        let none = Biases { qkv: false, attention_output: false, mlp: false };
+        assert_eq!(plain.biases, none);
+        let biased = llama(r#","attention_bias":true,"mlp_bias":true"#);
+        assert_eq!(biased.biases, Biases { qkv: true, attention_output: true, mlp: true });
+        // Qwen 2 ignores the key.
+        let qwen = resolved("qwen2", r#","attention_bias":true"#).unwrap();
+        assert_eq!(qwen.biases, Biases { qkv: true, ..none });
+        // Both names of the rope's type may be there.
+        let linear = llama(
+            r#","rope_scaling":{"type":"linear","rope_type":"linear","factor":2.0,"finetuned":false}"#,
+        );
+        assert_eq!(linear.ropes[0].inv_freq[0], 0.5);
+        let window = |keys: &str| resolved("mistral", keys).unwrap().layers[0].window;
+        assert_eq!(window(""), Some(4096));
+        assert_eq!(window(r#","sliding_window":null"#), None);
+        assert_eq!(window(r#","sliding_window":16"#), Some(16));
+        let scale = resolved("gemma3_text", r#","sliding_window":8"#).unwrap().attention_scale;
+        assert_eq!(scale, 0.0625);
+    }
+
+    #[test]
+    fn keys_that_change_nothing_are_accepted() {
+        resolved(
+            "llama",
+            r#","architectures":["LlamaForCausalLM"],"torch_dtype":"bfloat16","use_cache":true,
+            "_name_or_path":"x","transformers_version":"4.44.0","initializer_range":0.02,
+            "attention_dropout":0.1,"pretraining_tp":1,"pad_token_id":2,"bos_token_id":1,
+            "eos_token_id":[2,3],"partial_rotary_factor":1.0,"qk_layernorm":false,"num_experts":0,
+            "rope_interleaved":false,"is_llama_config":true,"residual_multiplier":1,
+            "transformers.js_config":{"dtype":"q4"},"quantization_config":null"#,
+        )
+        .unwrap();
+        resolved(
+            "qwen2",
+            r#","use_sliding_window":false,"sliding_window":32,"max_window_layers":1,
+            "layer_types":["full_attention","full_attention"]"#,
+        )
+        .unwrap();
+        resolved(
+            "gemma3_text",
+            r#","sliding_window":8,"_sliding_window_pattern":2,"attn_logit_softcapping":null,
+            "use_bidirectional_attention":false,"cache_implementation":"hybrid",
+            "hidden_activation":"gelu_pytorch_tanh","hidden_act":"gelu_pytorch_tanh""#,
+        )
+        .unwrap();
+    }
+
+    #[test]
+    fn keys_that_change_the_result_and_are_not_understood_are_refused() {
+        let check = |model_type: &str, keys: &str, want: &str| {
+            let text = resolved(model_type, keys).map(drop).unwrap_err();
+            assert!(text.contains(want), "{keys}: got `{text}`, want `{want}`");
+        };
+        check("llama", r#","hidden_act":"relu""#, "hidden_act is \"relu\"; supported: silu");
+        check("llama", r#","hidden_act":"gelu""#, "hidden_act is \"gelu\"");
+        for key in [
+            r#""residual_multiplier":0.22"#,
+            r#""logits_scaling":8.0"#,
+            r#""attention_multiplier":0.0078125"#,
+            r#""qk_layernorm":true"#,
+            r#""partial_rotary_factor":0.5"#,
+            r#""num_local_experts":8"#,
+            r#""auto_map":{"AutoModel":"code.Model"}"#,
+        ] {
+            let name = key.split('"').nth(1).unwrap();
+            check("llama", &format!(",{key}"), &format!("does not apply them: {name} = "));
+        }
+        check(
+            "llama",
+            r#","quantization_config":{"bits":4}"#,
+            "quantization_config = {\"bits\":4}; take the model's weights in F32",
+        );
+        check("llama", r#","final_logit_softcapping":30.0"#, "final_logit_softcapping is 30");
+        check("llama", r#","sliding_window":16"#, "llama models have no sliding window");
+        check("qwen3", r#","is_causal":false"#, "is_causal is false");
+        check(
+            "qwen2",
+            r#","sliding_window":16,"layer_types":["full_attention","sliding_attention"]"#,
+            "use_sliding_window is not true",
+        );
+        check("gemma3_text", "", "sliding_window is missing and 2 of 2 layers need it");
+        let scaling = |keys: &str| format!(r#","rope_scaling":{{{keys}}}"#);
+        check("llama", &scaling(r#""factor":2.0"#), "a factor of 2 and no rope_type");
+        check("llama", &scaling(r#""rope_type":"yarn","factor":2.0"#), "type `yarn`");
+        check(
+            "llama",
+            &scaling(r#""rope_type":"default","mrope_section":[16,24,24]"#),
+            "rope_scaling.mrope_section = [16,24,24]",
         );
     }
 
     #[test]
     fn every_tensor_has_a_gguf_name() {
         for family in FAMILIES {
-            let spec = Spec::resolve(&config(family.model_types[0])).unwrap();
+            let config = Config {
+                sliding_window: Some(8),
+                use_sliding_window: Some(false),
+                attention_bias: Some(true),
+                mlp_bias: Some(true),
+                ..config(family.model_types[0])
+            };
+            let spec = Spec::resolve(&config).unwrap();
             let mut names: Vec<_> =
                 spec.tensors().iter().map(|t| family.gguf_name(&t.name).unwrap()).collect();
             let count = names.len();

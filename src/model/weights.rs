@@ -96,19 +96,21 @@ impl WeightSource {
         Ok(spec)
     }
 
-    /// Refuses a GGUF file with weights that the family would not use: a bias that is left out
-    /// gives wrong answers in silence. (Folders of safetensors carry buffers that are no weights.)
+    /// Refuses a file with weights that the family would not use: a bias that is left out gives
+    /// wrong answers in silence.
     fn check_nothing_is_left(&self, spec: &Spec) -> Result<()> {
-        let Self::Gguf(gguf) = self else { return Ok(()) };
-        let used: HashSet<String> = spec
-            .tensors()
-            .iter()
-            .filter_map(|tensor| spec.family.gguf_name(&tensor.name))
-            .collect();
-        let left: Vec<&str> = gguf
-            .tensor_names()
-            .filter(|name| !used.contains(*name) && *name != "rope_freqs.weight")
-            .collect();
+        let tensors = spec.tensors();
+        let (stored, used): (Vec<&str>, HashSet<String>) = match self {
+            Self::Gguf(gguf) => (
+                gguf.tensor_names().filter(|name| *name != "rope_freqs.weight").collect(),
+                tensors.iter().filter_map(|tensor| spec.family.gguf_name(&tensor.name)).collect(),
+            ),
+            Self::Safetensors { files, .. } => (
+                files.tensor_names().filter(|name| !is_unused(name, spec.tied)).collect(),
+                tensors.into_iter().map(|tensor| tensor.name).collect(),
+            ),
+        };
+        let left: Vec<&str> = stored.into_iter().filter(|name| !used.contains(*name)).collect();
         if left.is_empty() {
             return Ok(());
         }
@@ -224,6 +226,19 @@ impl WeightSource {
         bytes.sort_by_key(|&(_, total)| std::cmp::Reverse(total));
         Ok(bytes)
     }
+}
+
+/// Whether a safetensors file may have this tensor though the model has no use for it: buffers that
+/// older versions of transformers stored, and the head of a model that uses its embedding instead.
+fn is_unused(name: &str, tied: bool) -> bool {
+    const BUFFERS: [&str; 5] = [
+        "rotary_emb.inv_freq",
+        "rotary_emb.cos_cached",
+        "rotary_emb.sin_cached",
+        "attn.masked_bias",
+        "attn.bias",
+    ];
+    (tied && name == "lm_head.weight") || BUFFERS.iter().any(|buffer| name.ends_with(buffer))
 }
 
 fn has_gguf_magic(path: &Path) -> Result<bool> {

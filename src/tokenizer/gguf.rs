@@ -86,6 +86,17 @@ pub(super) fn tokenizer(meta: &Metadata) -> Result<Tokenizer> {
         add_bos,
         end_tokens,
         chat_template,
+        notes: pre_tokenizer_note(meta, sentence_piece).into_iter().collect(),
+    })
+}
+
+/// A note where the pre-tokenizer of a byte-level vocabulary is a guess.
+fn pre_tokenizer_note(meta: &Metadata, sentence_piece: bool) -> Option<String> {
+    (!sentence_piece && !meta.contains(PRE)).then(|| {
+        format!(
+            "the file has no {PRE}: its texts are split as llama.cpp's default does, which may \
+             not be how the model was trained; a newer conversion of the model names it"
+        )
     })
 }
 

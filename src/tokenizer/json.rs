@@ -54,6 +54,7 @@ pub(super) fn tokenizer(path: &Path) -> Result<Tokenizer> {
         end_tokens: end_tokens(&vocabulary, settings.ends),
         chat_template: settings.chat_template,
         vocabulary,
+        notes: Vec::new(),
     })
 }
 

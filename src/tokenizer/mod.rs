@@ -59,6 +59,7 @@ pub struct Tokenizer {
     add_bos: bool,
     end_tokens: Vec<u32>,
     chat_template: Option<SourceText>,
+    notes: Vec<String>,
 }
 
 /// A text and the file that it stands in.
@@ -150,6 +151,11 @@ impl Tokenizer {
             Model::Spm(spm) => spm.encode(&self.vocabulary, text, out),
             Model::Json(pipeline) => pipeline.encode(text, &[], out),
         }
+    }
+
+    /// What had to be guessed because the file does not say it, one sentence each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Number of ids: one more than the largest.

@@ -3,13 +3,15 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candor::model::cpu::Isa;
 use candor::model::dtype::Dtype;
+use candor::model::spec::Spec;
 use candor::model::{Device, LoadOptions, Model, Row, WeightSource};
 use serde_json::Value;
 
+use crate::support::gguf_writer::{self, Tensor, Writer};
 use crate::support::tiny::Recipe;
 use crate::support::{folder, models};
 
@@ -115,6 +117,185 @@ fn half_precision_weights_mean_the_same_in_both_formats() {
             assert!(difference <= tolerance, "{family} {}: {difference}", dtype.name());
         }
     }
+}
+
+/// The recipe's model in a folder of its own, with linear weights in f32.
+fn written(recipe: &Recipe, format: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = match format {
+        "gguf" => folder.path().join("tiny.gguf"),
+        _ => folder.path().to_path_buf(),
+    };
+    match format {
+        "gguf" => fs::write(&path, recipe.gguf(Dtype::F32)).unwrap(),
+        _ => recipe.write_hf(&path, Dtype::F32, 1),
+    }
+    (folder, path)
+}
+
+/// The recipe's logits for the tokens of its family's golden.
+fn tiny_logits(recipe: &Recipe, device: Device, format: &str) -> Vec<Vec<f32>> {
+    let (_folder, path) = written(recipe, format);
+    logits(&load_on(device, &path), &tokens(&golden("tiny-qwen2.json")["tokens"]), usize::MAX)
+}
+
+#[test]
+fn a_llama_with_attention_biases_is_a_qwen2() {
+    let mut recipe = Recipe::load("qwen2");
+    recipe.config.insert("model_type".into(), "llama".into());
+    recipe.config.insert("attention_bias".into(), true.into());
+    recipe.zero = Some("o_proj.bias");
+    let golden = golden("tiny-qwen2.json");
+    let expected = numbers(&golden["logits"], |row| numbers(row, |v| v.as_f64().unwrap() as f32));
+    for format in ["gguf", "safetensors"] {
+        let portable = tiny_logits(&recipe, Device::Portable, format);
+        assert!(max_abs_difference(&portable, &expected) <= 1e-4, "{format}");
+        let cpu = tiny_logits(&recipe, Device::Cpu, format);
+        assert!(max_abs_difference(&cpu, &expected) <= 2e-2, "{format}");
+    }
+}
+
+#[test]
+fn all_biases_of_a_llama_are_added_in_both_formats() {
+    let mut recipe = Recipe::load("llama");
+    let plain = tiny_logits(&recipe, Device::Portable, "safetensors");
+    for key in ["mlp_bias", "attention_bias"] {
+        recipe.config.insert(key.into(), true.into());
+        let biased = tiny_logits(&recipe, Device::Portable, "safetensors");
+        assert!(max_abs_difference(&biased, &plain) > 0.1, "{key} has no effect");
+        let gguf = tiny_logits(&recipe, Device::Portable, "gguf");
+        let difference = max_abs_difference(&biased, &gguf);
+        assert!(difference <= 1e-4, "{key}: {difference}");
+        let cpu = tiny_logits(&recipe, Device::Cpu, "gguf");
+        let difference = max_abs_difference(&biased, &cpu);
+        assert!(difference <= 2e-2, "{key} on the CPU: {difference}");
+    }
+}
+
+/// The error that the shape of the model at `path` gives.
+fn refusal(path: &Path) -> String {
+    let error = WeightSource::open(path).unwrap().spec().expect_err("a refusal");
+    assert!(error.is_invalid_file(), "{error:?}");
+    error.to_string()
+}
+
+#[test]
+fn tensors_that_nothing_uses_are_refused_in_both_formats() {
+    // Biases that the config does not mention.
+    let mut recipe = Recipe::load("llama");
+    recipe.config.insert("mlp_bias".into(), true.into());
+    let (folder, path) = written(&recipe, "safetensors");
+    let config = fs::read_to_string(folder.path().join("config.json")).unwrap();
+    let config = config.replace("\"mlp_bias\": true", "\"mlp_bias\": false");
+    fs::write(folder.path().join("config.json"), config).unwrap();
+    let text = refusal(&path);
+    assert!(text.contains("has no use for model.layers.0.mlp.down_proj.bias"), "{text}");
+    // A layer more than the config says.
+    let recipe = Recipe::load("qwen3");
+    let (folder, path) = written(&recipe, "safetensors");
+    let config = fs::read_to_string(folder.path().join("config.json")).unwrap();
+    let config = config.replace("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1");
+    fs::write(folder.path().join("config.json"), config).unwrap();
+    assert!(refusal(&path).contains("has no use for model.layers.1."));
+    let mut writer = recipe.writer(Dtype::F32);
+    writer.tensors.push(Tensor::new("blk.0.attn_gate.weight", &[4], Dtype::F32, &[0.0; 4]));
+    let path = folder.path().join("tiny.gguf");
+    fs::write(&path, writer.bytes()).unwrap();
+    assert!(refusal(&path).contains("has no use for blk.0.attn_gate.weight"));
+}
+
+#[test]
+fn buffers_and_the_copy_of_a_tied_head_may_be_there() {
+    let mut recipe = Recipe::load("llama");
+    let (folder, path) = written(&recipe, "safetensors");
+    // The head is in the file; the config says that the embedding is used.
+    let config = fs::read_to_string(folder.path().join("config.json")).unwrap();
+    let tied = config.replace("\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true");
+    fs::write(folder.path().join("config.json"), tied).unwrap();
+    assert!(WeightSource::open(&path).unwrap().spec().unwrap().tied);
+    recipe.extra = Some("model.layers.0.self_attn.rotary_emb.inv_freq");
+    let (_folder, path) = written(&recipe, "safetensors");
+    WeightSource::open(&path).unwrap().spec().unwrap();
+}
+
+/// The shape that a GGUF file of the recipe gives, after `change`.
+fn gguf_spec(recipe: &Recipe, change: impl FnOnce(&mut Writer)) -> Result<Spec, String> {
+    let file = tempfile::Builder::new().suffix(".gguf").tempfile().unwrap();
+    let mut writer = recipe.writer(Dtype::F32);
+    change(&mut writer);
+    fs::write(file.path(), writer.bytes()).unwrap();
+    WeightSource::open(file.path()).unwrap().spec().map_err(|error| error.to_string())
+}
+
+#[test]
+fn gemma3_of_62_layers_scales_queries_by_the_width_of_a_head() {
+    let check = |layers: i64, want: f64| {
+        let mut recipe = Recipe::load("gemma3");
+        recipe.config.insert("num_hidden_layers".into(), layers.into());
+        let spec = gguf_spec(&recipe, |writer| {
+            writer.metadata.retain(|(key, _)| key != b"gemma3.attention.scale");
+        });
+        assert!((spec.unwrap().attention_scale - want).abs() < 1e-12, "{layers} layers");
+    };
+    // hidden_size 64 over 4 heads, and head_dim 32.
+    check(62, 0.25);
+    check(61, 32f64.powf(-0.5));
+}
+
+#[test]
+fn gguf_rope_factors_without_a_type_are_linear() {
+    let recipe = Recipe::load("qwen2");
+    let first = |key: &str, value: f32| {
+        gguf_spec(&recipe, |writer| writer.set(key, value)).map(|spec| spec.ropes[0].inv_freq[0])
+    };
+    assert_eq!(first("qwen2.rope.scale_linear", 4.0), Ok(0.25));
+    assert_eq!(first("qwen2.rope.scaling.factor", 2.0), Ok(0.5));
+    let both = gguf_spec(&recipe, |writer| {
+        writer.set("qwen2.rope.scaling.type", "none");
+        writer.set("qwen2.rope.scaling.factor", 2f32);
+    });
+    assert_eq!(both.unwrap().ropes[0].inv_freq[0], 1.0);
+}
+
+#[test]
+fn gguf_keys_that_change_the_result_and_are_not_understood_are_refused() {
+    let recipe = Recipe::load("llama");
+    let check = |key: &str, value: gguf_writer::Value, want: &str| {
+        let text = gguf_spec(&recipe, |writer| writer.set(key, value)).unwrap_err();
+        assert!(text.contains(want), "{key}: got `{text}`, want `{want}`");
+    };
+    check("llama.logit_scale", 8f32.into(), "llama.logit_scale = 8.0");
+    check("llama.expert_count", 8u32.into(), "llama.expert_count = 8.0");
+    check("llama.attention.causal", false.into(), "is_causal is false");
+    check("llama.attention.sliding_window", 16u32.into(), "have no sliding window");
+    gguf_spec(&recipe, |writer| {
+        writer.set("llama.logit_scale", 1f32);
+        writer.set("llama.expert_count", 0u32);
+        writer.set("llama.attention.causal", true);
+        writer.set("llama.tensor_data_layout", "Meta AI original pth");
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_guessed_pre_tokenizer_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.gguf");
+    let show = || {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_candor"))
+            .args(["show", "--offline"])
+            .arg(&path)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let mut writer = Recipe::load("qwen2").writer(Dtype::F32);
+    fs::write(&path, writer.bytes()).unwrap();
+    assert!(!show().contains("note"));
+    writer.metadata.retain(|(key, _)| key != b"tokenizer.ggml.pre");
+    fs::write(&path, writer.bytes()).unwrap();
+    assert!(show().contains("note            the file has no tokenizer.ggml.pre"));
 }
 
 #[test]

@@ -546,6 +546,17 @@ fn hostile_gguf_vocabularies() {
     }
 }
 
+#[test]
+fn a_guessed_pre_tokenizer_is_noted() {
+    let mut metadata = json!({
+        "ggml.model": "gpt2", "ggml.pre": "gpt-2", "ggml.tokens": ["a", "b", "ab"], "ggml.merges": ["a b"],
+    });
+    assert!(try_gguf(&metadata).unwrap().notes().is_empty());
+    metadata.as_object_mut().unwrap().remove("ggml.pre");
+    let notes = try_gguf(&metadata).unwrap().notes().join("\n");
+    assert!(notes.starts_with("the file has no tokenizer.ggml.pre: "), "{notes}");
+}
+
 /// The crafted files of huggingface/tokenizers issue 2094 and pull request 2151, and others of
 /// their kind.
 #[test]

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::attention::{self, Part, Query, Shape};
 use super::buffer::{Arena, Buffer};
-use super::elementwise::{Add, RmsNorm, Rotate, SoftCap};
+use super::elementwise::{Add, Gate, RmsNorm, Rotate, SoftCap};
 use super::linear::{Activations, PackedMatrix, Product, gated, linear, linear_n};
 use super::pool::Disjoint;
 use super::simd::run;
@@ -279,6 +279,15 @@ impl Ops for Cpu {
     }
 
     fn feed_forward(&self, norm: &Norm, x: &Value, mlp: &GatedMlp<Linear>) -> Result<Value> {
+        if [&mlp.gate, &mlp.up, &mlp.down].iter().any(|linear| linear.bias.is_some()) {
+            // The fused kernel adds no biases.
+            let activation = mlp.activation;
+            let [mut hidden, up] = self.project(norm, x, [&mlp.gate, &mlp.up])?;
+            self.each_row(&mut hidden, |row, x| {
+                run(self.isa, Gate { activation, x, up: up.row(row) });
+            });
+            return self.linear(&mlp.down, &hidden);
+        }
         let [gate, up, down] = [&mlp.gate.matrix, &mlp.up.matrix, &mlp.down.matrix];
         let mut y = self.value(x.rows, down.rows());
         let input = self.normed(norm, x, &[gate, up]);

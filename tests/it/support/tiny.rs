@@ -70,6 +70,10 @@ pub struct Recipe {
     pub seed: u64,
     /// The keys of Hugging Face's `config.json`, verbatim.
     pub config: toml::Table,
+    /// The tensors whose names end so are zero.
+    pub zero: Option<&'static str>,
+    /// The name of one more tensor, which no model has.
+    pub extra: Option<&'static str>,
 }
 
 impl Recipe {
@@ -85,7 +89,7 @@ impl Recipe {
         let Some(toml::Value::Table(config)) = table.remove("config") else {
             panic!("{name}: no [config]")
         };
-        Self { seed: table["seed"].as_integer().unwrap() as u64, config }
+        Self { seed: table["seed"].as_integer().unwrap() as u64, config, zero: None, extra: None }
     }
 
     fn text(&self, key: &str) -> &str {
@@ -98,6 +102,10 @@ impl Recipe {
 
     fn size(&self, key: &str) -> usize {
         self.maybe(key).unwrap_or_else(|| panic!("{key} is a count"))
+    }
+
+    fn flag(&self, key: &str) -> bool {
+        self.config.get(key).and_then(toml::Value::as_bool).unwrap_or_default()
     }
 
     fn float(&self, key: &str) -> f64 {
@@ -139,6 +147,7 @@ impl Recipe {
                 Kind::Linear,
             ));
         }
+        all.extend(self.extra.map(|name| self.weight(name, name, &[4], Kind::Bias)));
         all
     }
 
@@ -184,10 +193,18 @@ impl Recipe {
                 Kind::Norm,
             ));
         }
-        if self.arch() == "qwen2" {
+        if self.arch() == "qwen2" || self.flag("attention_bias") {
             rows.push(("self_attn.q_proj.bias", "attn_q.bias", vec![q], Kind::Bias));
             rows.push(("self_attn.k_proj.bias", "attn_k.bias", vec![kv], Kind::Bias));
             rows.push(("self_attn.v_proj.bias", "attn_v.bias", vec![kv], Kind::Bias));
+        }
+        if self.flag("attention_bias") {
+            rows.push(("self_attn.o_proj.bias", "attn_output.bias", vec![hidden], Kind::Bias));
+        }
+        if self.flag("mlp_bias") {
+            rows.push(("mlp.gate_proj.bias", "ffn_gate.bias", vec![inner], Kind::Bias));
+            rows.push(("mlp.up_proj.bias", "ffn_up.bias", vec![inner], Kind::Bias));
+            rows.push(("mlp.down_proj.bias", "ffn_down.bias", vec![hidden], Kind::Bias));
         }
         if self.is_gemma() || self.arch() == "qwen3" {
             rows.push(("self_attn.q_norm.weight", "attn_q_norm.weight", vec![head], Kind::Norm));
@@ -212,6 +229,8 @@ impl Recipe {
             Kind::Norm => (if self.is_gemma() { 0.0 } else { 1.0 }, 0.1),
         };
         let count: usize = shape.iter().product();
+        let amplitude =
+            if self.zero.is_some_and(|end| name.ends_with(end)) { 0.0 } else { amplitude };
         let values = (0..count as u64).map(|index| {
             (center + amplitude * (2.0 * uniform(self.seed, name, index) - 1.0)) as f32
         });
@@ -313,9 +332,10 @@ impl Recipe {
             return weight.values.iter().map(|value| value + 1.0).collect();
         }
         if self.arch() == "llama"
-            && (weight.name.ends_with("q_proj.weight") || weight.name.ends_with("k_proj.weight"))
+            && (weight.name.contains("q_proj") || weight.name.contains("k_proj"))
         {
-            return interleave(&weight.values, self.head_dim(), weight.shape[1]);
+            let width = weight.shape.get(1).copied().unwrap_or(1);
+            return interleave(&weight.values, self.head_dim(), width);
         }
         weight.values.clone()
     }
