@@ -1,35 +1,37 @@
 //! Speed of attention over a shared cache, in the shapes of three real models.
 //!
-//!     CANDOR_ONLY="smollm2, 4096" cargo bench --bench attention
+//! ```text
+//! CANDOR_ONLY="smollm2, 4096" cargo bench --bench attention
+//! ```
 //!
-//! One case per model, context and number of rows on it, and `prefill`: the last 256 tokens of one
-//! row's context. The time is a layer's, items are operations (a multiply-add is two), and bytes
-//! are the cache's, read once. Layers take turns over copies beyond the caches, as in a step. The
-//! environment chooses threads and instructions: see `common`.
+//! One case per model, context and number of rows, and `prefill`: the last 256 tokens of one row's
+//! context. The time is that of one layer; items are operations (a multiply-add is two); bytes are
+//! those of the cache, read once. Copies that exceed the processor's caches are used in turn, like
+//! the layers of a step. The environment selects threads and instruction set: see `common`.
 
 use std::fmt;
 use std::hint::black_box;
 
-use candor::model::cpu::attention::{HostKv, Part, Query, Shape, attend};
+use candor::model::cpu::attention::{HostKv, KvRange, Query, Shape, attend};
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 
 mod common;
 
-/// (model, query heads, key-value heads, dimensions of a head).
+/// (model, query heads, key-value heads, head dimensions).
 const SHAPES: [(&str, usize, usize, usize); 3] =
     [("smollm2", 9, 3, 64), ("qwen2", 14, 2, 64), ("gemma3", 4, 1, 256)];
 const CONTEXTS: [usize; 3] = [256, 1024, 4096];
 const ROWS: [usize; 4] = [1, 8, 32, 64];
 const PREFILL: usize = 256;
-/// Bytes of cache that the copies take together.
+/// Total bytes of the copies.
 const BEYOND_CACHES: usize = 256 << 20;
 
 struct Case {
     model: &'static str,
     shape: Shape,
     context: usize,
-    /// Rows at the context's end; `None` for a prefill.
+    /// Rows at the end of the context; `None` for a prefill.
     rows: Option<usize>,
 }
 
@@ -77,12 +79,12 @@ fn layer(bencher: Bencher, &Case { shape, context, rows, .. }: &Case) {
         (0..ends.len() * width).map(|i| ((i * 31) % 100) as f32 / 50.0 - 1.0).collect();
     let mut out = vec![0.0; q.len()];
     let mut attend_to = |kv: &HostKv| {
-        let parts = [Part { kv, start: 0, end: kv.len() }];
+        let ranges = [KvRange { kv, start: 0, end: kv.len() }];
         let queries: Vec<Query<'_>> =
-            ends.iter().map(|&end| Query { parts: &parts, start: 0, end }).collect();
+            ends.iter().map(|&end| Query { ranges: &ranges, start: 0, end }).collect();
         attend(pool, isa, shape, &queries, black_box(&q), black_box(&mut out));
     };
-    // Codes of distant spans are made when they are first asked for, and kept.
+    // Distant spans are quantized when first used, and cached.
     caches.iter().for_each(&mut attend_to);
     let mut turn = 0;
     bencher

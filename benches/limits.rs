@@ -1,8 +1,10 @@
-//! What this machine can do at best: the limits that the kernels' figures are held against.
+//! Limits of this machine, to compare the kernels' figures with.
 //!
-//!     cargo bench --bench limits [-- --threads N]
+//! ```text
+//! cargo bench --bench limits [-- --threads N]
+//! ```
 //!
-//! Reading memory (sums over 512 MB), and multiply-adds of 8-bit integers and of f32 from registers
+//! Memory bandwidth (sums over 512 MB), and multiply-adds of 8-bit integers and of f32 in registers
 //! (one is two operations). Medians of nine runs.
 
 use std::hint::black_box;
@@ -40,12 +42,12 @@ fn read(pool: &Pool, data: &[u64]) -> f64 {
 
 #[cfg(target_arch = "x86_64")]
 mod arithmetic {
-    #![allow(clippy::wildcard_imports)] // The intrinsics' names are their prefix.
+    #![allow(clippy::wildcard_imports)] // Intrinsics have a prefix.
 
     use std::arch::x86_64::*;
     use std::hint::black_box;
 
-    /// Instructions of a run; each of 12 accumulators gets a twelfth.
+    /// Instructions per accumulator.
     pub const STEPS: usize = 4_000_000;
 
     #[target_feature(enable = "avx512f,avx512vnni")]
@@ -83,7 +85,7 @@ mod arithmetic {
         let mut sums = [_mm256_setzero_si256(); 12];
         for _ in 0..STEPS {
             for sum in &mut sums {
-                // The sum goes in so that the product is not moved out of the loop.
+                // Depends on the sum, so that the product cannot be hoisted out of the loop.
                 *sum = _mm256_add_epi32(
                     *sum,
                     _mm256_madd_epi16(_mm256_maddubs_epi16(a, _mm256_xor_si256(b, *sum)), ones),

@@ -1,12 +1,14 @@
-//! Speed of the packed linear layers over the shapes of three real models.
+//! Speed of the packed linear layers in the shapes of three real models.
 //!
-//!     CANDOR_ONLY=Q4_1 cargo bench --bench linear
+//! ```text
+//! CANDOR_ONLY=Q4_1 cargo bench --bench linear
+//! ```
 //!
-//! One case per matrix and number of activation rows. Items are operations (a multiply-add is two),
-//! bytes are those of the weights. Copies of a matrix beyond the caches take turns, so that weights
-//! come from memory as they do in a step (a matrix larger than the cache has one copy). Quantising
-//! the activations is part of the time. The environment chooses threads and instructions: see
-//! `common`.
+//! One case per matrix and number of activation rows. Items are operations (a multiply-add is two);
+//! bytes are those of the weights. Copies of a matrix that exceed the processor's caches are used
+//! in turn, so that weights come from memory as in a step (a matrix larger than the cache has one
+//! copy). The time includes quantizing the activations. The environment selects threads and
+//! instruction set: see `common`.
 
 use std::fmt;
 use std::hint::black_box;
@@ -46,7 +48,7 @@ const SHAPES: &[(&str, Dtype, usize, usize)] = &[
 ];
 
 const ROWS: [usize; 5] = [1, 4, 8, 32, 128];
-/// Weights that copies of a matrix take together: more than any cache here.
+/// Total bytes of a matrix's copies, more than any cache.
 const BEYOND_CACHES: usize = 64 << 20;
 
 struct Case {
@@ -80,8 +82,8 @@ fn cases() -> Vec<Case> {
 
 fn pack(pool: &Pool, dtype: Dtype, out: usize, width: usize) -> PackedMatrix {
     let bytes = dtype.bytes_for(width).expect("whole blocks") * out;
-    // Any bytes will do as long as no scale is infinite or NaN, and no dense number is so small
-    // that the processor takes its slow way: the bit that is always set makes each at least 2^-63.
+    // Any bytes will do if no scale is infinite or NaN and no dense value is subnormal, which would
+    // be slow: the bit that is always set makes each at least 2^-63.
     let mut state = 1u32;
     let mut byte = || {
         state = state.wrapping_mul(1664525).wrapping_add(1013904223);
@@ -118,7 +120,7 @@ fn product(bencher: Bencher, &Case { dtype, out, width, rows, .. }: &Case) {
         });
 }
 
-/// What sharing out so many tasks costs when they do nothing.
+/// Cost of a fork-join with empty tasks.
 #[divan::bench(args = [2, 16, 64])]
 fn fork_join(bencher: Bencher, tasks: usize) {
     let pool = common::pool();

@@ -1,9 +1,10 @@
-//! Speed of what follows the head: statistics and the sampler chain over one row of logits, on one
-//! thread.
+//! Speed of statistics and sampler chain over one row of logits, on one thread.
 //!
-//!     cargo bench --bench sampling
+//! ```text
+//! cargo bench --bench sampling
+//! ```
 //!
-//! The time is a row's, items are logits, for the vocabularies of three real models.
+//! The time is that of one row; items are logits, for the vocabularies of three real models.
 
 use std::hint::black_box;
 
@@ -15,7 +16,7 @@ use divan::counter::ItemsCount;
 
 const VOCABULARIES: [usize; 3] = [49_152, 151_936, 262_144];
 
-/// Logits as models make them: most of them far below a few.
+/// Realistic logits: most of them far below a few.
 fn row(len: usize) -> Vec<f32> {
     let mut state = 88172645463325252u64;
     let mut uniform = || {
@@ -38,7 +39,7 @@ fn statistics(bencher: Bencher, len: usize) {
     bencher.counter(ItemsCount::new(len)).bench_local(|| logits::distribution(black_box(&z)));
 }
 
-/// The chain over a row at temperature 0.7, and a draw.
+/// The chain over a row at temperature 0.7, and one sampled token.
 fn chain(bencher: Bencher, len: usize, params: &SamplingParams) {
     let (z, mut scratch) = (row(len), Scratch::default());
     bencher.counter(ItemsCount::new(len)).bench_local(|| {

@@ -1,15 +1,14 @@
-//! Statistics of one row of logits: log-sum-exp, entropy, varentropy, margin, confidence, the most
-//! probable tokens.
+//! Statistics of one row of logits: log-sum-exp, entropy, varentropy, margin, confidence, top-k.
 //!
-//! Contract: logits are `f32`, one per token of the real vocabulary (no padded rows), id =
-//! position. Everything is in nats, at temperature 1, before any bias, penalty or filter. A logit
-//! of minus infinity is an impossible token; a NaN, plus infinity or a row without a finite logit
-//! is no distribution and gives `None`, never a token.
+//! Contract: logits are `f32`, one per token of the real vocabulary (no padding), id = position.
+//! Everything is in nats, at temperature 1, before any bias, penalty or filter. Minus infinity
+//! marks an impossible token. A row with a NaN, plus infinity or no finite logit gives `None`,
+//! never a token.
 //!
-//! Accuracy: every quantity is within 1e-6 of a plain `f64` computation, relative where it is above
-//! 1 and absolute below. Terms are f32 in 16 lanes, sums `f64` beyond eight of them, in an order
-//! that depends on the length of the row alone, from plain multiplications and additions, so the
-//! same row gives the same bits on every machine, thread and batch.
+//! Accuracy: every quantity is within 1e-6 of a plain `f64` computation, relative if it is above 1
+//! and absolute below. Terms are f32 in 16 lanes; sums of eight of them continue in `f64`. Their
+//! order depends on the length of the row alone, and they use plain multiplications and additions,
+//! so the same row gives the same bits on every machine, thread and batch.
 //!
 //! It does not know models, tokenizers or samplers.
 
@@ -17,24 +16,24 @@ use std::cmp::Ordering;
 
 use crate::generation::LOGPROB_FLOOR;
 
-/// Sums are kept in this many independent lanes, so that the compiler can use vector registers.
+/// Number of independent sums, so that the compiler can use vector registers.
 const LANES: usize = 16;
-/// Logits per block of [`BlockMaxima`]: small enough that few logits are read twice, large enough that
-/// the maxima are few.
+/// Logits per block of [`BlockMaxima`]: small enough that few logits are read twice, large enough
+/// that there are few maxima.
 const BLOCK: usize = 128;
-/// How many tokens [`Distribution::top_confidence`] looks at (arXiv 2508.15260, code).
+/// How many tokens [`Distribution::top_confidence`] averages (arXiv 2508.15260, code).
 const CONFIDENCE_TOKENS: usize = 20;
 
-/// What one row of logits says, in nats.
+/// Statistics of one row of logits, in nats.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Distribution {
     /// ln sum exp z, the logarithm of the normalizer: `ln p(i) = z(i) - log_sum_exp`.
     pub log_sum_exp: f64,
     /// The largest logit.
     pub max_logit: f32,
-    /// Its token id, the lowest one among equals.
+    /// Its token id; the lowest id among equals.
     pub argmax: u32,
-    /// Shannon entropy H = -sum p ln p in nats, 0 to ln V; higher = less sure.
+    /// Shannon entropy H = -sum p ln p in nats, 0 to ln V; higher = less confident.
     pub entropy: f64,
     /// Variance of ln p under p in nats squared, 0 or more.
     pub varentropy: f64,
@@ -42,34 +41,34 @@ pub struct Distribution {
     pub margin: f64,
     /// p1, the probability of the most probable token, above 0 to 1.
     pub max_prob: f64,
-    /// KL(uniform || p) = LSE(z) - mean(z) - ln V in nats, 0 or more, higher = surer (arXiv
-    /// 2502.18581). V and the mean run over the tokens with a finite logit, so that impossible
+    /// KL(uniform || p) = LSE(z) - mean(z) - ln V in nats, 0 or more, higher = more confident
+    /// (arXiv 2502.18581). V and the mean cover the tokens with a finite logit, so that impossible
     /// tokens leave it finite.
     pub self_certainty: f64,
-    /// `DeepConf`'s token confidence: -mean ln p over the 20 most probable possible tokens, or over
-    /// all if there are fewer (arXiv 2508.15260); always exactly that set, whichever token is
-    /// drawn. ln V for a uniform row; higher = surer.
+    /// `DeepConf`'s token confidence: -mean ln p of the 20 most probable possible tokens, or of all
+    /// if there are fewer (arXiv 2508.15260), whichever token is sampled. ln V for a uniform row;
+    /// higher = more confident.
     pub top_confidence: f64,
 }
 
 impl Distribution {
-    /// ln p of a token with this logit, at most 0, floored at [`LOGPROB_FLOOR`] so that it is
+    /// ln p of a token with this logit, at most 0. Floored at [`LOGPROB_FLOOR`], so that it is
     /// finite for impossible tokens too.
     pub fn logprob(&self, logit: f32) -> f64 {
         let logprob = f64::from(logit) - self.log_sum_exp;
-        // Not `clamp`: a NaN too gets the floor.
+        // Not `clamp`: NaN becomes the floor.
         if logprob >= LOGPROB_FLOOR { logprob.min(0.0) } else { LOGPROB_FLOOR }
     }
 }
 
-/// All statistics of a row (methods: H = LSE - E\[z\], varentropy = Var(z), both under p).
+/// All statistics of a row: H = LSE - E\[z\], varentropy = Var(z), both under p.
 ///
 /// `None` if the row has a NaN or plus infinity, or no finite logit.
 pub fn distribution(logits: &[f32]) -> Option<Distribution> {
     distribution_with(logits, &mut BlockMaxima::default())
 }
 
-/// [`distribution`] of a row that `maxima` is left to know.
+/// Like [`distribution`]; `maxima` then holds the scan of the row.
 pub(crate) fn distribution_with(logits: &[f32], maxima: &mut BlockMaxima) -> Option<Distribution> {
     let max_logit = maxima.scan(logits)?;
     let Moments { finite, linear, mass, first, second } = Moments::new(logits, max_logit);
@@ -91,16 +90,16 @@ pub(crate) fn distribution_with(logits: &[f32], maxima: &mut BlockMaxima) -> Opt
     })
 }
 
-/// The `k` largest logits with their token ids, best first, the lower id first among equals.
-/// Impossible tokens (minus infinity) and NaN are left out, so there may be fewer than `k`. Found
-/// by a threshold, without sorting the vocabulary.
+/// The `k` largest logits with their token ids, largest first, lower id first among equals.
+/// Impossible tokens (minus infinity) and NaN are skipped, so there may be fewer than `k`. Uses a
+/// threshold instead of sorting the vocabulary.
 pub fn top_k(logits: &[f32], k: usize) -> Vec<(u32, f32)> {
     let mut maxima = BlockMaxima::default();
     maxima.scan(logits);
     maxima.top_k(logits, k).to_vec()
 }
 
-/// The id of the largest logit, the lowest id winning a tie; `None` as for [`distribution`].
+/// The id of the largest logit; the lowest id wins a tie. `None` as for [`distribution`].
 pub fn argmax(logits: &[f32]) -> Option<u32> {
     let mut maxima = BlockMaxima::default();
     let max = maxima.scan(logits)?;
@@ -109,18 +108,18 @@ pub fn argmax(logits: &[f32]) -> Option<u32> {
     first
 }
 
-/// Larger logit first, lower id first among equals (0 and -0 are equal); the one order of tokens in
-/// this crate. No NaN may come in.
+/// Larger logit first, lower id first among equals (0 and -0 are equal): the only order of tokens
+/// in this crate. Values must not be NaN.
 fn best_first(a: (u32, f32), b: (u32, f32)) -> Ordering {
     b.1.partial_cmp(&a.1).unwrap_or(Ordering::Equal).then(a.0.cmp(&b.0))
 }
 
-/// e^x of sixteen numbers at most 0, with relative error below 2e-7, and exactly 0 from -87 down
-/// (so also at minus infinity) and 1 at 0.
+/// e^x for sixteen values of at most 0, with relative error below 2e-7; exactly 0 at -87 and below
+/// (including minus infinity), and 1 at 0.
 ///
-/// e^x = 2^k e^r with k = round(x / ln 2) and |r| <= ln 2 / 2, ln 2 in two parts, e^r by Cephes'
-/// polynomial. Branch-free, without calls, from plain multiplications and additions: it runs in
-/// vector registers, and gives the same bits with and without fused operations.
+/// e^x = 2^k e^r with k = round(x / ln 2) and |r| <= ln 2 / 2; ln 2 in two parts; e^r by Cephes'
+/// polynomial. Branch-free, without calls, from plain multiplications and additions: the compiler
+/// vectorizes it, and it gives the same bits with and without fused operations.
 #[inline]
 pub(crate) fn exp_nonpositive(x: [f32; LANES]) -> [f32; LANES] {
     /// Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits of the sum.
@@ -144,16 +143,17 @@ pub(crate) fn exp_nonpositive(x: [f32; LANES]) -> [f32; LANES] {
     out
 }
 
-/// Below this e^x counts as 0: it is the last that f32 holds in full.
+/// At this value and below, e^x counts as 0: just above the subnormal numbers of f32.
 pub(crate) const EXP_UNDERFLOW: f32 = -87.0;
 
-/// Chunks of a row whose terms are added in f32, eight to a lane, before the lanes go on in f64.
+/// Chunks of a row whose terms are added in f32, eight per lane, before the lanes are added to f64
+/// sums.
 const CHUNKS: usize = 8;
 
-/// Sums `N` terms over a row. Lane l takes positions l, l + 16, ...; a last partial chunk is filled
-/// up with impossible tokens. Terms meet in f32 within [`CHUNKS`] chunks and in f64 beyond, and the
-/// lanes are added pairwise: the order depends on the length alone. `terms` gets x = z - max, 0 or
-/// less.
+/// Sums `N` terms over a row. Lane l takes positions l, l + 16, ...; a last partial chunk is padded
+/// with impossible tokens. Terms are added in f32 within [`CHUNKS`] chunks and in f64 beyond, and
+/// the lanes are added pairwise, so the order depends on the length alone. `terms` gets x = z -
+/// max, at most 0.
 #[inline]
 fn sum_lanes<const N: usize>(
     logits: &[f32],
@@ -185,7 +185,7 @@ fn sum_lanes<const N: usize>(
     sums.map(add_pairwise)
 }
 
-/// Adds lane i + 8 to lane i, then i + 4, i + 2, i + 1: the fixed order in which lanes meet.
+/// Adds lane i + 8 to lane i, then i + 4, i + 2, i + 1: a fixed order.
 fn add_pairwise(mut lanes: [f64; LANES]) -> f64 {
     let mut half = LANES / 2;
     while half > 0 {
@@ -199,7 +199,7 @@ fn add_pairwise(mut lanes: [f64; LANES]) -> f64 {
 
 /// Sums over a row, with x = z - max and weights e^x.
 struct Moments {
-    /// How many logits are finite.
+    /// Number of finite logits.
     finite: f64,
     /// sum x over them.
     linear: f64,
@@ -217,7 +217,7 @@ impl Moments {
         let [finite, linear, mass, first, second] = sum_lanes(logits, max, |x| {
             let (one, x) = if_finite(x);
             let weight = exp_nonpositive(x);
-            // A token that is not there has x = 0 here and no weight.
+            // An impossible token has x = 0 here, and no weight.
             let weight: [f32; LANES] = std::array::from_fn(|lane| weight[lane] * one[lane]);
             let first: [f32; LANES] = std::array::from_fn(|lane| x[lane] * weight[lane]);
             [one, x, weight, first, std::array::from_fn(|lane| x[lane] * first[lane])]
@@ -242,7 +242,7 @@ pub(crate) fn mass(logits: &[f32], max: f32, scale: f32) -> f64 {
     mass
 }
 
-/// Writes e^((z - max) * scale) of every logit to `out`, which is as long.
+/// Writes e^((z - max) * scale) of every logit to `out`, which has the same length.
 #[inline]
 pub(crate) fn weights(logits: &[f32], max: f32, scale: f32, out: &mut [f32]) {
     let weigh = |z: [f32; LANES]| exp_nonpositive(z.map(|z| (z - max) * scale));
@@ -258,12 +258,12 @@ pub(crate) fn weights(logits: &[f32], max: f32, scale: f32, out: &mut [f32]) {
     }
 }
 
-/// e^((z - max) * scale) of one logit: the same number as in [`weights`].
+/// e^((z - max) * scale) of one logit: the same value as in [`weights`].
 pub(crate) fn weight(logit: f32, max: f32, scale: f32) -> f32 {
     exp_nonpositive([(logit - max) * scale; LANES])[0]
 }
 
-/// Standard deviation of the finite logits (the population's, divisor V), 0 or more.
+/// Population standard deviation of the finite logits, 0 or more.
 #[inline(never)]
 pub(crate) fn standard_deviation(logits: &[f32], max: f32) -> f64 {
     let [finite, linear, square] = sum_lanes(logits, max, |x| {
@@ -274,8 +274,8 @@ pub(crate) fn standard_deviation(logits: &[f32], max: f32) -> f64 {
     (square / finite - mean * mean).max(0.0).sqrt()
 }
 
-/// The largest logit of every block of [`BLOCK`], which finds all large logits of a row while
-/// reading few of them again.
+/// The largest logit of every block of [`BLOCK`]: finds all large logits of a row while reading few
+/// of them again.
 #[derive(Debug, Default)]
 pub(crate) struct BlockMaxima {
     blocks: Vec<f32>,
@@ -284,7 +284,7 @@ pub(crate) struct BlockMaxima {
 }
 
 impl BlockMaxima {
-    /// Reads a row. Returns its largest logit, or `None` if it has a NaN or plus infinity, or no
+    /// Scans a row. Returns its largest logit, or `None` if it has a NaN or plus infinity, or no
     /// finite logit.
     pub(crate) fn scan(&mut self, logits: &[f32]) -> Option<f32> {
         self.blocks.clear();
@@ -319,8 +319,8 @@ impl BlockMaxima {
         }
     }
 
-    /// A bound that at least `k` logits of the scanned row reach: the k-th largest block maximum;
-    /// minus infinity if there are not so many blocks.
+    /// A lower bound of the `k` largest logits of the scanned row: the k-th largest block maximum,
+    /// or minus infinity if there are fewer blocks.
     pub(crate) fn bound(&mut self, k: usize) -> f32 {
         if k == 0 || k > self.blocks.len() {
             return f32::NEG_INFINITY;
@@ -329,7 +329,7 @@ impl BlockMaxima {
         *self.sorted.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1
     }
 
-    /// The `k` best tokens of the scanned row, best first.
+    /// The `k` largest logits of the scanned row, largest first.
     pub(crate) fn top_k(&mut self, logits: &[f32], k: usize) -> &[(u32, f32)] {
         if k == 0 {
             return &[];
@@ -348,8 +348,8 @@ impl BlockMaxima {
     }
 }
 
-/// The largest logit of a block (NaN aside), and whether all logits are below plus infinity (which
-/// a NaN is not).
+/// The largest logit of a block (ignoring NaN), and whether all logits are below plus infinity
+/// (false for NaN).
 fn block_max(block: &[f32]) -> (f32, bool) {
     let mut max = [f32::NEG_INFINITY; LANES];
     let mut bad = [0_u32; LANES];
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_do_not_depend_on_where_the_row_lies() {
+    fn sums_do_not_depend_on_alignment() {
         let row: Vec<f32> = (0..1000_u16).map(|i| f32::from(i % 97) * 0.1).collect();
         for len in [1, 7, 8, 9, 127, 128, 129, 1000] {
             let expected = distribution(&row[..len]);

@@ -1,4 +1,4 @@
-//! What the benches share: settings from the environment, since divan has the command line.
+//! Settings that the benches share, from the environment, since divan owns the command line.
 //!
 //! `CANDOR_THREADS` (default: all physical cores), `CANDOR_ISA` (scalar, avx2 or avx512vnni;
 //! default: the best), and `CANDOR_ONLY`, a text that a case's name must contain.
@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use candor::model::cpu::{Isa, Pool, physical_cores};
 
-/// The pool of all cases, whose calling thread stays on its core.
+/// The pool of all cases; the calling thread is pinned.
 pub fn pool() -> &'static Pool {
     static POOL: LazyLock<Pool> = LazyLock::new(|| {
         let given = env::var("CANDOR_THREADS")
@@ -20,7 +20,7 @@ pub fn pool() -> &'static Pool {
     &POOL
 }
 
-/// The instructions to measure.
+/// The instruction set to measure.
 pub fn isa() -> Isa {
     let isa = env::var("CANDOR_ISA").map_or_else(
         |_| Isa::best(),
@@ -30,7 +30,7 @@ pub fn isa() -> Isa {
     isa
 }
 
-/// The cases that were asked for.
+/// The cases selected by `CANDOR_ONLY`.
 pub fn wanted<T: ToString>(cases: impl IntoIterator<Item = T>) -> Vec<T> {
     let only = env::var("CANDOR_ONLY").unwrap_or_default();
     cases.into_iter().filter(|case| case.to_string().contains(&only)).collect()

@@ -1,11 +1,11 @@
-//! Random points: counter-based, so that sample i at step t is a function of (seed, prompt, i, t)
-//! and of nothing that ran before or beside it.
+//! Counter-based random numbers: those of sample i at step t depend on (seed, prompt, i, t) and on
+//! nothing else.
 //!
-//! Contract: `ChaCha8` keyed by a kind and by seed and prompt, stream = sample, block = step.
-//! Two seeds have two keys, so request (seed 7, sample 1) shares nothing with request (seed 8,
-//! sample 0), as it would where a sample's seed is seed + index. Two prompts have two keys: under
-//! one seed, the same points for every question would make all answers err together, and what a
-//! calibration learns of one seed would not hold for another.
+//! Contract: `ChaCha8`, with a key per (kind, seed, prompt), stream = sample, block = step. Seeds
+//! have different keys, so request (seed 7, sample 1) shares nothing with request (seed 8, sample
+//! 0), as it would if a sample's seed were seed + index. Prompts have different keys too: with the
+//! same random numbers for every question, all answers would err together, and a calibration fitted
+//! on one seed would not hold for another.
 //!
 //! It does not know logits or models.
 
@@ -16,18 +16,18 @@ use super::sampler::{Candidates, SampledToken};
 use crate::generation::DrawMode;
 use crate::metrics::bootstrap::mix;
 
-/// 2^-53, the spacing of the uniform points.
+/// 2^-53, the spacing of the uniform numbers.
 const RESOLUTION: f64 = 1.0 / (1_u64 << 53) as f64;
-/// When a carried point is known no finer than this, it gets new digits: far above [`RESOLUTION`],
+/// If a carried number is known no finer than this, it gets new digits. Far above [`RESOLUTION`],
 /// far below any mass that matters.
 const COARSE: f64 = 1.0 / (1_u64 << 44) as f64;
-/// The largest point below 1.
+/// The largest number below 1.
 pub(super) const BELOW_ONE: f64 = 1.0 - RESOLUTION;
 
 /// 32-bit words in a `ChaCha` block, the generator's unit of position.
 const WORDS_PER_BLOCK: u128 = 16;
 
-/// What the numbers are for; every kind has its own key.
+/// What the numbers are used for. Every kind has its own key.
 #[derive(Clone, Copy)]
 enum StreamKind {
     Independent,
@@ -45,7 +45,7 @@ impl StreamKind {
     }
 }
 
-/// The key of a prompt's streams. One-to-one in the seed for every prompt.
+/// The key of a prompt's streams. Injective in the seed for every prompt.
 pub(super) fn key(seed: u64, prompt: &[u32]) -> u64 {
     prompt.iter().fold(mix(seed), |key, &token| mix(key ^ u64::from(token)))
 }
@@ -81,26 +81,25 @@ fn unit(bits: u64) -> f64 {
     (bits >> 11) as f64 * RESOLUTION
 }
 
-/// One sample's source of points.
+/// One sample's random number generator.
 ///
-/// Independent: the point is a fresh uniform number per (key, sample, step).
+/// Independent: u is a fresh uniform number per (key, sample, step).
 ///
-/// Stratified (arithmetic sampling; Vilnis et al., arXiv 2210.15458): sample i has one point,
-/// frac(v(i) + shift) with v the radical inverse in base 2 (van der Corput) and a shift from the
-/// key. The point picks the token whose cumulative interval holds it and is then stretched from
-/// that interval to [0, 1) for the next step: an arithmetic code's decoder. The first 2^k samples
-/// are a shifted regular lattice and none moves when more are drawn, so sample i does not depend on
-/// n. Each sample's point alone is uniform, hence each sample alone is distributed as under
-/// independent drawing; together they cover the tree of texts evenly, which lowers the variance of
-/// a vote. Every step uses up -log2(width) of the point's digits; before they run out, new low
+/// Stratified (arithmetic sampling; Vilnis et al., arXiv 2210.15458): sample i has a single number
+/// u = frac(v(i) + shift), with v the radical inverse in base 2 (van der Corput) and a shift from
+/// the key. u selects the token whose cumulative interval contains it, and is then rescaled from
+/// that interval to [0, 1) for the next step, as in the decoder of an arithmetic code. The first
+/// 2^k samples form a shifted regular lattice, and none changes when more are drawn, so sample i
+/// does not depend on n. Each u alone is uniform, so each sample alone has the same distribution as
+/// with independent sampling. Together they cover the tree of texts evenly, which lowers the
+/// variance of a vote. Every step consumes -log2(width) bits of u. Before they run out, new low
 /// digits come from the counter-based generator, so that long texts neither stall nor repeat.
 ///
-/// Steps must come in order for a stratified stream, since the point is carried from one to the
-/// next.
+/// Steps of a stratified stream must come in order, since u is carried from one to the next.
 #[derive(Clone)]
 pub struct SampleRng(RngState);
 
-/// A stream's state: none, or the carried point.
+/// The state of a stream.
 #[derive(Clone)]
 enum RngState {
     Independent(CounterRng),
@@ -108,7 +107,7 @@ enum RngState {
 }
 
 impl SampleRng {
-    /// The stream of sample `sample` under the key of a prompt and a seed.
+    /// The generator of sample `sample` under the key of a prompt and a seed.
     pub fn new(draw: DrawMode, key: u64, sample: usize) -> Self {
         let sample = sample as u64;
         Self(match draw {
@@ -127,7 +126,7 @@ impl SampleRng {
         })
     }
 
-    /// Draws the token of step `step` (0 is the first token after the prompt) from the candidates
+    /// Samples the token of step `step` (0 is the first token after the prompt) from the candidates
     /// of the row `logits`.
     pub fn draw(&mut self, step: usize, candidates: &Candidates, logits: &[f32]) -> SampledToken {
         match &mut self.0 {
@@ -146,8 +145,8 @@ impl SampleRng {
     }
 }
 
-/// A uniform point of the cell [point, point + cell): the known digits, then new ones. A cell as
-/// wide as 1 knows none.
+/// A uniform number in the cell [u, u + cell): keeps the known digits and appends new ones. A cell
+/// as wide as 1 has no known digits.
 fn refine(u: f64, cell: f64, uniform: f64) -> f64 {
     if cell >= 1.0 { uniform } else { (u + cell * uniform).min(BELOW_ONE) }
 }
@@ -159,7 +158,7 @@ mod tests {
     use crate::generation::SamplingParams;
 
     #[test]
-    fn prompts_and_seeds_have_keys_of_their_own() {
+    fn keys_of_prompts_and_seeds_are_distinct() {
         let prompts: [&[u32]; 6] = [&[], &[0], &[0, 0], &[1], &[1, 2], &[2, 1]];
         let mut keys: Vec<u64> =
             prompts.iter().flat_map(|prompt| (0..100).map(|seed| key(seed, prompt))).collect();
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_of_purpose_seed_sample_step_share_bits() {
+    fn streams_share_no_bits() {
         let mut all = Vec::new();
         for kind in [StreamKind::Independent, StreamKind::Shift, StreamKind::Digits] {
             for seed in [0, 1, 7, 8, 9, u64::MAX] {
@@ -210,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_carried_point_is_never_coarse() {
+    fn a_carried_number_is_never_coarse() {
         let row = [0.0; 1000];
         let candidates = Candidates::new(
             &SamplingParams::default(),
@@ -229,12 +228,12 @@ mod tests {
             assert!((0.0..1.0).contains(&u) && cell <= COARSE, "step {step}: {u} {cell:e}");
             refills += usize::from(cell <= RESOLUTION);
         }
-        // Nine bits are spare, and every step uses ten.
+        // There are nine spare bits, and every step consumes ten.
         assert_eq!(refills, 100);
     }
 
     #[test]
-    fn a_point_without_digits_is_drawn_anew() {
+    fn a_number_without_digits_is_replaced() {
         let check = |u, cell, uniform, expected: f64| {
             assert_eq!(refine(u, cell, uniform).to_bits(), expected.to_bits());
         };

@@ -1,17 +1,17 @@
-//! The sampler chain: from a row of raw logits to the distribution really sampled from, and from a
-//! point in [0, 1) to a token.
+//! The sampler chain: turns a row of raw logits into the distribution to sample from, and a uniform
+//! random number into a token.
 //!
 //! Contract: the steps run in the order of [`ORDER`], temperature before the filters as in Hugging
-//! Face. Every filter sees the distribution of the survivors of the filter before it, renormalized,
-//! and keeps at least the most probable token. "More probable" has one meaning throughout: the
-//! larger logit, and among equal logits the lower id; so ties at a threshold are resolved for the
-//! lower id. Same logits, parameters and history give the same bits.
+//! Face. Every filter sees the renormalized distribution of the tokens that the previous filter
+//! kept, and keeps at least the most probable token. "More probable" always means the larger logit,
+//! and among equal logits the lower id, so ties at a threshold go to the lower id. The same logits,
+//! parameters and history give the same bits.
 //!
-//! Every filter but the last keeps a prefix of that order, so what survives is held as one cut, not
-//! as a list; no step sorts the vocabulary. An unfiltered row costs one vectorised pass, and a
-//! block of it again for every token drawn.
+//! Every filter but the last keeps a prefix of that order, so the kept tokens are represented by
+//! one threshold, not by a list; no step sorts the vocabulary. An unfiltered row costs one
+//! vectorized pass, plus one block per sampled token.
 //!
-//! It does not know models, rows or samples; nothing here touches the raw statistics of
+//! It does not know models, rows or samples, and does not touch the raw statistics of
 //! [`crate::logits`].
 
 use std::cmp::Ordering;
@@ -22,8 +22,8 @@ use crate::error::{Error, Result};
 use crate::generation::SamplingParams;
 use crate::logits::{self, BlockMaxima};
 
-/// The steps in the order in which they apply. Bias and penalties change logits, temperature
-/// divides them, the rest filter.
+/// The steps in order. Bias and penalties change logits, temperature divides them, the others
+/// filter.
 pub const ORDER: [&str; 11] = [
     "logit_bias",
     "repetition_penalty",
@@ -38,70 +38,67 @@ pub const ORDER: [&str; 11] = [
     "draw",
 ];
 
-/// Tokens less probable than e^-87 (1e-38) times the most probable one are dropped: their weight
-/// could not be held.
+/// Tokens less probable than e^-87 (1e-38) times the most probable one are dropped: their weight is
+/// not representable.
 const EXP_UNDERFLOW: f64 = logits::EXP_UNDERFLOW as f64;
 /// Weights per block of the cumulative sums.
 const BLOCK: usize = 128;
 
-/// The tokens before the one to be drawn, for the penalties. Ids outside the vocabulary are
-/// ignored.
+/// The tokens before the one to sample, for the penalties. Ids outside the vocabulary are ignored.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct History<'a> {
     /// The rendered prompt.
     pub prompt: &'a [u32],
-    /// What this sample has drawn so far.
+    /// What this sample has generated so far.
     pub output: &'a [u32],
 }
 
-/// Buffers that outlive a step, so that a step allocates nothing once they have grown. One per
-/// thread; holds no state that shows.
+/// One thread's buffers, reused between steps. They do not affect any result.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    /// Knows the row that was scanned last.
+    /// Of the row that was scanned last.
     pub(super) maxima: BlockMaxima,
-    /// What a sample has drawn so far.
+    /// What a sample has generated so far.
     pub(super) output: Vec<u32>,
     adjusted: Vec<f32>,
     counts: Vec<u32>,
-    pool: Vec<RankedToken>,
+    ranked: Vec<RankedToken>,
     free_list: Vec<Candidates>,
 }
 
 impl Scratch {
-    /// Takes the buffers of candidates that were drawn from, if it has none for the next row.
+    /// Gets the buffers of used candidates from `pop`, unless it already has some for the next row.
     pub(super) fn take_from_pool(&mut self, pop: impl FnOnce() -> Option<Candidates>) {
         if self.free_list.is_empty() {
             self.free_list.extend(pop());
         }
     }
 
-    /// Takes back the buffers of candidates that are drawn from, for the next row.
+    /// Takes the buffers of used candidates for the next row.
     pub fn recycle(&mut self, candidates: Candidates) {
         self.free_list.push(candidates);
     }
 }
 
-/// The distribution really sampled from: after bias, penalties, temperature and filters. Depends on
-/// the prefix only, so it is built once per row and every sample on the row draws from it; it is of
-/// use beside that row's logits only.
+/// The distribution to sample from: after bias, penalties, temperature and filters. It depends on
+/// the prefix only, so it is built once per row and shared by all samples on the row. It is only
+/// meaningful together with that row's logits.
 #[derive(Clone, Debug)]
 pub struct Candidates {
-    /// Kept ids, rising; empty if nothing was filtered, when a position is an id.
+    /// Kept ids, rising. Empty if nothing was filtered; then a position is an id.
     ids: Vec<u32>,
-    /// The weight of every position; 0 for a token that cannot be drawn. Empty where there is
-    /// `plain`.
+    /// The weight of every position; 0 for a token that cannot be sampled. Empty if `unfiltered`.
     weights: Vec<f32>,
-    /// How the row's own logits give the weights, if nothing was changed or filtered: to make a
-    /// block of them again for every token drawn costs less than to write a vocabulary of them and
-    /// to read it again.
+    /// If the row's logits were neither changed nor filtered: how to compute weights from them.
+    /// Recomputing a block per sampled token costs less than writing and reading a vocabulary of
+    /// weights.
     unfiltered: Option<SoftmaxParams>,
     /// The sum of all weights up to the end of each block.
     ends: Vec<f64>,
     kept: usize,
 }
 
-/// What makes a weight of a logit z: e^((z - max) * scale).
+/// The weight of a logit z is e^((z - max) * scale).
 #[derive(Clone, Copy, Debug)]
 struct SoftmaxParams {
     max: f32,
@@ -118,15 +115,15 @@ pub struct SampledToken {
     pub logprob: f64,
     /// The mass of all kept tokens with lower ids, 0 to below 1.
     pub low: f64,
-    /// q(token), above 0, at most 1: the token answers to points in [low, low + width).
+    /// q(token), above 0, at most 1. The token is selected by u in [low, low + width).
     pub width: f64,
 }
 
 impl Candidates {
     /// Runs the chain on one row of raw logits, one per token of the real vocabulary. Minus
-    /// infinity marks an impossible token. `params` are taken to have passed
-    /// [`SamplingParams::validate`]. At temperature 0 only the best token after bias and penalties
-    /// is kept, the lowest id winning a tie.
+    /// infinity marks an impossible token. `params` must have passed [`SamplingParams::validate`].
+    /// At temperature 0 only the best token after bias and penalties is kept; the lowest id wins a
+    /// tie.
     ///
     /// # Errors
     /// [`Error::Usage`] if `logit_bias` names a token outside the vocabulary; [`Error::Numerical`]
@@ -140,31 +137,31 @@ impl Candidates {
         Self::after_scan(params, logits, history, scratch, None)
     }
 
-    /// [`new`](Self::new), where the scratch's maxima know the row already if its largest logit is
-    /// `given`.
+    /// Like [`new`](Self::new). If `known_max`, the row's largest logit, is given, the scratch has
+    /// scanned the row already.
     pub(super) fn after_scan(
         params: &SamplingParams,
         logits: &[f32],
         history: History<'_>,
         scratch: &mut Scratch,
-        given: Option<f32>,
+        known_max: Option<f32>,
     ) -> Result<Self> {
-        let Scratch { maxima, adjusted, counts, pool, free_list, .. } = scratch;
-        let as_given = !changes_logits(params);
-        let logits = if as_given {
+        let Scratch { maxima, adjusted, counts, ranked, free_list, .. } = scratch;
+        let unchanged = !changes_logits(params);
+        let logits = if unchanged {
             logits
         } else {
             adjust(params, logits, history, adjusted, counts)?;
             adjusted.as_slice()
         };
-        let scanned = given.filter(|_| as_given).or_else(|| maxima.scan(logits));
+        let scanned = known_max.filter(|_| unchanged).or_else(|| maxima.scan(logits));
         let max = scanned.ok_or_else(|| no_distribution(logits))?;
         let mut candidates = free_list.pop().unwrap_or_else(Self::empty);
         candidates.clear();
         if params.temperature > 0.0 {
-            let mut chain = Chain::new(params, logits, max, maxima, pool);
+            let mut chain = Chain::new(params, logits, max, maxima, ranked);
             chain.filter(params);
-            chain.collect(&mut candidates, as_given);
+            chain.collect(&mut candidates, unchanged);
         } else {
             maxima.for_each_at_least(logits, f64::from(max), |id, _| candidates.ids.push(id));
             candidates.ids.truncate(1);
@@ -174,21 +171,21 @@ impl Candidates {
         Ok(candidates)
     }
 
-    /// How many tokens can be drawn, at least 1.
+    /// How many tokens can be sampled, at least 1.
     pub fn kept(&self) -> usize {
         self.kept
     }
 
-    /// The token at `u` of the cumulative distribution in id order. Points outside [0, 1) are
-    /// moved to its ends, and rounding never picks a token without mass. `logits` are the row that
-    /// this was made of.
+    /// The token at `u` of the cumulative distribution in id order. Values outside [0, 1) are
+    /// clamped, and rounding never selects a token without mass. `logits` is the row that the
+    /// candidates were built from.
     pub fn sample(&self, u: f64, logits: &[f32]) -> SampledToken {
         let total = self.ends.last().copied().unwrap_or(1.0);
-        // Not `clamp`: a NaN too goes to 0.
+        // Not `clamp`: NaN becomes 0.
         let target = total * if u >= 0.0 { u.min(BELOW_ONE) } else { 0.0 };
         let block = self.ends.partition_point(|&end| end <= target);
-        // A target rounded up to the total has no block: take the one in which the sum reaches the
-        // total, the last one with mass.
+        // If rounding made the target equal to the total, no block exceeds it: use the last block
+        // with mass.
         let block = if block < self.ends.len() {
             block
         } else {
@@ -223,7 +220,7 @@ impl Candidates {
         self.ends.clear();
     }
 
-    /// Sums the weights block by block and counts those that can be drawn.
+    /// Sums the weights block by block and counts the tokens that can be sampled.
     fn accumulate(&mut self, logits: &[f32]) {
         self.kept = 0;
         let mut end = 0.0;
@@ -244,7 +241,7 @@ impl Candidates {
 }
 
 impl SoftmaxParams {
-    /// The weights of at most a block of logits.
+    /// The weights of at most one block of logits.
     #[inline]
     fn weights<'m>(self, logits: &[f32], made: &'m mut [f32; BLOCK]) -> &'m [f32] {
         let made = &mut made[..logits.len()];
@@ -253,9 +250,9 @@ impl SoftmaxParams {
     }
 }
 
-/// Some block of numbers, or what there is of it.
-fn nth_block(numbers: &[f32], block: usize) -> &[f32] {
-    numbers.chunks(BLOCK).nth(block).unwrap_or_default()
+/// A block of values; empty beyond the end.
+fn nth_block(values: &[f32], block: usize) -> &[f32] {
+    values.chunks(BLOCK).nth(block).unwrap_or_default()
 }
 
 /// The sum of some weights, in eight lanes by position, and how many are above zero.
@@ -273,8 +270,9 @@ fn total(weights: &[f32]) -> (f64, usize) {
     (sums.iter().sum(), counts.iter().sum::<u32>() as usize)
 }
 
-/// In a block of weights: the position whose cumulative interval holds `target`, the mass before it
-/// and its own; the last position with mass if rounding leaves `target` beyond all.
+/// Finds the position in a block of weights whose cumulative interval contains `target`. Returns
+/// the position, the mass before it and its own mass. If rounding leaves `target` beyond all, it is
+/// the last position with mass.
 fn find(weights: &[f32], target: f64) -> (usize, f64, f64) {
     let (mut found, mut sum) = ((0, 0.0, 1.0), 0.0);
     for (position, &weight) in weights.iter().enumerate() {
@@ -290,8 +288,8 @@ fn find(weights: &[f32], target: f64) -> (usize, f64, f64) {
     found
 }
 
-/// What survives a prefix filter: the tokens from the most probable one up to one logit and, at
-/// that logit, one id.
+/// The tokens that a prefix filter keeps: every token with a larger logit, and those with this
+/// logit and an id up to `last`.
 #[derive(Clone, Copy, Debug)]
 struct Threshold {
     logit: f64,
@@ -313,7 +311,7 @@ impl Threshold {
     }
 
     /// The smaller of two prefixes.
-    fn and(self, other: Self) -> Self {
+    fn intersect(self, other: Self) -> Self {
         let smaller = match other.logit.total_cmp(&self.logit) {
             Ordering::Greater => true,
             Ordering::Equal => other.last < self.last,
@@ -333,24 +331,24 @@ struct RankedToken {
 
 impl RankedToken {
     fn cmp(&self, other: &Self) -> Ordering {
-        // Not `total_cmp`: 0 and -0 are the same rank. No rank is NaN.
+        // Not `total_cmp`: 0 and -0 are equal ranks. No rank is NaN.
         self.rank.partial_cmp(&other.rank).unwrap_or(Ordering::Equal).then(self.id.cmp(&other.id))
     }
 }
 
-/// The filters at work on one row.
+/// The filters applied to one row.
 struct Chain<'a> {
     logits: &'a [f32],
     max: f32,
     /// 1 / temperature.
     scale: f64,
     threshold: Threshold,
-    /// Whether a filter has cut anything yet.
+    /// Whether any filter was applied.
     filtered: bool,
-    /// Whether `pool` holds the survivors, because they are no prefix any more.
+    /// Whether `ranked` holds the kept tokens, because they are no longer a prefix.
     explicit: bool,
     maxima: &'a mut BlockMaxima,
-    pool: &'a mut Vec<RankedToken>,
+    ranked: &'a mut Vec<RankedToken>,
 }
 
 impl<'a> Chain<'a> {
@@ -359,11 +357,11 @@ impl<'a> Chain<'a> {
         logits: &'a [f32],
         max: f32,
         maxima: &'a mut BlockMaxima,
-        pool: &'a mut Vec<RankedToken>,
+        ranked: &'a mut Vec<RankedToken>,
     ) -> Self {
         let scale = f64::from(params.temperature).recip();
         let threshold = Threshold::at(f64::from(max) + EXP_UNDERFLOW / scale);
-        Self { logits, max, scale, threshold, filtered: false, explicit: false, maxima, pool }
+        Self { logits, max, scale, threshold, filtered: false, explicit: false, maxima, ranked }
     }
 
     /// The filters in the order of [`ORDER`].
@@ -386,90 +384,90 @@ impl<'a> Chain<'a> {
     }
 
     fn intersect(&mut self, threshold: Threshold) {
-        self.threshold = self.threshold.and(threshold);
+        self.threshold = self.threshold.intersect(threshold);
         self.filtered = true;
     }
 
-    /// Fills the pool with the survivors of logit at least `bound`, by rising id, the most probable
-    /// first in rank.
+    /// Fills `ranked` with the kept tokens of logit at least `bound`, by rising id; the most
+    /// probable token has the lowest rank.
     fn gather(&mut self, bound: f64) {
-        self.pool.clear();
+        self.ranked.clear();
         let (max, scale, threshold) = (self.max, self.scale as f32, self.threshold);
         self.maxima.for_each_at_least(self.logits, bound.max(threshold.logit), |id, logit| {
             if threshold.keeps(id, logit) {
                 let weight = f64::from(logits::weight(logit, max, scale));
-                self.pool.push(RankedToken { rank: -f64::from(logit), weight, id });
+                self.ranked.push(RankedToken { rank: -f64::from(logit), weight, id });
             }
         });
     }
 
-    /// The `k` most probable.
+    /// Keeps the `k` most probable tokens.
     fn top_k(&mut self, k: usize) {
         let bound = self.maxima.bound(k);
         self.gather(f64::from(bound));
-        if self.pool.len() >= k {
-            let last = *self.pool.select_nth_unstable_by(k - 1, RankedToken::cmp).1;
+        if self.ranked.len() >= k {
+            let last = *self.ranked.select_nth_unstable_by(k - 1, RankedToken::cmp).1;
             self.intersect(Threshold { logit: -last.rank, last: last.id });
         }
     }
 
-    /// The most probable up to mass `p`, the token that reaches it included (nucleus; Holtzman et
-    /// al., arXiv 1904.09751).
+    /// Keeps the most probable tokens up to mass `p`, including the one that reaches it (nucleus
+    /// sampling; Holtzman et al., arXiv 1904.09751).
     fn top_p(&mut self, p: f64) {
         let total = if self.filtered {
             self.gather(f64::NEG_INFINITY);
-            pool_mass(self.pool)
+            total_weight(self.ranked)
         } else {
             logits::mass(self.logits, self.max, self.scale as f32)
         };
         // Tokens below this weight sum to less than (1 - p) / 2 of the mass, so the token that
         // reaches p is above it.
-        let faint = 0.5 * (1.0 - p) * total / self.logits.len() as f64;
-        self.gather(f64::from(self.max) + faint.ln().min(0.0) / self.scale);
-        let last = weighted_select(self.pool, p * total);
+        let negligible = 0.5 * (1.0 - p) * total / self.logits.len() as f64;
+        self.gather(f64::from(self.max) + negligible.ln().min(0.0) / self.scale);
+        let last = weighted_select(self.ranked, p * total);
         self.intersect(Threshold { logit: -last.rank, last: last.id });
     }
 
-    /// Those with at least `p` times the largest probability (arXiv 2407.01082).
+    /// Keeps tokens with at least `p` times the largest probability (arXiv 2407.01082).
     fn min_p(&mut self, p: f64) {
         self.intersect(Threshold::at(f64::from(self.max) + p.ln().min(0.0) / self.scale));
     }
 
-    /// Those whose logit lies within `n` standard deviations of the largest; the deviation runs
-    /// over the finite logits of the whole vocabulary, before temperature, so that the set does not
-    /// depend on it (top-n-sigma, arXiv 2411.07641).
+    /// Keeps tokens whose logit lies within `n` standard deviations of the largest (top-n-sigma,
+    /// arXiv 2411.07641). The deviation is that of the finite logits of the whole vocabulary,
+    /// before temperature, so that the kept set does not depend on the temperature.
     fn top_n_sigma(&mut self, n: f64) {
         self.intersect(Threshold::at(
             f64::from(self.max) - n * logits::standard_deviation(self.logits, self.max),
         ));
     }
 
-    /// Those whose surprisal is nearest to the entropy, up to mass `p`, the one that reaches it
-    /// included (arXiv 2202.00666).
+    /// Keeps the tokens whose surprisal is nearest to the entropy, up to mass `p`, including the
+    /// one that reaches it (arXiv 2202.00666).
     fn typical_p(&mut self, p: f64) {
         self.gather(f64::NEG_INFINITY);
-        let total = pool_mass(self.pool);
+        let total = total_weight(self.ranked);
         // With x = (z - max) / temperature: -ln q = ln total - x and H = ln total - E[x], so |-ln q
         // - H| = |E[x] - x|.
         let (max, scale) = (f64::from(self.max), self.scale);
         let exponent = |entry: &RankedToken| (-entry.rank - max) * scale;
         let mean =
-            self.pool.iter().map(|entry| exponent(entry) * entry.weight).sum::<f64>() / total;
-        for entry in self.pool.iter_mut() {
+            self.ranked.iter().map(|entry| exponent(entry) * entry.weight).sum::<f64>() / total;
+        for entry in self.ranked.iter_mut() {
             entry.rank = (mean - exponent(entry)).abs();
         }
-        let last = weighted_select(self.pool, p * total);
-        self.pool.retain(|entry| entry.cmp(&last).is_le());
-        self.pool.sort_unstable_by_key(|entry| entry.id);
+        let last = weighted_select(self.ranked, p * total);
+        self.ranked.retain(|entry| entry.cmp(&last).is_le());
+        self.ranked.sort_unstable_by_key(|entry| entry.id);
         self.explicit = true;
     }
 
-    /// Writes the survivors and their weights, by rising id. `as_given`: the logits are the row's
-    /// own.
-    fn collect(&mut self, out: &mut Candidates, as_given: bool) {
+    /// Writes the kept tokens and their weights, by rising id. `unchanged`: the logits are the
+    /// row's own.
+    fn collect(&mut self, out: &mut Candidates, unchanged: bool) {
         if !self.filtered && !self.explicit {
             let softmax = SoftmaxParams { max: self.max, scale: self.scale as f32 };
-            if as_given {
+            if unchanged {
                 out.unfiltered = Some(softmax);
             } else {
                 out.weights.resize(self.logits.len(), 0.0);
@@ -480,31 +478,31 @@ impl<'a> Chain<'a> {
         if !self.explicit {
             self.gather(f64::NEG_INFINITY);
         }
-        out.ids.extend(self.pool.iter().map(|entry| entry.id));
-        out.weights.extend(self.pool.iter().map(|entry| entry.weight as f32));
+        out.ids.extend(self.ranked.iter().map(|entry| entry.id));
+        out.weights.extend(self.ranked.iter().map(|entry| entry.weight as f32));
     }
 }
 
-fn pool_mass(pool: &[RankedToken]) -> f64 {
-    pool.iter().map(|entry| entry.weight).sum()
+fn total_weight(ranked: &[RankedToken]) -> f64 {
+    ranked.iter().map(|entry| entry.weight).sum()
 }
 
-/// The first entry, in order, at which the summed weight reaches `need`; the last one if it never
-/// does. Halves the pool each time, so it costs O(pool), not a sort. The pool must not be empty.
-fn weighted_select(mut pool: &mut [RankedToken], mut need: f64) -> RankedToken {
-    while pool.len() > 1 {
-        let middle = pool.len() / 2;
-        pool.select_nth_unstable_by(middle, RankedToken::cmp);
-        let (before, after) = pool.split_at_mut(middle);
-        let mass = pool_mass(before);
+/// The first token, in order, at which the summed weight reaches `need`; the last one if it never
+/// does. Halves the list each time, so it takes linear time. The list must not be empty.
+fn weighted_select(mut ranked: &mut [RankedToken], mut need: f64) -> RankedToken {
+    while ranked.len() > 1 {
+        let middle = ranked.len() / 2;
+        ranked.select_nth_unstable_by(middle, RankedToken::cmp);
+        let (before, after) = ranked.split_at_mut(middle);
+        let mass = total_weight(before);
         if mass >= need {
-            pool = before;
+            ranked = before;
         } else {
             need -= mass;
-            pool = after;
+            ranked = after;
         }
     }
-    pool[0]
+    ranked[0]
 }
 
 fn changes_logits(params: &SamplingParams) -> bool {
@@ -567,8 +565,7 @@ fn count_tokens<'a>(tokens: impl Iterator<Item = &'a u32>, counts: &mut [u32]) {
     }
 }
 
-/// Calls `visit(id, count)` once per distinct token and sets its count back to 0, so that the
-/// buffer is clean for the next row.
+/// Calls `visit(id, count)` once per distinct token and resets its count to 0 for the next row.
 fn visit_counts<'a>(
     tokens: impl Iterator<Item = &'a u32>,
     counts: &mut [u32],
@@ -581,7 +578,7 @@ fn visit_counts<'a>(
     }
 }
 
-/// Says what is wrong with logits that are no distribution.
+/// The error for logits that are not a distribution.
 fn no_distribution(logits: &[f32]) -> Error {
     let bad =
         logits.iter().enumerate().find(|(_, logit)| logit.is_nan() || **logit == f32::INFINITY);

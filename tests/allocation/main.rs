@@ -1,13 +1,13 @@
 //! What decoding allocates per step: a few short lists per layer, and growth.
 //!
-//! A step makes its lists anew (tokens, positions, the cached spans of each row, the queries): a
-//! number of allocations per layer, which must depend neither on how many tokens came before nor,
-//! but for the doubling of a list, on the number of rows. Beyond that a step allocates for two
-//! things alone, both of which double their memory when it is full, so ever more rarely: each
-//! sample's list of tokens, and for each row and layer the newest keys and values. A fork allocates
-//! too: it freezes a cache and begins two. So does each thread's first part in a step's work.
+//! Every step allocates its lists (tokens, positions, the cache ranges of each row, queries): a
+//! number of allocations per layer that must not depend on the number of tokens so far and, except
+//! for the doubling of a list, not on the number of rows. Beyond that, two things grow by doubling,
+//! so more and more rarely: each sample's list of tokens, and the newest keys and values of each
+//! row and layer. A fork allocates too: it freezes a cache and starts two. So does each thread's
+//! first task.
 //!
-//! Allocations of all threads are counted, so this is a binary of its own, without the test harness
+//! Allocations of all threads are counted, so this is a separate binary, without the test harness
 //! and its threads.
 
 #[path = "../it/support/gguf_writer.rs"]
@@ -44,8 +44,7 @@ impl Counting {
     }
 }
 
-// SAFETY: every call goes to the system's allocator unchanged; the counter is a plain atomic
-// number.
+// SAFETY: every call goes to the system's allocator unchanged; the counter is a plain atomic.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         Self::count();
@@ -83,7 +82,7 @@ struct Run {
     samples: Vec<Vec<u32>>,
 }
 
-/// How a run is set up.
+/// Settings of a run.
 struct Setup {
     family: &'static str,
     dtype: Dtype,
@@ -144,7 +143,7 @@ impl Run {
         PER_STEP + PER_LAYER * self.layers
     }
 
-    /// The step in which a sample parted from the last other one, 0 where all went together.
+    /// The step at which a sample diverged from the last other one; 0 if it never was with another.
     fn parted(&self, sample: usize) -> usize {
         let own = &self.samples[sample];
         let common = |other: &Vec<u32>| own.iter().zip(other).take_while(|(a, b)| a == b).count();
@@ -152,20 +151,18 @@ impl Run {
     }
 }
 
-/// Whether a list that doubles its memory when it is full may have to when its `len`-th element
-/// comes.
+/// Whether a vector that doubles when full may reallocate for its `len`-th element.
 fn grows(len: usize) -> bool {
     len == 1 || (len > 1 && (len - 1).is_power_of_two())
 }
 
-/// Most allocations of a step with eight rows in which nothing grows, for each layer and besides.
-/// One more for each row would be 8 more, which is over the limit.
+/// Most allocations of a step with eight rows in which nothing grows: per layer, and the rest. One
+/// more per row would be 8 more, which is over the limit.
 const PER_LAYER: usize = 6;
 const PER_STEP: usize = 10;
 
-/// Checks a run whose samples are on `rows` rows from step `parted` of each row on, and whose
-/// buffers have their sizes from step `warm` on. What workers allocate once, whenever they first
-/// come to work, is `once`.
+/// Checks a run whose rows start at the steps `parted`, and whose buffers have their final sizes
+/// from step `warm` on. `once` bounds what workers allocate once, at any time.
 fn check(name: &str, run: &Run, parted: &[usize], warm: usize, once: usize) {
     let of_caches = |tail: usize| {
         if tail % TILE == 1 && grows(tail.div_ceil(TILE)) { 2 * run.layers } else { 0 }
@@ -191,7 +188,7 @@ fn check(name: &str, run: &Run, parted: &[usize], warm: usize, once: usize) {
         beyond(warm),
         run.allocations
     );
-    // The last 64 steps, which nothing has to grow in.
+    // Nothing grows in the last 64 steps.
     assert_eq!(
         (STEPS - 65..STEPS - 1).map(allowed).sum::<usize>(),
         0,
@@ -231,10 +228,10 @@ fn main() {
             check(&format!("{family} {dtype}, eight rows"), &run, &apart, 4, 0);
         }
     }
-    // The filters' lists grow with what survives; the list of what a sample has drawn, for the
-    // penalties, doubles three times more.
+    // The filters' lists grow with the number of kept tokens; the list of a sample's tokens, for
+    // the penalties, doubles three more times.
     check("filters and penalties", &run(setup(&filtered)), &apart, 32, 3);
-    // The texts in which stop strings are looked for grow too.
+    // The texts that are searched for stop strings grow too.
     check("stop strings", &run(setup(&stopping)), &apart, 4, SAMPLES * 8);
     // Distant spans. A worker allocates one thing for itself and eight buffers.
     check("a long prompt", &run(Setup { prompt: 1050, ..setup(&plain) }), &apart, 4, 0);
@@ -250,9 +247,9 @@ fn main() {
     let parted: Vec<usize> = (0..SAMPLES).map(|sample| forking.parted(sample)).collect();
     let last = *parted.iter().max().unwrap();
     assert!((1..20).contains(&last), "all samples part, but not at once: {parted:?}");
-    // The filter's list may still double with what survives.
+    // The filter's list may still double.
     check("forking", &forking, &parted, last + 3, 2);
-    // A fork makes eight lists; its two rows begin two lists a layer; buffers grow with the rows.
+    // A fork makes eight lists; its two rows start two lists per layer; buffers grow with the rows.
     let forks = SAMPLES - 1;
     let made: usize = forking.allocations[1..last + 3].iter().sum();
     let most = (last + 2) * forking.steady_limit()

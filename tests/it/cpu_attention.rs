@@ -1,11 +1,11 @@
-//! The CPU's attention: against f64, every instruction set against the scalar twin, and the
-//! invariance of a query's result, bit for bit.
+//! CPU attention: against f64, every instruction set against the scalar one, and the bit-exact
+//! invariance of a query's result.
 
-use candor::model::cpu::attention::{HostKv, Part, Query, Shape, attend};
+use candor::model::cpu::attention::{HostKv, KvRange, Query, Shape, attend};
 use candor::model::cpu::{Isa, Pool};
 use half::f16;
 
-/// Numbers in [-1, 1) from a counter: a hash of (salt, index).
+/// Values in [-1, 1): a hash of (salt, index).
 fn numbers(count: usize, salt: u64) -> Vec<f32> {
     let mix = |i: u64| {
         let x = (i.wrapping_add(salt << 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -22,7 +22,7 @@ struct Sequence {
 }
 
 impl Sequence {
-    /// `shared` tokens of a common past, then `own` ones.
+    /// `shared` tokens of a common prefix, then `own` ones.
     fn new(shape: Shape, shared: usize, own: usize, salt: u64) -> Self {
         let width = shape.kv_heads * shape.head_dim;
         let join = |a: u64| {
@@ -31,7 +31,7 @@ impl Sequence {
         Self { k: join(1), v: join(2) }
     }
 
-    /// Its cache, cut at `cuts`; segments are appended to in pieces of `piece` tokens.
+    /// Its cache, segmented at `cuts`; tokens are appended `piece` at a time.
     fn segments(&self, shape: Shape, isa: Isa, cuts: &[usize], piece: usize) -> Vec<HostKv> {
         let width = shape.kv_heads * shape.head_dim;
         let ends = cuts.iter().copied().chain([self.k.len() / width]);
@@ -53,7 +53,7 @@ impl Sequence {
         ends.map(segment).collect()
     }
 
-    /// In f64, over the numbers as f16 holds them.
+    /// In f64, on values rounded to f16.
     fn reference(&self, shape: Shape, q: &[f32], start: usize, end: usize) -> Vec<f64> {
         let (d, width, group) =
             (shape.head_dim, shape.kv_heads * shape.head_dim, shape.heads / shape.kv_heads);
@@ -88,8 +88,8 @@ impl Sequence {
     }
 }
 
-fn whole(kv: &HostKv) -> Part<'_> {
-    Part { kv, start: 0, end: kv.len() }
+fn whole(kv: &HostKv) -> KvRange<'_> {
+    KvRange { kv, start: 0, end: kv.len() }
 }
 
 fn bits(numbers: &[f32]) -> Vec<u32> {
@@ -119,7 +119,7 @@ fn instructions() -> impl Iterator<Item = Isa> {
 }
 
 #[test]
-fn attention_is_near_the_f64_formula_however_the_cache_is_cut() {
+fn attention_is_near_the_f64_formula_for_any_segments() {
     let pools = [Pool::new(1), Pool::new(3)];
     for shape in shapes() {
         let width = shape.heads * shape.head_dim;
@@ -138,14 +138,14 @@ fn attention_is_near_the_f64_formula_however_the_cache_is_cut() {
             ] {
                 for isa in instructions() {
                     let kvs = sequence.segments(shape, isa, &cuts, piece);
-                    let parts: Vec<Part<'_>> = kvs.iter().map(whole).collect();
+                    let ranges: Vec<KvRange<'_>> = kvs.iter().map(whole).collect();
                     for pool in &pools {
                         let mut out = vec![f32::NAN; width];
                         attend(
                             pool,
                             isa,
                             shape,
-                            &[Query { parts: &parts, start, end: tokens }],
+                            &[Query { ranges: &ranges, start, end: tokens }],
                             &q,
                             &mut out,
                         );
@@ -170,12 +170,12 @@ fn attention_is_near_the_f64_formula_however_the_cache_is_cut() {
 }
 
 #[test]
-fn a_query_is_the_same_in_any_company() {
+fn a_query_does_not_depend_on_the_batch() {
     let pool = Pool::new(2);
     for shape in shapes() {
         let width = shape.heads * shape.head_dim;
-        // Five rows on a shared past, one on a view of it that begins later, one of its own;
-        // prompts of several tokens among them.
+        // Five rows on a shared prefix, one on a view of it that starts later, one on its own; some
+        // prefill several tokens.
         let shared = Sequence::new(shape, 590, 0, 0);
         let past = shared.segments(shape, Isa::best(), &[100], 1000);
         let own: Vec<HostKv> = (0..7)
@@ -191,23 +191,27 @@ fn a_query_is_the_same_in_any_company() {
                 kv
             })
             .collect();
-        let parts = |row: usize| match row {
+        let ranges = |row: usize| match row {
             5 => {
-                vec![Part { kv: &past[0], start: 37, end: 100 }, whole(&past[1]), whole(&own[row])]
+                vec![
+                    KvRange { kv: &past[0], start: 37, end: 100 },
+                    whole(&past[1]),
+                    whole(&own[row]),
+                ]
             }
             6 => vec![whole(&own[row])],
             _ => vec![whole(&past[0]), whole(&past[1]), whole(&own[row])],
         };
-        let all: Vec<Vec<Part<'_>>> = (0..7).map(parts).collect();
+        let all: Vec<Vec<KvRange<'_>>> = (0..7).map(ranges).collect();
         let len =
-            |parts: &[Part<'_>]| parts.iter().map(|part| part.end - part.start).sum::<usize>();
+            |ranges: &[KvRange<'_>]| ranges.iter().map(|part| part.end - part.start).sum::<usize>();
         let mut queries = Vec::new();
-        for (row, parts) in all.iter().enumerate() {
+        for (row, ranges) in all.iter().enumerate() {
             for back in (0..=row % 3).rev() {
                 queries.push(Query {
-                    parts,
+                    ranges,
                     start: if row == 4 { 260 } else { 0 },
-                    end: len(parts) - back,
+                    end: len(ranges) - back,
                 });
             }
         }
@@ -230,15 +234,15 @@ fn a_query_is_the_same_in_any_company() {
 }
 
 #[test]
-fn a_token_to_come_touches_nothing_before_it() {
+fn later_tokens_do_not_affect_earlier_ones() {
     let shape = Shape { heads: 2, kv_heads: 1, head_dim: 64, scale: 0.125, soft_cap: None };
     let mut sequence = Sequence::new(shape, 0, 20, 0);
     let q = numbers(20 * 128, 3);
     let attend_all = |sequence: &Sequence| {
         let kvs = sequence.segments(shape, Isa::best(), &[], 1000);
-        let parts = [whole(&kvs[0])];
+        let ranges = [whole(&kvs[0])];
         let queries: Vec<Query<'_>> =
-            (0..20).map(|t| Query { parts: &parts, start: 0, end: t + 1 }).collect();
+            (0..20).map(|t| Query { ranges: &ranges, start: 0, end: t + 1 }).collect();
         let mut out = vec![0.0; q.len()];
         attend(&Pool::new(1), Isa::best(), shape, &queries, &q, &mut out);
         out
@@ -252,23 +256,23 @@ fn a_token_to_come_touches_nothing_before_it() {
 }
 
 #[test]
-fn what_is_not_finite_in_a_distant_span_shows() {
+fn values_that_are_not_finite_in_a_distant_span_show() {
     for shape in shapes() {
         let (width, tokens) = (shape.kv_heads * shape.head_dim, 1000);
         let q = numbers(shape.heads * shape.head_dim, 3);
         let check = |spoil: &dyn Fn(&mut Sequence, usize), token: usize| {
             let mut sequence = Sequence::new(shape, 0, tokens, 0);
-            // One number of the last head's.
+            // One value of the last head.
             spoil(&mut sequence, (token + 1) * width - 1);
             for isa in instructions() {
                 let kvs = sequence.segments(shape, isa, &[], tokens);
-                let parts = [whole(&kvs[0])];
+                let ranges = [whole(&kvs[0])];
                 let mut out = vec![0.0; q.len()];
                 attend(
                     &Pool::new(1),
                     isa,
                     shape,
-                    &[Query { parts: &parts, start: 0, end: tokens }],
+                    &[Query { ranges: &ranges, start: 0, end: tokens }],
                     &q,
                     &mut out,
                 );
@@ -290,7 +294,7 @@ fn what_is_not_finite_in_a_distant_span_shows() {
 }
 
 #[test]
-fn distant_spans_are_near_the_formula_and_the_same_to_the_bit_however_the_cache_is_cut() {
+fn distant_spans_are_near_the_formula_and_independent_of_segments() {
     let pools = [Pool::new(1), Pool::new(3)];
     for shape in shapes() {
         let width = shape.heads * shape.head_dim;
@@ -307,22 +311,22 @@ fn distant_spans_are_near_the_formula_and_the_same_to_the_bit_however_the_cache_
             ] {
                 for isa in instructions() {
                     let kvs = sequence.segments(shape, isa, &cuts, piece);
-                    let parts: Vec<Part<'_>> = kvs.iter().map(whole).collect();
+                    let ranges: Vec<KvRange<'_>> = kvs.iter().map(whole).collect();
                     for pool in &pools {
                         let mut out = vec![f32::NAN; width];
                         attend(
                             pool,
                             isa,
                             shape,
-                            &[Query { parts: &parts, start, end: tokens }],
+                            &[Query { ranges: &ranges, start, end: tokens }],
                             &q,
                             &mut out,
                         );
-                        // Codes of numbers below 1 are within 1/254 of them. A score, a sum of
-                        // head_dim products of numbers below 1 times the scale, moves by about
+                        // int8 values of numbers below 1 are within 1/254 of them. A score, a sum
+                        // of head_dim products of numbers below 1 times the scale, changes by about
                         // sqrt(head_dim) / 254, a weight by that share, and the mean of values
-                        // below 1 that are spread over all of [-1, 1) by a fraction of it: it takes
-                        // errors of one sign on all keys to reach the bound.
+                        // spread over all of [-1, 1) by a fraction of it: the bound is only reached
+                        // by errors of one sign on all keys.
                         let bound = 2.0 * (shape.head_dim as f64).sqrt() * f64::from(shape.scale)
                             / 254.0
                             + 1.0 / 254.0;

@@ -1,12 +1,12 @@
-//! The packed linear layers: unpacking against ggml's definition, products against f64, every
-//! kernel against its twin, and the invariance of a row's result, bit for bit.
+//! Packed linear layers: unpacking against ggml's definition, products against f64, every kernel
+//! against the scalar one, and the bit-exact invariance of a row's result.
 
 use candor::model::cpu::linear::{Activations, PackedMatrix, Product, linear, linear_n};
 use candor::model::cpu::{Isa, Pool};
 use candor::model::dtype::{Dtype, RawTensor};
 use half::{bf16, f16};
 
-/// A small generator: xorshift64*, good enough to fill blocks.
+/// xorshift64*, good enough to fill blocks.
 struct Random(u64);
 
 impl Random {
@@ -27,7 +27,7 @@ impl Random {
     }
 }
 
-/// Byte offsets of the f16 numbers of a block.
+/// Byte offsets of the f16 values of a block.
 fn scales(dtype: Dtype) -> &'static [usize] {
     match dtype {
         Dtype::F32 | Dtype::F16 | Dtype::BF16 => &[],
@@ -42,15 +42,15 @@ fn scales(dtype: Dtype) -> &'static [usize] {
 /// How the bytes of a matrix are made.
 #[derive(Clone, Copy, Debug)]
 enum Fill {
-    /// Any codes, scales in (-2, 2).
+    /// Random quants, scales in (-2, 2).
     Random,
-    /// All codes and integer scales at one end, scales positive.
+    /// All quants and integer scales at their maximum, scales positive.
     Ones,
-    /// The same at the other end.
+    /// All quants and integer scales at their minimum.
     Zeros,
-    /// The bytes 0x80: -128 and the like.
+    /// All bytes 0x80: -128 and similar values.
     Signs,
-    /// Any codes, and scales at the ends of f16: largest, smallest, zero, negative.
+    /// Random quants, and extreme f16 scales: largest, smallest, zero, negative.
     Extreme,
 }
 
@@ -102,9 +102,9 @@ fn matrix(
     RawTensor { dtype, shape, bytes: bytes.into() }
 }
 
-/// One block from the format's definition (`ggml-common.h`, `dequantize_row_*` of `ggml-quants.c`):
-/// each number, and the magnitude of its parts, which bounds what rounding may cost.
-fn dequantise(dtype: Dtype, b: &[u8]) -> Vec<(f32, f32)> {
+/// One block by the format's definition (`ggml-common.h`, `dequantize_row_*` of `ggml-quants.c`):
+/// each value, and the magnitude of its terms, which bounds the rounding error.
+fn dequantize(dtype: Dtype, b: &[u8]) -> Vec<(f32, f32)> {
     let half = |at: usize| f16::from_le_bytes([b[at], b[at + 1]]).to_f32();
     let nibble = |at: usize, i: usize, span: usize| b[at + i % span] >> (i / span * 4) & 15;
     let scaled = |d: f32, code: i32| (d * code as f32, (d * code as f32).abs());
@@ -176,10 +176,10 @@ fn dequantise(dtype: Dtype, b: &[u8]) -> Vec<(f32, f32)> {
     (0..dtype.block_len()).map(number).collect()
 }
 
-fn dequantise_all(raw: &RawTensor<'_>) -> Vec<(f32, f32)> {
+fn dequantize_all(raw: &RawTensor<'_>) -> Vec<(f32, f32)> {
     raw.bytes
         .chunks_exact(raw.dtype.block_bytes())
-        .flat_map(|block| dequantise(raw.dtype, block))
+        .flat_map(|block| dequantize(raw.dtype, block))
         .collect()
 }
 
@@ -231,13 +231,13 @@ fn the_reference_agrees_with_ggml() {
             .map(|b| u32::from_le_bytes(b.try_into().unwrap()))
             .collect();
         let raw = RawTensor { dtype, shape: vec![1, 256], bytes: bytes(&row["bytes"]).into() };
-        let reference: Vec<f32> = dequantise_all(&raw).iter().map(|x| x.0).collect();
+        let reference: Vec<f32> = dequantize_all(&raw).iter().map(|x| x.0).collect();
         let mut packed = vec![0.0; 256];
         PackedMatrix::pack(&raw, pool()).unwrap().row(0, &mut packed);
         for (got, what) in
             [(bits(&reference), "the test's reference"), (bits(&packed), "the packed row")]
         {
-            // Zero has two signs, and d * (u - 8) keeps one that other orders lose.
+            // Zero has two signs, and d * (u - 8) keeps one that other orders of operations lose.
             let differ = got
                 .iter()
                 .zip(&want)
@@ -263,7 +263,7 @@ fn rows_survive_packing() {
             let raw = matrix(dtype, out, width, fill, &mut random);
             let packed = PackedMatrix::pack(&raw, pool()).unwrap();
             let mut row = vec![f32::NAN; width];
-            for (i, want) in dequantise_all(&raw).chunks_exact(width).enumerate() {
+            for (i, want) in dequantize_all(&raw).chunks_exact(width).enumerate() {
                 packed.row(i, &mut row);
                 assert!(
                     row.iter().zip(want).all(|(got, want)| got == &want.0),
@@ -280,8 +280,7 @@ fn rows_survive_packing() {
 
 #[test]
 fn packing_costs_little_memory() {
-    // (type, bytes over the file's): what the layout promises. Types of 2 and 3 bits are rare and
-    // kept as 4 bits.
+    // (type, bytes relative to the file). 2-bit and 3-bit types are rare and stored as 4 bits.
     let rows = [
         (Dtype::Q4_0, 1.0),
         (Dtype::Q4_1, 1.0),
@@ -305,7 +304,7 @@ fn packing_costs_little_memory() {
     }
 }
 
-/// Inputs that are hard on the quantisation or the integer sums.
+/// Inputs that are hard for the quantization or the integer sums.
 fn inputs(width: usize, random: &mut Random) -> Vec<Vec<f32>> {
     let mut peaks = random.units(width);
     peaks.iter_mut().step_by(32).for_each(|x| *x *= 1000.0);
@@ -324,12 +323,12 @@ fn inputs(width: usize, random: &mut Random) -> Vec<Vec<f32>> {
     ]
 }
 
-/// The product within what quantised activations and f32 sums may cost: half a step of each block's
-/// codes, and for every block two roundings of the sum of magnitudes so far (for dense types one
-/// for every input), with some for the products' own.
+/// The product is within the error of quantized activations and f32 sums: half a quant step per
+/// block, and, for every block, two roundings of the sum of magnitudes so far (for dense types one
+/// per input), plus some for the products themselves.
 fn check_against_f64(raw: &RawTensor<'_>, packed: &PackedMatrix, x: &[f32], what: &str) {
     let (out, width) = (packed.rows(), packed.width());
-    let weights = dequantise_all(raw);
+    let weights = dequantize_all(raw);
     let y = product(pool(), Isa::best(), packed, x);
     let quantized = raw.dtype.is_quantized();
     let roundings = if quantized { 2 * width / 32 + 4 } else { width + 2 };
@@ -338,8 +337,8 @@ fn check_against_f64(raw: &RawTensor<'_>, packed: &PackedMatrix, x: &[f32], what
         let (mut want, mut magnitude, mut steps) = (0.0, 0.0, 0.0);
         for (w, x) in w.chunks(32).zip(x.chunks(32)) {
             let peak = f64::from(x.iter().fold(0.0f32, |max, x| max.max(x.abs())));
-            // A rounded product may sit just beside the half step; blocks that count as zero lose
-            // all.
+            // A rounded product may be just beyond half a step; a block that counts as zero loses
+            // everything.
             let step = if !quantized {
                 0.0
             } else if peak < 1e-35 {
@@ -379,7 +378,7 @@ fn products_are_near_the_f64_product() {
 }
 
 #[test]
-fn every_kernel_equals_the_scalar_twin() {
+fn every_kernel_equals_the_scalar_kernel() {
     let mut random = Random(3);
     for dtype in Dtype::ALL {
         for fill in FILLS {
@@ -388,7 +387,7 @@ fn every_kernel_equals_the_scalar_twin() {
                 let packed =
                     PackedMatrix::pack(&matrix(dtype, out, width, fill, &mut random), pool())
                         .unwrap();
-                // Few columns, and many with some over: kernels take them differently.
+                // Few columns, and many with a remainder: kernels treat them differently.
                 let few = inputs(width, &mut random).concat();
                 let many = [few.clone(), inputs(width, &mut random).concat(), random.units(width)]
                     .concat();
@@ -448,7 +447,7 @@ fn a_row_is_the_same_in_any_batch_place_and_thread_count() {
 }
 
 #[test]
-fn a_row_that_is_no_number_spoils_only_itself() {
+fn a_row_with_nan_affects_only_itself() {
     let mut random = Random(5);
     for dtype in Dtype::ALL {
         let (out, width) = (17, width(dtype, 2));
@@ -473,10 +472,10 @@ fn a_row_that_is_no_number_spoils_only_itself() {
 }
 
 #[test]
-fn joint_products_filled_activations_and_bias_change_nothing() {
+fn several_products_fill_and_bias_give_the_same_bits() {
     let mut random = Random(6);
     let (width, rows) = (256, 37);
-    // Of both kinds: quantised activations and f32 beside each other.
+    // Both forms at once: quantized activations and f32.
     let kinds = [(Dtype::Q4_1, 48), (Dtype::F16, 5), (Dtype::Q6K, 130), (Dtype::Q8_0, 1)];
     let packed = kinds.map(|(dtype, out)| {
         PackedMatrix::pack(&matrix(dtype, out, width, Fill::Random, &mut random), pool()).unwrap()
@@ -521,20 +520,20 @@ fn joint_products_filled_activations_and_bias_change_nothing() {
 }
 
 #[test]
-fn shapes_that_are_no_matrix_are_errors() {
+fn shapes_that_do_not_make_a_matrix_are_errors() {
     let check = |dtype: Dtype, shape: &[usize], bytes: usize, want: &str| {
         let raw = RawTensor { dtype, shape: shape.to_vec(), bytes: vec![0; bytes].into() };
         let error = PackedMatrix::pack(&raw, pool()).unwrap_err().to_string();
         assert!(error.contains(want), "{error}");
     };
     check(Dtype::F32, &[4], 16, "shape [4]");
-    check(Dtype::Q8_0, &[2, 16], 34, "rows are whole blocks");
+    check(Dtype::Q8_0, &[2, 16], 34, "rows must be whole blocks");
     check(Dtype::Q4K, &[2, 256], 144, "144 bytes");
-    check(Dtype::Q4K, &[usize::MAX, 256], 0, "rows are whole blocks");
+    check(Dtype::Q4K, &[usize::MAX, 256], 0, "rows must be whole blocks");
 }
 
 #[test]
-fn nothing_to_do_is_done() {
+fn empty_products_are_fine() {
     let empty = RawTensor { dtype: Dtype::Q4_0, shape: vec![0, 32], bytes: Vec::new().into() };
     let packed = PackedMatrix::pack(&empty, pool()).unwrap();
     assert!(product(pool(), Isa::best(), &packed, &[0.0; 64]).is_empty());

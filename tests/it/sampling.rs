@@ -1,8 +1,7 @@
-//! Statistics, sampler chain and draws, against plain `f64` code written another way, numbers by
-//! numpy and scipy, and a `ChaCha8` in Python (tests/golden/sampling/make.py).
+//! Statistics, sampler chain and sampling, against independent plain `f64` code, values from numpy
+//! and scipy, and a `ChaCha8` in Python (tests/golden/sampling/make.py).
 //!
-//! Statistical tests run on fixed seeds and state the chance that a right program would have failed
-//! them when they were written.
+//! Statistical tests use fixed seeds and state the probability that a correct program fails them.
 
 use std::collections::BTreeMap;
 
@@ -14,9 +13,9 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use serde_json::Value;
 
-/// The accuracy asked for, relative above 1 and absolute below.
+/// The documented accuracy, relative above 1 and absolute below.
 const CONTRACT: f64 = 1e-6;
-/// What is really reached, held so that a loss shows.
+/// The accuracy actually reached, tested so that a loss shows.
 const REACHED: f64 = 3e-7;
 
 fn assert_close(name: &str, found: f64, expected: f64, tolerance: f64) {
@@ -27,7 +26,7 @@ fn assert_close(name: &str, found: f64, expected: f64, tolerance: f64) {
     );
 }
 
-/// The fields by name, so that one loop compares them all.
+/// The fields by name, to compare them in a loop.
 fn fields(d: &Distribution) -> [(&'static str, f64); 7] {
     [
         ("log_sum_exp", d.log_sum_exp),
@@ -45,14 +44,13 @@ fn logs(probabilities: &[f64]) -> Vec<f32> {
 }
 
 // ---- statistics
-// -----------------------------------------------------------------------------------------------------------------
 
-/// The same statistics from their definitions, one token after the other.
+/// The same statistics from their definitions, token by token.
 fn plain(logits: &[f32]) -> [(&'static str, f64); 7] {
     let mut z: Vec<f64> = logits.iter().map(|&z| f64::from(z)).filter(|z| z.is_finite()).collect();
     z.sort_unstable_by(|a, b| b.total_cmp(a));
     let lse = z[0] + z.iter().map(|x| (x - z[0]).exp()).sum::<f64>().ln();
-    // ln p from the distance to the largest, so that huge logits lose nothing.
+    // ln p from the distance to the largest, so that huge logits lose no precision.
     let log_mass = z.iter().map(|x| (x - z[0]).exp()).sum::<f64>().ln();
     let logp: Vec<f64> = z.iter().map(|x| (x - z[0]) - log_mass).collect();
     let entropy: f64 =
@@ -168,7 +166,7 @@ fn impossible_tokens_count_for_nothing() {
 }
 
 #[test]
-fn what_is_no_distribution_gives_nothing() {
+fn rows_without_a_distribution_give_none() {
     let none = |row: &[f32]| {
         assert_eq!(distribution(row), None, "{row:?}");
         assert_eq!(argmax(row), None, "{row:?}");
@@ -198,8 +196,8 @@ fn logprobs_are_finite_and_floored() {
     assert!(d.logprob(1e30) <= 0.0);
 }
 
-/// Fixed, so that every run tries the same cases: where a sum meets a threshold to the last bit,
-/// two right programs may differ. (300,000 random cases of each property passed once.)
+/// Fixed seed, so that every run tries the same cases: where a sum equals a threshold to the last
+/// bit, two correct programs may differ. (300,000 random cases of each property passed once.)
 fn config() -> ProptestConfig {
     ProptestConfig {
         cases: 1500,
@@ -209,8 +207,7 @@ fn config() -> ProptestConfig {
     }
 }
 
-/// Rows that a filter can trip over: ties on a grid, ordinary values, impossible tokens, huge
-/// values.
+/// Rows that are hard for filters: ties on a grid, ordinary values, impossible tokens, huge values.
 fn rows() -> impl Strategy<Value = Vec<f32>> {
     let length = prop_oneof![4 => 1..40_usize, 2 => 100..300_usize, 1 => 1000..2000_usize];
     let kind = 0..4;
@@ -275,9 +272,8 @@ proptest! {
 }
 
 // ---- the chain
-// ------------------------------------------------------------------------------------------------------------------
 
-/// Candidates with the row that they were made of.
+/// Candidates with the row that they were built from.
 struct Found {
     candidates: Candidates,
     row: Vec<f32>,
@@ -313,8 +309,8 @@ fn candidates(params: &SamplingParams, logits: &[f32]) -> Found {
     Found::new(params, logits, History::default(), &mut Scratch::default())
 }
 
-/// Every token that can be drawn with its probability, read through `pick` alone: the interval
-/// after low + width begins at the next.
+/// Every token that can be sampled with its probability, read through `sample` alone: the interval
+/// after low + width belongs to the next token.
 fn support(candidates: &Found) -> Vec<(u32, f64)> {
     let mut found: Vec<(u32, f64)> = Vec::new();
     let mut point = 0.0_f64;
@@ -353,18 +349,18 @@ impl Plain {
             token.2 = ((token.1 - max) / temperature).exp();
         }
         let mut plain = Self { tokens };
-        plain.renormalise();
+        plain.renormalize();
         plain
     }
 
-    fn renormalise(&mut self) {
+    fn renormalize(&mut self) {
         let total: f64 = self.tokens.iter().map(|token| token.2).sum();
         for token in &mut self.tokens {
             token.2 /= total;
         }
     }
 
-    /// Keeps the shortest prefix with mass `p`, the crossing token included.
+    /// Keeps the shortest prefix with mass `p`, including the token that reaches it.
     fn prefix(&mut self, p: f64) {
         let mut sum = 0.0;
         let enough = self.tokens.iter().position(|token| {
@@ -372,15 +368,15 @@ impl Plain {
             sum >= p
         });
         self.tokens.truncate(enough.map_or(usize::MAX, |last| last + 1));
-        self.renormalise();
+        self.renormalize();
     }
 
-    /// `nudge` moves every threshold, to find the sets that rounding may give where a sum meets a
-    /// threshold exactly.
+    /// `nudge` moves every threshold, to find the sets that rounding may give where a sum equals a
+    /// threshold.
     fn filter(&mut self, params: &SamplingParams, deviation: f64, nudge: f64) {
         if params.top_k > 0 {
             self.tokens.truncate(params.top_k);
-            self.renormalise();
+            self.renormalize();
         }
         if params.top_p < 1.0 {
             self.prefix(f64::from(params.top_p) + nudge);
@@ -388,13 +384,13 @@ impl Plain {
         let best = self.tokens[0];
         if params.min_p > 0.0 {
             self.tokens.retain(|token| token.2 >= (f64::from(params.min_p) + nudge) * best.2);
-            self.renormalise();
+            self.renormalize();
         }
         if params.top_n_sigma > 0.0 {
             self.tokens.retain(|token| {
                 token.1 >= best.1 - f64::from(params.top_n_sigma) * deviation * (1.0 - nudge)
             });
-            self.renormalise();
+            self.renormalize();
         }
         if params.typical_p < 1.0 {
             let entropy = -self
@@ -420,21 +416,21 @@ fn deviation(logits: &[f32]) -> f64 {
     (finite.iter().map(|z| (z - mean).powi(2)).sum::<f64>() / finite.len() as f64).sqrt()
 }
 
-/// The plain chain's tokens that weigh enough to be seen, by id.
+/// The plain chain's tokens above the visible weight, by id.
 fn plain_support(params: &SamplingParams, logits: &[f32], nudge: f64) -> BTreeMap<u32, f64> {
     let mut plain = Plain::new(logits, f64::from(params.temperature));
     plain.filter(params, deviation(logits), nudge);
     plain.tokens.into_iter().map(|(id, _, p)| (id, p)).filter(|&(_, p)| p > SEEN).collect()
 }
 
-/// Less probable tokens cannot be read through `pick`, whose points are 1e-16 apart.
+/// Less probable tokens cannot be read through `sample`, whose arguments are 1e-16 apart.
 const SEEN: f64 = 1e-12;
 
 fn check_filters(params: &SamplingParams, logits: &[f32]) {
     let found = candidates(params, logits);
     let seen: BTreeMap<u32, f64> = support(&found).into_iter().filter(|&(_, p)| p > SEEN).collect();
     assert!(found.kept() >= seen.len());
-    // A weight is within 2e-7, so a mass that is this near a threshold may fall on either side.
+    // A weight is within 2e-7, so a mass this close to a threshold may be on either side.
     let allowed: Vec<_> =
         [0.0, -4e-7, 4e-7].into_iter().map(|nudge| plain_support(params, logits, nudge)).collect();
     let expected = allowed.iter().find(|set| set.keys().eq(seen.keys()));
@@ -517,7 +513,7 @@ proptest! {
     }
 
     #[test]
-    fn no_point_picks_an_impossible_token(row in rows(), params in one_filter(), point in any::<f64>()) {
+    fn no_u_samples_an_impossible_token(row in rows(), params in one_filter(), point in any::<f64>()) {
         let found = candidates(&params, &row);
         for point in [point, 0.0, -0.0, 1.0 - f64::EPSILON / 2.0, 1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             let picked = found.sample(point);
@@ -529,7 +525,7 @@ proptest! {
 }
 
 #[test]
-fn a_token_answers_to_its_interval_without_the_upper_end() {
+fn the_interval_of_a_token_excludes_its_upper_end() {
     let impossible = f32::NEG_INFINITY;
     let found = candidates(&off(), &[impossible, 0.0, 0.0, impossible, 0.0, 0.0, impossible]);
     let check = |point: f64, token: u32, low: f64| {
@@ -586,15 +582,15 @@ fn top_n_sigma_keeps_the_same_set_at_every_temperature() {
         .map(|support| support.into_iter().map(|(id, _)| id).collect())
         .collect();
     assert!(sets[0].len() > 100 && sets.iter().all(|set| *set == sets[0]));
-    // Impossible tokens are no part of the deviation: it is 1 over (2, 0), and 1.5 deviations reach
-    // from 2 to 0.5.
+    // Impossible tokens do not count for the deviation: it is 1 over (2, 0), and 1.5 deviations
+    // reach from 2 to 0.5.
     let few = [2.0, f32::NEG_INFINITY, 0.0, f32::NEG_INFINITY];
     assert_eq!(candidates(&SamplingParams { top_n_sigma: 1.5, ..off() }, &few).kept(), 1);
     assert_eq!(candidates(&SamplingParams { top_n_sigma: 2.5, ..off() }, &few).kept(), 2);
 }
 
-/// Cases in which another order would keep other tokens. (Min-p and top-n-sigma commute: each keeps
-/// what a fixed logit bounds.)
+/// Cases in which another order would keep other tokens. (Min-p and top-n-sigma commute: each has a
+/// fixed logit threshold.)
 #[test]
 fn the_steps_run_in_the_documented_order() {
     let names = serde_json::to_value(off()).unwrap();
@@ -625,7 +621,7 @@ fn the_steps_run_in_the_documented_order() {
 }
 
 /// Logits after bias and penalties, read back from the probabilities relative to the last token,
-/// which nothing touches.
+/// which is unaffected.
 #[test]
 fn bias_and_penalties() {
     let check = |params: SamplingParams, prompt: &[u32], output: &[u32], expected: [f32; 4]| {
@@ -704,9 +700,8 @@ fn errors_name_the_token_and_the_value() {
 }
 
 // ---- draws
-// ----------------------------------------------------------------------------------------------------------------------
 
-/// Quantiles of the chi-square distribution: a right program exceeds them with probability 1e-6
+/// Quantiles of the chi-square distribution: a correct program exceeds them with probability 1e-6
 /// (`scipy.stats.chi2.ppf(1 - 1e-6, degrees)`).
 fn critical(degrees: usize) -> f64 {
     match degrees {
@@ -747,7 +742,7 @@ fn sequence(
 }
 
 #[test]
-fn points_equal_an_outside_chacha8() {
+fn random_numbers_equal_an_independent_chacha8() {
     let cells = 65_536;
     let uniform = candidates(&off(), &vec![0.0; cells]);
     let cell = |point: &Value| (point.as_f64().unwrap() * cells as f64) as u32;
@@ -769,7 +764,7 @@ fn points_equal_an_outside_chacha8() {
 }
 
 #[test]
-fn no_two_samples_of_neighbouring_seeds_share_a_stream() {
+fn no_two_samples_of_neighboring_seeds_share_a_stream() {
     let uniform = candidates(&off(), &[0.0; 256]);
     for draw in [DrawMode::Independent, DrawMode::Stratified] {
         let mut all: Vec<Vec<u32>> = Vec::new();
@@ -777,7 +772,7 @@ fn no_two_samples_of_neighbouring_seeds_share_a_stream() {
             all.extend((0..16).map(|sample| sequence(draw, seed, sample, 40, &uniform)));
         }
         let drawn = all.len();
-        // Nor is one stream another one a few steps on.
+        // A stream is also not a shifted copy of another one.
         let mut windows: Vec<&[u32]> = all.iter().flat_map(|tokens| tokens.windows(8)).collect();
         let possible = windows.len();
         windows.sort_unstable();
@@ -833,11 +828,11 @@ fn every_sample_alone_is_unbiased() {
     }
 }
 
-/// Steps that use up 10 or 20 bits each, between steps that use none: the first point's digits last
+/// Steps that consume 10 or 20 bits each, between steps that consume none: the initial digits last
 /// 5 or 2 of 500 steps, so nearly all tokens come from refilled digits. False alarm: 6 tests at
 /// 1e-6.
 #[test]
-fn stratified_points_do_not_run_dry() {
+fn stratified_numbers_do_not_run_out_of_digits() {
     let certain = candidates(&off(), &[5.0]);
     for vocab in [1000, 1_000_000] {
         let wide = candidates(&off(), &vec![0.0; vocab]);
@@ -892,7 +887,7 @@ fn share_variance(draw: DrawMode, n: usize, steps: usize) -> f64 {
 }
 
 /// Measured ratios: 0.120, 0.043, 0.032 for one step, 0.295, 0.201, 0.030 for three. A variance
-/// over 2000 seeds has a standard error of about 4 %, so the limits lie more than six of them
+/// over 2000 seeds has a standard error of about 4 %, so the limits are more than six of them
 /// above.
 #[test]
 fn stratified_draws_lower_the_variance_of_a_vote() {

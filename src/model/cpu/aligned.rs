@@ -1,6 +1,4 @@
-//! Numbers that begin on a cache line, so that a register's load never touches two.
-//!
-//! Knows lengths only.
+//! Vectors that start on a cache line, so that loading a register never touches two lines.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -14,49 +12,49 @@ pub(super) const CACHE_LINE: usize = 64;
 /// A cache line.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Line([u8; CACHE_LINE]);
+struct CacheLine([u8; CACHE_LINE]);
 
-/// Numbers of which any bits are one, zeros are 0, and whole many make a line.
+/// Plain data: every bit pattern is a valid value, and a cache line holds a whole number of them.
 ///
 /// # Safety
-/// As said.
-pub(super) unsafe trait Plain: Copy {}
+/// Implementers must fulfill both.
+pub(super) unsafe trait Pod: Copy {}
 
 // SAFETY: any bits are a byte.
-unsafe impl Plain for u8 {}
+unsafe impl Pod for u8 {}
 // SAFETY: any bits are a number or a NaN, and so below.
-unsafe impl Plain for f16 {}
+unsafe impl Pod for f16 {}
 // SAFETY: as above.
-unsafe impl Plain for f32 {}
+unsafe impl Pod for f32 {}
 // SAFETY: any bits are a word.
-unsafe impl Plain for u16 {}
+unsafe impl Pod for u16 {}
 
-/// A growing array that begins on a cache line.
+/// A growing array that starts on a cache line.
 #[derive(Clone)]
-pub(super) struct Lines<T> {
-    memory: Vec<Line>,
+pub(super) struct AlignedVec<T> {
+    memory: Vec<CacheLine>,
     len: usize,
     of: PhantomData<T>,
 }
 
-impl<T> Default for Lines<T> {
+impl<T> Default for AlignedVec<T> {
     fn default() -> Self {
         Self { memory: Vec::new(), len: 0, of: PhantomData }
     }
 }
 
-impl<T: Plain> Lines<T> {
-    /// Makes it `len` long. New numbers are 0, or what they were before it was made shorter.
+impl<T: Pod> AlignedVec<T> {
+    /// Sets the length. New elements are 0, or their values from before the array was shortened.
     pub(super) fn resize(&mut self, len: usize) {
         let lines = (len * size_of::<T>()).div_ceil(CACHE_LINE);
         if lines > self.memory.len() {
-            self.memory.resize(lines, Line([0; CACHE_LINE]));
+            self.memory.resize(lines, CacheLine([0; CACHE_LINE]));
         }
         self.len = len;
     }
 }
 
-impl<T: Plain> Deref for Lines<T> {
+impl<T: Pod> Deref for AlignedVec<T> {
     type Target = [T];
     fn deref(&self) -> &[T] {
         // SAFETY: `resize` made room for `len` numbers, and any bits are one.
@@ -64,14 +62,14 @@ impl<T: Plain> Deref for Lines<T> {
     }
 }
 
-impl<T: Plain> DerefMut for Lines<T> {
+impl<T: Pod> DerefMut for AlignedVec<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as above.
         unsafe { std::slice::from_raw_parts_mut(self.memory.as_mut_ptr().cast(), self.len) }
     }
 }
 
-impl<T> fmt::Debug for Lines<T> {
+impl<T> fmt::Debug for AlignedVec<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} numbers", self.len)
     }
@@ -82,8 +80,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_lie_on_lines_and_keep_their_values() {
-        let mut numbers = Lines::<f32>::default();
+    fn vectors_are_aligned_and_keep_their_values() {
+        let mut numbers = AlignedVec::<f32>::default();
         assert!(numbers.is_empty());
         for len in [1, 16, 17, 1000] {
             numbers.resize(len);

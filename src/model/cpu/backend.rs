@@ -1,17 +1,17 @@
-//! The decoder's operations on the CPU: slices, packed weights and one spin pool.
+//! The decoder's operations on the CPU kernels.
 //!
-//! Activations are f32 rows in buffers that are used again; they are quantised on the way into a
-//! product, once for all matrices that share it. Five to eight fork-joins a layer; what is too
-//! small to share stays on the calling thread. Everything works on one row, or as `attention.rs`
-//! says, so a row's result does not depend on the batch.
+//! Activations are f32 rows in reused buffers. They are quantized on the way into a product, once
+//! for all matrices that share the input. A layer needs five to eight fork-joins; work too small to
+//! distribute stays on the calling thread. A row's result does not depend on the batch: every
+//! operation works on single rows, except attention, which has its own contract.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::attention::{self, Part, Query, Shape};
-use super::buffer::{Arena, Buffer};
-use super::elementwise::{Add, Gate, RmsNorm, Rotate, SoftCap};
-use super::linear::{Activations, PackedMatrix, Product, gated, linear, linear_n};
-use super::pool::Disjoint;
+use super::attention::{self, KvRange, Query, Shape};
+use super::buffer::{Buffer, BufferPool};
+use super::elementwise::{ApplyRope, GatedActivation, ResidualAdd, RmsNorm, SoftCap};
+use super::linear::{Activations, PackedMatrix, Product, gate_up, linear, linear_n};
+use super::pool::SharedSliceMut;
 use super::simd::run;
 use super::{Isa, Pool};
 use crate::error::Result;
@@ -20,13 +20,13 @@ use crate::model::dtype::{Dtype, RawTensor};
 use crate::model::ops::{GatedMlp, Ops, visible};
 use crate::model::spec::{Rope, Spec};
 
-/// The CPU's own kernels.
+/// The CPU backend.
 #[derive(Debug)]
 pub struct Cpu {
     pool: Arc<Pool>,
     isa: Isa,
-    arena: Arc<Arena>,
-    /// The quantized input of a product, kept for its memory.
+    buffers: Arc<BufferPool>,
+    /// The quantized input of a product, kept to reuse its memory.
     input: Mutex<Activations>,
     /// The same for the MLP's second product, which is made while the first input is in use.
     mlp_hidden: Mutex<Activations>,
@@ -57,24 +57,24 @@ pub struct Angles {
 /// `[rows, width]`.
 #[derive(Debug)]
 pub struct Value {
-    numbers: Buffer,
+    values: Buffer,
     rows: usize,
 }
 
 impl Value {
     fn width(&self) -> usize {
-        self.numbers.len().checked_div(self.rows).unwrap_or(0)
+        self.values.len().checked_div(self.rows).unwrap_or(0)
     }
 
     fn row(&self, row: usize) -> &[f32] {
-        &self.numbers[row * self.width()..][..self.width()]
+        &self.values[row * self.width()..][..self.width()]
     }
 }
 
 impl Cpu {
-    /// With `isa`, or the fastest instructions there are, on `threads` threads, or the process's
-    /// pool of one per physical core. Spinning threads beyond the processors would only keep each
-    /// other from running, so there are no more than those.
+    /// `isa` defaults to the fastest instruction set, `threads` to the process-wide pool with one
+    /// thread per physical core. Never more threads than processors, since spinning threads would
+    /// block each other.
     pub fn new(threads: Option<usize>, isa: Option<Isa>) -> Result<Self> {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let pool = threads
@@ -84,23 +84,23 @@ impl Cpu {
         Ok(Self {
             pool,
             isa,
-            arena: Arc::default(),
+            buffers: Arc::default(),
             input: activations()?,
             mlp_hidden: activations()?,
         })
     }
 
-    /// The threads.
+    /// The thread pool.
     pub fn pool(&self) -> &Arc<Pool> {
         &self.pool
     }
 
     fn value(&self, rows: usize, width: usize) -> Value {
-        Value { numbers: self.arena.take(rows * width), rows }
+        Value { values: self.buffers.take(rows * width), rows }
     }
 
-    /// The normed rows of `x` as an input of `matrices`.
-    fn normed(
+    /// The normalized rows of `x` as an input of `matrices`.
+    fn normed_input(
         &self,
         norm: &Norm,
         x: &Value,
@@ -113,23 +113,23 @@ impl Cpu {
         input
     }
 
-    /// Runs `f(row, numbers)` for every row of `x`.
-    fn each_row(&self, x: &mut Value, f: impl Fn(usize, &mut [f32]) + Sync) {
+    /// Calls `f(row, values)` for every row of `x`.
+    fn for_each_row(&self, x: &mut Value, f: impl Fn(usize, &mut [f32]) + Sync) {
         let (rows, width) = (x.rows, x.width());
-        let numbers = Disjoint::new(&mut x.numbers);
+        let values = SharedSliceMut::new(&mut x.values);
         // SAFETY: each row is taken by one task, and rows do not overlap.
         self.pool
-            .over_rows(rows, width, |row| f(row, unsafe { numbers.slice(row * width, width) }));
+            .for_each_row(rows, width, |row| f(row, unsafe { values.slice(row * width, width) }));
     }
 }
 
-/// Nothing that a panic interrupts leaves activations unusable: they are filled before they are read.
+/// Ignores poisoning: activations are refilled before they are read.
 fn lock(activations: &Mutex<Activations>) -> MutexGuard<'_, Activations> {
     activations.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Norm {
-    fn parts(&self) -> (&[f32], f32) {
+    fn ranges(&self) -> (&[f32], f32) {
         (&self.weight, self.eps)
     }
 }
@@ -141,8 +141,7 @@ impl Ops for Cpu {
     type Value = Value;
 
     fn cache_number_bytes(&self) -> usize {
-        // In half precision, and in codes once a query is far behind it; their scales are a number
-        // for every head.
+        // f16, plus int8 for distant spans. The scales of int8 spans are negligible.
         size_of::<half::f16>() + size_of::<u8>()
     }
 
@@ -152,7 +151,7 @@ impl Ops for Cpu {
         bias: Option<&RawTensor<'_>>,
         read: &dyn Fn(&[u8]),
     ) -> Result<Linear> {
-        let matrix = PackedMatrix::pack_reading(weight, &self.pool, read)?;
+        let matrix = PackedMatrix::pack_and_release(weight, &self.pool, read)?;
         Ok(Linear { matrix, bias: bias.map(|bias| self.vector(bias)).transpose()? })
     }
 
@@ -163,7 +162,7 @@ impl Ops for Cpu {
     fn embed(&self, table: &Linear, tokens: &[u32], scale: f64) -> Result<Value> {
         let mut x = self.value(tokens.len(), table.matrix.width());
         let scale = scale as f32;
-        self.each_row(&mut x, |row, out| {
+        self.for_each_row(&mut x, |row, out| {
             table.matrix.row(tokens[row] as usize, out);
             for x in out {
                 *x *= scale;
@@ -174,11 +173,13 @@ impl Ops for Cpu {
 
     fn angles(&self, rope: &Rope, positions: &[usize]) -> Result<Angles> {
         let pairs = rope.inv_freq.len();
-        let (mut cos, mut sin) =
-            (self.arena.take(positions.len() * pairs), self.arena.take(positions.len() * pairs));
+        let (mut cos, mut sin) = (
+            self.buffers.take(positions.len() * pairs),
+            self.buffers.take(positions.len() * pairs),
+        );
         for (t, &position) in positions.iter().enumerate() {
             let at = t * pairs;
-            // Samples move in step: their positions are mostly the same.
+            // Samples advance together, so their positions are mostly equal.
             if t > 0 && positions[t - 1] == position {
                 cos.copy_within(at - pairs..at, at);
                 sin.copy_within(at - pairs..at, at);
@@ -199,11 +200,11 @@ impl Ops for Cpu {
         linears: [&Linear; N],
     ) -> Result<[Value; N]> {
         let mut outputs = linears.map(|linear| (linear, self.value(x.rows, linear.matrix.rows())));
-        let input = self.normed(norm, x, &linears.map(|linear| &linear.matrix));
+        let input = self.normed_input(norm, x, &linears.map(|linear| &linear.matrix));
         let products = outputs.each_mut().map(|(linear, y)| Product {
             matrix: &linear.matrix,
             bias: linear.bias.as_deref(),
-            y: &mut y.numbers,
+            y: &mut y.values,
         });
         linear_n(&self.pool, &input, products);
         Ok(outputs.map(|(_, y)| y))
@@ -216,11 +217,11 @@ impl Ops for Cpu {
         norm: Option<&Norm>,
         head_dim: usize,
     ) -> Result<Value> {
-        let (pairs, norm) = (angles.pairs, norm.map(Norm::parts));
-        self.each_row(&mut x, |row, x| {
+        let (pairs, norm) = (angles.pairs, norm.map(Norm::ranges));
+        self.for_each_row(&mut x, |row, x| {
             let (cos, sin) =
                 (&angles.cos[row * pairs..][..pairs], &angles.sin[row * pairs..][..pairs]);
-            run(self.isa, Rotate { x, head_dim, norm, cos, sin });
+            run(self.isa, ApplyRope { x, head_dim, norm, cos, sin });
         });
         Ok(x)
     }
@@ -243,29 +244,29 @@ impl Ops for Cpu {
         let mut first = 0;
         for row in rows.iter_mut() {
             let span = first * width..(first + row.tokens.len()) * width;
-            row.kv.append_host(layer, self.isa, shape, &k.numbers[span.clone()], &v.numbers[span]);
+            row.kv.append_host(layer, self.isa, shape, &k.values[span.clone()], &v.values[span]);
             first += row.tokens.len();
         }
         let mut out = self.value(q.rows, q.width());
-        // All rows' parts one after another, and where each row's parts end.
-        let (mut parts, mut ends) = (Vec::new(), Vec::with_capacity(rows.len()));
+        // All rows' cache ranges in sequence, and where each row's ranges end.
+        let (mut ranges, mut ends) = (Vec::new(), Vec::with_capacity(rows.len()));
         for row in rows.iter() {
             row.kv.each_part(layer, |kv, visible| {
-                parts.push(Part { kv, start: visible.start, end: visible.end });
+                ranges.push(KvRange { kv, start: visible.start, end: visible.end });
             });
-            ends.push(parts.len());
+            ends.push(ranges.len());
         }
         let mut queries = Vec::with_capacity(q.rows);
         let mut start = 0;
         for (row, end) in rows.iter().zip(ends) {
-            let parts = &parts[start..end];
+            let ranges = &ranges[start..end];
             start = end;
             queries.extend((0..row.tokens.len()).map(|t| {
                 let visible = visible(spec.layers[layer], row.kv, t);
-                Query { parts, start: visible.start, end: visible.end }
+                Query { ranges, start: visible.start, end: visible.end }
             }));
         }
-        attention::attend(&self.pool, self.isa, shape, &queries, &q.numbers, &mut out.numbers);
+        attention::attend(&self.pool, self.isa, shape, &queries, &q.values, &mut out.values);
         Ok(out)
     }
 
@@ -273,33 +274,33 @@ impl Ops for Cpu {
         let Linear { matrix, bias } = linear_layer;
         let mut y = self.value(x.rows, matrix.rows());
         let mut input = lock(&self.input);
-        input.set(&self.pool, &x.numbers, x.rows, &[matrix]);
-        linear(&self.pool, matrix, &input, bias.as_deref(), &mut y.numbers);
+        input.set(&self.pool, &x.values, x.rows, &[matrix]);
+        linear(&self.pool, matrix, &input, bias.as_deref(), &mut y.values);
         Ok(y)
     }
 
     fn feed_forward(&self, norm: &Norm, x: &Value, mlp: &GatedMlp<Linear>) -> Result<Value> {
         if [&mlp.gate, &mlp.up, &mlp.down].iter().any(|linear| linear.bias.is_some()) {
-            // The fused kernel adds no biases.
+            // The fused kernel does not add biases.
             let activation = mlp.activation;
             let [mut hidden, up] = self.project(norm, x, [&mlp.gate, &mlp.up])?;
-            self.each_row(&mut hidden, |row, x| {
-                run(self.isa, Gate { activation, x, up: up.row(row) });
+            self.for_each_row(&mut hidden, |row, x| {
+                run(self.isa, GatedActivation { activation, x, up: up.row(row) });
             });
             return self.linear(&mlp.down, &hidden);
         }
         let [gate, up, down] = [&mlp.gate.matrix, &mlp.up.matrix, &mlp.down.matrix];
         let mut y = self.value(x.rows, down.rows());
-        let input = self.normed(norm, x, &[gate, up]);
+        let input = self.normed_input(norm, x, &[gate, up]);
         let mut hidden = lock(&self.mlp_hidden);
-        gated(&self.pool, &input, mlp.activation, [gate, up, down], &mut hidden);
-        linear(&self.pool, down, &hidden, None, &mut y.numbers);
+        gate_up(&self.pool, &input, mlp.activation, [gate, up, down], &mut hidden);
+        linear(&self.pool, down, &hidden, None, &mut y.values);
         Ok(y)
     }
 
     fn add(&self, mut x: Value, y: &Value, norm: Option<&Norm>) -> Result<Value> {
-        let norm = norm.map(Norm::parts);
-        self.each_row(&mut x, |row, x| run(self.isa, Add { x, y: y.row(row), norm }));
+        let norm = norm.map(Norm::ranges);
+        self.for_each_row(&mut x, |row, x| run(self.isa, ResidualAdd { x, y: y.row(row), norm }));
         Ok(x)
     }
 
@@ -309,7 +310,7 @@ impl Ops for Cpu {
         }
         let mut selected = self.value(indices.len(), x.width());
         let width = x.width();
-        for (to, &row) in selected.numbers.chunks_exact_mut(width).zip(indices) {
+        for (to, &row) in selected.values.chunks_exact_mut(width).zip(indices) {
             to.copy_from_slice(x.row(row as usize));
         }
         Ok(selected)
@@ -323,31 +324,29 @@ impl Ops for Cpu {
         soft_cap: Option<f64>,
     ) -> Result<Buffer> {
         let mut z = self.value(x.rows, head.matrix.rows());
-        let input = self.normed(norm, x, &[&head.matrix]);
-        linear(&self.pool, &head.matrix, &input, head.bias.as_deref(), &mut z.numbers);
+        let input = self.normed_input(norm, x, &[&head.matrix]);
+        linear(&self.pool, &head.matrix, &input, head.bias.as_deref(), &mut z.values);
         if let Some(cap) = soft_cap {
-            self.each_row(&mut z, |_, x| run(self.isa, SoftCap { x, cap: cap as f32 }));
+            self.for_each_row(&mut z, |_, x| run(self.isa, SoftCap { x, cap: cap as f32 }));
         }
-        Ok(z.numbers)
+        Ok(z.values)
     }
 }
 
 impl Cpu {
-    /// A tensor of one dimension as f32.
+    /// A one-dimensional tensor as f32.
     fn vector(&self, raw: &RawTensor<'_>) -> Result<Vec<f32>> {
+        if raw.dtype == Dtype::F32 {
+            let value = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+            return Ok(raw.bytes.chunks_exact(4).map(value).collect());
+        }
         let row = RawTensor {
             dtype: raw.dtype,
             shape: vec![1, raw.elements()],
             bytes: raw.bytes.as_ref().into(),
         };
-        let mut numbers = vec![0.0; raw.elements()];
-        if raw.dtype == Dtype::F32 {
-            let values =
-                raw.bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-            numbers.iter_mut().zip(values).for_each(|(number, value)| *number = value);
-        } else {
-            PackedMatrix::pack(&row, &self.pool)?.row(0, &mut numbers);
-        }
-        Ok(numbers)
+        let mut values = vec![0.0; raw.elements()];
+        PackedMatrix::pack(&row, &self.pool)?.row(0, &mut values);
+        Ok(values)
     }
 }

@@ -1,76 +1,74 @@
-//! Activations' memory that is used again: after the first steps nothing is allocated.
-//!
-//! Knows lengths only.
+//! A pool of buffers for activations: after the first steps, no allocation is needed.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Idle buffers that are kept.
-const KEPT: usize = 16;
+/// Most free buffers to keep.
+const MAX_FREE: usize = 16;
 
-/// Idle buffers.
+/// Free buffers.
 #[derive(Debug, Default)]
-pub struct Arena(Mutex<Vec<Vec<f32>>>);
+pub struct BufferPool(Mutex<Vec<Vec<f32>>>);
 
-impl Arena {
-    /// A buffer of `len` numbers, whatever they are.
+impl BufferPool {
+    /// A buffer of `len` values; the contents are unspecified.
     pub(super) fn take(self: &Arc<Self>, len: usize) -> Buffer {
-        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = idle.iter().enumerate().filter(|(_, numbers)| numbers.len() >= len);
-        let best = fits.min_by_key(|(_, numbers)| numbers.len()).map(|(at, _)| at);
-        let numbers = best.map(|at| idle.swap_remove(at));
-        drop(idle);
+        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = free.iter().enumerate().filter(|(_, values)| values.len() >= len);
+        let best = fits.min_by_key(|(_, values)| values.len()).map(|(at, _)| at);
+        let values = best.map(|at| free.swap_remove(at));
+        drop(free);
         Buffer {
-            numbers: numbers.unwrap_or_else(|| vec![0.0; len]),
+            values: values.unwrap_or_else(|| vec![0.0; len]),
             len,
-            home: Some(Arc::clone(self)),
+            pool: Some(Arc::clone(self)),
         }
     }
 
-    fn give_back(&self, numbers: Vec<f32>) {
-        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.push(numbers);
-        if idle.len() > KEPT {
-            // The smallest are the cheapest to make again.
+    fn give_back(&self, values: Vec<f32>) {
+        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        free.push(values);
+        if free.len() > MAX_FREE {
+            // The smallest buffer is the cheapest to allocate again.
             let smallest =
-                idle.iter().enumerate().min_by_key(|(_, numbers)| numbers.len()).map(|(at, _)| at);
-            smallest.map(|at| idle.swap_remove(at));
+                free.iter().enumerate().min_by_key(|(_, values)| values.len()).map(|(at, _)| at);
+            smallest.map(|at| free.swap_remove(at));
         }
     }
 }
 
-/// Numbers that go back to their [`Arena`] when they are dropped.
+/// Values that return to their [`BufferPool`] when dropped.
 #[derive(Debug)]
 pub struct Buffer {
-    /// At least `len`.
-    numbers: Vec<f32>,
+    /// At least `len` long.
+    values: Vec<f32>,
     len: usize,
-    home: Option<Arc<Arena>>,
+    pool: Option<Arc<BufferPool>>,
 }
 
 impl From<Vec<f32>> for Buffer {
-    fn from(numbers: Vec<f32>) -> Self {
-        Self { len: numbers.len(), numbers, home: None }
+    fn from(values: Vec<f32>) -> Self {
+        Self { len: values.len(), values, pool: None }
     }
 }
 
 impl Deref for Buffer {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        &self.numbers[..self.len]
+        &self.values[..self.len]
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.numbers[..self.len]
+        &mut self.values[..self.len]
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if let Some(home) = self.home.take() {
-            home.give_back(std::mem::take(&mut self.numbers));
+        if let Some(pool) = self.pool.take() {
+            pool.give_back(std::mem::take(&mut self.values));
         }
     }
 }
@@ -80,8 +78,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_smallest_that_fits_is_used_again() {
-        let arena = Arc::new(Arena::default());
+    fn the_smallest_fitting_buffer_is_reused() {
+        let arena = Arc::new(BufferPool::default());
         let at = |buffer: &Buffer| buffer.as_ptr();
         let (small, large) = (arena.take(10), arena.take(1000));
         let (small_at, large_at) = (at(&small), at(&large));

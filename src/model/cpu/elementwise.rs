@@ -1,33 +1,29 @@
-//! What happens to a row between the matrix products: norms, rotation, gates, sums.
+//! Kernels between the matrix products: norms, rotary embedding, activation functions, sums.
 //!
-//! Each works on one token's row alone, in lanes by index, so a row's result depends on nothing
-//! else and is the same to the bit on every instruction set; [`Put`] takes sixteen numbers of every
-//! row, which it only moves and adds to. The formulas are those of the models' reference code
-//! (`transformers`).
-
-#![allow(clippy::inline_always)] // What is not inlined into a function with the instructions is compiled without them.
+//! Each works on a single token's row, in lanes by index, so a row's result depends on nothing else
+//! and is bit-identical on every instruction set. The formulas follow the models' reference code
+//! (`transformers`). [`StoreColumns`] belongs to the matrix products.
 
 use super::simd::{F32x16, Kernel, LANES, exp, tanh};
 use crate::model::spec::Activation;
 
-/// Puts every column's sums, with a bias where there is one, where they belong. Not by copying
-/// slices, which calls a function for each.
-pub(super) struct Put<'a, F> {
+/// Stores 16 sums per column, plus bias. A kernel, because `copy_from_slice` is a call per column.
+pub(super) struct StoreColumns<'a, F> {
     /// `[columns, 16]`.
     pub sums: &'a [[f32; LANES]],
     /// `[16]`.
     pub bias: Option<&'a [f32]>,
-    /// Where the n-th column's sixteen numbers go; asked once for each.
+    /// Returns the destination of the n-th column's sixteen values; called once per column.
     pub column: F,
 }
 
-impl<'y, F: Fn(usize) -> &'y mut [f32]> Kernel for Put<'_, F> {
+impl<'y, F: Fn(usize) -> &'y mut [f32]> Kernel for StoreColumns<'_, F> {
     type Out = ();
 
     #[inline(always)]
     unsafe fn run<V: F32x16>(self) {
         let Self { sums, bias, column } = self;
-        // SAFETY: the slices are as long as a register; the instructions are the caller's promise.
+        // SAFETY: the slices are as long as a register; the caller guarantees the instructions.
         unsafe {
             let bias = bias.map(|bias| V::load(bias[..LANES].as_ptr()));
             for (index, sums) in sums.iter().enumerate() {
@@ -55,16 +51,15 @@ impl Kernel for RmsNorm<'_> {
         let Self { x, weight, eps, out } = self;
         let (len, weight) = (x.len(), &weight[..x.len()]);
         let out = &mut out[..len];
-        // SAFETY: never more than is left of the three slices; the instructions are the caller's
-        // promise.
+        // SAFETY: never beyond the end of the three slices; the caller guarantees the instructions.
         unsafe {
             let factor = V::splat(root_mean_square::<V>(x, eps).recip());
             for at in (0..len).step_by(LANES) {
                 let count = len - at;
-                let y = V::load_some(x.as_ptr().add(at), count)
+                let y = V::load_partial(x.as_ptr().add(at), count)
                     .mul(factor)
-                    .mul(V::load_some(weight.as_ptr().add(at), count));
-                y.store_some(out.as_mut_ptr().add(at), count);
+                    .mul(V::load_partial(weight.as_ptr().add(at), count));
+                y.store_partial(out.as_mut_ptr().add(at), count);
             }
         }
     }
@@ -76,20 +71,20 @@ impl Kernel for RmsNorm<'_> {
 /// V's instructions must be available.
 #[inline(always)]
 unsafe fn root_mean_square<V: F32x16>(x: &[f32], eps: f32) -> f32 {
-    // SAFETY: never more than is left of the slice; the instructions are the caller's promise.
+    // SAFETY: never more than is left of the slice; the caller guarantees the instructions.
     unsafe {
         let mut squares = V::splat(0.0);
         for at in (0..x.len()).step_by(LANES) {
-            let x = V::load_some(x.as_ptr().add(at), x.len() - at);
+            let x = V::load_partial(x.as_ptr().add(at), x.len() - at);
             squares = x.fma(x, squares);
         }
         (squares.sum() / x.len() as f32 + eps).sqrt()
     }
 }
 
-/// Norms each head of a row, where there is a norm, and rotates its halves by the token's angles,
-/// in place.
-pub(super) struct Rotate<'a> {
+/// Normalizes each head of a row if there is a norm, and rotates its halves by the token's angles
+/// (rotary embedding), in place.
+pub(super) struct ApplyRope<'a> {
     pub x: &'a mut [f32],
     pub head_dim: usize,
     /// Weight and epsilon.
@@ -99,7 +94,7 @@ pub(super) struct Rotate<'a> {
     pub sin: &'a [f32],
 }
 
-impl Kernel for Rotate<'_> {
+impl Kernel for ApplyRope<'_> {
     type Out = ();
 
     #[inline(always)]
@@ -108,8 +103,8 @@ impl Kernel for Rotate<'_> {
         let half = head_dim / 2;
         let (cos, sin) = (&cos[..half], &sin[..half]);
         for head in x.chunks_exact_mut(head_dim) {
-            // SAFETY: never more than is left of the halves; the instructions are the caller's
-            // promise.
+            // SAFETY: never more than is left of the halves; the caller guarantees
+            // the instructions.
             unsafe {
                 let factor = norm.map(|(weight, eps)| {
                     (&weight[..head_dim], V::splat(root_mean_square::<V>(head, eps).recip()))
@@ -118,19 +113,21 @@ impl Kernel for Rotate<'_> {
                 for at in (0..half).step_by(LANES) {
                     let count = half - at;
                     let (mut a, mut b) = (
-                        V::load_some(low.as_ptr().add(at), count),
-                        V::load_some(high.as_ptr().add(at), count),
+                        V::load_partial(low.as_ptr().add(at), count),
+                        V::load_partial(high.as_ptr().add(at), count),
                     );
                     if let Some((weight, factor)) = factor {
-                        a = a.mul(factor).mul(V::load_some(weight.as_ptr().add(at), count));
-                        b = b.mul(factor).mul(V::load_some(weight.as_ptr().add(half + at), count));
+                        a = a.mul(factor).mul(V::load_partial(weight.as_ptr().add(at), count));
+                        b = b
+                            .mul(factor)
+                            .mul(V::load_partial(weight.as_ptr().add(half + at), count));
                     }
                     let (cos, sin) = (
-                        V::load_some(cos.as_ptr().add(at), count),
-                        V::load_some(sin.as_ptr().add(at), count),
+                        V::load_partial(cos.as_ptr().add(at), count),
+                        V::load_partial(sin.as_ptr().add(at), count),
                     );
-                    a.mul(cos).sub(b.mul(sin)).store_some(low.as_mut_ptr().add(at), count);
-                    b.mul(cos).add(a.mul(sin)).store_some(high.as_mut_ptr().add(at), count);
+                    a.mul(cos).sub(b.mul(sin)).store_partial(low.as_mut_ptr().add(at), count);
+                    b.mul(cos).add(a.mul(sin)).store_partial(high.as_mut_ptr().add(at), count);
                 }
             }
         }
@@ -138,13 +135,13 @@ impl Kernel for Rotate<'_> {
 }
 
 /// x = activation(x) * up.
-pub(super) struct Gate<'a> {
+pub(super) struct GatedActivation<'a> {
     pub activation: Activation,
     pub x: &'a mut [f32],
     pub up: &'a [f32],
 }
 
-impl Kernel for Gate<'_> {
+impl Kernel for GatedActivation<'_> {
     type Out = ();
 
     #[inline(always)]
@@ -153,12 +150,12 @@ impl Kernel for Gate<'_> {
         let (len, up) = (gate.len(), &up[..gate.len()]);
         for at in (0..len).step_by(LANES) {
             let count = len - at;
-            // SAFETY: never more than is left of the slices; the instructions are the caller's
-            // promise.
+            // SAFETY: never more than is left of the slices; the caller guarantees
+            // the instructions.
             unsafe {
-                let x = V::load_some(gate.as_ptr().add(at), count);
+                let x = V::load_partial(gate.as_ptr().add(at), count);
                 let one = V::splat(1.0);
-                // Both are x times a logistic function: GELU's tanh form of twice its cubic.
+                // Both are x times a logistic function: GELU's tanh form uses twice its cubic.
                 let exponent = match activation {
                     Activation::Silu => x,
                     Activation::GeluTanh => {
@@ -167,42 +164,42 @@ impl Kernel for Gate<'_> {
                     }
                 };
                 let y = x.div(exp(V::splat(0.0).sub(exponent)).add(one));
-                y.mul(V::load_some(up.as_ptr().add(at), count))
-                    .store_some(gate.as_mut_ptr().add(at), count);
+                y.mul(V::load_partial(up.as_ptr().add(at), count))
+                    .store_partial(gate.as_mut_ptr().add(at), count);
             }
         }
     }
 }
 
-/// x += y, where there is a norm by its normed value.
-pub(super) struct Add<'a> {
+/// x += y, with y normalized first if there is a norm.
+pub(super) struct ResidualAdd<'a> {
     pub x: &'a mut [f32],
     pub y: &'a [f32],
     /// Weight and epsilon.
     pub norm: Option<(&'a [f32], f32)>,
 }
 
-impl Kernel for Add<'_> {
+impl Kernel for ResidualAdd<'_> {
     type Out = ();
 
     #[inline(always)]
     unsafe fn run<V: F32x16>(self) {
         let Self { x, y, norm } = self;
         let (len, y) = (x.len(), &y[..x.len()]);
-        // SAFETY: never more than is left of the slices; the instructions are the caller's promise.
+        // SAFETY: never more than is left of the slices; the caller guarantees the instructions.
         unsafe {
             let factor = norm.map(|(weight, eps)| {
                 (&weight[..len], V::splat(root_mean_square::<V>(y, eps).recip()))
             });
             for at in (0..len).step_by(LANES) {
                 let count = len - at;
-                let mut y = V::load_some(y.as_ptr().add(at), count);
+                let mut y = V::load_partial(y.as_ptr().add(at), count);
                 if let Some((weight, factor)) = factor {
-                    y = y.mul(factor).mul(V::load_some(weight.as_ptr().add(at), count));
+                    y = y.mul(factor).mul(V::load_partial(weight.as_ptr().add(at), count));
                 }
-                V::load_some(x.as_ptr().add(at), count)
+                V::load_partial(x.as_ptr().add(at), count)
                     .add(y)
-                    .store_some(x.as_mut_ptr().add(at), count);
+                    .store_partial(x.as_mut_ptr().add(at), count);
             }
         }
     }
@@ -221,12 +218,12 @@ impl Kernel for SoftCap<'_> {
     unsafe fn run<V: F32x16>(self) {
         let len = self.x.len();
         for at in (0..len).step_by(LANES) {
-            // SAFETY: never more than is left of the slice; the instructions are the caller's
-            // promise.
+            // SAFETY: never more than is left of the slice; the caller guarantees
+            // the instructions.
             unsafe {
                 let place = self.x.as_mut_ptr().add(at);
-                let x = V::load_some(place, len - at).div(V::splat(self.cap));
-                tanh(x).mul(V::splat(self.cap)).store_some(place, len - at);
+                let x = V::load_partial(place, len - at).div(V::splat(self.cap));
+                tanh(x).mul(V::splat(self.cap)).store_partial(place, len - at);
             }
         }
     }
@@ -238,14 +235,14 @@ mod tests {
     use super::super::simd::run;
     use super::*;
 
-    /// Numbers of both signs and many sizes.
+    /// Values of both signs and many magnitudes.
     fn numbers(len: usize, salt: f32) -> Vec<f32> {
         (0..len)
             .map(|i| ((i as f32 + salt) * 12.9898).sin() * 10f32.powi((i % 5) as i32 - 2))
             .collect()
     }
 
-    /// `kernel` on every instruction set: the same bits, and `want` within a relative 2e-6 of it (a
+    /// `kernel` gives the same bits on every instruction set, within a relative 2e-6 of `want` (a
     /// sum of up to 600 squares and a few roundings; absolute below 1).
     fn check(what: &str, kernel: impl Fn(Isa) -> Vec<f32>, want: &[f64]) {
         let scalar = kernel(Isa::Scalar);
@@ -266,14 +263,14 @@ mod tests {
     }
 
     #[test]
-    fn sums_are_put_with_and_without_a_bias() {
+    fn columns_are_stored_with_and_without_bias() {
         let (sums, bias) = (numbers(5 * LANES, 0.0), numbers(LANES, 0.5));
         let put = |isa, bias: Option<&[f32]>| {
             let mut out = vec![0.0; sums.len()];
             let columns =
                 out.chunks_mut(LANES).map(Some).map(std::sync::Mutex::new).collect::<Vec<_>>();
             let column = |n: usize| columns[n].lock().unwrap().take().unwrap();
-            run(isa, Put { sums: sums.as_chunks().0, bias, column });
+            run(isa, StoreColumns { sums: sums.as_chunks().0, bias, column });
             out
         };
         let biased = |i: usize| f64::from(sums[i] + bias[i % LANES]);
@@ -306,7 +303,7 @@ mod tests {
             check("norm", norm, &normed(&x));
             let add = |isa| {
                 let mut out = x.clone();
-                run(isa, Add { x: &mut out, y: &y, norm: Some((&w, 1e-5)) });
+                run(isa, ResidualAdd { x: &mut out, y: &y, norm: Some((&w, 1e-5)) });
                 out
             };
             check("add", add, &x64.iter().zip(normed(&y)).map(|(x, y)| x + y).collect::<Vec<_>>());
@@ -321,7 +318,7 @@ mod tests {
             ] {
                 let gate = |isa| {
                     let mut out = x.clone();
-                    run(isa, Gate { activation, x: &mut out, up: &y });
+                    run(isa, GatedActivation { activation, x: &mut out, up: &y });
                     out
                 };
                 check(
@@ -343,7 +340,7 @@ mod tests {
                 let mut out = x.clone();
                 run(
                     isa,
-                    Rotate {
+                    ApplyRope {
                         x: &mut out,
                         head_dim: len,
                         norm: Some((&w, 1e-5)),

@@ -1,10 +1,10 @@
-//! The instruction sets that the kernels are compiled for, and which of them this machine has.
+//! Instruction sets that the kernels are compiled for, and their detection.
 
 use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
 
-/// Instructions that the kernels are written for.
+/// An instruction set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Isa {
     /// Plain Rust.
@@ -25,7 +25,7 @@ impl Isa {
     #[cfg(not(target_arch = "x86_64"))]
     pub const ALL: &[Self] = &[Self::Scalar];
 
-    /// Whether this machine has them.
+    /// Whether this machine supports it.
     pub fn is_available(self) -> bool {
         match self {
             Self::Scalar => true,
@@ -46,7 +46,7 @@ impl Isa {
         }
     }
 
-    /// The fastest that this machine has, looked up once.
+    /// The fastest that this machine supports, detected once.
     pub fn best() -> Self {
         static BEST: OnceLock<Isa> = OnceLock::new();
         *BEST.get_or_init(|| {
@@ -54,12 +54,15 @@ impl Isa {
         })
     }
 
-    /// Itself, if this machine has it.
+    /// Itself, if this machine supports it.
     pub(super) fn check(self) -> Result<Self> {
         if self.is_available() {
             Ok(self)
         } else {
-            Err(Error::usage(format!("this processor has no {self}; use {}", Self::best())))
+            Err(Error::usage(format!(
+                "this processor does not support {self}; use {}",
+                Self::best()
+            )))
         }
     }
 

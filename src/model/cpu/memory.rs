@@ -1,43 +1,44 @@
-//! Memory for packed weights, in huge pages where the system gives them.
+//! Memory for packed weights, in huge pages if possible.
 //!
-//! A step reads every weight once, and with pages of 4 kB it spends a third of that time on looking
-//! up pages. Matrices are mostly smaller than a huge page, so they share chunks; a chunk is freed
-//! with the last of its matrices. Knows nothing of what it holds.
+//! A step reads every weight once, and with 4 kB pages it spends a third of that time on TLB
+//! misses. Most matrices are smaller than a huge page, so they share chunks. A chunk is freed with
+//! the last of its matrices.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::aligned::CACHE_LINE;
 
-/// A huge page of x86 and of most ARM systems.
-const HUGE: usize = 2 << 20;
-/// What small regions share. Pages that nobody wrote take no memory.
+/// Size of a huge page on x86 and most ARM systems.
+const HUGE_PAGE: usize = 2 << 20;
+/// Size of the chunks that small regions share. Untouched pages take no memory.
 const CHUNK: usize = 32 << 20;
 
-/// Zeroed memory that its regions divide among them.
+/// Zeroed memory that is divided into regions.
 struct Chunk {
-    /// Of `len` bytes, made by `Vec` and returned to it.
+    /// `len` bytes from a boxed slice.
     memory: *mut u8,
     len: usize,
-    /// Where the first huge page begins.
+    /// Offset of the first huge page.
     start: usize,
 }
 
-// SAFETY: the memory belongs to no thread; regions never overlap, and each follows the borrows of
-// its owner.
+// SAFETY: the memory is not tied to a thread; regions never overlap, and each follows the borrows
+// of its owner.
 unsafe impl Send for Chunk {}
 // SAFETY: as above.
 unsafe impl Sync for Chunk {}
 
 impl Chunk {
-    /// At least `size` bytes after `start`; `None` if they cannot be had.
+    /// At least `size` bytes after `start`; `None` if the allocation fails.
     fn new(size: usize) -> Option<Self> {
-        let len = size.checked_add(HUGE)?;
+        let len = size.checked_add(HUGE_PAGE)?;
         let mut memory = Vec::<u8>::new();
         memory.try_reserve_exact(len).ok()?;
-        // Zeros straight from the system: pages are first touched by the thread that packs them.
+        // `vec!` gets zeroed pages from the system, which are first touched by the thread that
+        // packs them.
         let memory = vec![0u8; len].into_boxed_slice();
         let memory = Box::into_raw(memory).cast::<u8>();
-        let start = memory.align_offset(HUGE).min(HUGE);
+        let start = memory.align_offset(HUGE_PAGE).min(HUGE_PAGE);
         advise(memory, start, size);
         Some(Self { memory, len, start })
     }
@@ -51,10 +52,10 @@ impl Drop for Chunk {
     }
 }
 
-/// Asks for huge pages in `size` bytes from `memory + start` on. A refusal costs speed only.
+/// Requests huge pages for `size` bytes from `memory + start` on. If refused, only speed is lost.
 #[cfg(target_os = "linux")]
 fn advise(memory: *mut u8, start: usize, size: usize) {
-    let whole = size / HUGE * HUGE;
+    let whole = size / HUGE_PAGE * HUGE_PAGE;
     if whole > 0 {
         // SAFETY: the range lies inside the allocation, and this advice changes no contents.
         let _ = unsafe {
@@ -70,7 +71,7 @@ fn advise(memory: *mut u8, start: usize, size: usize) {
 #[cfg(not(target_os = "linux"))]
 fn advise(_memory: *mut u8, _start: usize, _size: usize) {}
 
-/// Some bytes on a cache line's border, zero at first. Its own: no other region overlaps.
+/// Zero-initialized bytes that start on a cache line. Regions never overlap.
 pub(super) struct Region {
     chunk: Arc<Chunk>,
     offset: usize,
@@ -78,9 +79,9 @@ pub(super) struct Region {
 }
 
 impl Region {
-    /// `len` bytes; `None` if they cannot be had.
+    /// `len` bytes; `None` if the allocation fails.
     pub(super) fn new(len: usize) -> Option<Self> {
-        /// The chunk that small regions are cut from, and how much of it is taken.
+        /// The chunk for small regions, and how much of it is used.
         static SHARED: Mutex<(Weak<Chunk>, usize)> = Mutex::new((Weak::new(), 0));
         if len > CHUNK / 4 {
             return Some(Self { chunk: Arc::new(Chunk::new(len)?), offset: 0, len });
@@ -99,8 +100,8 @@ impl Region {
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
-        // SAFETY: inside the chunk, which lives as long as this; only this region reaches these
-        // bytes, and it is borrowed.
+        // SAFETY: inside the chunk, which lives as long as the region; only this region accesses
+        // these bytes, and it is borrowed.
         unsafe { std::slice::from_raw_parts(self.start(), self.len) }
     }
 
@@ -115,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn regions_are_zero_aligned_and_apart() {
+    fn regions_are_zero_aligned_and_disjoint() {
         let sizes = [
             0,
             1,
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_had_is_none() {
+    fn failed_allocations_are_none() {
         assert!(Region::new(usize::MAX).is_none());
         assert!(Region::new(usize::MAX / 4).is_none());
     }

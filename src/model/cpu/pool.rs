@@ -1,11 +1,10 @@
-//! One pool of spinning threads: a fork-join costs well under a microsecond, and a step does
+//! A fork-join pool of spinning threads. A fork-join costs well under a microsecond, and a step has
 //! hundreds of them.
 //!
-//! Contract: every task runs exactly once, and the call returns after the last of them. Every
-//! thread has a share of the tasks, claims them one by one and then helps out with the others', so
-//! a thread that the system keeps from running delays nobody. A thread that came too late is shut
-//! out instead of waited for. Which thread runs a task must not show in its result. Knows nothing
-//! of matrices.
+//! Contract: every task runs exactly once, and the call returns after the last one. Every thread
+//! has a share of the tasks; it claims them one by one, then helps with the other shares, so that a
+//! descheduled thread delays nobody. A thread that arrives late is not waited for. Results must not
+//! depend on which thread runs a task.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
@@ -17,23 +16,23 @@ use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 /// How long an idle worker spins before it sleeps: longer than the gaps between the operations of a
-/// step, and than a sampler takes.
-const SPIN: Duration = Duration::from_micros(500);
-/// Pauses between two looks at the clock.
-const PAUSES: usize = 32;
-/// Pauses of the caller before it offers its core to a worker that holds the last task.
-const CALLER_PAUSES: usize = 2_000;
-/// Numbers that a simple pass should at least have to be worth another thread.
-const WORTH_A_THREAD: usize = 8 << 10;
-/// Set in the gate when no more workers may join the job.
+/// step, including sampling.
+const SPIN_TIME: Duration = Duration::from_micros(500);
+/// Spin iterations between clock reads.
+const SPINS_PER_CLOCK_CHECK: usize = 32;
+/// Spin iterations of the caller before it yields its core to a worker that still has a task.
+const CALLER_SPINS: usize = 2_000;
+/// Least number of values per thread for a simple pass.
+const MIN_VALUES_PER_THREAD: usize = 8 << 10;
+/// Bit of the gate: no more workers may join the job.
 const CLOSED: u64 = 1 << 31;
 
 type Task = dyn Fn(usize) + Sync;
 
-/// Keeps what one thread writes out of the cache lines that others read; 128 because processors
-/// fetch lines in pairs.
+/// Keeps data that one thread writes off the cache lines that others read. 128 bytes, because
+/// processors fetch lines in pairs.
 #[repr(align(128))]
-struct Apart<T>(T);
+struct CachePadded<T>(T);
 
 #[derive(Clone, Copy)]
 struct Job {
@@ -42,11 +41,11 @@ struct Job {
 }
 
 struct Shared {
-    /// Number of the job (upper half), [`CLOSED`], and how many workers are inside (lower bits).
-    gate: Apart<AtomicU64>,
-    /// The next unclaimed task of each thread's share, the caller's first.
-    next: Vec<Apart<AtomicUsize>>,
-    /// Written by the caller while the gate is closed and nobody inside; read by workers that are
+    /// Number of the job (upper half), [`CLOSED`], and the number of workers inside (lower bits).
+    gate: CachePadded<AtomicU64>,
+    /// The next unclaimed task of each thread's share; the caller's share is first.
+    next: Vec<CachePadded<AtomicUsize>>,
+    /// Written by the caller while the gate is closed and no worker is inside; read by workers
     /// inside.
     job: UnsafeCell<Option<Job>>,
     asleep: Vec<AtomicBool>,
@@ -55,7 +54,7 @@ struct Shared {
 }
 
 // SAFETY: `job` is the only field that is not `Sync` by itself. The gate orders its accesses: it is
-// written only while the gate is closed and its count is zero, under the pool's lock, and read only
+// written only while the gate is closed and the count is zero, under the pool's lock, and read only
 // between entering and leaving. The closure that it points to is `Sync`.
 unsafe impl Sync for Shared {}
 // SAFETY: nothing in it belongs to one thread; the pointer is only followed as said above.
@@ -67,7 +66,7 @@ pub struct Pool {
     workers: Vec<JoinHandle<()>>,
     handles: Vec<Thread>,
     cores: Vec<usize>,
-    /// Held during a job. A caller that finds it taken (a nested call, another engine) does its
+    /// Held during a job. A caller that finds it locked (a nested call, another engine) runs its
     /// tasks itself.
     lock: Mutex<()>,
 }
@@ -79,15 +78,15 @@ impl std::fmt::Debug for Pool {
 }
 
 impl Pool {
-    /// A pool of `threads` threads, the caller among them; at least one. Worker i is pinned to the
-    /// i-th physical core that this process may use, if there are enough of them. Threads that the
-    /// system refuses are done without.
+    /// A pool of `threads` threads (at least one), including the caller. Worker i is pinned to the
+    /// i-th physical core available to this process, if there are enough. If the system refuses a
+    /// thread, the pool is smaller.
     pub fn new(threads: usize) -> Self {
         let cores = affinity::physical_cores();
         let count = threads.max(1) - 1;
         let shared = Arc::new(Shared {
-            gate: Apart(AtomicU64::new(CLOSED)),
-            next: (0..=count).map(|_| Apart(AtomicUsize::new(0))).collect(),
+            gate: CachePadded(AtomicU64::new(CLOSED)),
+            next: (0..=count).map(|_| CachePadded(AtomicUsize::new(0))).collect(),
             job: UnsafeCell::new(None),
             asleep: (0..count).map(|_| AtomicBool::new(false)).collect(),
             stop: AtomicBool::new(false),
@@ -100,30 +99,30 @@ impl Pool {
                 if let Some(core) = core {
                     affinity::pin(core);
                 }
-                work(&shared, index);
+                run_worker(&shared, index);
             };
             thread::Builder::new().name(format!("cpu-{}", index + 1)).spawn(work).ok()
         };
-        // The sleepers' flags go by index: stop at the first refusal.
+        // The `asleep` flags are indexed by worker, so stop at the first refusal.
         let workers: Vec<_> = (0..count).map_while(spawn).collect();
         let handles = workers.iter().map(|worker| worker.thread().clone()).collect();
         Self { shared, workers, handles, cores, lock: Mutex::new(()) }
     }
 
-    /// The pool of the process: one thread per physical core, made at the first call.
+    /// The process-wide pool: one thread per physical core, created by the first call.
     pub fn global() -> Arc<Self> {
         static POOL: OnceLock<Arc<Pool>> = OnceLock::new();
         Arc::clone(POOL.get_or_init(|| Arc::new(Self::new(physical_cores()))))
     }
 
-    /// Threads that work on a job, the caller among them.
+    /// Threads that work on a job, including the caller.
     pub fn threads(&self) -> usize {
         self.workers.len() + 1
     }
 
-    /// Pins the calling thread to the core that the workers leave free. For the thread that runs
-    /// the model's steps; not for a library's caller, who may have other plans with his thread.
-    /// Does nothing where there are fewer cores than threads.
+    /// Pins the calling thread to the core that the workers leave free. Meant for the thread that
+    /// runs the model's steps, not for a library's caller, whose thread may have other uses. Does
+    /// nothing if there are fewer cores than threads.
     pub fn pin_caller(&self) {
         if let Some(&core) =
             self.cores.first().filter(|_| self.threads() <= self.cores.len() && self.threads() > 1)
@@ -133,46 +132,48 @@ impl Pool {
     }
 
     /// Calls `f(index, threads)` once for each index below [`threads`](Self::threads), in parallel
-    /// where threads are free.
+    /// if threads are free.
     ///
     /// # Panics
-    /// With `f`'s panic, after every call has ended.
+    /// If `f` panics, after all calls have ended.
     pub fn run(&self, f: impl Fn(usize, usize) + Sync) {
         let threads = self.threads();
         self.for_each(threads, |index| f(index, threads));
     }
 
-    /// Calls `f(task)` once for each task below `tasks`, in any order, in parallel where threads
-    /// are free. Called from within a task, or while another thread uses the pool, it runs them all
-    /// on the calling thread.
+    /// Calls `f(task)` once for each task below `tasks`, in any order, in parallel if threads are
+    /// free. Called from within a task, or while another thread uses the pool, it runs all tasks on
+    /// the calling thread.
     ///
     /// # Panics
-    /// With `f`'s panic, after every call has ended.
+    /// If `f` panics, after all calls have ended.
     pub fn for_each(&self, tasks: usize, f: impl Fn(usize) + Sync) {
-        let alone = tasks <= 1 || self.workers.is_empty();
-        let held = if alone { Err(TryLockError::WouldBlock) } else { self.lock.try_lock() };
+        let single_threaded = tasks <= 1 || self.workers.is_empty();
+        let held =
+            if single_threaded { Err(TryLockError::WouldBlock) } else { self.lock.try_lock() };
         match &held {
-            // A poisoned lock says that a task panicked; the job was wound up all the same.
+            // The lock is poisoned if a task panicked, but that job was completed.
             Ok(_) | Err(TryLockError::Poisoned(_)) => self.fork_join(tasks, &f),
             Err(TryLockError::WouldBlock) => (0..tasks).for_each(f),
         }
     }
 
-    /// Calls `f(row)` once for each of `rows` rows of `width` numbers, as
-    /// [`for_each`](Self::for_each), on more than one thread only where there is enough to do.
+    /// Calls `f(row)` once for each of `rows` rows of `width` values, like
+    /// [`for_each`](Self::for_each). Uses more than one thread only if there is enough work.
     ///
     /// # Panics
-    /// With `f`'s panic.
-    pub fn over_rows(&self, rows: usize, width: usize, f: impl Fn(usize) + Sync) {
-        let tasks = (rows * width / WORTH_A_THREAD).clamp(1, self.threads() * 4).min(rows.max(1));
+    /// If `f` panics.
+    pub fn for_each_row(&self, rows: usize, width: usize, f: impl Fn(usize) + Sync) {
+        let tasks =
+            (rows * width / MIN_VALUES_PER_THREAD).clamp(1, self.threads() * 4).min(rows.max(1));
         self.for_each(tasks, |task| (task * rows / tasks..(task + 1) * rows / tasks).for_each(&f));
     }
 
     /// Splits `data` into chunks of `len` (the last may be shorter) and calls `f(index, chunk)` for
-    /// each, as [`for_each`](Self::for_each).
+    /// each, like [`for_each`](Self::for_each).
     ///
     /// # Panics
-    /// With `f`'s panic, or if `len` is zero.
+    /// If `f` panics, or if `len` is zero.
     pub fn for_each_chunk<T: Send>(
         &self,
         data: &mut [T],
@@ -180,7 +181,7 @@ impl Pool {
         f: impl Fn(usize, &mut [T]) + Sync,
     ) {
         let chunks = data.len().div_ceil(len);
-        let data = Disjoint::new(data);
+        let data = SharedSliceMut::new(data);
         // SAFETY: every chunk is taken by one task, chunks do not overlap, and `data` outlives the
         // call.
         self.for_each(chunks, |index| {
@@ -190,13 +191,13 @@ impl Pool {
 
     fn fork_join(&self, tasks: usize, f: &(dyn Fn(usize) + Sync)) {
         let shared = &*self.shared;
-        // SAFETY: only the lifetime is forgotten. `Open` below shuts the gate and waits for every
-        // worker inside before this call ends, even by a panic, so that nobody follows the pointer
+        // SAFETY: only the lifetime is erased. `GateGuard` below closes the gate and waits for
+        // every worker inside before this call ends, even by a panic, so the pointer is never used
         // later.
         let task: *const Task =
             unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static Task>(f) };
-        // SAFETY: the gate is closed and empty (the last job's end), and the lock keeps other
-        // callers out.
+        // SAFETY: the gate is closed and no worker is inside (since the end of the last job), and
+        // the lock excludes other callers.
         unsafe { *shared.job.get() = Some(Job { task, tasks }) };
         let shares = shared.next.len();
         for (share, next) in shared.next.iter().enumerate() {
@@ -204,14 +205,15 @@ impl Pool {
         }
         let number = (shared.gate.0.load(Ordering::Relaxed) >> 32).wrapping_add(1) << 32;
         shared.gate.0.store(number, Ordering::Release);
-        // Either this sees that a worker is about to sleep, or the worker sees the open gate.
+        // Either this thread sees that a worker is about to sleep, or the worker sees the open
+        // gate.
         fence(Ordering::SeqCst);
         for (asleep, handle) in shared.asleep.iter().zip(&self.handles) {
             if asleep.load(Ordering::Relaxed) {
                 handle.unpark();
             }
         }
-        let open = Open(shared);
+        let open = GateGuard(shared);
         claim(shared, 0, f, tasks);
         drop(open);
         let panic = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -226,21 +228,21 @@ impl Drop for Pool {
         self.shared.stop.store(true, Ordering::SeqCst);
         for worker in self.workers.drain(..) {
             worker.thread().unpark();
-            // Workers catch the panics of their tasks; one of their own has nobody left to hear it.
+            // Workers catch the panics of their tasks; there is nobody to report another panic to.
             let _ = worker.join();
         }
     }
 }
 
-/// Shuts the gate and waits for those inside, also when the caller's own task panics.
-struct Open<'a>(&'a Shared);
+/// Closes the gate and waits for the workers inside, also if the caller's own task panics.
+struct GateGuard<'a>(&'a Shared);
 
-impl Drop for Open<'_> {
+impl Drop for GateGuard<'_> {
     fn drop(&mut self) {
         let mut pauses = 0;
         let mut gate = self.0.gate.0.fetch_or(CLOSED, Ordering::AcqRel) | CLOSED;
         while gate & (CLOSED - 1) != 0 {
-            if pauses < CALLER_PAUSES {
+            if pauses < CALLER_SPINS {
                 pauses += 1;
                 std::hint::spin_loop();
             } else {
@@ -251,8 +253,8 @@ impl Drop for Open<'_> {
     }
 }
 
-/// Runs what is left of thread `own`'s share, then of the others'. A share is a run of neighbours,
-/// and the same every time: what a thread reads and writes stays in its core's cache.
+/// Runs the rest of thread `own`'s share, then of the other shares. A share is a range of adjacent
+/// tasks and the same in every job, so that a thread's data stays in its core's cache.
 fn claim(shared: &Shared, own: usize, f: &(dyn Fn(usize) + Sync), tasks: usize) {
     let shares = shared.next.len();
     for share in (own..shares).chain(0..own) {
@@ -267,10 +269,10 @@ fn claim(shared: &Shared, own: usize, f: &(dyn Fn(usize) + Sync), tasks: usize) 
     }
 }
 
-/// A worker's life.
-fn work(shared: &Shared, index: usize) {
+/// Main loop of a worker.
+fn run_worker(shared: &Shared, index: usize) {
     let mut seen = 0;
-    while let Some(gate) = wait(shared, index, seen) {
+    while let Some(gate) = wait_for_job(shared, index, seen) {
         if shared
             .gate
             .0
@@ -281,7 +283,7 @@ fn work(shared: &Shared, index: usize) {
         }
         seen = gate >> 32;
         // SAFETY: this worker is inside: the caller wrote the job before it opened the gate, and
-        // changes it only after this one left.
+        // changes it only after this worker left.
         if let Some(job) = unsafe { *shared.job.get() } {
             // SAFETY: the closure lives until the caller has seen this worker leave.
             let task = unsafe { &*job.task };
@@ -295,17 +297,17 @@ fn work(shared: &Shared, index: usize) {
     }
 }
 
-/// The gate of a job after number `seen` that may still be joined; `None` when the pool ends. Spins
+/// Waits for the gate of a joinable job other than number `seen`; `None` when the pool ends. Spins
 /// at first, then sleeps.
-fn wait(shared: &Shared, index: usize, seen: u64) -> Option<u64> {
+fn wait_for_job(shared: &Shared, index: usize, seen: u64) -> Option<u64> {
     let open = || {
         Some(shared.gate.0.load(Ordering::Acquire))
             .filter(|gate| gate & CLOSED == 0 && gate >> 32 != seen)
     };
     loop {
         let started = Instant::now();
-        while started.elapsed() < SPIN {
-            for _ in 0..PAUSES {
+        while started.elapsed() < SPIN_TIME {
+            for _ in 0..SPINS_PER_CLOCK_CHECK {
                 if let Some(gate) = open() {
                     return Some(gate);
                 }
@@ -322,7 +324,7 @@ fn wait(shared: &Shared, index: usize, seen: u64) -> Option<u64> {
                 return None;
             }
             match open() {
-                // Woken: the job may be over already, but others follow, so spin again.
+                // Woken up: the job may be over already, but others follow, so spin again.
                 None if !shared.asleep[index].load(Ordering::Relaxed) => break None,
                 None => {
                     thread::park();
@@ -338,18 +340,18 @@ fn wait(shared: &Shared, index: usize, seen: u64) -> Option<u64> {
     }
 }
 
-/// A slice whose parts several tasks write at once.
-pub(super) struct Disjoint<'a, T> {
+/// A slice whose disjoint parts are written by several tasks at once.
+pub(super) struct SharedSliceMut<'a, T> {
     start: *mut T,
     pub(super) len: usize,
     data: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: it only hands out parts through `slice`, whose callers promise that no two tasks take the
-// same; `T` may move between threads.
-unsafe impl<T: Send> Sync for Disjoint<'_, T> {}
+// SAFETY: elements are accessible only through `slice`, whose callers guarantee that no two tasks
+// take the same element; `T` may move between threads.
+unsafe impl<T: Send> Sync for SharedSliceMut<'_, T> {}
 
-impl<'a, T> Disjoint<'a, T> {
+impl<'a, T> SharedSliceMut<'a, T> {
     pub(super) fn new(data: &'a mut [T]) -> Self {
         Self { start: data.as_mut_ptr(), len: data.len(), data: PhantomData }
     }
@@ -357,24 +359,24 @@ impl<'a, T> Disjoint<'a, T> {
     /// `len` elements from `start` on.
     ///
     /// # Safety
-    /// No other part that overlaps may be alive.
+    /// No overlapping part may be alive.
     ///
     /// # Panics
     /// If the part is not inside the slice.
-    #[allow(clippy::mut_from_ref)] // That is its purpose; the promise above stands in for the borrow.
+    #[allow(clippy::mut_from_ref)] // The caller's guarantee replaces the exclusive borrow.
     pub(super) unsafe fn slice(&self, start: usize, len: usize) -> &'a mut [T] {
         assert!(
             start <= self.len && len <= self.len - start,
             "part {start} + {len} of a slice of {}",
             self.len
         );
-        // SAFETY: inside the slice (above), which is borrowed mutably for 'a; not shared by the
-        // caller's promise.
+        // SAFETY: inside the slice (asserted), which is borrowed mutably for 'a; not aliased, as
+        // the caller guarantees.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
     }
 }
 
-/// Physical cores that this process may use: what a pool should have threads. At least one.
+/// Physical cores that this process may use, at least one: the default number of threads.
 pub fn physical_cores() -> usize {
     let allowed = thread::available_parallelism().map_or(1, usize::from);
     match affinity::physical_cores().len() {
@@ -394,8 +396,8 @@ mod affinity {
         let mut first = Vec::new();
         for cpu in (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)) {
             let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
-            // Such as `0-1` or `0,64`: the list names the core. Without it, every processor is its
-            // own.
+            // Such as `0-1` or `0,64`: the list identifies the core. If unreadable, every processor
+            // counts as a core.
             let core = std::fs::read_to_string(path).unwrap_or_else(|_| cpu.to_string());
             if !cores.contains(&core) {
                 cores.push(core);
@@ -405,7 +407,7 @@ mod affinity {
         first
     }
 
-    /// Keeps the calling thread on one processor. A refusal costs speed only.
+    /// Pins the calling thread to one processor. If refused, only speed is lost.
     pub(super) fn pin(cpu: usize) {
         let mut set = CpuSet::new();
         set.set(cpu);
@@ -452,7 +454,7 @@ mod tests {
     fn sleepers_wake() {
         let pool = Pool::new(2);
         for _ in 0..5 {
-            thread::sleep(4 * SPIN);
+            thread::sleep(4 * SPIN_TIME);
             let both = AtomicUsize::new(0);
             // The caller's task ends only when a worker has taken the other one.
             pool.run(|_, _| {
@@ -483,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
+    fn a_panic_reaches_the_caller_and_the_pool_survives() {
         let pool = Pool::new(2);
         for bad in 0..8 {
             let result = catch_unwind(AssertUnwindSafe(|| {

@@ -1,28 +1,26 @@
-//! Keys and values of one layer, in the order that attention reads, and in 8 bits for distant
-//! queries.
+//! The KV cache of one layer in host memory: f16 in the order that attention reads, and int8 copies
+//! of whole spans for distant queries.
 //!
-//! Contract: what was appended stays as it is. Codes are made of whole spans of the cache, once,
-//! when a query first asks, and are the same wherever the cache is cut; a span that lies in one
-//! piece of the cache keeps them, one across a cut has them made every time.
-
-#![allow(clippy::inline_always)] // What is not inlined into a function with the instructions is compiled without them.
+//! Contract: appended keys and values never change. A span's int8 copy is made once, by the first
+//! query that needs it, and does not depend on how the cache is segmented. A span within one
+//! segment caches its copy; a span that crosses segments is quantized each time.
 
 use std::sync::OnceLock;
 
 use half::f16;
 
 use super::super::Isa;
-use super::super::aligned::Lines;
+use super::super::aligned::AlignedVec;
 use super::super::simd::{F32x16, Kernel, LANES, run};
-use super::int8_kv::{Codes, Encode, Gathered};
+use super::int8_kv::{F16Span, Int8Span, QuantizeSpan};
 
-/// Tokens of a tile.
+/// Tokens per tile.
 pub(super) const TILE: usize = LANES;
-/// Cache indices whose softmax is taken together. Small enough that a block's scores stay in the
-/// first-level cache.
+/// Tokens per span: one softmax is computed over a span. Small enough that a block's scores stay in
+/// the L1 cache.
 pub(super) const SPAN: usize = 256;
 
-/// Geometry of a model's attention.
+/// Shape of a model's attention.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Shape {
     /// Query heads.
@@ -31,19 +29,19 @@ pub struct Shape {
     pub kv_heads: usize,
     /// Dimensions of a head.
     pub head_dim: usize,
-    /// Multiplies the dot product of query and key.
+    /// Factor of the dot product of query and key.
     pub scale: f32,
-    /// c of c * tanh(score / c).
+    /// `c` of `c * tanh(score / c)`.
     pub soft_cap: Option<f32>,
 }
 
 impl Shape {
-    /// Query heads that share a key-value head.
+    /// Query heads per key-value head.
     pub(super) fn group(&self) -> usize {
         self.heads / self.kv_heads
     }
 
-    /// Dimensions of a stored value: whole registers.
+    /// Dimensions of a stored value, padded to whole registers.
     pub(super) fn stored_dim(&self) -> usize {
         self.head_dim.next_multiple_of(LANES)
     }
@@ -52,16 +50,16 @@ impl Shape {
 /// Keys and values of one layer for consecutive tokens.
 #[derive(Clone, Debug, Default)]
 pub struct HostKv {
-    /// `[tiles, kv_heads, head_dim, TILE]`; free places are zero.
-    pub(super) keys: Lines<f16>,
-    /// `[tiles, kv_heads, TILE, stored_dim]`; free places are zero.
-    pub(super) values: Lines<f16>,
+    /// `[tiles, kv_heads, head_dim, TILE]`; padding is zero.
+    pub(super) keys: AlignedVec<f16>,
+    /// `[tiles, kv_heads, TILE, stored_dim]`; padding is zero.
+    pub(super) values: AlignedVec<f16>,
     len: usize,
-    /// Which tokens the spans of [`Self::codes`] begin with, modulo their length: the first query
-    /// that asks decides.
-    phase: OnceLock<usize>,
-    /// `[spans, kv_heads]`: made when a query first meets the span in codes.
-    codes: Vec<OnceLock<Codes>>,
+    /// Offset of the first cached int8 span, modulo the span length. Set by the first query that
+    /// needs one.
+    span_phase: OnceLock<usize>,
+    /// `[spans, kv_heads]`: made when a query first attends to the span in int8.
+    int8_spans: Vec<OnceLock<Int8Span>>,
 }
 
 impl HostKv {
@@ -70,12 +68,12 @@ impl HostKv {
         self.len
     }
 
-    /// Holds no token.
+    /// Whether there are no tokens.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Appends tokens: `k` and `v` are `[new, kv_heads * head_dim]`. Numbers beyond f16's range
+    /// Appends tokens: `k` and `v` are `[new, kv_heads * head_dim]`. Values beyond f16's range
     /// become infinite.
     ///
     /// # Panics
@@ -94,15 +92,15 @@ impl HostKv {
         self.values.resize(tiles * shape.kv_heads * TILE * shape.stored_dim());
         run(isa, Append { kv: self, shape, k, v });
         self.len += tokens;
-        self.codes.resize_with(self.len / SPAN * shape.kv_heads, OnceLock::new);
+        self.int8_spans.resize_with(self.len / SPAN * shape.kv_heads, OnceLock::new);
     }
 
-    /// Where the codes of a head's keys and values are kept for the span of tokens that begins at
-    /// `first`; `None` if the span is not whole here, or spans begin elsewhere.
-    fn codes(&self, shape: Shape, head: usize, first: usize) -> Option<&OnceLock<Codes>> {
-        let phase = *self.phase.get_or_init(|| first % SPAN);
-        (first % SPAN == phase && first + SPAN <= self.len)
-            .then(|| self.codes.get(first / SPAN * shape.kv_heads + head))
+    /// The slot for the int8 copy of a head's keys and values over the span of tokens that starts
+    /// at `first`. `None` if the span is not complete here, or spans start at another offset.
+    fn int8_span(&self, shape: Shape, head: usize, first: usize) -> Option<&OnceLock<Int8Span>> {
+        let span_phase = *self.span_phase.get_or_init(|| first % SPAN);
+        (first % SPAN == span_phase && first + SPAN <= self.len)
+            .then(|| self.int8_spans.get(first / SPAN * shape.kv_heads + head))
             .flatten()
     }
 }
@@ -121,7 +119,7 @@ impl Kernel for Append<'_> {
     unsafe fn run<V: F32x16>(self) {
         let Self { kv, shape, k, v } = self;
         let (d, stored) = (shape.head_dim, shape.stored_dim());
-        let mut narrow = [f16::ZERO; LANES];
+        let mut half = [f16::ZERO; LANES];
         for (i, (k, v)) in k.chunks_exact(d).zip(v.chunks_exact(d)).enumerate() {
             let (token, head) = (kv.len + i / shape.kv_heads, i % shape.kv_heads);
             let (tile, lane) = (token / TILE * shape.kv_heads + head, token % TILE);
@@ -129,14 +127,14 @@ impl Kernel for Append<'_> {
             let values = &mut kv.values[(tile * TILE + lane) * stored..][..stored];
             for at in (0..d).step_by(LANES) {
                 let count = LANES.min(d - at);
-                // SAFETY: `count` numbers are left in k and v; `narrow` and what is left of the
-                // value's place have room for 16.
+                // SAFETY: k and v have `count` values left; `half` and the rest of the value's row
+                // have room for 16.
                 unsafe {
-                    V::load_some(k[at..].as_ptr(), count).store_half(narrow.as_mut_ptr());
-                    V::load_some(v[at..].as_ptr(), count)
+                    V::load_partial(k[at..].as_ptr(), count).store_half(half.as_mut_ptr());
+                    V::load_partial(v[at..].as_ptr(), count)
                         .store_half(values[at..at + LANES].as_mut_ptr());
                 }
-                for (place, &x) in keys[at * TILE..].chunks_exact_mut(TILE).zip(&narrow[..count]) {
+                for (place, &x) in keys[at * TILE..].chunks_exact_mut(TILE).zip(&half[..count]) {
                     place[lane] = x;
                 }
             }
@@ -144,9 +142,9 @@ impl Kernel for Append<'_> {
     }
 }
 
-/// The visible part of one layer's stored tokens.
+/// A visible range of one layer's stored tokens.
 #[derive(Clone, Copy, Debug)]
-pub struct Part<'a> {
+pub struct KvRange<'a> {
     /// The tokens.
     pub kv: &'a HostKv,
     /// First visible token.
@@ -155,7 +153,7 @@ pub struct Part<'a> {
     pub end: usize,
 }
 
-impl Part<'_> {
+impl KvRange<'_> {
     pub(super) fn len(&self) -> usize {
         self.end - self.start
     }
@@ -165,79 +163,79 @@ impl Part<'_> {
     }
 }
 
-/// Codes of spans that no piece of the cache keeps.
+/// Quantizes spans to int8; holds the result for spans that no segment can cache.
 #[derive(Default)]
-pub(super) struct Encoder {
-    gathered: Gathered,
-    codes: Codes,
+pub(super) struct SpanQuantizer {
+    f16_span: F16Span,
+    int8: Int8Span,
 }
 
-impl Encoder {
-    /// The codes of a head's keys and values over the span of cache indices that begins at `first`;
-    /// all of it must be there.
-    pub(super) fn codes<'a>(
+impl SpanQuantizer {
+    /// The int8 copy of a head's keys and values over the span of cache indices that starts at
+    /// `first`. The whole span must be visible.
+    pub(super) fn int8_span<'a>(
         &'a mut self,
         isa: Isa,
         shape: Shape,
         head: usize,
-        parts: &[Part<'a>],
+        ranges: &[KvRange<'a>],
         first: usize,
-    ) -> &'a Codes {
-        let Self { gathered, codes } = self;
-        if let Some(kept) = kept(shape, head, parts, first) {
-            return kept.get_or_init(|| {
-                let mut codes = Codes::default();
-                gathered.take(shape, head, parts, first);
-                run(isa, Encode { shape, from: gathered, into: &mut codes });
-                codes
+    ) -> &'a Int8Span {
+        let Self { f16_span, int8 } = self;
+        if let Some(cached) = cached_int8(shape, head, ranges, first) {
+            return cached.get_or_init(|| {
+                let mut int8 = Int8Span::default();
+                f16_span.gather(shape, head, ranges, first);
+                run(isa, QuantizeSpan { shape, from: f16_span, into: &mut int8 });
+                int8
             });
         }
-        gathered.take(shape, head, parts, first);
-        run(isa, Encode { shape, from: gathered, into: codes });
-        codes
+        f16_span.gather(shape, head, ranges, first);
+        run(isa, QuantizeSpan { shape, from: f16_span, into: int8 });
+        int8
     }
 }
 
-/// Where the codes of a span are kept: see [`Encoder::codes`]; `None` if it does not lie in one
-/// part or that keeps other spans.
-pub(super) fn kept<'a>(
+/// The slot for the cached int8 copy of a span (see [`SpanQuantizer::int8_span`]). `None` if the
+/// span crosses ranges, or the range's cached spans start at another offset.
+pub(super) fn cached_int8<'a>(
     shape: Shape,
     head: usize,
-    parts: &[Part<'a>],
+    ranges: &[KvRange<'a>],
     first: usize,
-) -> Option<&'a OnceLock<Codes>> {
+) -> Option<&'a OnceLock<Int8Span>> {
     let mut index = 0;
-    for part in parts {
-        if index <= first && first + SPAN <= index + part.len() {
-            return part.kv.codes(shape, head, part.start + first - index);
+    for range in ranges {
+        if index <= first && first + SPAN <= index + range.len() {
+            return range.kv.int8_span(shape, head, range.start + first - index);
         }
-        index += part.len();
+        index += range.len();
     }
     None
 }
 
-impl Gathered {
-    /// Takes a head's keys and values of the span of the parts' indices that begins at `first`.
-    fn take(&mut self, shape: Shape, head: usize, parts: &[Part<'_>], first: usize) {
+impl F16Span {
+    /// Gathers a head's keys and values of the span of cache indices that starts at `first`.
+    fn gather(&mut self, shape: Shape, head: usize, ranges: &[KvRange<'_>], first: usize) {
         let (d, stored) = (shape.head_dim, shape.stored_dim());
         self.keys.resize(SPAN * d);
         self.values.resize(SPAN * stored);
         let mut index = 0;
-        for part in parts {
-            // Tokens of the part, and where the first of them goes.
-            let (start, end) = (first.max(index), (first + SPAN).min(index + part.len()));
+        for range in ranges {
+            // The first token to copy within the range, and its destination in the span.
+            let (start, end) = (first.max(index), (first + SPAN).min(index + range.len()));
             let (mut token, mut to) =
-                ((part.start + start).wrapping_sub(index), start.wrapping_sub(first));
-            index += part.len();
+                ((range.start + start).wrapping_sub(index), start.wrapping_sub(first));
+            index += range.len();
             while start < end && to < end - first {
                 let (tile, lane) = (token / TILE * shape.kv_heads + head, token % TILE);
                 let count = (TILE - lane).min(TILE - to % TILE).min(end - first - to);
-                let keys = &part.kv.keys[tile * d * TILE..][..d * TILE];
+                let keys = &range.kv.keys[tile * d * TILE..][..d * TILE];
                 let places = &mut self.keys[to / TILE * d * TILE..][..d * TILE];
                 for (place, keys) in places.chunks_exact_mut(TILE).zip(keys.chunks_exact(TILE)) {
                     place[to % TILE..][..count].copy_from_slice(&keys[lane..][..count]);
                 }
-                let values = &part.kv.values[(tile * TILE + lane) * stored..][..count * stored];
+                let values = &range.kv.values[(tile * TILE + lane) * stored..][..count * stored];
                 self.values[to * stored..][..count * stored].copy_from_slice(values);
                 (token, to) = (token + count, to + count);
             }

@@ -1,32 +1,30 @@
-//! The inner loops of attention: scores of a tile of keys, the softmax of a span, weighed sums of a
-//! tile of values.
+//! The inner loops of f16 attention: scores of a tile of keys, softmax of a span, weighted sums of
+//! a tile of values.
 //!
-//! The order of every sum is fixed by places in the tile and the span, never by how many vectors
-//! share a pass. Layouts are those that `attention.rs` states.
-
-#![allow(clippy::inline_always)] // What is not inlined into a function with the instructions is compiled without them.
+//! The order of every sum depends on positions in the tile and the span only, never on how many
+//! vectors share a pass. For the layouts see `attention/mod.rs`.
 
 use std::ops::Range;
 
 use half::f16;
 
 use super::super::simd::{F32x16, LANES, exp, tanh};
-use super::STRIDE;
+use super::SCORE_STRIDE;
 use super::host_kv::{SPAN, Shape, TILE};
 
-/// f16 numbers of a cache line: two dimensions of a tile's keys, or some of one of its values.
+/// f16 values per cache line.
 #[cfg(target_arch = "x86_64")]
 const LINE: usize = 32;
 
-/// Where a tile's scores go: place i of the tile at `at + i` of the span, for i from `from` to
-/// below `to`.
-pub(super) struct Place {
+/// Position of a tile's scores: token i of the tile is at `at + i` of the span, for i in
+/// `from..to`.
+pub(super) struct TilePosition {
     pub at: isize,
     pub from: usize,
     pub to: usize,
 }
 
-impl Place {
+impl TilePosition {
     /// # Safety
     /// V's instructions must be available.
     #[inline(always)]
@@ -35,7 +33,7 @@ impl Place {
             // SAFETY: the whole tile lies inside the span, which the slice's bounds confirm.
             unsafe { sum.store(row[self.at as usize..][..TILE].as_mut_ptr()) };
         } else {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             let lanes = unsafe { sum.lanes() };
             let start = (self.at + self.from as isize) as usize;
             row[start..start + self.to - self.from].copy_from_slice(&lanes[self.from..self.to]);
@@ -43,27 +41,27 @@ impl Place {
     }
 }
 
-/// A tile of keys and one of values that will be needed soon: slices that begin with it, or with
-/// nothing. They are asked for between the products, a cache line at a time: all at once they would
-/// fill the processor's list of misses, and the products would wait.
+/// A tile of keys and a tile of values to prefetch: slices that start with the tile, or empty ones.
+/// They are prefetched between the products, one cache line at a time. Prefetching all at once
+/// would fill the line fill buffers, and the products would stall.
 #[derive(Clone, Copy)]
-pub(super) struct Soon<'a> {
+pub(super) struct TilePrefetch<'a> {
     pub keys: &'a [f16],
     pub values: &'a [f16],
 }
 
-impl Soon<'_> {
-    /// Asks for a cache line of either in turns, the `at`-th of both together: a tile of each for
-    /// `at` from 0 to below `head_dim`.
+impl TilePrefetch<'_> {
+    /// Prefetches the `at`-th cache line, keys and values alternating: one tile of each for `at` in
+    /// `0..head_dim`.
     #[inline(always)]
-    fn ask(self, at: usize) {
+    fn prefetch_line(self, at: usize) {
         #[cfg(target_arch = "x86_64")]
         {
             use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
             let numbers = if at.is_multiple_of(2) { self.keys } else { self.values };
             if let Some(line) = numbers.get(at / 2 * LINE..) {
-                // SAFETY: the address is at most the slice's end, and a prefetch reads nothing that
-                // the program could see.
+                // SAFETY: the address is at most the slice's end, and a prefetch has no visible
+                // effect.
                 unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
             }
         }
@@ -72,7 +70,8 @@ impl Soon<'_> {
     }
 }
 
-/// Dot products of a tile's keys with some vectors of `q`, which lies as [`Block::pack`] puts it.
+/// Dot products of a tile's keys with some vectors of `q`, which was packed by
+/// [`QueryBlock::pack`].
 ///
 /// # Safety
 /// V's instructions must be available.
@@ -82,24 +81,28 @@ pub(super) unsafe fn score_tile<V: F32x16>(
     vectors: Range<usize>,
     q: &[f32],
     scores: &mut [f32],
-    place: &Place,
-    soon: Soon<'_>,
+    place: &TilePosition,
+    prefetch: TilePrefetch<'_>,
 ) {
     let mut at = vectors.start;
-    let mut soon = Some(soon);
+    let mut prefetch = Some(prefetch);
     while at < vectors.end {
-        let soon = soon.take();
+        let prefetch = prefetch.take();
         let side_by_side = (vectors.end - at).min(LANES - at % LANES);
-        // The order of a sum does not depend on how many vectors share a pass.
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller. (The number of vectors per pass does not change any
+        // sum.)
         at += unsafe {
             match side_by_side {
-                16.. if V::SCORES >= 16 => score_some::<V, 16>(keys, at, q, scores, place, soon),
-                8.. if V::SCORES >= 8 => score_some::<V, 8>(keys, at, q, scores, place, soon),
-                4.. => score_some::<V, 4>(keys, at, q, scores, place, soon),
-                3 => score_some::<V, 3>(keys, at, q, scores, place, soon),
-                2 => score_some::<V, 2>(keys, at, q, scores, place, soon),
-                _ => score_some::<V, 1>(keys, at, q, scores, place, soon),
+                16.. if V::SCORE_VECTORS >= 16 => {
+                    score_vectors::<V, 16>(keys, at, q, scores, place, prefetch)
+                }
+                8.. if V::SCORE_VECTORS >= 8 => {
+                    score_vectors::<V, 8>(keys, at, q, scores, place, prefetch)
+                }
+                4.. => score_vectors::<V, 4>(keys, at, q, scores, place, prefetch),
+                3 => score_vectors::<V, 3>(keys, at, q, scores, place, prefetch),
+                2 => score_vectors::<V, 2>(keys, at, q, scores, place, prefetch),
+                _ => score_vectors::<V, 1>(keys, at, q, scores, place, prefetch),
             }
         };
     }
@@ -108,23 +111,23 @@ pub(super) unsafe fn score_tile<V: F32x16>(
 /// # Safety
 /// V's instructions must be available.
 #[inline(always)]
-unsafe fn score_some<V: F32x16, const N: usize>(
+unsafe fn score_vectors<V: F32x16, const N: usize>(
     keys: &[f16],
     first: usize,
     q: &[f32],
     scores: &mut [f32],
-    place: &Place,
-    soon: Option<Soon<'_>>,
+    place: &TilePosition,
+    prefetch: Option<TilePrefetch<'_>>,
 ) -> usize {
     let q = &q[first / LANES * LANES * (keys.len() / TILE)..][..keys.len()];
-    // SAFETY: the caller's promise; every chunk is 16 numbers, of which these vectors' are N from
-    // `first % 16` on.
+    // SAFETY: guaranteed by the caller; every chunk has 16 values, of which N from `first % 16` on
+    // belong to these vectors.
     unsafe {
         let mut sums = [V::splat(0.0); N];
         for (dimension, (key, q)) in keys.chunks_exact(TILE).zip(q.chunks_exact(LANES)).enumerate()
         {
-            if let Some(soon) = soon {
-                soon.ask(dimension);
+            if let Some(prefetch) = prefetch {
+                prefetch.prefetch_line(dimension);
             }
             let (key, q) = (V::load_half(key.as_ptr()), q.as_ptr().add(first % LANES));
             for (i, sum) in sums.iter_mut().enumerate() {
@@ -132,14 +135,14 @@ unsafe fn score_some<V: F32x16, const N: usize>(
             }
         }
         for (i, sum) in sums.into_iter().enumerate() {
-            place.store(sum, &mut scores[(first + i) * STRIDE..][..SPAN]);
+            place.store(sum, &mut scores[(first + i) * SCORE_STRIDE..][..SPAN]);
         }
     }
     N
 }
 
-/// Turns the visible scores of a span into e^(scale * score - max) and returns the maximum and
-/// their sum, in lanes by place.
+/// Turns the visible scores of a span into e^(scale * score - max) and returns the maximum and the
+/// sum, which is summed in lanes by position.
 ///
 /// # Safety
 /// V's instructions must be available.
@@ -150,7 +153,7 @@ pub(super) unsafe fn softmax<V: F32x16>(
     shape: Shape,
 ) -> [f32; 2] {
     let (start, end) = (visible.start / LANES * LANES, visible.end.next_multiple_of(LANES));
-    // SAFETY: whole registers of the row; the instructions are the caller's promise.
+    // SAFETY: whole registers of the row; the caller guarantees the instructions.
     unsafe {
         let scale = V::splat(shape.scale);
         for chunk in row[start..end].chunks_exact_mut(LANES) {
@@ -160,7 +163,7 @@ pub(super) unsafe fn softmax<V: F32x16>(
             }
             s.store(chunk.as_mut_ptr());
         }
-        // Places beside the visible ones hold what an earlier use left there.
+        // Positions outside the visible range hold stale values.
         row[start..visible.start].fill(f32::NEG_INFINITY);
         row[visible.end..end].fill(f32::NEG_INFINITY);
         let row = &mut row[start..end];
@@ -168,7 +171,7 @@ pub(super) unsafe fn softmax<V: F32x16>(
         for chunk in row.chunks_exact(LANES) {
             max = V::load(chunk.as_ptr()).max(max);
         }
-        let max = max.largest();
+        let max = max.max_lane();
         let mut sum = V::splat(0.0);
         for chunk in row.chunks_exact_mut(LANES) {
             let weight = exp(V::load(chunk.as_ptr()).sub(V::splat(max)));
@@ -179,10 +182,10 @@ pub(super) unsafe fn softmax<V: F32x16>(
     }
 }
 
-/// Adds a tile's values in `keys`, weighed, to the sums of some vectors.
+/// Adds a tile's values in `keys`, weighted, to the sums of some vectors.
 ///
 /// # Safety
-/// V's instructions must be available, and `weights(vector)` readable at the places in `keys`.
+/// V's instructions must be available, and `weights(vector)` readable at the positions in `keys`.
 #[inline(always)]
 pub(super) unsafe fn value_tile<V: F32x16>(
     values: &[f16],
@@ -197,41 +200,41 @@ pub(super) unsafe fn value_tile<V: F32x16>(
     }
     let mut column = 0;
     while column < stored {
-        let width = V::WIDTH.min((stored - column) / LANES);
+        let width = V::VALUE_REGISTERS.min((stored - column) / LANES);
         let mut at = vectors.start;
         while at < vectors.end {
             let left = vectors.end - at;
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             at += unsafe {
                 match (width, left) {
                     (4, 6..) => {
-                        value_some::<V, 6, 4>(values, stored, &keys, column, at, weights, sums)
+                        value_vectors::<V, 6, 4>(values, stored, &keys, column, at, weights, sums)
                     }
                     (4, 4..) => {
-                        value_some::<V, 4, 4>(values, stored, &keys, column, at, weights, sums)
+                        value_vectors::<V, 4, 4>(values, stored, &keys, column, at, weights, sums)
                     }
                     (4, 3) => {
-                        value_some::<V, 3, 4>(values, stored, &keys, column, at, weights, sums)
+                        value_vectors::<V, 3, 4>(values, stored, &keys, column, at, weights, sums)
                     }
                     (4, 2) => {
-                        value_some::<V, 2, 4>(values, stored, &keys, column, at, weights, sums)
+                        value_vectors::<V, 2, 4>(values, stored, &keys, column, at, weights, sums)
                     }
                     (4, _) => {
-                        value_some::<V, 1, 4>(values, stored, &keys, column, at, weights, sums)
+                        value_vectors::<V, 1, 4>(values, stored, &keys, column, at, weights, sums)
                     }
                     (2.., 3..) => {
-                        value_some::<V, 3, 2>(values, stored, &keys, column, at, weights, sums)
+                        value_vectors::<V, 3, 2>(values, stored, &keys, column, at, weights, sums)
                     }
                     (2.., 2) => {
-                        value_some::<V, 2, 2>(values, stored, &keys, column, at, weights, sums)
+                        value_vectors::<V, 2, 2>(values, stored, &keys, column, at, weights, sums)
                     }
                     (2.., _) => {
-                        value_some::<V, 1, 2>(values, stored, &keys, column, at, weights, sums)
+                        value_vectors::<V, 1, 2>(values, stored, &keys, column, at, weights, sums)
                     }
                     (_, 4..) => {
-                        value_some::<V, 4, 1>(values, stored, &keys, column, at, weights, sums)
+                        value_vectors::<V, 4, 1>(values, stored, &keys, column, at, weights, sums)
                     }
-                    _ => value_some::<V, 1, 1>(values, stored, &keys, column, at, weights, sums),
+                    _ => value_vectors::<V, 1, 1>(values, stored, &keys, column, at, weights, sums),
                 }
             };
         }
@@ -242,7 +245,7 @@ pub(super) unsafe fn value_tile<V: F32x16>(
 /// # Safety
 /// As [`value_tile`]; `column + 16 W` must not exceed `stored`.
 #[inline(always)]
-unsafe fn value_some<V: F32x16, const N: usize, const W: usize>(
+unsafe fn value_vectors<V: F32x16, const N: usize, const W: usize>(
     values: &[f16],
     stored: usize,
     keys: &Range<usize>,
@@ -254,7 +257,7 @@ unsafe fn value_some<V: F32x16, const N: usize, const W: usize>(
     let weights: [*const f32; N] = std::array::from_fn(|i| weights(first + i));
     let values = &values[..TILE * stored];
     let sums = &mut sums[first * stored..][..N * stored];
-    // SAFETY: the caller's promise; the slices above bound every address.
+    // SAFETY: guaranteed by the caller; the slices above bound every address.
     unsafe {
         let mut acc: [[V; W]; N] = std::array::from_fn(|i| {
             std::array::from_fn(|w| V::load(sums.as_ptr().add(i * stored + column + w * LANES)))
@@ -279,31 +282,28 @@ unsafe fn value_some<V: F32x16, const N: usize, const W: usize>(
     N
 }
 
-/// Two softmaxes over different keys as one.
-pub(super) struct Joint<V> {
-    /// The larger of the largest scores.
+/// Each lane's softmax over some keys.
+#[derive(Clone, Copy)]
+pub(super) struct SoftmaxState<V> {
+    /// The largest score.
     pub max: V,
-    /// The sum of all weights, relative to that.
-    pub weight: V,
-    /// What the earlier keys' sums of values are multiplied by.
-    pub before: V,
-    /// What the later keys' are.
-    pub now: V,
+    /// The sum of e^(score - max).
+    pub sum: V,
 }
 
-/// Joins each lane's softmax, (largest score, sum of weights), with that of later keys.
-///
-/// # Safety
-/// V's instructions must be available.
-#[inline(always)]
-pub(super) unsafe fn join<V: F32x16>(
-    (old_max, old_weight): (V, V),
-    (new_max, new_weight): (V, V),
-) -> Joint<V> {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let max = new_max.max(old_max);
-        let (before, now) = (exp(old_max.sub(max)), exp(new_max.sub(max)));
-        Joint { max, weight: new_weight.fma(now, old_weight.mul(before)), before, now }
+impl<V: F32x16> SoftmaxState<V> {
+    /// Merges the softmax of earlier keys with that of later ones. Returns also the factors by
+    /// which the earlier and the later weighted sums of values must be multiplied.
+    ///
+    /// # Safety
+    /// V's instructions must be available.
+    #[inline(always)]
+    pub unsafe fn merge(self, later: Self) -> (Self, [V; 2]) {
+        // SAFETY: guaranteed by the caller.
+        unsafe {
+            let max = later.max.max(self.max);
+            let (old, new) = (exp(self.max.sub(max)), exp(later.max.sub(max)));
+            (Self { max, sum: later.sum.fma(new, self.sum.mul(old)) }, [old, new])
+        }
     }
 }

@@ -1,31 +1,33 @@
-//! The kernels for AVX2, FMA and F16C: eight rows a register, the order of `scalar.rs`.
+//! Kernels for AVX2, FMA and F16C: eight rows per register, in the order of `scalar.rs`.
 //!
-//! `maddubs` adds two products of a code and an activation in 16 bits; how often that may be
-//! repeated before widening depends on the code's bits: 15 * 127 * 16, 31 * 127 * 8 and 63 * 127 *
-//! 4 (eight, four, two times) stay below 2^15.
+//! `maddubs` adds two products of a quant and an activation in 16 bits. How often sums can be added
+//! before they must be widened to 32 bits depends on the bits of the quants: 15 * 127 * 16 (4 bits,
+//! eight times), 31 * 127 * 8 (5 bits, four times) and 63 * 127 * 4 (6 bits, twice) stay below
+//! 2^15.
 //!
-//! With few columns, a block of eight rows is unpacked into eight registers, one per run of four
-//! inputs, and meets one column after the other; codes of 8 bits lend their sign to the activation
-//! first. With more, the sums stay in registers instead: the codes of sixteen rows lie unpacked in
-//! the first-level cache, and an activation is loaded once for both halves. Codes of 8 bits are
-//! widened to 16 there, as their activations are: a product is then added without a step between.
+//! With few columns, a block of eight rows is unpacked into eight registers, one per quad of
+//! inputs, and multiplied with one column after the other. 8-bit quants transfer their sign to the
+//! activation first. With many columns, the sums stay in registers instead: the quants of sixteen
+//! rows are unpacked to the L1 cache, and an activation is loaded once for both halves. There,
+//! 8-bit quants and their activations are widened to 16 bits, so that a product is added without
+//! another step.
 
-#![allow(clippy::inline_always)] // What has to be inlined, see `unpack`.
-#![allow(clippy::needless_range_loop)] // Registers by number: what goes by iterators is not always unrolled.
-#![allow(clippy::wildcard_imports)] // The intrinsics' names are their prefix.
+// Arrays of registers are indexed: loops over iterators are not always unrolled.
+#![allow(clippy::needless_range_loop)]
+#![allow(clippy::wildcard_imports)] // Intrinsics have a prefix.
 
 use std::arch::x86_64::*;
 
 use super::layout::{BLOCK, Element, Format, LINE, Panel, ROWS, Scales};
-use super::quantize::{Activations, BlockScale, TINY};
+use super::quantize::{Activations, BlockScale, ZERO_THRESHOLD};
 use crate::model::dtype::Dtype;
 
-/// Rows in a register.
+/// Rows per register.
 const LANES: usize = 8;
-/// Runs of four inputs in a block.
-const RUNS: usize = BLOCK / 4;
+/// Quads (groups of four inputs) per block.
+const QUADS: usize = BLOCK / 4;
 
-/// Reads 32 bytes.
+/// Loads 32 bytes.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn load(bytes: &[u8], at: usize) -> __m256i {
@@ -34,7 +36,7 @@ fn load(bytes: &[u8], at: usize) -> __m256i {
     unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
 }
 
-/// Reads 16 bytes.
+/// Loads 16 bytes.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn load_half(bytes: &[u8], at: usize) -> __m128i {
@@ -43,7 +45,7 @@ fn load_half(bytes: &[u8], at: usize) -> __m128i {
     unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
 }
 
-/// Reads 8 bytes.
+/// Loads 8 bytes.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn load_quarter(bytes: &[u8], at: usize) -> __m128i {
@@ -52,14 +54,15 @@ fn load_quarter(bytes: &[u8], at: usize) -> __m128i {
     unsafe { _mm_loadl_epi64(bytes.as_ptr().cast()) }
 }
 
-/// Eight rows' codes of one block, one register per run of four inputs.
+/// Eight rows' quants of one block, one register per quad.
 ///
 /// # Safety
-/// Only for functions that have this file's instructions: as a function of its own it would hand
-/// the registers over in memory, and what has features cannot be told to be inlined.
+/// Only for functions that enable this file's instructions. This function cannot enable them
+/// itself, since `target_feature` excludes `inline(always)`, and a call would pass the registers
+/// through memory.
 #[inline(always)]
-unsafe fn unpack<F: Format>(lines: &[u8], half: usize) -> [__m256i; RUNS] {
-    // SAFETY: the caller's promise.
+unsafe fn unpack<F: Format>(lines: &[u8], half: usize) -> [__m256i; QUADS] {
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let line = |j: usize| load(lines, j * LINE + half * 32);
         if F::BITS == 8 {
@@ -73,7 +76,7 @@ unsafe fn unpack<F: Format>(lines: &[u8], half: usize) -> [__m256i; RUNS] {
         match F::BITS {
             5 => {
                 let (h, bit) = (line(4), _mm256_set1_epi8(16));
-                // Shifts cross bytes; the mask drops what came over.
+                // Shifts cross bytes; the mask removes the neighbor's bits.
                 let or = |w, h| _mm256_or_si256(w, _mm256_and_si256(h, bit));
                 [
                     or(w[0], _mm256_slli_epi16::<4>(h)),
@@ -110,11 +113,12 @@ unsafe fn unpack<F: Format>(lines: &[u8], half: usize) -> [__m256i; RUNS] {
 struct Factors {
     d: __m256,
     m: __m256,
-    /// The scale of either half of the block, twice in each 32 bits: for `maddwd` with sums of that
-    /// half.
+    /// The scale of either half of the block, twice per 32 bits: for `maddwd` with that half's
+    /// sums.
     first: __m256i,
     last: __m256i,
-    /// The halves' scales (minima) side by side: for `maddwd` with the activations' two sums.
+    /// The scales (minima) of both halves, interleaved: for `maddwd` with the activations' two
+    /// sums.
     scales: __m256i,
     mins: __m256i,
 }
@@ -138,8 +142,8 @@ impl Factors {
             |array: usize| _mm256_cvtepu8_epi32(load_quarter(scales, array * ROWS + half * LANES));
         let floats = |array: usize| _mm256_cvtepi32_ps(bytes(array));
         let negative = |v| _mm256_xor_ps(v, _mm256_set1_ps(-0.0));
-        // The low 16 bits of `a` beside those of `b`.
-        let beside = |a, b| _mm256_blend_epi16::<0b1010_1010>(a, _mm256_slli_epi32::<16>(b));
+        // The low 16 bits of `a` and of `b`, interleaved.
+        let interleave16 = |a, b| _mm256_blend_epi16::<0b1010_1010>(a, _mm256_slli_epi32::<16>(b));
         let none = Self::none();
         let plain = |d, m| Self { d, m, ..none };
         match F::SCALES {
@@ -156,22 +160,22 @@ impl Factors {
                 let (a, b) = (signed(0), signed(1));
                 Self {
                     d: f16s(supers, 0),
-                    first: beside(a, a),
-                    last: beside(b, b),
-                    scales: beside(a, b),
+                    first: interleave16(a, a),
+                    last: interleave16(b, b),
+                    scales: interleave16(a, b),
                     ..none
                 }
             }
             Scales::Super16Min => {
                 let (a, b) = (bytes(0), bytes(1));
-                let mins = beside(bytes(2), bytes(3));
+                let mins = interleave16(bytes(2), bytes(3));
                 let m = negative(f16s(supers, 1));
                 Self {
                     d: f16s(supers, 0),
                     m,
-                    first: beside(a, a),
-                    last: beside(b, b),
-                    scales: beside(a, b),
+                    first: interleave16(a, a),
+                    last: interleave16(b, b),
+                    scales: interleave16(a, b),
                     mins,
                 }
             }
@@ -179,10 +183,10 @@ impl Factors {
     }
 }
 
-/// The four activations of a run, in every lane.
+/// Broadcasts a quad of activations.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn run(x: &[i8; BLOCK], k: usize) -> __m256i {
+fn quad(x: &[i8; BLOCK], k: usize) -> __m256i {
     _mm256_set1_epi32(i32::from_le_bytes([
         x[4 * k] as u8,
         x[4 * k + 1] as u8,
@@ -191,44 +195,47 @@ fn run(x: &[i8; BLOCK], k: usize) -> __m256i {
     ]))
 }
 
-/// Takes off what the codes' zero adds where either half of a block has a scale of its own.
+/// Subtracts the contribution of the zero point if each half of a block has its own scale.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn less_zero<F: Format>(sum: __m256i, f: &Factors, sums: __m256i) -> __m256i {
-    let shift = _mm_cvtsi32_si128(F::ZERO.trailing_zeros().cast_signed());
+fn subtract_zero_point<F: Format>(sum: __m256i, f: &Factors, sums: __m256i) -> __m256i {
+    let shift = _mm_cvtsi32_si128(F::ZERO_POINT.trailing_zeros().cast_signed());
     _mm256_sub_epi32(sum, _mm256_sll_epi32(_mm256_madd_epi16(sums, f.scales), shift))
 }
 
-/// The integer sums of eight rows with one column; `sums` are the column's two sums in every lane.
+/// Integer dot products of eight rows with one column. `sums` are the column's two sums, broadcast.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn dot<F: Format>(w: &[__m256i; RUNS], x: &[i8; BLOCK], f: &Factors, sums: __m256i) -> __m256i {
-    let run = |k| run(x, k);
+fn dot<F: Format>(w: &[__m256i; QUADS], x: &[i8; BLOCK], f: &Factors, sums: __m256i) -> __m256i {
+    let quad = |k| quad(x, k);
     let ones = _mm256_set1_epi16(1);
-    let two = |k: usize| {
+    let two_quads = |k: usize| {
         _mm256_add_epi16(
-            _mm256_maddubs_epi16(w[k], run(k)),
-            _mm256_maddubs_epi16(w[k + 1], run(k + 1)),
+            _mm256_maddubs_epi16(w[k], quad(k)),
+            _mm256_maddubs_epi16(w[k + 1], quad(k + 1)),
         )
     };
-    let four = |k: usize| _mm256_add_epi16(two(k), two(k + 2));
+    let four_quads = |k: usize| _mm256_add_epi16(two_quads(k), two_quads(k + 2));
     let add = |a, b| _mm256_add_epi32(a, b);
     match (F::BITS, F::SCALES) {
         (_, Scales::Super16 | Scales::Super16Min) => {
-            let weighed = |k: usize, scale| {
+            let scaled = |k: usize, scale| {
                 if F::BITS < 6 {
-                    _mm256_madd_epi16(four(k), scale)
+                    _mm256_madd_epi16(four_quads(k), scale)
                 } else {
-                    add(_mm256_madd_epi16(two(k), scale), _mm256_madd_epi16(two(k + 2), scale))
+                    add(
+                        _mm256_madd_epi16(two_quads(k), scale),
+                        _mm256_madd_epi16(two_quads(k + 2), scale),
+                    )
                 }
             };
-            let sum = add(weighed(0, f.first), weighed(4, f.last));
-            if F::ZERO == 0 { sum } else { less_zero::<F>(sum, f, sums) }
+            let sum = add(scaled(0, f.first), scaled(4, f.last));
+            if F::ZERO_POINT == 0 { sum } else { subtract_zero_point::<F>(sum, f, sums) }
         }
         (8, _) => {
             let signed = |k: usize| {
                 let products =
-                    _mm256_maddubs_epi16(_mm256_abs_epi8(w[k]), _mm256_sign_epi8(run(k), w[k]));
+                    _mm256_maddubs_epi16(_mm256_abs_epi8(w[k]), _mm256_sign_epi8(quad(k), w[k]));
                 _mm256_madd_epi16(products, ones)
             };
             add(
@@ -238,44 +245,46 @@ fn dot<F: Format>(w: &[__m256i; RUNS], x: &[i8; BLOCK], f: &Factors, sums: __m25
         }
         _ => {
             let sum = if F::BITS == 4 {
-                _mm256_madd_epi16(_mm256_add_epi16(four(0), four(4)), ones)
+                _mm256_madd_epi16(_mm256_add_epi16(four_quads(0), four_quads(4)), ones)
             } else {
-                add(_mm256_madd_epi16(four(0), ones), _mm256_madd_epi16(four(4), ones))
+                add(_mm256_madd_epi16(four_quads(0), ones), _mm256_madd_epi16(four_quads(4), ones))
             };
-            if F::ZERO == 0 {
+            if F::ZERO_POINT == 0 {
                 sum
             } else {
-                _mm256_sub_epi32(sum, _mm256_madd_epi16(sums, _mm256_set1_epi16(F::ZERO)))
+                _mm256_sub_epi32(sum, _mm256_madd_epi16(sums, _mm256_set1_epi16(F::ZERO_POINT)))
             }
         }
     }
 }
 
-/// Columns from which on it is faster to keep the sums of codes of so many bits in registers.
-pub(super) const fn many(bits: usize) -> usize {
+/// Number of columns from which it is faster to keep the sums in registers, for quants of `bits`
+/// bits.
+pub(super) const fn min_many_columns(bits: usize) -> usize {
     if bits == 4 { 8 } else { 16 }
 }
 
-/// As `scalar::coded`.
+/// Like `scalar::quantized`.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn coded<F: Format>(
+pub(super) fn quantized<F: Format>(
     panel: &Panel<'_>,
     x: &Activations,
     start: usize,
     sums: &mut [[f32; ROWS]],
 ) {
-    // Sums of codes of 6 bits are widened after every second run: they would gain nothing.
-    if F::BITS == 6 || sums.len() < many(F::BITS) {
+    // Sums of 6-bit quants are widened after every second quad, so they would gain nothing.
+    if F::BITS == 6 || sums.len() < min_many_columns(F::BITS) {
         few_columns::<F>(panel, x, start, sums);
         return;
     }
-    // As many columns side by side as registers hold: sums that are widened on the way take two.
+    // As many columns per pass as registers allow: sums that are widened in between take two
+    // registers.
     match (F::BITS, F::SCALES) {
-        (8, _) => many_columns::<F, { 2 * RUNS }, 4>(panel, x, start, sums),
+        (8, _) => many_columns::<F, { 2 * QUADS }, 4>(panel, x, start, sums),
         (4, Scales::Plain | Scales::Min | Scales::SuperMin) => {
-            many_columns::<F, RUNS, 4>(panel, x, start, sums);
+            many_columns::<F, QUADS, 4>(panel, x, start, sums);
         }
-        _ => many_columns::<F, RUNS, 2>(panel, x, start, sums),
+        _ => many_columns::<F, QUADS, 2>(panel, x, start, sums),
     }
 }
 
@@ -288,14 +297,14 @@ fn few_columns<F: Format>(
 ) {
     let columns = sums.len();
     for b in 0..panel.blocks() {
-        let codes = x.block_codes(b, start, columns).as_chunks::<BLOCK>().0;
+        let quants = x.block_quants(b, start, columns).as_chunks::<BLOCK>().0;
         let scales = x.block_scales(b, start, columns);
         panel.prefetch::<F>(b);
         for half in 0..ROWS / LANES {
             // SAFETY: this function has the instructions.
-            let w = unsafe { unpack::<F>(panel.codes::<F>(b), half) };
+            let w = unsafe { unpack::<F>(panel.quants::<F>(b), half) };
             let f = Factors::read::<F>(panel, b, half);
-            for ((x, scale), sums) in codes.iter().zip(scales).zip(&mut *sums) {
+            for ((x, scale), sums) in quants.iter().zip(scales).zip(&mut *sums) {
                 let pair = pair(scale);
                 add_block::<F>(
                     dot::<F>(&w, x, &f, pair),
@@ -309,7 +318,7 @@ fn few_columns<F: Format>(
     }
 }
 
-/// Takes N columns at once through a block, in so many STEPS.
+/// Multiplies a block with N columns at once, in STEPS steps.
 #[target_feature(enable = "avx2,fma,f16c")]
 fn many_columns<F: Format, const STEPS: usize, const N: usize>(
     panel: &Panel<'_>,
@@ -318,35 +327,35 @@ fn many_columns<F: Format, const STEPS: usize, const N: usize>(
     sums: &mut [[f32; ROWS]],
 ) {
     let columns = sums.len();
-    let mut planes = [[_mm256_setzero_si256(); STEPS]; 2];
+    let mut unpacked = [[_mm256_setzero_si256(); STEPS]; 2];
     for b in 0..panel.blocks() {
         panel.prefetch::<F>(b);
-        for (half, plane) in planes.iter_mut().enumerate() {
+        for (half, plane) in unpacked.iter_mut().enumerate() {
             // SAFETY: this function has the instructions.
-            let codes = unsafe { unpack::<F>(panel.codes::<F>(b), half) };
-            for k in 0..RUNS {
+            let quants = unsafe { unpack::<F>(panel.quants::<F>(b), half) };
+            for k in 0..QUADS {
                 if F::BITS == 8 {
-                    [plane[k], plane[RUNS + k]] = widen_codes(codes[k]);
+                    [plane[k], plane[QUADS + k]] = widen_to_int16(quants[k]);
                 } else {
-                    plane[k] = codes[k];
+                    plane[k] = quants[k];
                 }
             }
         }
         let f = [Factors::read::<F>(panel, b, 0), Factors::read::<F>(panel, b, 1)];
         let (scales, more_scales) = x.block_scales(b, start, columns).as_chunks::<N>();
         let x = if F::BITS == 8 {
-            as_steps(x.block_words(b, start, columns))
+            as_steps(x.block_int16(b, start, columns))
         } else {
-            as_steps(x.block_codes(b, start, columns))
+            as_steps(x.block_quants(b, start, columns))
         };
         let (x, more_x) = x.as_chunks::<STEPS>().0.as_chunks::<N>();
         let (each, more) = sums.as_chunks_mut::<N>();
         for ((x, scales), sums) in x.iter().zip(scales).zip(each) {
-            add_columns::<F, STEPS, N>(&planes, &f, x, scales, sums);
+            add_columns::<F, STEPS, N>(&unpacked, &f, x, scales, sums);
         }
         for ((x, scale), sums) in more_x.iter().zip(more_scales).zip(more) {
             add_columns::<F, STEPS, 1>(
-                &planes,
+                &unpacked,
                 &f,
                 std::array::from_ref(x),
                 std::array::from_ref(scale),
@@ -356,43 +365,48 @@ fn many_columns<F: Format, const STEPS: usize, const N: usize>(
     }
 }
 
-/// The activations of each step, four in 8 bits or two in 16.
+/// The activations of each step: four in 8 bits or two in 16.
 fn as_steps<T>(numbers: &[T]) -> &[[u8; 4]] {
-    // SAFETY: a slice of bytes is what it is asked as, of the same length; only integers come here.
+    // SAFETY: the same bytes as a byte slice, with the same length; all callers pass integers.
     unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), size_of_val(numbers) / 4) }
 }
 
-/// A block's codes of both halves of the rows: a register for each run of four inputs or, in 16
-/// bits, for the even ones of each run and then for the odd ones.
-type Planes<const STEPS: usize> = [[__m256i; STEPS]; 2];
+/// A block's quants of both halves of the rows: one register per quad, or in 16 bits one for the
+/// even inputs of each quad, then one for the odd inputs.
+type UnpackedRows<const STEPS: usize> = [[__m256i; STEPS]; 2];
 
-/// The even bytes and the odd ones, in 16 bits.
+/// Widens the even and the odd bytes to 16 bits.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn widen_codes(codes: __m256i) -> [__m256i; 2] {
-    [_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(codes)), _mm256_srai_epi16::<8>(codes)]
+fn widen_to_int16(quants: __m256i) -> [__m256i; 2] {
+    [_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(quants)), _mm256_srai_epi16::<8>(quants)]
 }
 
-/// Does nothing that the compiler knows: it would add in another order, in which the sums do not
-/// fit the registers.
+/// An optimization barrier. Without it, the compiler reorders the additions so that the sums do not
+/// fit in the registers.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn hold<const N: usize>(sums: &mut [[__m256i; 2]; N]) {
+fn keep_in_registers<const N: usize>(sums: &mut [[__m256i; 2]; N]) {
     for pair in sums {
         let [mut a, mut b] = *pair;
-        // SAFETY: no instruction at all.
+        // SAFETY: contains no instruction.
         unsafe {
-            std::arch::asm!("/* {a} {b} */", a = inout(ymm_reg) a, b = inout(ymm_reg) b, options(pure, nomem, nostack, preserves_flags));
+            std::arch::asm!(
+                "/* {a} {b} */",
+                a = inout(ymm_reg) a,
+                b = inout(ymm_reg) b,
+                options(pure, nomem, nostack, preserves_flags),
+            );
         }
         *pair = [a, b];
     }
 }
 
-/// The integer sums of sixteen rows with some columns, by halves.
+/// Integer dot products of sixteen rows with N columns, by halves.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn dot_columns<F: Format, const STEPS: usize, const N: usize>(
-    planes: &Planes<STEPS>,
+    unpacked: &UnpackedRows<STEPS>,
     f: &[Factors; 2],
     x: &[[[u8; 4]; STEPS]; N],
 ) -> [[__m256i; 2]; N] {
@@ -401,41 +415,40 @@ fn dot_columns<F: Format, const STEPS: usize, const N: usize>(
     let mut products = none;
     if F::BITS == 8 {
         for k in 0..STEPS {
-            let (low, high) = (planes[0][k], planes[1][k]);
+            let (low, high) = (unpacked[0][k], unpacked[1][k]);
             for i in 0..N {
                 let x = step(i, k);
                 products[i][0] = _mm256_add_epi32(products[i][0], _mm256_madd_epi16(low, x));
                 products[i][1] = _mm256_add_epi32(products[i][1], _mm256_madd_epi16(high, x));
             }
-            hold(&mut products);
+            keep_in_registers(&mut products);
         }
         return products;
     }
-    // How many runs fit 16 bits, and in how many the scale is the same. Codes of 6 bits do not come
-    // here.
-    let together = match (F::BITS, F::SCALES) {
+    // How many quads can be added in 16 bits, and share a scale. 6-bit quants do not get here.
+    let quads_per_sum = match (F::BITS, F::SCALES) {
         (5, _) | (_, Scales::Super16 | Scales::Super16Min) => 4,
-        _ => RUNS,
+        _ => QUADS,
     };
-    for from in (0..RUNS).step_by(together) {
-        let mut words = none;
-        for k in from..from + together {
-            let (low, high) = (planes[0][k], planes[1][k]);
+    for from in (0..QUADS).step_by(quads_per_sum) {
+        let mut sums16 = none;
+        for k in from..from + quads_per_sum {
+            let (low, high) = (unpacked[0][k], unpacked[1][k]);
             for i in 0..N {
                 let x = step(i, k);
-                words[i][0] = _mm256_add_epi16(words[i][0], _mm256_maddubs_epi16(low, x));
-                words[i][1] = _mm256_add_epi16(words[i][1], _mm256_maddubs_epi16(high, x));
+                sums16[i][0] = _mm256_add_epi16(sums16[i][0], _mm256_maddubs_epi16(low, x));
+                sums16[i][1] = _mm256_add_epi16(sums16[i][1], _mm256_maddubs_epi16(high, x));
             }
-            hold(&mut words);
+            keep_in_registers(&mut sums16);
         }
-        for (products, words) in products.iter_mut().zip(&words) {
-            for ((product, words), f) in products.iter_mut().zip(words).zip(f) {
+        for (products, sums16) in products.iter_mut().zip(&sums16) {
+            for ((product, sums16), f) in products.iter_mut().zip(sums16).zip(f) {
                 let scale = match F::SCALES {
-                    Scales::Super16 | Scales::Super16Min if from < RUNS / 2 => f.first,
+                    Scales::Super16 | Scales::Super16Min if from < QUADS / 2 => f.first,
                     Scales::Super16 | Scales::Super16Min => f.last,
                     _ => _mm256_set1_epi16(1),
                 };
-                *product = _mm256_add_epi32(*product, _mm256_madd_epi16(*words, scale));
+                *product = _mm256_add_epi32(*product, _mm256_madd_epi16(*sums16, scale));
             }
         }
     }
@@ -445,26 +458,26 @@ fn dot_columns<F: Format, const STEPS: usize, const N: usize>(
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn add_columns<F: Format, const STEPS: usize, const N: usize>(
-    planes: &Planes<STEPS>,
+    unpacked: &UnpackedRows<STEPS>,
     f: &[Factors; 2],
     x: &[[[u8; 4]; STEPS]; N],
     scales: &[BlockScale; N],
     sums: &mut [[f32; ROWS]; N],
 ) {
-    let products = dot_columns::<F, STEPS, N>(planes, f, x);
+    let products = dot_columns::<F, STEPS, N>(unpacked, f, x);
     for i in 0..N {
         let (scale, sums) = (&scales[i], &mut sums[i]);
         let pair = pair(scale);
         for half in 0..2 {
             let (product, f) = (products[i][half], &f[half]);
             let product = match F::SCALES {
-                _ if F::ZERO == 0 => product,
-                Scales::Super16 | Scales::Super16Min => less_zero::<F>(product, f, pair),
+                _ if F::ZERO_POINT == 0 => product,
+                Scales::Super16 | Scales::Super16Min => subtract_zero_point::<F>(product, f, pair),
                 _ => {
-                    let shift = _mm_cvtsi32_si128(F::ZERO.trailing_zeros().cast_signed());
+                    let shift = _mm_cvtsi32_si128(F::ZERO_POINT.trailing_zeros().cast_signed());
                     _mm256_add_epi32(
                         product,
-                        _mm256_sll_epi32(_mm256_set1_epi32(scale.negative), shift),
+                        _mm256_sll_epi32(_mm256_set1_epi32(scale.neg_sum), shift),
                     )
                 }
             };
@@ -473,14 +486,14 @@ fn add_columns<F: Format, const STEPS: usize, const N: usize>(
     }
 }
 
-/// A column's two sums, in every lane.
+/// A column's two sums, broadcast.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn pair(scale: &BlockScale) -> __m256i {
     _mm256_set1_epi32(i32::from(scale.sums[0]) & 0xffff | i32::from(scale.sums[1]) << 16)
 }
 
-/// Adds what the integer sums of eight rows with one column stand for.
+/// Scales the integer sums of eight rows with one column, and adds them.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn add_block<F: Format>(
@@ -508,7 +521,7 @@ fn add_block<F: Format>(
     unsafe { _mm256_storeu_ps(sums.as_mut_ptr(), sum) }
 }
 
-/// Sixteen rows' numbers of one input.
+/// Sixteen rows' values of one input.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn widen<E: Element>(bytes: &[u8]) -> [__m256; 2] {
@@ -523,7 +536,7 @@ fn widen<E: Element>(bytes: &[u8]) -> [__m256; 2] {
     }
 }
 
-/// As `scalar::dense`.
+/// Like `scalar::dense`.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn dense<E: Element>(
     panel: &Panel<'_>,
@@ -533,7 +546,7 @@ pub(super) fn dense<E: Element>(
 ) {
     let mut rest = sums;
     let mut start = start;
-    // The order of the sums does not depend on how many columns share a pass.
+    // The order of the sums does not depend on the number of columns per pass.
     while !rest.is_empty() {
         let now = rest.len().min(4);
         let now = if now.is_power_of_two() { now } else { now.next_power_of_two() / 2 };
@@ -556,7 +569,7 @@ fn dense_columns<E: Element, const N: usize>(
     start: usize,
     sums: &mut [[f32; ROWS]],
 ) {
-    let x: [&[f32]; N] = std::array::from_fn(|column| &x.exact_row(start + column)[..panel.width]);
+    let x: [&[f32]; N] = std::array::from_fn(|column| &x.f32_row(start + column)[..panel.width]);
     let mut acc = [[_mm256_setzero_ps(); 2]; N];
     for i in 0..panel.width {
         panel.prefetch_dense::<E>(i);
@@ -577,42 +590,42 @@ fn dense_columns<E: Element, const N: usize>(
     }
 }
 
-/// Quantises one block, as `quantize::scalar_block`.
+/// Quantizes one block, like `quantize::scalar_block`.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn quantize(x: &[f32; BLOCK], codes: &mut [i8; BLOCK], scale: &mut BlockScale) {
+pub(super) fn quantize(x: &[f32; BLOCK], quants: &mut [i8; BLOCK], scale: &mut BlockScale) {
     // SAFETY: the array has 32 numbers, and the loads need no alignment.
     let v = unsafe { [0, 8, 16, 24].map(|at| _mm256_loadu_ps(x.as_ptr().add(at))) };
     let sign = _mm256_set1_ps(-0.0);
     let abs = |v| _mm256_andnot_ps(sign, v);
     let max =
         _mm256_max_ps(_mm256_max_ps(abs(v[0]), abs(v[1])), _mm256_max_ps(abs(v[2]), abs(v[3])));
-    // x - x is zero, or NaN where x is not finite.
+    // x - x is 0, or NaN if x is not finite.
     let off = |v| _mm256_sub_ps(v, v);
     let off =
         _mm256_add_ps(_mm256_add_ps(off(v[0]), off(v[1])), _mm256_add_ps(off(v[2]), off(v[3])));
     if _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_UNORD_Q>(off, off)) != 0 {
-        codes.fill(0);
+        quants.fill(0);
         *scale = BlockScale::NOT_FINITE;
         return;
     }
     let max = _mm_max_ps(_mm256_castps256_ps128(max), _mm256_extractf128_ps::<1>(max));
     let max = _mm_max_ps(max, _mm_movehl_ps(max, max));
     let max = _mm_cvtss_f32(_mm_max_ss(max, _mm_movehdup_ps(max)));
-    let (d, inverse) = if max < TINY { (0.0, 0.0) } else { (max / 127.0, 127.0 / max) };
+    let (d, inverse) = if max < ZERO_THRESHOLD { (0.0, 0.0) } else { (max / 127.0, 127.0 / max) };
     let inverse = _mm256_set1_ps(inverse);
     let round = |v| _mm256_cvtps_epi32(_mm256_mul_ps(v, inverse));
-    // 16 numbers each; packing works within 128 bits, so the quarters are put back in order.
+    // 16 values each. Packing works within 128-bit lanes, so the quarters are reordered.
     let order = |v| _mm256_permute4x64_epi64::<0b11_01_10_00>(v);
     let first = order(_mm256_packs_epi32(round(v[0]), round(v[1])));
     let last = order(_mm256_packs_epi32(round(v[2]), round(v[3])));
     // SAFETY: the array has 32 bytes, and the store needs no alignment.
     unsafe {
-        _mm256_storeu_si256(codes.as_mut_ptr().cast(), order(_mm256_packs_epi16(first, last)));
+        _mm256_storeu_si256(quants.as_mut_ptr().cast(), order(_mm256_packs_epi16(first, last)));
     };
     scale.set(d, [horizontal(first), horizontal(last)]);
 }
 
-/// The sum of sixteen codes.
+/// The sum of sixteen quants.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn horizontal(v: __m256i) -> i16 {

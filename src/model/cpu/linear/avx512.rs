@@ -1,10 +1,10 @@
-//! The kernels for AVX-512 with VNNI: sixteen rows a register, the order of `scalar.rs`.
+//! Kernels for AVX-512 with VNNI: sixteen rows per register, in the order of `scalar.rs`.
 //!
-//! `vpdpbusd` adds four products of an unsigned code and a signed activation in 32 bits, with the
-//! activations broadcast from memory in the same instruction. Codes of 8 bits are moved up by 128
-//! to be unsigned; that much times the activations' sum comes off again.
+//! `vpdpbusd` adds four products of an unsigned quant and a signed activation in 32 bits, and
+//! broadcasts the activations from memory in the same instruction. 8-bit quants are biased by 128
+//! to be unsigned; 128·Σx is subtracted afterwards.
 
-#![allow(clippy::wildcard_imports)] // The intrinsics' names are their prefix.
+#![allow(clippy::wildcard_imports)] // Intrinsics have a prefix.
 
 use std::arch::x86_64::*;
 
@@ -12,10 +12,10 @@ use super::layout::{BLOCK, Element, Format, LINE, Panel, ROWS, Scales};
 use super::quantize::{Activations, BlockScale};
 use crate::model::dtype::Dtype;
 
-/// Runs of four inputs in a block.
-const RUNS: usize = BLOCK / 4;
+/// Quads (groups of four inputs) per block.
+const QUADS: usize = BLOCK / 4;
 
-/// Reads 64 bytes.
+/// Loads 64 bytes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
 fn load(bytes: &[u8], at: usize) -> __m512i {
@@ -24,7 +24,7 @@ fn load(bytes: &[u8], at: usize) -> __m512i {
     unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
 }
 
-/// Reads 32 bytes.
+/// Loads 32 bytes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
 fn load_half(bytes: &[u8], at: usize) -> __m256i {
@@ -33,7 +33,7 @@ fn load_half(bytes: &[u8], at: usize) -> __m256i {
     unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
 }
 
-/// Reads 16 bytes.
+/// Loads 16 bytes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
 fn load_quarter(bytes: &[u8], at: usize) -> __m128i {
@@ -42,11 +42,10 @@ fn load_quarter(bytes: &[u8], at: usize) -> __m128i {
     unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
 }
 
-/// Sixteen rows' codes of one block, one register per run of four inputs; those of 8 bits moved up
-/// by 128.
+/// Sixteen rows' quants of one block, one register per quad; 8-bit quants are biased by 128.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
-fn unpack<F: Format>(lines: &[u8]) -> [__m512i; RUNS] {
+fn unpack<F: Format>(lines: &[u8]) -> [__m512i; QUADS] {
     let line = |j: usize| load(lines, j * LINE);
     if F::BITS == 8 {
         let up = |j: usize| _mm512_xor_si512(line(j), _mm512_set1_epi8(-128));
@@ -57,7 +56,7 @@ fn unpack<F: Format>(lines: &[u8]) -> [__m512i; RUNS] {
     let low = |v| _mm512_and_si512(v, nibble);
     let high = |v| _mm512_and_si512(_mm512_srli_epi16::<4>(v), nibble);
     let w = [low(a), low(b), low(c), low(d), high(a), high(b), high(c), high(d)];
-    // a | (b & mask), one instruction. Shifts cross bytes; the mask drops what came over.
+    // a | (b & mask) in one instruction. Shifts cross bytes; the mask removes the neighbor's bits.
     match F::BITS {
         5 => {
             let (h, bit) = (line(4), _mm512_set1_epi8(16));
@@ -99,8 +98,8 @@ struct Factors {
     /// The scale of either half of the block.
     first: __m512i,
     last: __m512i,
-    /// The halves' scales (minima) as 16 bits side by side: for `maddwd` with the activations' two
-    /// sums.
+    /// The scales (minima) of both halves in 16 bits, interleaved: for `maddwd` with the
+    /// activations' two sums.
     scales: __m512i,
     mins: __m512i,
 }
@@ -115,7 +114,7 @@ fn factors<F: Format>(panel: &Panel<'_>, b: usize) -> Factors {
     let negative = |v| {
         _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(v), _mm512_set1_epi32(i32::MIN)))
     };
-    let beside = |a, b| {
+    let interleave16 = |a, b| {
         _mm512_or_si512(_mm512_and_si512(a, _mm512_set1_epi32(0xffff)), _mm512_slli_epi32::<16>(b))
     };
     let none = _mm512_setzero_si512();
@@ -136,7 +135,7 @@ fn factors<F: Format>(panel: &Panel<'_>, b: usize) -> Factors {
                 m: zero,
                 first: a,
                 last: b,
-                scales: beside(a, b),
+                scales: interleave16(a, b),
                 mins: none,
             }
         }
@@ -148,29 +147,28 @@ fn factors<F: Format>(panel: &Panel<'_>, b: usize) -> Factors {
                 m,
                 first: a,
                 last: b,
-                scales: beside(a, b),
-                mins: beside(bytes(2), bytes(3)),
+                scales: interleave16(a, b),
+                mins: interleave16(bytes(2), bytes(3)),
             }
         }
     }
 }
 
-/// Columns that go through a block side by side: their chains of `vpdpbusd` (five cycles a link)
-/// hide each other's wait.
-const ABREAST: usize = 4;
+/// Columns per pass: independent chains of `vpdpbusd` hide its latency of five cycles.
+const COLUMNS_PER_PASS: usize = 4;
 
-/// The integer sums of sixteen rows with some columns; `sums` are each column's two sums in every
-/// lane.
+/// Integer dot products of sixteen rows with N columns. `sums` are each column's two sums,
+/// broadcast.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
 fn dot<F: Format, const N: usize>(
-    w: &[__m512i; RUNS],
+    w: &[__m512i; QUADS],
     x: &[[i8; BLOCK]; N],
     f: &Factors,
     scales: &[BlockScale; N],
     sums: &[__m512i; N],
 ) -> [__m512i; N] {
-    let run = |x: &[i8; BLOCK], k: usize| {
+    let quad = |x: &[i8; BLOCK], k: usize| {
         _mm512_set1_epi32(i32::from_le_bytes([
             x[4 * k] as u8,
             x[4 * k + 1] as u8,
@@ -178,43 +176,43 @@ fn dot<F: Format, const N: usize>(
             x[4 * k + 3] as u8,
         ]))
     };
-    let four = |mut sums: [__m512i; N], from: usize| {
+    let four_quads = |mut sums: [__m512i; N], from: usize| {
         for (k, w) in w.iter().enumerate().skip(from).take(4) {
             for (sum, x) in sums.iter_mut().zip(x) {
-                *sum = _mm512_dpbusd_epi32(*sum, *w, run(x, k));
+                *sum = _mm512_dpbusd_epi32(*sum, *w, quad(x, k));
             }
         }
         sums
     };
     let none = [_mm512_setzero_si512(); N];
     if matches!(F::SCALES, Scales::Super16 | Scales::Super16Min) {
-        let (first, last) = (four(none, 0), four(none, 4));
+        let (first, last) = (four_quads(none, 0), four_quads(none, 4));
         return std::array::from_fn(|i| {
             let sum = _mm512_add_epi32(
                 _mm512_mullo_epi32(first[i], f.first),
                 _mm512_mullo_epi32(last[i], f.last),
             );
-            if F::ZERO == 0 {
+            if F::ZERO_POINT == 0 {
                 return sum;
             }
-            let shift = _mm_cvtsi32_si128(F::ZERO.trailing_zeros().cast_signed());
+            let shift = _mm_cvtsi32_si128(F::ZERO_POINT.trailing_zeros().cast_signed());
             _mm512_sub_epi32(sum, _mm512_sll_epi32(_mm512_madd_epi16(sums[i], f.scales), shift))
         });
     }
-    // The chains begin where the codes' zero lies below them.
-    let zero: i16 = if F::BITS == 8 { 128 } else { F::ZERO };
+    // The sums start at minus the contribution of the zero point.
+    let zero: i16 = if F::BITS == 8 { 128 } else { F::ZERO_POINT };
     let start = if zero == 0 {
         none
     } else {
         let shift = _mm_cvtsi32_si128(zero.trailing_zeros().cast_signed());
-        std::array::from_fn(|i| _mm512_sll_epi32(_mm512_set1_epi32(scales[i].negative), shift))
+        std::array::from_fn(|i| _mm512_sll_epi32(_mm512_set1_epi32(scales[i].neg_sum), shift))
     };
-    four(four(start, 0), 4)
+    four_quads(four_quads(start, 0), 4)
 }
 
-/// As `scalar::coded`.
+/// Like `scalar::quantized`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
-pub(super) fn coded<F: Format>(
+pub(super) fn quantized<F: Format>(
     panel: &Panel<'_>,
     x: &Activations,
     start: usize,
@@ -222,18 +220,18 @@ pub(super) fn coded<F: Format>(
 ) {
     let columns = sums.len();
     for b in 0..panel.blocks() {
-        let codes = x.block_codes(b, start, columns).as_chunks::<BLOCK>().0;
+        let quants = x.block_quants(b, start, columns).as_chunks::<BLOCK>().0;
         let scales = x.block_scales(b, start, columns);
         panel.prefetch::<F>(b);
-        let w = unpack::<F>(panel.codes::<F>(b));
+        let w = unpack::<F>(panel.quants::<F>(b));
         let f = factors::<F>(panel, b);
-        let ((codes, more_codes), (scales, more_scales)) =
-            (codes.as_chunks::<ABREAST>(), scales.as_chunks::<ABREAST>());
-        let (each, more) = sums.as_chunks_mut::<ABREAST>();
-        for ((x, scales), sums) in codes.iter().zip(scales).zip(each) {
-            add_block::<F, ABREAST>(&w, &f, x, scales, sums);
+        let ((quants, more_quants), (scales, more_scales)) =
+            (quants.as_chunks::<COLUMNS_PER_PASS>(), scales.as_chunks::<COLUMNS_PER_PASS>());
+        let (each, more) = sums.as_chunks_mut::<COLUMNS_PER_PASS>();
+        for ((x, scales), sums) in quants.iter().zip(scales).zip(each) {
+            add_block::<F, COLUMNS_PER_PASS>(&w, &f, x, scales, sums);
         }
-        for ((x, scale), sums) in more_codes.iter().zip(more_scales).zip(more) {
+        for ((x, scale), sums) in more_quants.iter().zip(more_scales).zip(more) {
             add_block::<F, 1>(
                 &w,
                 &f,
@@ -248,7 +246,7 @@ pub(super) fn coded<F: Format>(
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
 fn add_block<F: Format, const N: usize>(
-    w: &[__m512i; RUNS],
+    w: &[__m512i; QUADS],
     f: &Factors,
     x: &[[i8; BLOCK]; N],
     scales: &[BlockScale; N],
@@ -277,7 +275,7 @@ fn add_block<F: Format, const N: usize>(
     }
 }
 
-/// Sixteen rows' numbers of one input.
+/// Sixteen rows' values of one input.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
 fn widen<E: Element>(bytes: &[u8]) -> __m512 {
@@ -290,7 +288,7 @@ fn widen<E: Element>(bytes: &[u8]) -> __m512 {
     }
 }
 
-/// As `scalar::dense`.
+/// Like `scalar::dense`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
 pub(super) fn dense<E: Element>(
     panel: &Panel<'_>,
@@ -300,7 +298,7 @@ pub(super) fn dense<E: Element>(
 ) {
     let mut rest = sums;
     let mut start = start;
-    // The order of the sums does not depend on how many columns share a pass.
+    // The order of the sums does not depend on the number of columns per pass.
     while !rest.is_empty() {
         let now = rest.len().min(8);
         let now = if now.is_power_of_two() { now } else { now.next_power_of_two() / 2 };
@@ -324,7 +322,7 @@ fn dense_columns<E: Element, const N: usize>(
     start: usize,
     sums: &mut [[f32; ROWS]],
 ) {
-    let x: [&[f32]; N] = std::array::from_fn(|column| &x.exact_row(start + column)[..panel.width]);
+    let x: [&[f32]; N] = std::array::from_fn(|column| &x.f32_row(start + column)[..panel.width]);
     let mut acc = [_mm512_setzero_ps(); N];
     for i in 0..panel.width {
         panel.prefetch_dense::<E>(i);

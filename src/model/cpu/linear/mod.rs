@@ -1,4 +1,20 @@
-//! Matrix products of packed weights, and the gated MLP's first half.
+//! Linear layers on packed weights: y = x Wᵀ + b, and the first half of a gated MLP.
+//!
+//! ```text
+//! let q = PackedMatrix::pack(&raw, &pool)?;      // once, at load; the only copy of the weights
+//! let mut x = Activations::default();            // reusable
+//! x.set(&pool, input, rows, &[&q, &k, &v]);      // [rows, in] f32, quantized once for all three
+//! linear(&pool, &q, &x, bias, output);           // [rows, out] f32
+//! linear_n(&pool, &x, [Product { matrix: &q, bias: None, y: &mut yq }, ...]); // one fork-join
+//! table.row(token, output);                      // a token's embedding
+//! ```
+//!
+//! Contract: a row's result is bit-identical for any number of other rows, any position among them,
+//! any number of threads and any instruction set: every kernel sums in the order that `scalar.rs`
+//! defines. Block-quantized weights are multiplied with activations in 8 bits (`quantize.rs`),
+//! dense weights with f32. `layout.rs` defines the memory layout of weights.
+//!
+//! Activation rows are called columns here, since "rows" are the rows of the weights.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -12,17 +28,16 @@ mod scalar;
 pub use pack::PackedMatrix;
 pub use quantize::Activations;
 
-use super::pool::{Disjoint, Pool};
+use super::pool::{Pool, SharedSliceMut};
 use super::{Isa, elementwise, simd};
 use crate::model::spec::Activation;
-use layout::{BLOCK, Element, Format, Panel, ROWS, Visit, visit};
+use layout::{BLOCK, DtypeVisitor, Element, Format, Panel, ROWS, dispatch};
 
-/// Columns that a kernel takes at once: their sums and one block of their codes stay in the
-/// first-level cache.
-const COLUMNS: usize = 64;
-/// Multiplications that a task should at least have, so that claiming it costs little.
-const TASK: usize = 64 << 10;
-/// Tasks per thread where there is enough to do: a thread that lags takes fewer.
+/// Columns per call of a kernel: their sums and one block of their quants stay in the L1 cache.
+const MAX_COLUMNS: usize = 64;
+/// Least number of multiplications per task, so that claiming a task costs little in comparison.
+const MIN_TASK_MULS: usize = 64 << 10;
+/// Tasks per thread if there is enough work, so that a delayed thread can take fewer.
 const TASKS_PER_THREAD: usize = 8;
 
 /// One of several products of the same activations.
@@ -39,7 +54,7 @@ pub struct Product<'a> {
 /// y = x Wᵀ + b: `[rows, in]` to `[rows, out]`.
 ///
 /// # Panics
-/// If the shapes do not fit, or `x` was not made for a matrix of this kind.
+/// If the shapes do not match, or `x` lacks the form that the matrix needs.
 pub fn linear(
     pool: &Pool,
     matrix: &PackedMatrix,
@@ -53,24 +68,24 @@ pub fn linear(
 /// Several products of the same activations in one fork-join.
 ///
 /// # Panics
-/// As [`linear`].
+/// Like [`linear`].
 pub fn linear_n<const N: usize>(pool: &Pool, x: &Activations, products: [Product<'_>; N]) {
     let rows = x.rows();
-    let works = products.map(|product| Work::new(product, x));
-    let groups: usize = works.iter().map(|work| work.matrix.groups()).sum();
+    let products = products.map(|product| CheckedProduct::new(product, x));
+    let groups: usize = products.iter().map(|product| product.matrix.groups()).sum();
     if groups == 0 || rows == 0 {
         return;
     }
-    let tasks = (groups * ROWS * x.width() * rows / TASK)
+    let tasks = (groups * ROWS * x.width() * rows / MIN_TASK_MULS)
         .clamp(1, pool.threads() * TASKS_PER_THREAD)
         .min(groups);
     pool.for_each(tasks, |task| {
         let (mut start, end) = (task * groups / tasks, (task + 1) * groups / tasks);
         let mut first = 0;
-        for work in &works {
-            let last = first + work.matrix.groups();
+        for product in &products {
+            let last = first + product.matrix.groups();
             if start < last.min(end) {
-                work.groups(x, start - first..last.min(end) - first);
+                product.compute_groups(x, start - first..last.min(end) - first);
                 start = last.min(end);
             }
             first = last;
@@ -78,12 +93,12 @@ pub fn linear_n<const N: usize>(pool: &Pool, x: &Activations, products: [Product
     });
 }
 
-/// activation(x gateᵀ) * (x upᵀ) as the input of `down`, in one fork-join: a task makes 32 numbers
-/// of each row, which is a block of the quantised input.
+/// activation(x gateᵀ) * (x upᵀ) as the input of `down`, in one fork-join. A task makes 32 values
+/// of each row, which is one block of the quantized input.
 ///
 /// # Panics
-/// As [`linear`]; or if the three shapes do not fit each other.
-pub fn gated(
+/// Like [`linear`], or if the three shapes do not match.
+pub fn gate_up(
     pool: &Pool,
     x: &Activations,
     activation: Activation,
@@ -92,7 +107,7 @@ pub fn gated(
 ) {
     let rows = x.rows();
     assert!(
-        x.serves(gate) && x.serves(up),
+        x.fits(gate) && x.fits(up),
         "activations of width {} were not made for {gate:?} and {up:?}",
         x.width()
     );
@@ -100,15 +115,15 @@ pub fn gated(
         gate.rows() == up.rows() && gate.rows() == down.width(),
         "{gate:?} and {up:?} do not make the input of {down:?}"
     );
-    let writer = out.writer(rows, down);
+    let writer = out.block_writer(rows, down);
     let blocks = gate.rows().div_ceil(BLOCK);
-    let tasks = (2 * gate.rows() * x.width() * rows / TASK)
+    let tasks = (2 * gate.rows() * x.width() * rows / MIN_TASK_MULS)
         .clamp(1, pool.threads() * TASKS_PER_THREAD)
         .min(blocks.max(1));
     pool.for_each(tasks, |task| {
-        let mut sums = [[[0.0f32; ROWS]; COLUMNS]; 4];
-        for start in (0..rows).step_by(COLUMNS) {
-            let columns = COLUMNS.min(rows - start);
+        let mut sums = [[[0.0f32; ROWS]; MAX_COLUMNS]; 4];
+        for start in (0..rows).step_by(MAX_COLUMNS) {
+            let columns = MAX_COLUMNS.min(rows - start);
             for block in task * blocks / tasks..(task + 1) * blocks / tasks {
                 for (half, sums) in sums.iter_mut().enumerate() {
                     let (matrix, group) = (
@@ -118,9 +133,9 @@ pub fn gated(
                     let sums = &mut sums[..columns];
                     sums.fill([0.0; ROWS]);
                     if group < matrix.groups() {
-                        visit(
+                        dispatch(
                             matrix.dtype(),
-                            Multiply { panel: matrix.panel(group), x, start, sums },
+                            MultiplyPanel { panel: matrix.panel(group), x, start, sums },
                         );
                     }
                 }
@@ -133,13 +148,16 @@ pub fn gated(
                     .take(columns)
                     .enumerate()
                 {
-                    let join = |(low, high): (&[f32; ROWS], &[f32; ROWS])| -> [f32; BLOCK] {
+                    let concat = |(low, high): (&[f32; ROWS], &[f32; ROWS])| -> [f32; BLOCK] {
                         std::array::from_fn(|i| if i < ROWS { low[i] } else { high[i - ROWS] })
                     };
-                    let (mut gate, up) = (join(gate), join(up));
-                    simd::run(x.isa, elementwise::Gate { activation, x: &mut gate, up: &up });
+                    let (mut gate, up) = (concat(gate), concat(up));
+                    simd::run(
+                        x.isa,
+                        elementwise::GatedActivation { activation, x: &mut gate, up: &up },
+                    );
                     // SAFETY: one task has this block, and one pass this row.
-                    unsafe { writer.put(start + column, block, &gate[..count]) };
+                    unsafe { writer.write(start + column, block, &gate[..count]) };
                 }
             }
         }
@@ -147,19 +165,15 @@ pub fn gated(
 }
 
 /// A product whose shapes were checked.
-struct Work<'a> {
+struct CheckedProduct<'a> {
     matrix: &'a PackedMatrix,
     bias: Option<&'a [f32]>,
-    y: Disjoint<'a, f32>,
+    y: SharedSliceMut<'a, f32>,
 }
 
-impl<'a> Work<'a> {
+impl<'a> CheckedProduct<'a> {
     fn new(Product { matrix, bias, y }: Product<'a>, x: &Activations) -> Self {
-        assert!(
-            x.serves(matrix),
-            "activations of width {} were not made for {matrix:?}",
-            x.width()
-        );
+        assert!(x.fits(matrix), "activations of width {} were not made for {matrix:?}", x.width());
         assert!(
             y.len() == x.rows() * matrix.rows(),
             "{} outputs for {} rows of {matrix:?}",
@@ -168,22 +182,22 @@ impl<'a> Work<'a> {
         );
         assert!(
             bias.is_none_or(|bias| bias.len() == matrix.rows()),
-            "a bias has one number per output of {matrix:?}"
+            "a bias has one value per output of {matrix:?}"
         );
-        Self { matrix, bias, y: Disjoint::new(y) }
+        Self { matrix, bias, y: SharedSliceMut::new(y) }
     }
 
     /// The outputs of some groups of rows. No two tasks may have the same group.
-    fn groups(&self, x: &Activations, groups: std::ops::Range<usize>) {
-        let mut sums = [[0.0f32; ROWS]; COLUMNS];
-        for start in (0..x.rows()).step_by(COLUMNS) {
-            let columns = COLUMNS.min(x.rows() - start);
+    fn compute_groups(&self, x: &Activations, groups: std::ops::Range<usize>) {
+        let mut sums = [[0.0f32; ROWS]; MAX_COLUMNS];
+        for start in (0..x.rows()).step_by(MAX_COLUMNS) {
+            let columns = MAX_COLUMNS.min(x.rows() - start);
             for group in groups.clone() {
                 let sums = &mut sums[..columns];
                 sums.fill([0.0; ROWS]);
-                visit(
+                dispatch(
                     self.matrix.dtype(),
-                    Multiply { panel: self.matrix.panel(group), x, start, sums },
+                    MultiplyPanel { panel: self.matrix.panel(group), x, start, sums },
                 );
                 self.store(x.isa, group, start, sums);
             }
@@ -198,7 +212,7 @@ impl<'a> Work<'a> {
         // overlap.
         let column = |column: usize| unsafe { self.y.slice((start + column) * out + first, count) };
         if count == ROWS {
-            simd::run(isa, elementwise::Put { sums, bias, column });
+            simd::run(isa, elementwise::StoreColumns { sums, bias, column });
             return;
         }
         for (index, sums) in sums.iter().enumerate() {
@@ -214,26 +228,28 @@ impl<'a> Work<'a> {
 }
 
 /// Adds the product of one group of rows with the columns from `start` on to `sums`.
-struct Multiply<'a> {
+struct MultiplyPanel<'a> {
     panel: Panel<'a>,
     x: &'a Activations,
     start: usize,
     sums: &'a mut [[f32; ROWS]],
 }
 
-impl Visit for Multiply<'_> {
+impl DtypeVisitor for MultiplyPanel<'_> {
     type Out = ();
 
-    fn coded<F: Format>(self) {
+    fn quantized<F: Format>(self) {
         match self.x.isa {
-            Isa::Scalar => scalar::coded::<F>(&self.panel, self.x, self.start, self.sums),
+            Isa::Scalar => scalar::quantized::<F>(&self.panel, self.x, self.start, self.sums),
             // SAFETY: activations are made with available instructions only.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => unsafe { avx2::coded::<F>(&self.panel, self.x, self.start, self.sums) },
+            Isa::Avx2 => unsafe {
+                avx2::quantized::<F>(&self.panel, self.x, self.start, self.sums);
+            },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni => unsafe {
-                avx512::coded::<F>(&self.panel, self.x, self.start, self.sums);
+                avx512::quantized::<F>(&self.panel, self.x, self.start, self.sums);
             },
         }
     }

@@ -1,24 +1,24 @@
-//! The kernels in plain Rust: they run everywhere, define what the others must give to the bit, and
-//! read single rows.
+//! Kernels in plain Rust. They run everywhere, define the bits that all other kernels must produce,
+//! and read single rows.
 //!
-//! The order of the float operations, the same in every kernel: one accumulator for each output,
-//! blocks rising; a block adds `fma(f32(integer sum), d dx, acc)`, then, for types with a minimum,
-//! its one term. Integer sums are exact, so their order is free. Dense types: one accumulator for
-//! each output, inputs rising, `fma(w, x, acc)`.
+//! Order of the float operations in every kernel: one accumulator per output, blocks rising. A
+//! block adds `fma(f32(integer sum), d dx, acc)`, then, for types with a minimum, one more term.
+//! Integer sums are exact, so their order is free. Dense types: one accumulator per output, inputs
+//! rising, `fma(w, x, acc)`.
 
 use super::layout::{BLOCK, Element, Format, LINE, Panel, ROWS, Scales};
-use super::pack::half_of;
+use super::pack::f16_at_slot;
 use super::quantize::{Activations, QuantizedBlock};
 
-/// What scales one row's codes of one block.
+/// Scales of one row's block.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Factors {
-    /// Multiplies the integer sum: with [`Scales::SuperMin`] the product of both levels, which f32
-    /// holds exactly.
+    /// Factor of the integer sum. With [`Scales::SuperMin`] it is the product of both levels, which
+    /// is exact in f32.
     pub(super) d: f32,
-    /// Multiplies the activations' sum: the minimum, with its sign, under the same rule.
+    /// Factor of the activations' sum: the signed minimum, composed likewise.
     pub(super) m: f32,
-    /// Integer scales of the two halves; 1 where there are none.
+    /// Integer scales of the two halves; 1 if the type has none.
     pub(super) scale: [i32; 2],
     /// Integer minima of the two halves.
     pub(super) min: [i32; 2],
@@ -31,19 +31,21 @@ impl Factors {
         let byte = |array: usize| i32::from(scales[array * ROWS + slot]);
         let one = Self { scale: [1; 2], ..Self::default() };
         match F::SCALES {
-            Scales::Plain => Self { d: half_of(scales, 0, slot), ..one },
-            Scales::Min => Self { d: half_of(scales, 0, slot), m: half_of(scales, 1, slot), ..one },
+            Scales::Plain => Self { d: f16_at_slot(scales, 0, slot), ..one },
+            Scales::Min => {
+                Self { d: f16_at_slot(scales, 0, slot), m: f16_at_slot(scales, 1, slot), ..one }
+            }
             Scales::SuperMin => {
-                let [d, e] = [half_of(supers, 0, slot), half_of(supers, 1, slot)];
+                let [d, e] = [f16_at_slot(supers, 0, slot), f16_at_slot(supers, 1, slot)];
                 Self { d: d * byte(0) as f32, m: -e * byte(1) as f32, ..one }
             }
             Scales::Super16 => {
                 let signed = |array: usize| i32::from(scales[array * ROWS + slot] as i8);
-                Self { d: half_of(supers, 0, slot), scale: [signed(0), signed(1)], ..one }
+                Self { d: f16_at_slot(supers, 0, slot), scale: [signed(0), signed(1)], ..one }
             }
             Scales::Super16Min => Self {
-                d: half_of(supers, 0, slot),
-                m: -half_of(supers, 1, slot),
+                d: f16_at_slot(supers, 0, slot),
+                m: -f16_at_slot(supers, 1, slot),
                 scale: [byte(0), byte(1)],
                 min: [byte(2), byte(3)],
             },
@@ -51,8 +53,8 @@ impl Factors {
     }
 }
 
-/// One row's codes of one block, inputs rising.
-pub(super) fn codes<F: Format>(lines: &[u8], slot: usize) -> [i16; BLOCK] {
+/// One row's quants of one block, inputs rising.
+pub(super) fn quants<F: Format>(lines: &[u8], slot: usize) -> [i16; BLOCK] {
     let at = |line: usize, i: usize| lines[line * LINE + 4 * slot + i];
     std::array::from_fn(|l| {
         let (k, i) = (l / 4, l % 4);
@@ -69,9 +71,9 @@ pub(super) fn codes<F: Format>(lines: &[u8], slot: usize) -> [i16; BLOCK] {
     })
 }
 
-/// Adds the product of a group's rows with the columns from `start` on to `sums`, one entry per
+/// Adds the product of a group of rows with the columns from `start` on to `sums`, one entry per
 /// column.
-pub(super) fn coded<F: Format>(
+pub(super) fn quantized<F: Format>(
     panel: &Panel<'_>,
     x: &Activations,
     start: usize,
@@ -79,12 +81,12 @@ pub(super) fn coded<F: Format>(
 ) {
     for b in 0..panel.blocks() {
         let rows: [([i16; BLOCK], Factors); ROWS] = std::array::from_fn(|slot| {
-            (codes::<F>(panel.codes::<F>(b), slot), Factors::read::<F>(panel, b, slot))
+            (quants::<F>(panel.quants::<F>(b), slot), Factors::read::<F>(panel, b, slot))
         });
         for (column, sums) in sums.iter_mut().enumerate() {
             let x = x.block(b, start + column);
-            for (sum, (codes, factors)) in sums.iter_mut().zip(&rows) {
-                *sum = add_block::<F>(*sum, codes, factors, &x);
+            for (sum, (quants, factors)) in sums.iter_mut().zip(&rows) {
+                *sum = add_block::<F>(*sum, quants, factors, &x);
             }
         }
     }
@@ -92,27 +94,27 @@ pub(super) fn coded<F: Format>(
 
 fn add_block<F: Format>(
     sum: f32,
-    codes: &[i16; BLOCK],
+    quants: &[i16; BLOCK],
     factors: &Factors,
     x: &QuantizedBlock,
 ) -> f32 {
-    let (wl, wh) = codes.split_at(BLOCK / 2);
-    let (xl, xh) = x.codes.split_at(BLOCK / 2);
+    let (wl, wh) = quants.split_at(BLOCK / 2);
+    let (xl, xh) = x.quants.split_at(BLOCK / 2);
     let dot = |w: &[i16], x: &[i8]| {
         w.iter().zip(x).map(|(&w, &x)| i32::from(w) * i32::from(x)).sum::<i32>()
     };
-    let weigh = |by: [i32; 2], what: [i32; 2]| by[0] * what[0] + by[1] * what[1];
-    let zero = i32::from(F::ZERO) * weigh(factors.scale, x.sums);
-    let product = weigh(factors.scale, [dot(wl, xl), dot(wh, xh)]) - zero;
+    let weighted = |by: [i32; 2], what: [i32; 2]| by[0] * what[0] + by[1] * what[1];
+    let zero = i32::from(F::ZERO_POINT) * weighted(factors.scale, x.sums);
+    let product = weighted(factors.scale, [dot(wl, xl), dot(wh, xh)]) - zero;
     let sum = (product as f32).mul_add(factors.d * x.d, sum);
     match F::SCALES {
         Scales::Plain | Scales::Super16 => sum,
         Scales::Min | Scales::SuperMin => factors.m.mul_add(x.s, sum),
-        Scales::Super16Min => (weigh(factors.min, x.sums) as f32).mul_add(factors.m * x.d, sum),
+        Scales::Super16Min => (weighted(factors.min, x.sums) as f32).mul_add(factors.m * x.d, sum),
     }
 }
 
-/// As [`coded`], for dense types.
+/// Like [`quantized`], for dense types.
 pub(super) fn dense<E: Element>(
     panel: &Panel<'_>,
     x: &Activations,
@@ -120,7 +122,7 @@ pub(super) fn dense<E: Element>(
     sums: &mut [[f32; ROWS]],
 ) {
     for (column, sums) in sums.iter_mut().enumerate() {
-        for (i, &x) in x.exact_row(start + column).iter().enumerate() {
+        for (i, &x) in x.f32_row(start + column).iter().enumerate() {
             for (sum, w) in sums.iter_mut().zip(panel.dense::<E>(i).chunks_exact(E::BYTES)) {
                 *sum = E::widen(w).mul_add(x, *sum);
             }

@@ -1,63 +1,59 @@
-//! Sixteen f32 lanes, written once for every instruction set: what the kernels other than the
-//! matrix products are made of.
+//! Sixteen f32 lanes, an abstraction over the instruction sets, for all kernels except the matrix
+//! products.
 //!
 //! Every operation works lane by lane with one rounding, so a kernel over [`F32x16`] gives the same
-//! bits on AVX-512, on AVX2 (two registers) and in plain Rust, which is the twin that tests compare
-//! with. A kernel is a [`Kernel`]; [`run`] compiles it once per instruction set and picks at run
-//! time. Knows nothing of what it computes.
-
-#![allow(clippy::inline_always)] // What is not inlined into a function with the instructions is compiled without them.
+//! bits on AVX-512, on AVX2 (two registers) and in plain Rust, which serves as the reference in
+//! tests. A kernel implements [`Kernel`]; [`run`] compiles it once per instruction set and selects
+//! one at run time.
 
 use half::f16;
 
 use super::Isa;
 
-mod int16;
+mod u16x32;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub(super) use int16::{WORDS, Words};
+pub(super) use u16x32::{U16_LANES, U16x32};
 
-/// Lanes.
+/// Number of lanes.
 pub(super) const LANES: usize = 16;
 
-/// Sixteen numbers.
+/// Sixteen f32 values.
 ///
-/// The functions are `unsafe` for one reason: the instructions must be there. [`run`] is the only
-/// caller that makes the choice.
+/// All functions are `unsafe` because their instructions must be available. [`run`] ensures that.
 pub(super) trait F32x16: Copy {
-    /// How many rows of accumulators a product keeps in registers: (query vectors per key tile,
-    /// query vectors per value tile).
-    const SCORES: usize;
-    /// Registers of a value row that those accumulators cover.
-    const WIDTH: usize;
+    /// Query vectors whose scores with a tile of keys are accumulated in registers at once.
+    const SCORE_VECTORS: usize;
+    /// Registers of a row of values that are accumulated at once.
+    const VALUE_REGISTERS: usize;
     /// Sixteen lanes of four bytes.
     type Bytes: Copy;
-    /// Four bytes, the same in all lanes, as the instructions take them.
-    type Four: Copy;
-    /// Bytes of memory that 64 codes take where [`four`](Self::four) reads them.
-    const SPREAD: usize;
+    /// Four bytes, broadcast to all lanes, in the form that the instructions need.
+    type Quad: Copy;
+    /// Bytes of memory for 64 int8 values in the form that [`quad`](Self::quad) loads.
+    const QUAD_BYTES: usize;
     /// Sixteen 32-bit integers.
     type Ints: Copy;
     /// Thirty-two 16-bit integers.
-    type Words: Words;
+    type U16x32: U16x32;
 
     /// # Safety
     /// The instruction set must be available, as for every function below.
     unsafe fn splat(x: f32) -> Self;
     /// # Safety
-    /// 16 numbers must be readable at `from`.
+    /// 16 values must be readable at `from`.
     unsafe fn load(from: *const f32) -> Self;
     /// # Safety
-    /// 16 half-precision numbers must be readable at `from`.
+    /// 16 f16 values must be readable at `from`.
     unsafe fn load_half(from: *const f16) -> Self;
     /// # Safety
-    /// 16 numbers must be writable at `to`.
+    /// 16 values must be writable at `to`.
     unsafe fn store(self, to: *mut f32);
-    /// Rounds to half precision, ties to even.
+    /// Rounds to f16, ties to even.
     ///
     /// # Safety
-    /// 16 half-precision numbers must be writable at `to`.
+    /// 16 f16 values must be writable at `to`.
     unsafe fn store_half(self, to: *mut f16);
     /// # Safety
     /// See the trait.
@@ -76,140 +72,139 @@ pub(super) trait F32x16: Copy {
     /// # Safety
     /// See the trait.
     unsafe fn fma(self, a: Self, b: Self) -> Self;
-    /// `self` where it is larger than `other`, else `other`: a NaN in either gives `other`, as on
-    /// x86.
+    /// `self` if it is larger than `other`, else `other`. If either is NaN: `other`, as on x86.
     ///
     /// # Safety
     /// See the trait.
     unsafe fn max(self, other: Self) -> Self;
-    /// `self` where it is smaller than `other`, else `other`, with NaN as in [`max`](Self::max).
+    /// `self` if it is smaller than `other`, else `other`. If either is NaN: `other`.
     ///
     /// # Safety
     /// See the trait.
     unsafe fn min(self, other: Self) -> Self;
-    /// 2^n where the lowest bits of the number's representation hold the integer n, -126 to 127.
+    /// 2^n, where the lowest bits of the float's representation hold the integer n, -126 to 127.
     ///
     /// # Safety
     /// See the trait.
-    unsafe fn power_of_low_bits(self) -> Self;
+    unsafe fn exp2_of_low_bits(self) -> Self;
 
     /// # Safety
     /// 64 bytes must be readable at `from`.
     unsafe fn bytes(from: *const u8) -> Self::Bytes;
-    /// Puts 64 signed codes where [`four`](Self::four) reads them.
+    /// Stores 64 int8 values in the form that [`quad`](Self::quad) loads.
     ///
     /// # Safety
-    /// 64 bytes must be readable at `from` and [`SPREAD`](Self::SPREAD) writable at `to`.
-    unsafe fn spread(from: *const u8, to: *mut u8);
-    /// Puts the high bytes of words there as unsigned codes: `even`'s at even places, `odd`'s
-    /// behind each of them.
+    /// 64 bytes must be readable at `from` and [`QUAD_BYTES`](Self::QUAD_BYTES) writable at `to`.
+    unsafe fn store_quads(from: *const u8, to: *mut u8);
+    /// Stores the high bytes in the form that [`quad`](Self::quad) loads, as unsigned values,
+    /// `even` and `odd` interleaved.
     ///
     /// # Safety
-    /// [`SPREAD`](Self::SPREAD) bytes must be writable at `to`.
-    unsafe fn spread_high_bytes(even: Self::Words, odd: Self::Words, to: *mut u8);
-    /// The `run`-th four of 64 codes.
+    /// [`QUAD_BYTES`](Self::QUAD_BYTES) bytes must be writable at `to`.
+    unsafe fn store_high_bytes_as_quads(even: Self::U16x32, odd: Self::U16x32, to: *mut u8);
+    /// Loads quad `index` of 64 int8 values.
     ///
     /// # Safety
-    /// [`SPREAD`](Self::SPREAD) bytes must be readable at `from`, and `run` below 16.
-    unsafe fn four(from: *const u8, run: usize) -> Self::Four;
-    /// Adds 64 unsigned codes to the lanes, any four to each. Exact.
+    /// [`QUAD_BYTES`](Self::QUAD_BYTES) bytes must be readable at `from`, and `index` below 16.
+    unsafe fn quad(from: *const u8, index: usize) -> Self::Quad;
+    /// Adds 64 unsigned bytes, stored as quads, to the lanes: four to each lane, in any order.
+    /// Exact.
     ///
     /// # Safety
-    /// [`SPREAD`](Self::SPREAD) bytes must be readable at `from`.
-    unsafe fn add_codes(sums: Self::Ints, from: *const u8) -> Self::Ints;
-    /// Which fours of 64 codes are not all zero: bit k for the `k`-th.
+    /// [`QUAD_BYTES`](Self::QUAD_BYTES) bytes must be readable at `from`.
+    unsafe fn add_bytes(sums: Self::Ints, from: *const u8) -> Self::Ints;
+    /// Which quads of 64 values are not all zero: bit k for quad k.
     ///
     /// # Safety
-    /// [`SPREAD`](Self::SPREAD) bytes must be readable at `from`.
-    unsafe fn fours_not_zero(from: *const u8) -> u16;
+    /// [`QUAD_BYTES`](Self::QUAD_BYTES) bytes must be readable at `from`.
+    unsafe fn nonzero_quads(from: *const u8) -> u16;
     /// # Safety
     /// See the trait.
     unsafe fn splat_int(x: i32) -> Self::Ints;
-    /// Adds to each lane the four products of its bytes: of `unsigned`, 0 to 255, and of `signed`,
-    /// -128 to 127. Exact.
+    /// Adds to each lane the four products of its bytes: `unsigned` is 0 to 255, `signed` -128 to
+    /// 127. Exact.
     ///
     /// # Safety
     /// See the trait.
-    unsafe fn dot(sums: Self::Ints, unsigned: Self::Bytes, signed: Self::Four) -> Self::Ints;
-    /// The same with four unsigned bytes, the same in all lanes.
+    unsafe fn dot(sums: Self::Ints, unsigned: Self::Bytes, signed: Self::Quad) -> Self::Ints;
+    /// The same with a broadcast quad of unsigned bytes.
     ///
     /// # Safety
     /// See the trait.
-    unsafe fn dot_four(sums: Self::Ints, unsigned: Self::Four, signed: Self::Bytes) -> Self::Ints;
-    /// Rounds to the nearest number, ties to even.
+    unsafe fn dot_quad(sums: Self::Ints, unsigned: Self::Quad, signed: Self::Bytes) -> Self::Ints;
+    /// Rounds to the nearest f32, ties to even.
     ///
     /// # Safety
     /// See the trait.
     unsafe fn from_ints(x: Self::Ints) -> Self;
-    /// The low halves of the numbers' representations: `even`'s at even places, `odd`'s behind each
-    /// of them.
+    /// The low halves of the floats' representations, `even` and `odd` interleaved.
     ///
     /// # Safety
     /// See the trait.
-    unsafe fn low_words(even: Self, odd: Self) -> Self::Words;
-    /// Stores the lowest byte of each number's representation.
+    unsafe fn low_u16(even: Self, odd: Self) -> Self::U16x32;
+    /// Stores the lowest byte of each float's representation.
     ///
     /// # Safety
     /// 16 bytes must be writable at `to`.
     unsafe fn store_low_bytes(self, to: *mut u8);
-    /// Stores, lane after lane, the lowest byte of each of four numbers' representations.
+    /// Stores, for each lane, the lowest byte of each of the four floats' representations.
     ///
     /// # Safety
     /// 64 bytes must be writable at `to`.
     unsafe fn store_four_low_bytes(four: [Self; 4], to: *mut u8);
 
-    /// The first `count` numbers, at most 16, and zeros.
+    /// Loads the first `count` values, at most 16; the others are 0.
     ///
     /// # Safety
-    /// `count` numbers must be readable at `from`.
+    /// `count` values must be readable at `from`.
     #[inline(always)]
-    unsafe fn load_some(from: *const f32, count: usize) -> Self {
+    unsafe fn load_partial(from: *const f32, count: usize) -> Self {
         if count >= LANES {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             return unsafe { Self::load(from) };
         }
         let mut lanes = [0.0; LANES];
-        // SAFETY: `count` is below 16, and the array is no part of what is read.
+        // SAFETY: `count` is below 16, and the array does not overlap the source.
         unsafe {
             std::ptr::copy_nonoverlapping(from, lanes.as_mut_ptr(), count);
             Self::load(lanes.as_ptr())
         }
     }
 
-    /// Stores the first `count` numbers, at most 16.
+    /// Stores the first `count` values, at most 16.
     ///
     /// # Safety
-    /// `count` numbers must be writable at `to`.
+    /// `count` values must be writable at `to`.
     #[inline(always)]
-    unsafe fn store_some(self, to: *mut f32, count: usize) {
+    unsafe fn store_partial(self, to: *mut f32, count: usize) {
         if count >= LANES {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             return unsafe { self.store(to) };
         }
-        // SAFETY: `count` is below 16, and the array is no part of what is written.
+        // SAFETY: `count` is below 16, and the array does not overlap the destination.
         unsafe { std::ptr::copy_nonoverlapping(self.lanes().as_ptr(), to, count) };
     }
 
-    /// The lanes.
+    /// The lanes as an array.
     ///
     /// # Safety
     /// See the trait.
     #[inline(always)]
     unsafe fn lanes(self) -> [f32; LANES] {
         let mut lanes = [0.0; LANES];
-        // SAFETY: the array has 16 places; the instructions are the caller's promise.
+        // SAFETY: the array has 16 places; the caller guarantees the instructions.
         unsafe { self.store(lanes.as_mut_ptr()) };
         lanes
     }
 
-    /// The sum of the lanes: pairs 8, 4, 2 and 1 apart.
+    /// The sum of the lanes, by adding pairs 8, 4, 2 and 1 apart.
     ///
     /// # Safety
     /// See the trait.
     #[inline(always)]
     unsafe fn sum(self) -> f32 {
-        // SAFETY: the caller's promise.
-        fold(unsafe { self.lanes() }, |a, b| a + b)
+        // SAFETY: guaranteed by the caller.
+        reduce(unsafe { self.lanes() }, |a, b| a + b)
     }
 
     /// The largest lane. A NaN may be lost.
@@ -217,14 +212,14 @@ pub(super) trait F32x16: Copy {
     /// # Safety
     /// See the trait.
     #[inline(always)]
-    unsafe fn largest(self) -> f32 {
-        // SAFETY: the caller's promise.
-        fold(unsafe { self.lanes() }, |a, b| if a > b { a } else { b })
+    unsafe fn max_lane(self) -> f32 {
+        // SAFETY: guaranteed by the caller.
+        reduce(unsafe { self.lanes() }, |a, b| if a > b { a } else { b })
     }
 }
 
 #[inline(always)]
-fn fold(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
+fn reduce(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
     let mut half = LANES / 2;
     while half > 0 {
         for lane in 0..half {
@@ -235,19 +230,19 @@ fn fold(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
     lanes[0]
 }
 
-/// Work that is written once over [`F32x16`].
+/// Code that is written once over [`F32x16`].
 pub(super) trait Kernel {
-    /// What it gives.
+    /// The result.
     type Out;
-    /// Does it.
+    /// Runs the kernel.
     ///
     /// # Safety
     /// V's instructions must be available.
     unsafe fn run<V: F32x16>(self) -> Self::Out;
 }
 
-/// Runs a kernel with `isa`, which must be available (an [`Isa`] that came through [`Isa::best`] or
-/// a check is).
+/// Runs a kernel with `isa`, which must be available: it must come from [`Isa::best`] or have been
+/// checked.
 #[inline]
 pub(super) fn run<K: Kernel>(isa: Isa, kernel: K) -> K::Out {
     match isa {
@@ -277,13 +272,13 @@ unsafe fn run_avx512<K: Kernel>(kernel: K) -> K::Out {
 }
 
 impl F32x16 for [f32; LANES] {
-    const SCORES: usize = 4;
-    const WIDTH: usize = 2;
+    const SCORE_VECTORS: usize = 4;
+    const VALUE_REGISTERS: usize = 2;
     type Bytes = [u8; 64];
-    type Four = [u8; 4];
-    const SPREAD: usize = 64;
+    type Quad = [u8; 4];
+    const QUAD_BYTES: usize = 64;
     type Ints = [i32; LANES];
-    type Words = [u16; WORDS];
+    type U16x32 = [u16; U16_LANES];
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -291,22 +286,22 @@ impl F32x16 for [f32; LANES] {
     }
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: the caller's promise; arrays of f32 may lie anywhere that f32 may.
+        // SAFETY: guaranteed by the caller; arrays of f32 may lie anywhere that f32 may.
         unsafe { from.cast::<Self>().read() }
     }
     #[inline(always)]
     unsafe fn load_half(from: *const f16) -> Self {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { from.cast::<[f16; LANES]>().read() }.map(f16::to_f32)
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { to.cast::<Self>().write(self) };
     }
     #[inline(always)]
     unsafe fn store_half(self, to: *mut f16) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { to.cast::<[f16; LANES]>().write(self.map(f16::from_f32)) };
     }
     #[inline(always)]
@@ -338,34 +333,38 @@ impl F32x16 for [f32; LANES] {
         std::array::from_fn(|i| if self[i] < other[i] { self[i] } else { other[i] })
     }
     #[inline(always)]
-    unsafe fn power_of_low_bits(self) -> Self {
+    unsafe fn exp2_of_low_bits(self) -> Self {
         self.map(|x| f32::from_bits(x.to_bits().wrapping_add(127) << 23))
     }
     #[inline(always)]
     unsafe fn bytes(from: *const u8) -> [u8; 64] {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { from.cast::<[u8; 64]>().read() }
     }
     #[inline(always)]
-    unsafe fn spread(from: *const u8, to: *mut u8) {
-        // SAFETY: the caller's promise.
+    unsafe fn store_quads(from: *const u8, to: *mut u8) {
+        // SAFETY: guaranteed by the caller.
         unsafe { to.cast::<[u8; 64]>().write(from.cast::<[u8; 64]>().read()) };
     }
     #[inline(always)]
-    unsafe fn spread_high_bytes(even: [u16; WORDS], odd: [u16; WORDS], to: *mut u8) {
+    unsafe fn store_high_bytes_as_quads(
+        even: [u16; U16_LANES],
+        odd: [u16; U16_LANES],
+        to: *mut u8,
+    ) {
         let byte =
             |i: usize| (if i.is_multiple_of(2) { even[i / 2] } else { odd[i / 2] } >> 8) as u8;
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { to.cast::<[u8; 64]>().write(std::array::from_fn(byte)) };
     }
     #[inline(always)]
-    unsafe fn four(from: *const u8, run: usize) -> [u8; 4] {
-        // SAFETY: the caller's promise.
-        unsafe { from.add(4 * run).cast::<[u8; 4]>().read() }
+    unsafe fn quad(from: *const u8, index: usize) -> [u8; 4] {
+        // SAFETY: guaranteed by the caller.
+        unsafe { from.add(4 * index).cast::<[u8; 4]>().read() }
     }
     #[inline(always)]
-    unsafe fn add_codes(sums: [i32; LANES], from: *const u8) -> [i32; LANES] {
-        // SAFETY: the caller's promise.
+    unsafe fn add_bytes(sums: [i32; LANES], from: *const u8) -> [i32; LANES] {
+        // SAFETY: guaranteed by the caller.
         let codes = unsafe { from.cast::<[u8; 64]>().read() };
         std::array::from_fn(|lane| {
             sums[lane]
@@ -373,8 +372,8 @@ impl F32x16 for [f32; LANES] {
         })
     }
     #[inline(always)]
-    unsafe fn fours_not_zero(from: *const u8) -> u16 {
-        // SAFETY: the caller's promise.
+    unsafe fn nonzero_quads(from: *const u8) -> u16 {
+        // SAFETY: guaranteed by the caller.
         let fours = unsafe { from.cast::<[[u8; 4]; LANES]>().read() };
         fours.iter().rev().fold(0, |bits, four| bits << 1 | u16::from(*four != [0; 4]))
     }
@@ -388,7 +387,7 @@ impl F32x16 for [f32; LANES] {
         std::array::from_fn(|lane| sums[lane] + (4 * lane..4 * lane + 4).map(product).sum::<i32>())
     }
     #[inline(always)]
-    unsafe fn dot_four(sums: [i32; LANES], unsigned: [u8; 4], signed: [u8; 64]) -> [i32; LANES] {
+    unsafe fn dot_quad(sums: [i32; LANES], unsigned: [u8; 4], signed: [u8; 64]) -> [i32; LANES] {
         let product = |i: usize| i32::from(unsigned[i % 4]) * i32::from(signed[i].cast_signed());
         std::array::from_fn(|lane| sums[lane] + (4 * lane..4 * lane + 4).map(product).sum::<i32>())
     }
@@ -397,19 +396,19 @@ impl F32x16 for [f32; LANES] {
         x.map(|x| x as f32)
     }
     #[inline(always)]
-    unsafe fn low_words(even: Self, odd: Self) -> [u16; WORDS] {
+    unsafe fn low_u16(even: Self, odd: Self) -> [u16; U16_LANES] {
         std::array::from_fn(|i| {
             if i.is_multiple_of(2) { even[i / 2] } else { odd[i / 2] }.to_bits() as u16
         })
     }
     #[inline(always)]
     unsafe fn store_low_bytes(self, to: *mut u8) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { to.cast::<[u8; LANES]>().write(self.map(|x| x.to_bits() as u8)) };
     }
     #[inline(always)]
     unsafe fn store_four_low_bytes(four: [Self; 4], to: *mut u8) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             to.cast::<[u8; 64]>()
                 .write(std::array::from_fn(|i| four[i % 4][i / 4].to_bits() as u8));
@@ -417,8 +416,8 @@ impl F32x16 for [f32; LANES] {
     }
 }
 
-/// e^x within 2 ulp for x in [-87, 88]; beyond, the value at the end. NaN stays NaN. Cephes'
-/// polynomial after reduction by ln 2.
+/// e^x within 2 ulp for x in [-87, 88], clamped beyond. NaN stays NaN. Cephes' polynomial after
+/// reduction by ln 2.
 ///
 /// # Safety
 /// V's instructions must be available.
@@ -426,9 +425,9 @@ impl F32x16 for [f32; LANES] {
 pub(super) unsafe fn exp<V: F32x16>(x: V) -> V {
     /// Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.
     const ROUND: f32 = 12_582_912.0;
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
-        // The number comes second: `max` and `min` then keep a NaN.
+        // `x` is the second operand, since `max` and `min` return the second one for NaN.
         let x = V::splat(88.0).min(V::splat(-87.0).max(x));
         let shifted = x.fma(V::splat(std::f32::consts::LOG2_E), V::splat(ROUND));
         let n = shifted.sub(V::splat(ROUND));
@@ -439,7 +438,7 @@ pub(super) unsafe fn exp<V: F32x16>(x: V) -> V {
             p = p.fma(r, V::splat(c));
         }
         let y = p.mul(r).fma(r, r).add(V::splat(1.0));
-        y.mul(shifted.power_of_low_bits())
+        y.mul(shifted.exp2_of_low_bits())
     }
 }
 
@@ -449,11 +448,10 @@ pub(super) unsafe fn exp<V: F32x16>(x: V) -> V {
 /// V's instructions must be available.
 #[inline(always)]
 pub(super) unsafe fn tanh<V: F32x16>(x: V) -> V {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let one = V::splat(1.0);
-        // Both ends of the exponential's range are flat here: 2x clamps to where tanh is 1 to the
-        // last bit.
+        // Where the exponential's argument is clamped, tanh is 1 to the last bit.
         one.sub(V::splat(2.0).div(exp(x.add(x)).add(one)))
     }
 }
@@ -467,13 +465,13 @@ mod tests {
     impl Kernel for Exp {
         type Out = [f32; LANES];
         unsafe fn run<V: F32x16>(self) -> [f32; LANES] {
-            // SAFETY: the array has 16 numbers; the instructions are the caller's promise.
+            // SAFETY: the array has 16 numbers; the caller guarantees the instructions.
             unsafe { exp(V::load(self.0.as_ptr())).lanes() }
         }
     }
 
     #[test]
-    fn exp_is_near_the_library_and_the_same_everywhere() {
+    fn exp_is_near_the_library_and_agrees_on_every_isa() {
         let mut worst = 0.0f64;
         for step in -87_000..88_000i32 {
             let x: [f32; LANES] =
@@ -491,7 +489,7 @@ mod tests {
                 );
             }
         }
-        // 2 ulp of a number in [1, 2).
+        // 2 ulp of a value in [1, 2).
         assert!(worst < 2.4e-7, "{worst:e}");
     }
 
@@ -508,39 +506,39 @@ mod tests {
         }
     }
 
-    /// Codes spread in both roles, of bytes and of the same words' high bytes: the sums of every
-    /// four with all codes, of all codes, and which fours are not all zero.
-    struct Codes<'a>(&'a [u8; 64], &'a [[u16; WORDS]; 2]);
+    /// Sums of products of every quad with all bytes, in both roles; the sum of all bytes; and
+    /// which quads are not all zero.
+    struct QuadSums<'a>(&'a [u8; 64], &'a [[u16; U16_LANES]; 2]);
 
-    impl Kernel for Codes<'_> {
+    impl Kernel for QuadSums<'_> {
         type Out = Vec<f32>;
 
         unsafe fn run<V: F32x16>(self) -> Vec<f32> {
-            let (mut signed, mut unsigned) = (vec![0; V::SPREAD], vec![0; V::SPREAD]);
-            // SAFETY: there is room for what is loaded and stored; the instructions are the
-            // caller's promise.
+            let (mut signed, mut unsigned) = (vec![0; V::QUAD_BYTES], vec![0; V::QUAD_BYTES]);
+            // SAFETY: there is room for what is loaded and stored; the caller guarantees the
+            // instructions.
             unsafe {
-                let [even, odd] = self.1.each_ref().map(|words| V::Words::load(words.as_ptr()));
-                V::spread(self.0.as_ptr(), signed.as_mut_ptr());
-                V::spread_high_bytes(even, odd, unsigned.as_mut_ptr());
+                let [even, odd] = self.1.each_ref().map(|words| V::U16x32::load(words.as_ptr()));
+                V::store_quads(self.0.as_ptr(), signed.as_mut_ptr());
+                V::store_high_bytes_as_quads(even, odd, unsigned.as_mut_ptr());
                 let codes = V::bytes(self.0.as_ptr());
                 let each = |run: usize| {
                     let sums =
-                        V::dot(V::splat_int(run as i32), codes, V::four(signed.as_ptr(), run));
-                    V::from_ints(V::dot_four(sums, V::four(unsigned.as_ptr(), run), codes)).lanes()
+                        V::dot(V::splat_int(run as i32), codes, V::quad(signed.as_ptr(), run));
+                    V::from_ints(V::dot_quad(sums, V::quad(unsigned.as_ptr(), run), codes)).lanes()
                 };
-                let total = V::from_ints(V::add_codes(V::splat_int(1), unsigned.as_ptr())).sum();
+                let total = V::from_ints(V::add_bytes(V::splat_int(1), unsigned.as_ptr())).sum();
                 (0..16)
                     .flat_map(each)
-                    .chain([total, f32::from(V::fours_not_zero(unsigned.as_ptr()))])
+                    .chain([total, f32::from(V::nonzero_quads(unsigned.as_ptr()))])
                     .collect()
             }
         }
     }
 
     #[test]
-    fn products_of_codes_are_exact_everywhere() {
-        let check = |bytes: [u8; 64], words: [[u16; WORDS]; 2]| {
+    fn integer_products_are_exact_on_every_isa() {
+        let check = |bytes: [u8; 64], words: [[u16; U16_LANES]; 2]| {
             let unsigned = |i: usize| i64::from(words[i % 2][i / 2] >> 8);
             let signed = |i: usize| i64::from(bytes[i].cast_signed());
             let product = |run: usize, at: usize| {
@@ -560,14 +558,14 @@ mod tests {
                 .map(|sum| sum as f32)
                 .collect();
             for isa in Isa::ALL.iter().filter(|isa| isa.is_available()) {
-                assert_eq!(run(*isa, Codes(&bytes, &words)), want, "{isa}");
+                assert_eq!(run(*isa, QuadSums(&bytes, &words)), want, "{isa}");
             }
         };
-        check([0; 64], [[0; WORDS]; 2]);
-        // The largest sums there are: 16 bits would overflow.
-        check([255; 64], [[u16::MAX; WORDS]; 2]);
-        check([127; 64], [[u16::MAX; WORDS]; 2]);
-        check([128; 64], [[u16::MAX; WORDS]; 2]);
+        check([0; 64], [[0; U16_LANES]; 2]);
+        // The largest possible sums, which would overflow 16 bits.
+        check([255; 64], [[u16::MAX; U16_LANES]; 2]);
+        check([127; 64], [[u16::MAX; U16_LANES]; 2]);
+        check([128; 64], [[u16::MAX; U16_LANES]; 2]);
         let mut state = 1u32;
         let mut draw = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

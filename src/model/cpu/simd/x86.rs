@@ -1,31 +1,30 @@
-//! Sixteen lanes on x86: two AVX registers, or one of AVX-512.
+//! Sixteen lanes on x86: two AVX registers, or one AVX-512 register.
 
-#![allow(clippy::wildcard_imports)] // The intrinsics' names are their prefix.
+#![allow(clippy::wildcard_imports)] // Intrinsics have a prefix.
 
 use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::{F32x16, Words};
+use super::{F32x16, U16x32};
 
-/// Every second word of 32.
+/// Every odd one of 32 16-bit lanes.
 const ODD: __mmask32 = 0xaaaa_aaaa;
 
 /// Two AVX registers.
 #[derive(Clone, Copy)]
 pub(super) struct Pair(__m256, __m256);
 
-// SAFETY (of every block below): the instructions are there and the memory is, by the trait's
-// contract.
+// SAFETY (of every block below): the trait's contract guarantees the instructions and the memory.
 impl F32x16 for Pair {
-    const SCORES: usize = 4;
-    const WIDTH: usize = 2;
+    const SCORE_VECTORS: usize = 4;
+    const VALUE_REGISTERS: usize = 2;
     type Bytes = (__m256i, __m256i);
-    /// The even bytes and the odd ones, in 16 bits.
-    type Four = (__m256i, __m256i);
-    const SPREAD: usize = 128;
+    /// The even bytes and the odd bytes, in 16 bits.
+    type Quad = (__m256i, __m256i);
+    const QUAD_BYTES: usize = 128;
     type Ints = (__m256i, __m256i);
-    type Words = (__m256i, __m256i);
+    type U16x32 = (__m256i, __m256i);
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -102,7 +101,7 @@ impl F32x16 for Pair {
         unsafe { Self(_mm256_min_ps(self.0, other.0), _mm256_min_ps(self.1, other.1)) }
     }
     #[inline(always)]
-    unsafe fn power_of_low_bits(self) -> Self {
+    unsafe fn exp2_of_low_bits(self) -> Self {
         // SAFETY: see above.
         unsafe {
             let power = |x| {
@@ -118,7 +117,7 @@ impl F32x16 for Pair {
         unsafe { (_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(32).cast())) }
     }
     #[inline(always)]
-    unsafe fn spread(from: *const u8, to: *mut u8) {
+    unsafe fn store_quads(from: *const u8, to: *mut u8) {
         // SAFETY: see above.
         unsafe {
             for half in 0..2 {
@@ -132,7 +131,7 @@ impl F32x16 for Pair {
         }
     }
     #[inline(always)]
-    unsafe fn spread_high_bytes(even: Self::Words, odd: Self::Words, to: *mut u8) {
+    unsafe fn store_high_bytes_as_quads(even: Self::U16x32, odd: Self::U16x32, to: *mut u8) {
         // SAFETY: see above.
         unsafe {
             for (place, words) in [even.0, even.1, odd.0, odd.1].into_iter().enumerate() {
@@ -141,17 +140,17 @@ impl F32x16 for Pair {
         }
     }
     #[inline(always)]
-    unsafe fn four(from: *const u8, run: usize) -> Self::Four {
+    unsafe fn quad(from: *const u8, index: usize) -> Self::Quad {
         // SAFETY: see above.
         unsafe {
             let two = |from: *const u8| {
-                _mm256_set1_epi32(from.add(4 * run).cast::<i32>().read_unaligned())
+                _mm256_set1_epi32(from.add(4 * index).cast::<i32>().read_unaligned())
             };
             (two(from), two(from.add(64)))
         }
     }
     #[inline(always)]
-    unsafe fn add_codes(sums: Self::Ints, from: *const u8) -> Self::Ints {
+    unsafe fn add_bytes(sums: Self::Ints, from: *const u8) -> Self::Ints {
         // SAFETY: see above.
         unsafe {
             let half = |sum, half: usize| {
@@ -163,7 +162,7 @@ impl F32x16 for Pair {
         }
     }
     #[inline(always)]
-    unsafe fn fours_not_zero(from: *const u8) -> u16 {
+    unsafe fn nonzero_quads(from: *const u8) -> u16 {
         // SAFETY: see above.
         unsafe {
             let half = |half: usize| {
@@ -183,9 +182,9 @@ impl F32x16 for Pair {
         unsafe { (_mm256_set1_epi32(x), _mm256_set1_epi32(x)) }
     }
     #[inline(always)]
-    unsafe fn dot(sums: Self::Ints, unsigned: Self::Bytes, signed: Self::Four) -> Self::Ints {
-        // `maddubs` would saturate: even and odd bytes are widened to 16 bits and go through `madd`
-        // apart. SAFETY: see above.
+    unsafe fn dot(sums: Self::Ints, unsigned: Self::Bytes, signed: Self::Quad) -> Self::Ints {
+        // `maddubs` would saturate, so even and odd bytes are widened to 16 bits and go through
+        // `madd` separately. SAFETY: see above.
         unsafe {
             let half = |sum, u| {
                 let even = _mm256_madd_epi16(_mm256_and_si256(u, _mm256_set1_epi16(255)), signed.0);
@@ -196,7 +195,7 @@ impl F32x16 for Pair {
         }
     }
     #[inline(always)]
-    unsafe fn dot_four(sums: Self::Ints, unsigned: Self::Four, signed: Self::Bytes) -> Self::Ints {
+    unsafe fn dot_quad(sums: Self::Ints, unsigned: Self::Quad, signed: Self::Bytes) -> Self::Ints {
         // SAFETY: see above.
         unsafe {
             let half = |sum, s| {
@@ -216,7 +215,7 @@ impl F32x16 for Pair {
         unsafe { Self(_mm256_cvtepi32_ps(x.0), _mm256_cvtepi32_ps(x.1)) }
     }
     #[inline(always)]
-    unsafe fn low_words(even: Self, odd: Self) -> Self::Words {
+    unsafe fn low_u16(even: Self, odd: Self) -> Self::U16x32 {
         // SAFETY: see above.
         unsafe {
             let join = |even, odd| {
@@ -233,7 +232,7 @@ impl F32x16 for Pair {
         // SAFETY: see above.
         unsafe {
             let low = |x| _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(255));
-            // Packing works in halves of 128 bits: the permutation puts their quarters in order.
+            // Packing works within 128-bit lanes, so the permutation reorders the quarters.
             let words = _mm256_packus_epi32(low(self.0), low(self.1));
             let bytes = _mm256_packus_epi16(words, words);
             let ordered =
@@ -261,13 +260,13 @@ impl F32x16 for Pair {
 }
 
 impl F32x16 for __m512 {
-    const SCORES: usize = 16;
-    const WIDTH: usize = 4;
+    const SCORE_VECTORS: usize = 16;
+    const VALUE_REGISTERS: usize = 4;
     type Bytes = __m512i;
-    type Four = __m512i;
-    const SPREAD: usize = 64;
+    type Quad = __m512i;
+    const QUAD_BYTES: usize = 64;
     type Ints = __m512i;
-    type Words = __m512i;
+    type U16x32 = __m512i;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -332,7 +331,7 @@ impl F32x16 for __m512 {
         unsafe { _mm512_min_ps(self, other) }
     }
     #[inline(always)]
-    unsafe fn power_of_low_bits(self) -> Self {
+    unsafe fn exp2_of_low_bits(self) -> Self {
         // SAFETY: see above.
         unsafe {
             _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_add_epi32(
@@ -347,32 +346,32 @@ impl F32x16 for __m512 {
         unsafe { _mm512_loadu_si512(from.cast()) }
     }
     #[inline(always)]
-    unsafe fn spread(from: *const u8, to: *mut u8) {
+    unsafe fn store_quads(from: *const u8, to: *mut u8) {
         // SAFETY: see above.
         unsafe { _mm512_storeu_si512(to.cast(), _mm512_loadu_si512(from.cast())) }
     }
     #[inline(always)]
-    unsafe fn spread_high_bytes(even: __m512i, odd: __m512i, to: *mut u8) {
+    unsafe fn store_high_bytes_as_quads(even: __m512i, odd: __m512i, to: *mut u8) {
         // SAFETY: see above.
         unsafe {
-            // even >> 8 | odd & !mask, the second half in one instruction: a | (b & !c).
+            // even >> 8 | odd & !mask; the second half in one instruction: a | (b & !c).
             let even = _mm512_srli_epi16::<8>(even);
             let all = _mm512_ternarylogic_epi32::<0b1111_0100>(even, odd, _mm512_set1_epi16(255));
             _mm512_storeu_si512(to.cast(), all);
         }
     }
     #[inline(always)]
-    unsafe fn four(from: *const u8, run: usize) -> __m512i {
+    unsafe fn quad(from: *const u8, index: usize) -> __m512i {
         // SAFETY: see above.
-        unsafe { _mm512_set1_epi32(from.add(4 * run).cast::<i32>().read_unaligned()) }
+        unsafe { _mm512_set1_epi32(from.add(4 * index).cast::<i32>().read_unaligned()) }
     }
     #[inline(always)]
-    unsafe fn add_codes(sums: __m512i, from: *const u8) -> __m512i {
+    unsafe fn add_bytes(sums: __m512i, from: *const u8) -> __m512i {
         // SAFETY: see above.
         unsafe { _mm512_dpbusd_epi32(sums, _mm512_loadu_si512(from.cast()), _mm512_set1_epi8(1)) }
     }
     #[inline(always)]
-    unsafe fn fours_not_zero(from: *const u8) -> u16 {
+    unsafe fn nonzero_quads(from: *const u8) -> u16 {
         // SAFETY: see above.
         unsafe {
             let codes = _mm512_loadu_si512(from.cast());
@@ -390,7 +389,7 @@ impl F32x16 for __m512 {
         unsafe { _mm512_dpbusd_epi32(sums, unsigned, signed) }
     }
     #[inline(always)]
-    unsafe fn dot_four(sums: __m512i, unsigned: __m512i, signed: __m512i) -> __m512i {
+    unsafe fn dot_quad(sums: __m512i, unsigned: __m512i, signed: __m512i) -> __m512i {
         // SAFETY: see above.
         unsafe { _mm512_dpbusd_epi32(sums, unsigned, signed) }
     }
@@ -400,7 +399,7 @@ impl F32x16 for __m512 {
         unsafe { _mm512_cvtepi32_ps(x) }
     }
     #[inline(always)]
-    unsafe fn low_words(even: Self, odd: Self) -> __m512i {
+    unsafe fn low_u16(even: Self, odd: Self) -> __m512i {
         // SAFETY: see above.
         unsafe {
             _mm512_mask_mov_epi16(
@@ -419,7 +418,7 @@ impl F32x16 for __m512 {
     unsafe fn store_four_low_bytes(four: [Self; 4], to: *mut u8) {
         // SAFETY: see above.
         unsafe {
-            // a & mask | b, one instruction.
+            // a & mask | b in one instruction.
             let masked = |a, mask, b| _mm512_ternarylogic_epi32::<0b1110_1010>(a, mask, b);
             let [a, b, c, d] = four.map(|x| _mm512_castps_si512(x));
             let byte = _mm512_set1_epi32(255);
@@ -431,7 +430,7 @@ impl F32x16 for __m512 {
     }
 }
 
-impl Words for (__m256i, __m256i) {
+impl U16x32 for (__m256i, __m256i) {
     #[inline(always)]
     unsafe fn splat(x: u16) -> Self {
         // SAFETY: see above.
@@ -490,8 +489,8 @@ impl Words for (__m256i, __m256i) {
     unsafe fn shift_right_each(self, by: Self) -> Self {
         // SAFETY: see above.
         unsafe {
-            // Shifts of each lane's own are of 32 bits here: odd words go where they stand, with
-            // what is below them, even ones alone.
+            // Per-lane shifts exist for 32 bits only. An odd 16-bit lane is shifted in place,
+            // together with the one below it; an even one is masked first.
             let shift = |x, by| {
                 let low = _mm256_set1_epi32(0xffff);
                 let even = _mm256_srlv_epi32(_mm256_and_si256(x, low), _mm256_and_si256(by, low));
@@ -503,8 +502,8 @@ impl Words for (__m256i, __m256i) {
     }
 }
 
-/// x over 2^by, word by word; 0 from 16 on. The intrinsic is compiled with a comparison for that,
-/// which the instruction does not need.
+/// x / 2^by per 16-bit lane, 0 if `by` is 16 or more. The compiler adds a comparison to the
+/// intrinsic for that case, which the instruction itself already handles.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn shift_right_each(mut x: __m512i, by: __m512i) -> __m512i {
@@ -520,7 +519,7 @@ fn shift_right_each(mut x: __m512i, by: __m512i) -> __m512i {
     x
 }
 
-impl Words for __m512i {
+impl U16x32 for __m512i {
     #[inline(always)]
     unsafe fn splat(x: u16) -> Self {
         // SAFETY: see above.

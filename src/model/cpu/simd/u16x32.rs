@@ -1,25 +1,25 @@
-//! Thirty-two 16-bit integers, the width of sixteen f32 lanes: arithmetic at half the price where
-//! 16 bits are enough.
+//! Thirty-two 16-bit integers, as wide as sixteen f32 lanes: arithmetic at half the cost if 16 bits
+//! are enough.
 //!
 //! Every operation is exact modulo 2^16, so all instruction sets agree.
 
 use super::LANES;
 
-/// How many.
-pub(in super::super) const WORDS: usize = 2 * LANES;
+/// Number of lanes.
+pub(in super::super) const U16_LANES: usize = 2 * LANES;
 
-/// Thirty-two words, unsigned unless said.
+/// Thirty-two 16-bit integers, unsigned unless noted.
 ///
-/// The functions are `unsafe` as those of [`F32x16`](super::F32x16) are, and for the same reason.
-pub(in super::super) trait Words: Copy {
+/// The functions are `unsafe` for the same reason as those of [`F32x16`](super::F32x16).
+pub(in super::super) trait U16x32: Copy {
     /// # Safety
     /// The instruction set must be available, as for every function below.
     unsafe fn splat(x: u16) -> Self;
     /// # Safety
-    /// 32 words must be readable at `from`.
+    /// 32 values must be readable at `from`.
     unsafe fn load(from: *const u16) -> Self;
     /// # Safety
-    /// 32 words must be writable at `to`.
+    /// 32 values must be writable at `to`.
     unsafe fn store(self, to: *mut u16);
     /// # Safety
     /// See the trait.
@@ -32,52 +32,52 @@ pub(in super::super) trait Words: Copy {
     /// # Safety
     /// See the trait.
     unsafe fn max_signed(self, other: Self) -> Self;
-    /// The high halves of the products.
+    /// The high half of the product.
     ///
     /// # Safety
     /// See the trait.
     unsafe fn mul_high(self, other: Self) -> Self;
-    /// Times 2^`by`; 0 from 16 on.
+    /// Times 2^`by`; 0 if `by` is 16 or more.
     ///
     /// # Safety
     /// See the trait.
     unsafe fn shift_left(self, by: u16) -> Self;
-    /// Over 2^`by`, rounded down; 0 from 16 on.
+    /// Divided by 2^`by`, rounded down; 0 if `by` is 16 or more.
     ///
     /// # Safety
     /// See the trait.
     unsafe fn shift_right(self, by: u16) -> Self;
-    /// Over 2^n, rounded down, with an n for each; 0 from 16 on.
+    /// Divided by 2^n, rounded down, with an n per lane; 0 if n is 16 or more.
     ///
     /// # Safety
     /// See the trait.
     unsafe fn shift_right_each(self, by: Self) -> Self;
-    /// The largest one, as signed integers.
+    /// The largest lane, as signed integers.
     ///
     /// # Safety
     /// See the trait.
     #[inline(always)]
-    unsafe fn largest_signed(self) -> i16 {
-        let mut words = [0; WORDS];
-        // SAFETY: the array has 32 places; the instructions are the caller's promise.
+    unsafe fn max_lane_signed(self) -> i16 {
+        let mut words = [0; U16_LANES];
+        // SAFETY: the array has 32 places; the caller guarantees the instructions.
         unsafe { self.store(words.as_mut_ptr()) };
         words.into_iter().fold(i16::MIN, |largest, word| largest.max(word.cast_signed()))
     }
 }
 
-impl Words for [u16; WORDS] {
+impl U16x32 for [u16; U16_LANES] {
     #[inline(always)]
     unsafe fn splat(x: u16) -> Self {
-        [x; WORDS]
+        [x; U16_LANES]
     }
     #[inline(always)]
     unsafe fn load(from: *const u16) -> Self {
-        // SAFETY: the caller's promise; arrays of u16 may lie anywhere that u16 may.
+        // SAFETY: guaranteed by the caller; arrays of u16 may lie anywhere that u16 may.
         unsafe { from.cast::<Self>().read() }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut u16) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { to.cast::<Self>().write(self) };
     }
     #[inline(always)]
@@ -116,19 +116,19 @@ mod tests {
     use super::*;
     use crate::model::cpu::Isa;
 
-    /// All operations on two registers, one after the other.
-    struct All([u16; WORDS], [u16; WORDS], u16);
+    /// All operations on two registers in sequence.
+    struct All([u16; U16_LANES], [u16; U16_LANES], u16);
 
     impl Kernel for All {
         type Out = (Vec<u16>, i16);
 
         unsafe fn run<V: F32x16>(self) -> Self::Out {
-            let mut words = vec![0; 9 * WORDS];
-            // SAFETY: arrays and vectors have room for what is loaded and stored; the instructions
-            // are the caller's promise.
+            let mut words = vec![0; 9 * U16_LANES];
+            // SAFETY: arrays and vectors have room for what is loaded and stored; the caller
+            // guarantees the instructions.
             unsafe {
-                let (a, b) = (V::Words::load(self.0.as_ptr()), V::Words::load(self.1.as_ptr()));
-                let float = |words: &[u16; WORDS], at: usize| {
+                let (a, b) = (V::U16x32::load(self.0.as_ptr()), V::U16x32::load(self.1.as_ptr()));
+                let float = |words: &[u16; U16_LANES], at: usize| {
                     let bits: Vec<f32> = words[at..at + LANES]
                         .iter()
                         .map(|&word| f32::from_bits(word.into()))
@@ -143,20 +143,20 @@ mod tests {
                     a.shift_left(self.2),
                     a.shift_right(self.2),
                     a.shift_right_each(b),
-                    V::Words::splat(self.2),
-                    V::low_words(float(&self.0, 0), float(&self.0, LANES)),
+                    V::U16x32::splat(self.2),
+                    V::low_u16(float(&self.0, 0), float(&self.0, LANES)),
                 ];
                 results
                     .into_iter()
-                    .zip(words.chunks_exact_mut(WORDS))
+                    .zip(words.chunks_exact_mut(U16_LANES))
                     .for_each(|(x, place)| x.store(place.as_mut_ptr()));
-                (words, a.largest_signed())
+                (words, a.max_lane_signed())
             }
         }
     }
 
     #[test]
-    fn words_are_the_same_everywhere() {
+    fn operations_agree_on_every_isa() {
         let mut state = 1u64;
         let mut draw = || {
             state = state
@@ -165,17 +165,17 @@ mod tests {
             (state >> 40) as u16
         };
         for round in 0..300u16 {
-            let a: [u16; WORDS] = std::array::from_fn(|_| draw());
-            // Shifts by few and by many, and any words.
-            let b: [u16; WORDS] =
+            let a: [u16; U16_LANES] = std::array::from_fn(|_| draw());
+            // Small and large shift counts, and arbitrary values.
+            let b: [u16; U16_LANES] =
                 std::array::from_fn(|i| if i % 2 == 0 { draw() % 20 } else { draw() });
             let want = run(Isa::Scalar, All(a, b, round % 18));
             assert_eq!(want.1, a.iter().map(|word| word.cast_signed()).max().unwrap());
             assert_eq!(
-                (want.0[0], want.0[3 * WORDS + 1]),
+                (want.0[0], want.0[3 * U16_LANES + 1]),
                 (a[0].wrapping_add(b[0]), ((u32::from(a[1]) * u32::from(b[1])) >> 16) as u16)
             );
-            assert_eq!((want.0[8 * WORDS], want.0[8 * WORDS + 1]), (a[0], a[LANES]));
+            assert_eq!((want.0[8 * U16_LANES], want.0[8 * U16_LANES + 1]), (a[0], a[LANES]));
             for isa in Isa::ALL.iter().filter(|isa| isa.is_available()) {
                 assert_eq!(run(*isa, All(a, b, round % 18)), want, "{isa:?}");
             }
