@@ -26,13 +26,13 @@ def recorded(run, made_on):
     left = [record for record in map(json.loads, (run / "records.jsonl").open()) if record["doc"]["id"] not in made_on]
     given = [record for record in left if record["outcome"] and record["outcome"]["decision"] == "answer"]
     declined = sum((record["outcome"]["reason"] or {}).get("code") == "model_abstained" for record in left if record["outcome"])
-    return len(left), len(given), sum(record["grade"] == "right" for record in given), declined
+    return len(left), len(given), sum(record["grade"] == "correct" for record in given), declined
 
 
 def redecided(program, run, policy):
     """The same by a policy file."""
     report = json.loads(candor(program, "score", run, "--policy", policy, "--json"))
-    figures = {figure["name"]: figure["value"] for figure in report["figures"]}
+    figures = {figure["name"]: figure["value"] for figure in report["metrics"]}
     answered = round(figures["coverage"] * report["questions"])
     right = answered - round(figures.get("selective_risk", 0) * answered)
     return report["questions"], answered, right, report["abstained"].get("model_abstained", 0)

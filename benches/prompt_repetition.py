@@ -47,7 +47,7 @@ def main():
                 report = run(arguments, model, task, folder)
                 for arm in arguments.arms:
                     one = next(r for r in report["runs"] if r["run"].endswith(f"repeat={arm}"))
-                    right = next(f["value"] for f in one["figures"] if f["name"] == "accuracy")
+                    right = next(f["value"] for f in one["metrics"] if f["name"] == "accuracy")
                     cost, differences = one["cost"], report["differences"]
                     print(f"| {pathlib.Path(model).stem} | {task} | {arm} | {round(right * one['questions'])} of {one['questions']} | "
                           f"{paired(differences, arm, 'off')} | {paired(differences, arm, 'pad')} | {cost['prompt_tokens']:.0f} | "

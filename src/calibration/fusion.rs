@@ -42,8 +42,8 @@ impl Fusion {
     pub fn fit(examples: &[&Example]) -> Result<Self, Refusal> {
         let rows: Vec<(Vec<f64>, bool)> = examples
             .iter()
-            .filter(|e| e.grade != Grade::Failed)
-            .filter_map(|e| Some((complete(&e.scores)?, e.grade == Grade::Right)))
+            .filter(|e| e.grade != Grade::NoAnswer)
+            .filter_map(|e| Some((complete(&e.scores)?, e.grade == Grade::Correct)))
             .collect();
         let width = rows.first().map_or(0, |(scores, _)| scores.len());
         let (have, right) = (rows.len(), rows.iter().filter(|(_, right)| *right).count());

@@ -22,7 +22,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::binomial::clopper_pearson;
-use crate::metrics::{Grade, Item};
+use crate::metrics::{Grade, GradedQuestion};
 
 mod beta;
 mod calibrator;
@@ -68,9 +68,9 @@ pub struct Example {
     pub grade: Grade,
 }
 
-impl From<&Item> for Example {
+impl From<&GradedQuestion> for Example {
     /// A graded question with the one score that it has.
-    fn from(item: &Item) -> Self {
+    fn from(item: &GradedQuestion) -> Self {
         Self { id: item.id.clone(), scores: vec![item.score()], grade: item.grade }
     }
 }

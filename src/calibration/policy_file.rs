@@ -16,7 +16,7 @@ use super::{
 };
 use crate::decision::Policy;
 use crate::metrics::binomial::{ShareInterval, clopper_pearson};
-use crate::metrics::{Grade, Item, metric};
+use crate::metrics::{Grade, GradedQuestion, metric};
 use crate::uncertainty::Confidence;
 
 /// The only version there is.
@@ -206,8 +206,8 @@ fn check_target(t: f64) -> Result<(), Refusal> {
 
 fn scored(example: &Example, fusion: Option<&Fusion>) -> Scored {
     let uncertainty =
-        uncertainty(&example.scores, fusion).filter(|_| example.grade != Grade::Failed);
-    Scored { uncertainty, right: example.grade == Grade::Right }
+        uncertainty(&example.scores, fusion).filter(|_| example.grade != Grade::NoAnswer);
+    Scored { uncertainty, right: example.grade == Grade::Correct }
 }
 
 fn uncertainty(scores: &[Option<f64>], fusion: Option<&Fusion>) -> Option<f64> {
@@ -398,21 +398,21 @@ impl PolicyFile {
 
     fn reported(&self, examples: &[Example]) -> Report {
         let bound = Bound { policy: self };
-        let item = |example: &Example| Item {
+        let item = |example: &Example| GradedQuestion {
             id: example.id.clone(),
             grade: example.grade,
             answered: bound.answers(&example.scores),
             uncertainty: bound.uncertainty(&example.scores),
             confidence: bound.confidence(&example.scores).map(Confidence::value),
             answerable: None,
-            right_per_byte: None,
-            right_mass: None,
+            correct_per_byte: None,
+            correct_mass: None,
             samples: Vec::new(),
         };
-        let items: Vec<Item> = examples.iter().map(item).collect();
-        let items: Vec<&Item> = items.iter().collect();
-        let answered = items.iter().filter(|item| item.is_given()).count();
-        let wrong = items.iter().filter(|item| item.is_given() && !item.is_right()).count();
+        let items: Vec<GradedQuestion> = examples.iter().map(item).collect();
+        let items: Vec<&GradedQuestion> = items.iter().collect();
+        let answered = items.iter().filter(|item| item.is_answered()).count();
+        let wrong = items.iter().filter(|item| item.is_answered() && !item.is_correct()).count();
         let value = |name: &str| metric(name).and_then(|metric| metric.value(&items));
         Report {
             questions: items.len(),

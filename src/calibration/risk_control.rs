@@ -20,7 +20,7 @@ pub fn risk_control(scored: &[Scored], alpha: f64) -> Result<Certificate, Refusa
     let groups = by_uncertainty(scored);
     let mut wrong = 0.0;
     let safe = groups.iter().take_while(|group| {
-        wrong += group.wrong;
+        wrong += group.incorrect;
         // Products such as 0.1 * 100 may miss an integer by rounding, either way: not a hair more
         // than alpha is allowed.
         wrong + 1.0 <= alpha * (n as f64 + 1.0)
@@ -36,7 +36,7 @@ pub fn risk_control(scored: &[Scored], alpha: f64) -> Result<Certificate, Refusa
 fn shortfall(scored: &[Scored], alpha: f64) -> Shortfall {
     let groups = by_uncertainty(scored);
     let (surest, wrong) =
-        groups.first().map_or((0, 0), |group| (group.count() as usize, group.wrong as usize));
+        groups.first().map_or((0, 0), |group| (group.count() as usize, group.incorrect as usize));
     let rate = wrong as f64 / scored.len().max(1) as f64;
     // (rate n + 1) / (n + 1) <= alpha from n = (1 - alpha) / (alpha - rate) on.
     let needed = (rate < alpha)

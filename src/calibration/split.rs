@@ -131,7 +131,7 @@ pub fn cross_fit(
 /// The score and whether the answer is right, of a question with an answer and a finite score.
 fn point(example: &Example, column: usize) -> Option<(f64, bool)> {
     let score = example.scores.get(column).copied().flatten().filter(|score| score.is_finite())?;
-    (example.grade != Grade::Failed).then_some((score, example.grade == Grade::Right))
+    (example.grade != Grade::NoAnswer).then_some((score, example.grade == Grade::Correct))
 }
 
 /// FNV-1a of the id, mixed with the seed.

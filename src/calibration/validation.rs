@@ -139,7 +139,7 @@ impl Answered {
     fn of(examples: &[Example], bound: Bound<'_>) -> Self {
         let answered: Vec<&Example> =
             examples.iter().filter(|example| bound.answers(&example.scores)).collect();
-        let wrong = answered.iter().filter(|example| example.grade != Grade::Right).count();
+        let wrong = answered.iter().filter(|example| example.grade != Grade::Correct).count();
         Self { answered: answered.len() as u64, wrong: wrong as u64 }
     }
 

@@ -1,4 +1,4 @@
-//! Inductive Venn-Abers: two isotonic fits, one with the new question as right and one as wrong,
+//! Inductive Venn-Abers: two isotonic fits, one with the new question as correct and one as incorrect,
 //! and so a band that holds a calibrated probability.
 //!
 //! One of the two numbers is perfectly calibrated under exchangeability alone, whatever the number
@@ -14,16 +14,16 @@ use crate::metrics::ties::{Group, groups};
 /// Venn-Abers predictors).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VennAbers {
-    /// (uncertainty, right, wrong): counts by score, ascending.
+    /// (uncertainty, correct, incorrect): counts by score, ascending.
     pub counts: Vec<(f64, u32, u32)>,
 }
 
 /// What is known about one probability.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Band {
-    /// The probability of being right if the question is counted as wrong, 0 to `high`.
+    /// The probability of being correct if the question is counted as incorrect, 0 to `high`.
     pub low: f64,
-    /// The same if it is counted as right, `low` to 1.
+    /// The same if it is counted as correct, `low` to 1.
     pub high: f64,
 }
 
@@ -36,13 +36,13 @@ impl Band {
 }
 
 impl VennAbers {
-    /// Keeps the labels of (uncertainty, right) points.
+    /// Keeps the labels of (uncertainty, correct) points.
     pub fn fit(points: &[(f64, bool)]) -> Self {
         let groups = groups(points.iter().copied());
         Self {
             counts: groups
                 .iter()
-                .map(|group| (group.value, group.right as u32, group.wrong as u32))
+                .map(|group| (group.value, group.correct as u32, group.incorrect as u32))
                 .collect(),
         }
     }
@@ -56,20 +56,20 @@ impl VennAbers {
     }
 
     /// The isotonic fit at `uncertainty` once a question with that score and label is added.
-    fn fitted(&self, uncertainty: f64, right: bool) -> f64 {
-        let new = if right { (uncertainty, 1, 0) } else { (uncertainty, 0, 1) };
+    fn fitted(&self, uncertainty: f64, correct: bool) -> f64 {
+        let new = if correct { (uncertainty, 1, 0) } else { (uncertainty, 0, 1) };
         let at = self.counts.partition_point(|(u, ..)| *u < uncertainty);
         let (below, above) = self.counts.split_at(at);
         // On -u, from the least sure on, so that the fit rises.
         let mut groups: Vec<Group> = Vec::with_capacity(self.counts.len() + 1);
-        for (u, right, wrong) in above.iter().rev().chain([&new]).chain(below.iter().rev()) {
-            let (right, wrong) = (f64::from(*right), f64::from(*wrong));
+        for (u, correct, incorrect) in above.iter().rev().chain([&new]).chain(below.iter().rev()) {
+            let (correct, incorrect) = (f64::from(*correct), f64::from(*incorrect));
             match groups.last_mut() {
                 Some(last) if last.value == -u => {
-                    last.right += right;
-                    last.wrong += wrong;
+                    last.correct += correct;
+                    last.incorrect += incorrect;
                 }
-                _ => groups.push(Group { value: -u, right, wrong }),
+                _ => groups.push(Group { value: -u, correct, incorrect }),
             }
         }
         let blocks = non_decreasing(&groups);
@@ -81,8 +81,8 @@ impl VennAbers {
 
     /// Whether the scores are finite and ascend, and every score has a label.
     pub(super) fn is_sound(&self) -> bool {
-        let is_counted = |(u, right, wrong): &(f64, u32, u32)| {
-            u.is_finite() && u64::from(*right) + u64::from(*wrong) > 0
+        let is_counted = |(u, correct, incorrect): &(f64, u32, u32)| {
+            u.is_finite() && u64::from(*correct) + u64::from(*incorrect) > 0
         };
         !self.counts.is_empty()
             && self.counts.iter().all(is_counted)

@@ -11,7 +11,7 @@ use super::terminal::sanitize;
 use crate::decision::AbstainReason;
 use crate::eval::{Difference, FoundRun, Manifest, Scored};
 use crate::metrics::bootstrap::Bootstrap;
-use crate::metrics::{Better, Estimate, METRICS, estimates};
+use crate::metrics::{Estimate, METRICS, estimates};
 use crate::report::text::fixed;
 
 /// The figures of one run.
@@ -26,7 +26,7 @@ pub struct Report {
     /// Records that come out otherwise when judged again.
     differing: usize,
     /// Every figure that can be said, with its 95 % interval.
-    figures: Vec<Estimate>,
+    metrics: Vec<Estimate>,
     /// How many questions were not answered, by reason.
     abstained: BTreeMap<&'static str, usize>,
     /// What a question cost.
@@ -85,9 +85,9 @@ impl Report {
             run: run.name.clone(),
             questions: scored.len(),
             differing: scored.iter().filter(|scored| scored.differs.is_some()).count(),
-            figures: estimates(METRICS, &items, &Bootstrap::of(items.len()))
+            metrics: estimates(METRICS, &items, &Bootstrap::of(items.len()))
                 .into_iter()
-                .filter(|found| found.figure.value.is_some())
+                .filter(|found| found.metric.value.is_some())
                 .collect(),
             abstained,
             cost: Cost::new(scored),
@@ -126,16 +126,16 @@ impl Report {
             self.questions,
             sanitize(model)
         );
-        for Estimate { figure, interval, constant } in &self.figures {
-            let Some(metric) = METRICS.iter().find(|metric| metric.name == figure.name) else {
+        for Estimate { metric: found, interval, constant } in &self.metrics {
+            let Some(metric) = METRICS.iter().find(|metric| metric.name == found.name) else {
                 continue;
             };
-            let arrow = match metric.better {
-                Better::Higher => "higher is better",
-                Better::Lower => "lower is better",
-                Better::Neither => "",
+            let arrow = match metric.higher_is_better {
+                Some(true) => "higher is better",
+                Some(false) => "lower is better",
+                None => "",
             };
-            let value = fixed(figure.value.unwrap_or_default(), 4);
+            let value = fixed(found.value.unwrap_or_default(), 4);
             let interval = match interval {
                 Some((low, high)) => format!("{} to {}", fixed(*low, 4), fixed(*high, 4)),
                 None if *constant => "does not vary".to_owned(),
@@ -144,7 +144,7 @@ impl Report {
             let _ = writeln!(
                 text,
                 "{:<24}{value:>9}  {interval:<18}  n {:<6}{arrow:<18}{}",
-                figure.name, figure.n, metric.summary
+                found.name, found.n, metric.summary
             );
         }
         if !self.abstained.is_empty() {
@@ -164,10 +164,10 @@ impl Report {
     }
 
     fn value(&self, name: &str) -> f64 {
-        self.figures
+        self.metrics
             .iter()
-            .find(|found| found.figure.name == name)
-            .and_then(|found| found.figure.value)
+            .find(|found| found.metric.name == name)
+            .and_then(|found| found.metric.value)
             .unwrap_or(f64::NAN)
     }
 }
@@ -201,7 +201,7 @@ pub fn comparison(reports: &[Report], differences: &[Difference]) -> String {
             "\n{run} against {baseline}: {gains} gained, {losses} lost of {questions}, McNemar p \
              = {p_value:.4}"
         );
-        for figure in &difference.figures {
+        for figure in &difference.metrics {
             let interval = &figure.interval;
             let _ = write!(text, "\n  {:<16}{:>+8.4}  ", figure.name, interval.estimate);
             let _ = if figure.constant {

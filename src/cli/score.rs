@@ -10,7 +10,7 @@ use super::figures::{self, Report};
 use super::output::Output;
 use crate::error::{Error, Result};
 use crate::eval::{Difference, FoundRun, Scored, runs};
-use crate::metrics::Item;
+use crate::metrics::GradedQuestion;
 use crate::pipeline::Arm;
 
 /// Make votes, scores and figures of runs again from their stored samples.
@@ -97,7 +97,7 @@ fn differences(
     scored: &[(&FoundRun, Vec<Scored>)],
     baselines: &[String],
 ) -> Result<Vec<Difference>> {
-    let arms: Vec<(&str, Vec<&Item>)> = scored
+    let arms: Vec<(&str, Vec<&GradedQuestion>)> = scored
         .iter()
         .map(|(run, scored)| {
             (run.name.as_str(), scored.iter().map(|scored| &scored.item).collect())

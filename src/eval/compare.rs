@@ -1,5 +1,5 @@
 //! Two runs on the same questions: who gained, who lost, whether chance explains it, and by how
-//! much the figures differ.
+//! much the metrics differ.
 //!
 //! Contract: pure and total. Questions are paired by their id. What is compared is said with both
 //! directions: a gain that comes with as many losses is a re-roll.
@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use crate::metrics::bootstrap::{Bootstrap, Interval, PairingError, paired_difference};
 use crate::metrics::mcnemar::{discordant, p_value};
-use crate::metrics::{Item, metric};
+use crate::metrics::{GradedQuestion, metric};
 
-/// The figures whose differences are estimated.
+/// The metrics whose differences are estimated.
 const COMPARED: &[&str] = &["accuracy", "coverage", "selective_risk", "truthfulness", "auroc"];
 
 /// A run against another one.
@@ -30,12 +30,12 @@ pub struct Difference {
     pub p_value: f64,
     /// Run less baseline, with 95 % intervals by resampling questions; what cannot be said is left
     /// out.
-    pub figures: Vec<FigureDifference>,
+    pub metrics: Vec<MetricDifference>,
 }
 
 /// The difference of one figure.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct FigureDifference {
+pub struct MetricDifference {
     /// The metric.
     pub name: &'static str,
     /// Run less baseline.
@@ -51,7 +51,10 @@ impl Difference {
     ///
     /// # Errors
     /// If they do not have the same questions.
-    pub fn new(run: (&str, &[&Item]), baseline: (&str, &[&Item])) -> Result<Self, PairingError> {
+    pub fn new(
+        run: (&str, &[&GradedQuestion]),
+        baseline: (&str, &[&GradedQuestion]),
+    ) -> Result<Self, PairingError> {
         Self::resampled(run, baseline, &Bootstrap::default())
     }
 
@@ -60,16 +63,16 @@ impl Difference {
     /// # Errors
     /// As for [`Self::new`].
     pub fn resampled(
-        run: (&str, &[&Item]),
-        baseline: (&str, &[&Item]),
+        run: (&str, &[&GradedQuestion]),
+        baseline: (&str, &[&GradedQuestion]),
         bootstrap: &Bootstrap,
     ) -> Result<Self, PairingError> {
         let pairs = discordant(baseline.1, run.1)?;
-        let mut figures = Vec::new();
+        let mut metrics = Vec::new();
         for name in COMPARED {
             let Some(metric) = metric(name) else { continue };
             let difference = paired_difference(metric, baseline.1, run.1, bootstrap)?;
-            figures.extend(difference.map(|interval| FigureDifference {
+            metrics.extend(difference.map(|interval| MetricDifference {
                 name: metric.name,
                 interval,
                 constant: interval.is_constant(),
@@ -82,7 +85,7 @@ impl Difference {
             gains: pairs.gains,
             losses: pairs.losses,
             p_value: p_value(pairs),
-            figures,
+            metrics,
         })
     }
 }

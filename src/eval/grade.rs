@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Doc;
 use crate::consensus::{Extractor, Vote, normalize, option_name};
-use crate::metrics::{Grade, Sample};
+use crate::metrics::{Grade, GradedSample};
 
 /// What a question is put into where its answer is to be continued with.
 pub const PLAIN: &str = "Question: {question}\nAnswer:";
@@ -134,7 +134,7 @@ impl Grader {
     }
 
     /// Whether an answer is right, by its canonical form and as it was written.
-    pub fn is_right(&self, canonical: &str, display: &str) -> bool {
+    pub fn is_correct(&self, canonical: &str, display: &str) -> bool {
         let same = |text: &str| self.gold.iter().any(|gold| gold == text);
         same(canonical)
             || (self.scorer == Scorer::Number
@@ -145,25 +145,26 @@ impl Grader {
     /// anything; it is never given either.
     pub fn grade(&self, vote: &Vote) -> Grade {
         match vote.leader() {
-            None => Grade::Failed,
+            None => Grade::NoAnswer,
             Some(leader)
-                if !leader.declines() && self.is_right(&leader.canonical, &leader.answer) =>
+                if !leader.declines() && self.is_correct(&leader.canonical, &leader.answer) =>
             {
-                Grade::Right
+                Grade::Correct
             }
-            Some(_) => Grade::Wrong,
+            Some(_) => Grade::Incorrect,
         }
     }
 
     /// Every sample of a vote with its grade; samples of one cluster gave one answer.
-    pub fn samples(&self, vote: &Vote) -> Vec<Sample> {
+    pub fn samples(&self, vote: &Vote) -> Vec<GradedSample> {
         let mut samples =
-            vec![Sample { answer: None, right: false, confidence: None }; vote.samples()];
+            vec![GradedSample { answer: None, correct: false, confidence: None }; vote.samples()];
         for (number, cluster) in (0..).zip(&vote.clusters) {
-            let right = !cluster.declines() && self.is_right(&cluster.canonical, &cluster.answer);
+            let correct =
+                !cluster.declines() && self.is_correct(&cluster.canonical, &cluster.answer);
             for sample in &cluster.samples {
                 if let Some(place) = samples.get_mut(*sample) {
-                    *place = Sample { answer: Some(number), right, confidence: None };
+                    *place = GradedSample { answer: Some(number), correct, confidence: None };
                 }
             }
         }

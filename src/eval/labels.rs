@@ -63,7 +63,7 @@ fn example(
 ) -> Example {
     let id = record.doc.id.clone();
     let Some(recorded) = &record.outcome else {
-        return Example { id, scores: vec![None; estimators.len()], grade: Grade::Failed };
+        return Example { id, scores: vec![None; estimators.len()], grade: Grade::NoAnswer };
     };
     let generation = recorded.generation();
     let vote = judge.judge(&generation).vote;

@@ -30,12 +30,12 @@ mod task;
 mod tasks;
 
 pub use self::parquet::DECODER_THREAD;
-pub use compare::{Difference, FigureDifference};
+pub use compare::{Difference, MetricDifference};
 pub use file::{FileTask, Map};
 pub use folder::{Existing, Manifest, Records, RunFolder, TaskConfig, write_atomically};
 pub use grade::{Grader, PLAIN, Scorer};
 pub use labels::Labels;
-pub use options::{OptionScore, is_right_per_byte, option_scores, right_mass};
+pub use options::{OptionScore, correct_mass, is_correct_per_byte, option_scores};
 pub use record::{Record, Recorded, RecordedCost, RecordedScore, Timing};
 pub use run::{IN_FLIGHT, Progress, Run, run};
 pub use runs::{FoundRun, only_run, runs};

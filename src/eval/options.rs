@@ -42,7 +42,7 @@ pub fn option_scores(generation: &Generation) -> Vec<OptionScore> {
 
 /// Whether the option that is likeliest per byte is the right one; `None` where none has a
 /// likelihood.
-pub fn is_right_per_byte(options: &[OptionScore], doc: &Doc) -> Option<bool> {
+pub fn is_correct_per_byte(options: &[OptionScore], doc: &Doc) -> Option<bool> {
     let per_byte =
         |option: &OptionScore| option.logprob.map(|logprob| logprob / option.bytes.max(1) as f64);
     let scored =
@@ -55,7 +55,7 @@ pub fn is_right_per_byte(options: &[OptionScore], doc: &Doc) -> Option<bool> {
 /// Where several options may be right: the probability of all right ones together, of that of all
 /// options, 0 to 1 (MC2 of Lin et al., arXiv 2109.07958). `None` where one is right, nothing was
 /// scored, or an option has no likelihood.
-pub fn right_mass(options: &[OptionScore], doc: &Doc) -> Option<f64> {
+pub fn correct_mass(options: &[OptionScore], doc: &Doc) -> Option<f64> {
     let logprobs: Vec<f64> = options.iter().map(|option| option.logprob).collect::<Option<_>>()?;
     // Relative to the largest: of long options every likelihood may be too small for a number.
     let most = logprobs.iter().copied().fold(f64::NEG_INFINITY, f64::max);

@@ -178,7 +178,7 @@ impl Record {
             doc_hash: doc.hash(),
             prompt_hash: None,
             target_hash: sha256(doc.target().as_bytes()),
-            grade: Grade::Failed,
+            grade: Grade::NoAnswer,
             error: None,
             outcome: None,
             timing: Timing::default(),

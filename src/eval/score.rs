@@ -6,13 +6,13 @@
 use std::path::Path;
 
 use super::{
-    Grader, Manifest, Record, RecordedCost, Scorer, Timing, is_right_per_byte, option_scores,
-    right_mass, runs,
+    Grader, Manifest, Record, RecordedCost, Scorer, Timing, correct_mass, is_correct_per_byte,
+    option_scores, runs,
 };
 use crate::calibration::PolicyFile;
 use crate::decision::Policy;
 use crate::error::{Error, Result};
-use crate::metrics::{Grade, Item};
+use crate::metrics::{Grade, GradedQuestion};
 use crate::pipeline::{Judge, Judgement};
 use crate::uncertainty;
 
@@ -20,7 +20,7 @@ use crate::uncertainty;
 #[derive(Clone, Debug)]
 pub struct Scored {
     /// What figures are made from.
-    pub item: Item,
+    pub item: GradedQuestion,
     /// The verdict; `None` if the question could not be asked.
     pub judgement: Option<Judgement>,
     /// What it cost; `None` if the question could not be asked.
@@ -81,15 +81,15 @@ pub fn item(record: &Record, scorer: Scorer, judge: &Judge) -> Scored {
     let id = record.doc.id.clone();
     let answerable = record.doc.answerable;
     let Some(recorded) = &record.outcome else {
-        let item = Item {
+        let item = GradedQuestion {
             id,
-            grade: Grade::Failed,
+            grade: Grade::NoAnswer,
             answered: false,
             uncertainty: None,
             confidence: None,
             answerable,
-            right_per_byte: None,
-            right_mass: None,
+            correct_per_byte: None,
+            correct_mass: None,
             samples: Vec::new(),
         };
         return Scored { item, judgement: None, cost: None, timing: record.timing, differs: None };
@@ -98,15 +98,15 @@ pub fn item(record: &Record, scorer: Scorer, judge: &Judge) -> Scored {
     let judgement = judge.judge(&generation);
     let options = if scorer.is_likelihood() { option_scores(&generation) } else { Vec::new() };
     let grader = Grader::new(scorer, &record.doc);
-    let item = Item {
+    let item = GradedQuestion {
         id,
         grade: grader.grade(&judgement.vote),
         answered: judgement.decision.is_answer(),
         uncertainty: judgement.uncertainty.map(uncertainty::Uncertainty::value),
         confidence: judgement.confidence.map(uncertainty::Confidence::value),
         answerable,
-        right_per_byte: is_right_per_byte(&options, &record.doc),
-        right_mass: right_mass(&options, &record.doc),
+        correct_per_byte: is_correct_per_byte(&options, &record.doc),
+        correct_mass: correct_mass(&options, &record.doc),
         // Options are no draws: how many of them are right says nothing.
         samples: if scorer.is_likelihood() { Vec::new() } else { grader.samples(&judgement.vote) },
     };

@@ -2,17 +2,20 @@
 //! coverage and the failure rate it adds up to 1: having nothing to say is no decision to keep
 //! silent.
 
-use super::{Basis, Better, Formula, Metric, count};
+use super::{Formula, Metric, Population, count};
 
 /// See the module.
 pub(super) static ABSTENTION_RATE: Metric = Metric {
     name: "abstention_rate",
     unit: "share",
-    better: Better::Neither,
-    basis: Basis::All,
+    higher_is_better: None,
+    population: Population::All,
     source: "1 - coverage, less the failures",
     summary: "answers held back of all questions, 0 to 1; failed questions are counted apart",
-    formula: Formula::Proportion(|items| {
-        (count(items, |item| !item.answered && !item.is_failed()), items.len())
+    formula: Formula::Proportion(|questions| {
+        (
+            count(questions, |question| !question.answered && !question.has_no_answer()),
+            questions.len(),
+        )
     }),
 };

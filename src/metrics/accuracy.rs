@@ -1,15 +1,17 @@
-//! Share of all questions whose leading answer is right, given or not: what the model can do when
-//! it must answer. A failed question is not right.
+//! Share of all questions whose leading answer is correct, given or not: what the model can do when
+//! it must answer. A failed question is not correct.
 
-use super::{Basis, Better, Formula, Item, Metric, count};
+use super::{Formula, GradedQuestion, Metric, Population, count};
 
 /// See the module.
 pub(super) static ACCURACY: Metric = Metric {
     name: "accuracy",
     unit: "share",
-    better: Better::Higher,
-    basis: Basis::All,
+    higher_is_better: Some(true),
+    population: Population::All,
     source: "exact match",
-    summary: "right leading answers of all questions, given or not, 0 to 1",
-    formula: Formula::Proportion(|items| (count(items, Item::is_right), items.len())),
+    summary: "correct leading answers of all questions, given or not, 0 to 1",
+    formula: Formula::Proportion(|questions| {
+        (count(questions, GradedQuestion::is_correct), questions.len())
+    }),
 };

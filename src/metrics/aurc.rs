@@ -1,23 +1,23 @@
-//! Area under the risk-coverage curve: the mean over k = 1..N of the error rate of the k surest
+//! Area under the risk-coverage curve: the mean over k = 1..N of the error rate of the k most confident
 //! answers.
 //!
 //! Tie-averaged, see `curve`, so it does not depend on the order of questions. It gives the few
-//! surest answers most of the weight.
+//! most confident answers most of the weight.
 
-use super::{Basis, Better, Formula, Item, Metric, risk_coverage};
+use super::{Formula, GradedQuestion, Metric, Population, risk_coverage};
 
 /// See the module.
 pub(super) static AURC: Metric = Metric {
     name: "aurc",
     unit: "risk",
-    better: Better::Lower,
-    basis: Basis::Scored,
+    higher_is_better: Some(false),
+    population: Population::Scored,
     source: "Geifman et al., arXiv 1805.08206: AURC; ties averaged",
-    summary: "mean error rate of the k surest answers over all k, 0 to 1; ties averaged",
-    formula: Formula::Number(aurc),
+    summary: "mean error rate of the k most confident answers over all k, 0 to 1; ties averaged",
+    formula: Formula::Bootstrapped(aurc),
 };
 
-pub(super) fn aurc(items: &[&Item]) -> Option<f64> {
-    let curve = risk_coverage(items);
+pub(super) fn aurc(questions: &[&GradedQuestion]) -> Option<f64> {
+    let curve = risk_coverage(questions);
     (curve.scored() > 0).then(|| curve.risks().sum::<f64>() / curve.scored() as f64)
 }

@@ -10,7 +10,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Item, Metric};
+use super::{GradedQuestion, Metric};
 
 /// How to resample.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -75,13 +75,17 @@ impl Interval {
     }
 }
 
-/// The interval of a metric. `None` where the metric cannot be said, or not in more than a tenth of
+/// The interval of a metric. `None` where the metric is undefined, or not in more than a tenth of
 /// the resamples.
-pub fn interval(metric: &Metric, items: &[&Item], bootstrap: &Bootstrap) -> Option<Interval> {
-    let mut items = items.to_vec();
+pub fn interval(
+    metric: &Metric,
+    questions: &[&GradedQuestion],
+    bootstrap: &Bootstrap,
+) -> Option<Interval> {
+    let mut questions = questions.to_vec();
     // Draws are by position: ids make them independent of the order that the questions come in.
-    items.sort_by(|a, b| a.id.cmp(&b.id));
-    resample(&items, bootstrap, |items| metric.value(items))
+    questions.sort_by(|a, b| a.id.cmp(&b.id));
+    resample(&questions, bootstrap, |questions| metric.value(questions))
 }
 
 /// The intervals of several metrics over the same resamples, as [`interval`] gives them, but for
@@ -89,26 +93,27 @@ pub fn interval(metric: &Metric, items: &[&Item], bootstrap: &Bootstrap) -> Opti
 /// many questions this is several times as fast.
 pub fn intervals(
     metrics: &[&Metric],
-    items: &[&Item],
+    questions: &[&GradedQuestion],
     bootstrap: &Bootstrap,
 ) -> Vec<Option<Interval>> {
-    let mut items = items.to_vec();
-    items.sort_by(|a, b| a.id.cmp(&b.id));
-    let mut order: Vec<usize> = (0..items.len()).collect();
-    order.sort_by(|a, b| score(&items, *a).total_cmp(&score(&items, *b)));
-    let mut place = vec![0; items.len()];
-    order.iter().enumerate().for_each(|(at, item)| place[*item] = at);
-    let ranked: Vec<&Item> = order.iter().map(|item| items[*item]).collect();
+    let mut questions = questions.to_vec();
+    questions.sort_by(|a, b| a.id.cmp(&b.id));
+    let mut order: Vec<usize> = (0..questions.len()).collect();
+    order.sort_by(|a, b| score(&questions, *a).total_cmp(&score(&questions, *b)));
+    let mut place = vec![0; questions.len()];
+    order.iter().enumerate().for_each(|(at, question)| place[*question] = at);
+    let ranked: Vec<&GradedQuestion> = order.iter().map(|question| questions[*question]).collect();
     let mut figures = vec![Vec::new(); metrics.len()];
-    let (mut counts, mut drawn) = (vec![0_usize; items.len()], Vec::with_capacity(items.len()));
+    let (mut counts, mut drawn) =
+        (vec![0_usize; questions.len()], Vec::with_capacity(questions.len()));
     for r in 0..bootstrap.resamples {
         counts.fill(0);
-        indices(items.len(), bootstrap.seed, r).for_each(|i| counts[place[i]] += 1);
+        indices(questions.len(), bootstrap.seed, r).for_each(|i| counts[place[i]] += 1);
         drawn.clear();
         ranked
             .iter()
             .zip(&counts)
-            .for_each(|(item, count)| drawn.extend(std::iter::repeat_n(*item, *count)));
+            .for_each(|(question, count)| drawn.extend(std::iter::repeat_n(*question, *count)));
         for (metric, figures) in metrics.iter().zip(&mut figures) {
             figures.extend(metric.value(&drawn));
         }
@@ -116,12 +121,12 @@ pub fn intervals(
     metrics
         .iter()
         .zip(figures)
-        .map(|(metric, figures)| percentiles(metric.value(&items)?, figures, bootstrap))
+        .map(|(metric, figures)| percentiles(metric.value(&questions)?, figures, bootstrap))
         .collect()
 }
 
-fn score(items: &[&Item], at: usize) -> f64 {
-    items.get(at).and_then(|item| item.score()).unwrap_or(f64::INFINITY)
+fn score(questions: &[&GradedQuestion], at: usize) -> f64 {
+    questions.get(at).and_then(|question| question.score()).unwrap_or(f64::INFINITY)
 }
 
 /// The interval of `after` - `before`, both resampled together, question by question; `None` as for
@@ -131,25 +136,26 @@ fn score(items: &[&Item], at: usize) -> f64 {
 /// If the two runs do not have the same questions.
 pub fn paired_difference(
     metric: &Metric,
-    before: &[&Item],
-    after: &[&Item],
+    before: &[&GradedQuestion],
+    after: &[&GradedQuestion],
     bootstrap: &Bootstrap,
 ) -> Result<Option<Interval>, PairingError> {
     let pairs = paired(before, after)?;
     Ok(resample(&pairs, bootstrap, |pairs| {
-        let (before, after): (Vec<&Item>, Vec<&Item>) = pairs.iter().copied().unzip();
+        let (before, after): (Vec<&GradedQuestion>, Vec<&GradedQuestion>) =
+            pairs.iter().copied().unzip();
         Some(metric.value(&after)? - metric.value(&before)?)
     }))
 }
 
 fn resample<T: Copy>(
-    items: &[T],
+    questions: &[T],
     bootstrap: &Bootstrap,
     figure: impl Fn(&[T]) -> Option<f64>,
 ) -> Option<Interval> {
-    let estimate = figure(items)?;
+    let estimate = figure(questions)?;
     let figures = (0..bootstrap.resamples)
-        .filter_map(|r| figure(&draw(items, bootstrap.seed, r)))
+        .filter_map(|r| figure(&draw(questions, bootstrap.seed, r)))
         .filter(|f| f.is_finite())
         .collect();
     percentiles(estimate, figures, bootstrap)
@@ -168,9 +174,9 @@ fn percentiles(estimate: f64, mut figures: Vec<f64>, bootstrap: &Bootstrap) -> O
     Some(Interval { estimate, low, high, level, resamples: figures.len(), undefined })
 }
 
-/// As many items as there are, drawn with replacement.
-fn draw<T: Copy>(items: &[T], seed: u64, resample: u32) -> Vec<T> {
-    indices(items.len(), seed, resample).filter_map(|i| items.get(i).copied()).collect()
+/// As many questions as there are, drawn with replacement.
+fn draw<T: Copy>(questions: &[T], seed: u64, resample: u32) -> Vec<T> {
+    indices(questions.len(), seed, resample).filter_map(|i| questions.get(i).copied()).collect()
 }
 
 /// `n` indices below `n`, drawn with replacement.
@@ -228,24 +234,25 @@ impl std::error::Error for PairingError {}
 
 /// The two gradings of every question, by id.
 pub(super) fn paired<'a>(
-    before: &[&'a Item],
-    after: &[&'a Item],
-) -> Result<Vec<(&'a Item, &'a Item)>, PairingError> {
-    let mut by_id: HashMap<&str, &Item> = HashMap::with_capacity(after.len());
-    for item in after {
-        if by_id.insert(&item.id, item).is_some() {
-            return Err(PairingError::Duplicate(item.id.clone()));
+    before: &[&'a GradedQuestion],
+    after: &[&'a GradedQuestion],
+) -> Result<Vec<(&'a GradedQuestion, &'a GradedQuestion)>, PairingError> {
+    let mut by_id: HashMap<&str, &GradedQuestion> = HashMap::with_capacity(after.len());
+    for question in after {
+        if by_id.insert(&question.id, question).is_some() {
+            return Err(PairingError::Duplicate(question.id.clone()));
         }
     }
-    let pair =
-        |item: &&'a Item| by_id.remove(item.id.as_str()).map(|other| (*item, other)).ok_or(*item);
-    let pairs: Result<Vec<_>, &Item> = before.iter().map(pair).collect();
-    let mut pairs = pairs.map_err(|item| {
-        let twice = before.iter().filter(|other| other.id == item.id).count() > 1;
+    let pair = |question: &&'a GradedQuestion| {
+        by_id.remove(question.id.as_str()).map(|other| (*question, other)).ok_or(*question)
+    };
+    let pairs: Result<Vec<_>, &GradedQuestion> = before.iter().map(pair).collect();
+    let mut pairs = pairs.map_err(|question| {
+        let twice = before.iter().filter(|other| other.id == question.id).count() > 1;
         if twice {
-            PairingError::Duplicate(item.id.clone())
+            PairingError::Duplicate(question.id.clone())
         } else {
-            PairingError::Unpaired(item.id.clone())
+            PairingError::Unpaired(question.id.clone())
         }
     })?;
     pairs.sort_by(|a, b| a.0.id.cmp(&b.0.id));

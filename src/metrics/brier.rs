@@ -8,16 +8,16 @@
 
 use super::pool::{Block, non_decreasing};
 use super::ties::{Group, groups};
-use super::{Basis, Better, Formula, Item, Metric};
+use super::{Formula, GradedQuestion, Metric, Population};
 
 const ROW: Metric = Metric {
     name: "brier",
     unit: "squared probability",
-    better: Better::Lower,
-    basis: Basis::Confident,
+    higher_is_better: Some(false),
+    population: Population::Confident,
     source: "Brier 1950; scikit-learn brier_score_loss",
-    summary: "mean squared difference of confidence and being right, 0 to 1",
-    formula: Formula::Number(|items| Some(Parts::of(items)?.brier)),
+    summary: "mean squared difference of confidence and being correct, 0 to 1",
+    formula: Formula::Bootstrapped(|questions| Some(Parts::of(questions)?.brier)),
 };
 
 const PARTS: &str =
@@ -31,8 +31,8 @@ pub(super) static BRIER_RELIABILITY: Metric = Metric {
     name: "brier_reliability",
     source: PARTS,
     summary: "what monotone recalibration would take off the brier score, 0 to 1; 0 is calibrated",
-    formula: Formula::Number(|items| {
-        Parts::of(items).map(|parts| parts.brier - parts.recalibrated)
+    formula: Formula::Number(|questions| {
+        Parts::of(questions).map(|parts| parts.brier - parts.recalibrated)
     }),
     ..ROW
 };
@@ -40,12 +40,12 @@ pub(super) static BRIER_RELIABILITY: Metric = Metric {
 /// Discrimination.
 pub(super) static BRIER_RESOLUTION: Metric = Metric {
     name: "brier_resolution",
-    better: Better::Higher,
+    higher_is_better: Some(true),
     source: PARTS,
     summary: "what the recalibrated confidence takes off the brier score of the base rate, 0 to \
               1/4",
-    formula: Formula::Number(|items| {
-        Parts::of(items).map(|parts| parts.base_rate - parts.recalibrated)
+    formula: Formula::Number(|questions| {
+        Parts::of(questions).map(|parts| parts.base_rate - parts.recalibrated)
     }),
     ..ROW
 };
@@ -53,10 +53,10 @@ pub(super) static BRIER_RESOLUTION: Metric = Metric {
 /// The base rate's score.
 pub(super) static BRIER_UNCERTAINTY: Metric = Metric {
     name: "brier_uncertainty",
-    better: Better::Neither,
+    higher_is_better: None,
     source: PARTS,
     summary: "brier score of always saying the base rate, 0 to 1/4",
-    formula: Formula::Number(|items| Some(Parts::of(items)?.base_rate)),
+    formula: Formula::Number(|questions| Some(Parts::of(questions)?.base_rate)),
     ..ROW
 };
 
@@ -68,14 +68,14 @@ struct Parts {
 }
 
 impl Parts {
-    fn of(items: &[&Item]) -> Option<Self> {
-        let groups = by_confidence(items);
+    fn of(questions: &[&GradedQuestion]) -> Option<Self> {
+        let groups = by_confidence(questions);
         let n: f64 = groups.iter().map(Group::count).sum();
-        let right: f64 = groups.iter().map(|group| group.right).sum();
+        let correct: f64 = groups.iter().map(|group| group.correct).sum();
         let brier: f64 =
-            groups.iter().map(|group| loss(group.value, group.right, group.wrong)).sum();
+            groups.iter().map(|group| loss(group.value, group.correct, group.incorrect)).sum();
         let recalibrated: f64 = non_decreasing(&groups).iter().map(recalibrated_loss).sum();
-        let base_rate = loss(right / n, right, n - right);
+        let base_rate = loss(correct / n, correct, n - correct);
         (n > 0.0).then(|| Self {
             brier: brier / n,
             recalibrated: recalibrated / n,
@@ -85,15 +85,19 @@ impl Parts {
 }
 
 fn recalibrated_loss(block: &Block) -> f64 {
-    loss(block.share(), block.right, block.count - block.right)
+    loss(block.share(), block.correct, block.count - block.correct)
 }
 
-/// Summed squared error of saying `p` to so many right and wrong answers.
-fn loss(p: f64, right: f64, wrong: f64) -> f64 {
-    right * (1.0 - p).powi(2) + wrong * p.powi(2)
+/// Summed squared error of saying `p` to so many correct and incorrect answers.
+fn loss(p: f64, correct: f64, incorrect: f64) -> f64 {
+    correct * (1.0 - p).powi(2) + incorrect * p.powi(2)
 }
 
 /// Questions with a confidence, lowest first, equal ones together.
-pub(super) fn by_confidence(items: &[&Item]) -> Vec<Group> {
-    groups(items.iter().filter_map(|item| Some((item.probability()?, item.is_right()))))
+pub(super) fn by_confidence(questions: &[&GradedQuestion]) -> Vec<Group> {
+    groups(
+        questions
+            .iter()
+            .filter_map(|question| Some((question.probability()?, question.is_correct()))),
+    )
 }

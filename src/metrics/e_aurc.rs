@@ -4,24 +4,24 @@
 //! With N questions a perfect ranking stays above that limit by less than r / N, never below.
 
 use super::aurc::aurc;
-use super::{Basis, Better, Formula, Metric, risk_coverage};
+use super::{Formula, Metric, Population, risk_coverage};
 
 /// See the module.
 pub(super) static E_AURC: Metric = Metric {
     name: "e_aurc",
     unit: "risk",
-    better: Better::Lower,
-    basis: Basis::Scored,
+    higher_is_better: Some(false),
+    population: Population::Scored,
     source: "Geifman et al., arXiv 1805.08206: E-AURC",
     summary: "aurc less that of a perfect ranking, r + (1 - r) ln(1 - r), 0 to 1",
-    formula: Formula::Number(|items| {
-        Some(aurc(items)? - optimum(risk_coverage(items).error_rate()?))
+    formula: Formula::Bootstrapped(|questions| {
+        Some(aurc(questions)? - optimum(risk_coverage(questions).error_rate()?))
     }),
 };
 
 /// AURC of a perfect ranking at error rate r, 0 to 1.
 fn optimum(r: f64) -> f64 {
-    let right = 1.0 - r;
+    let correct = 1.0 - r;
     // The limit of x ln x at 0 is 0; in floating point it would be NaN.
-    if right > 0.0 { r + right * right.ln() } else { 1.0 }
+    if correct > 0.0 { r + correct * correct.ln() } else { 1.0 }
 }

@@ -4,12 +4,12 @@
 //! Bins decide the figure, so they are named: ten bins of equal width are (0, 0.1], (0.1, 0.2], ...
 //! (0.9, 1], 0 belonging to the first (Guo et al. 2017, section 2). Ten bins of equal mass hold N /
 //! 10 questions each, the first N mod 10 bins one more; a group of equal confidences that a border
-//! cuts gives both sides its own share of right answers, so that order cannot show. Nothing outside
+//! cuts gives both sides its own share of correct answers, so that order cannot show. Nothing outside
 //! 0 to 1 is ever binned: such a confidence is none.
 
 use super::brier::by_confidence;
 use super::ties::Group;
-use super::{Basis, Better, Formula, Item, Metric};
+use super::{Formula, GradedQuestion, Metric, Population};
 
 /// Bins of both rows.
 const BINS: u32 = 10;
@@ -18,24 +18,24 @@ const BINS: u32 = 10;
 pub(super) static ECE: Metric = Metric {
     name: "ece",
     unit: "probability",
-    better: Better::Lower,
-    basis: Basis::Confident,
+    higher_is_better: Some(false),
+    population: Population::Confident,
     source: "Guo et al., arXiv 1706.04599, eq. 3",
     summary: "mean |accuracy - confidence| over 10 bins of equal width, closed above, 0 to 1",
-    formula: Formula::Number(|items| equal_width(items, BINS)),
+    formula: Formula::Bootstrapped(|questions| equal_width(questions, BINS)),
 };
 
 /// See the module.
 pub(super) static ECE_EQUAL_MASS: Metric = Metric {
     name: "ece_equal_mass",
     unit: "probability",
-    better: Better::Lower,
-    basis: Basis::Confident,
+    higher_is_better: Some(false),
+    population: Population::Confident,
     source: "Nixon et al., arXiv 1904.01685: adaptive calibration error of one class; ties \
              averaged",
     summary: "mean |accuracy - confidence| over 10 bins of equally many questions, 0 to 1; ties \
               averaged",
-    formula: Formula::Number(|items| equal_mass(items, BINS)),
+    formula: Formula::Number(|questions| equal_mass(questions, BINS)),
 };
 
 /// To which bin a confidence on a border belongs.
@@ -49,20 +49,20 @@ pub enum Closed {
 
 /// ECE over `bins` bins of equal width, closed above, 0 to 1, lower is better. `None` without
 /// confidences, or unless there are 1 to 10,000 bins.
-pub fn equal_width(items: &[&Item], bins: u32) -> Option<f64> {
+pub fn equal_width(questions: &[&GradedQuestion], bins: u32) -> Option<f64> {
     if !(1..=10_000).contains(&bins) {
         return None;
     }
     let borders: Vec<f64> = (1..bins).map(|bin| f64::from(bin) / f64::from(bins)).collect();
-    between(items, &borders, Closed::Above)
+    between(questions, &borders, Closed::Above)
 }
 
 /// ECE over the bins between ascending borders, with everything below the first in one bin and
 /// everything above the last in another; other tools' conventions are borders too. `None` without
 /// confidences.
-pub fn between(items: &[&Item], borders: &[f64], closed: Closed) -> Option<f64> {
+pub fn between(questions: &[&GradedQuestion], borders: &[f64], closed: Closed) -> Option<f64> {
     let mut bins = vec![Bin::default(); borders.len() + 1];
-    for group in by_confidence(items) {
+    for group in by_confidence(questions) {
         let index = borders.partition_point(|border| match closed {
             Closed::Above => *border < group.value,
             Closed::Below => *border <= group.value,
@@ -76,8 +76,8 @@ pub fn between(items: &[&Item], borders: &[f64], closed: Closed) -> Option<f64> 
 
 /// ECE over `bins` bins of equally many questions, 0 to 1, lower is better. `None` without
 /// confidences or bins.
-pub fn equal_mass(items: &[&Item], bins: u32) -> Option<f64> {
-    let groups = by_confidence(items);
+pub fn equal_mass(questions: &[&GradedQuestion], bins: u32) -> Option<f64> {
+    let groups = by_confidence(questions);
     let n = groups.iter().map(Group::count).sum::<f64>();
     let mut sizes = (0..bins).map(|bin| {
         (n / f64::from(bins)).floor() + f64::from(u8::from(f64::from(bin) < n % f64::from(bins)))
@@ -105,20 +105,20 @@ pub fn equal_mass(items: &[&Item], bins: u32) -> Option<f64> {
 #[derive(Clone, Copy, Debug, Default)]
 struct Bin {
     count: f64,
-    right: f64,
+    correct: f64,
     confidence: f64,
 }
 
 impl Bin {
     fn add(&mut self, group: &Group, count: f64) {
         self.count += count;
-        self.right += count * group.share_right();
+        self.correct += count * group.share_correct();
         self.confidence += count * group.value;
     }
 }
 
-/// sum |right - confidence| / n, which is the weighted mean of |accuracy - confidence|.
+/// sum |correct - confidence| / n, which is the weighted mean of |accuracy - confidence|.
 fn error(bins: &[Bin]) -> Option<f64> {
     let n: f64 = bins.iter().map(|bin| bin.count).sum();
-    (n > 0.0).then(|| bins.iter().map(|bin| (bin.right - bin.confidence).abs()).sum::<f64>() / n)
+    (n > 0.0).then(|| bins.iter().map(|bin| (bin.correct - bin.confidence).abs()).sum::<f64>() / n)
 }

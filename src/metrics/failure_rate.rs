@@ -1,27 +1,32 @@
 //! What is its own class: questions without a readable answer, and answers without an uncertainty.
 
-use super::{Basis, Better, Formula, Item, Metric, count};
+use super::{Formula, GradedQuestion, Metric, Population, count};
 
 /// See the module.
 pub(super) static FAILURE_RATE: Metric = Metric {
     name: "failure_rate",
     unit: "share",
-    better: Better::Lower,
-    basis: Basis::All,
+    higher_is_better: Some(false),
+    population: Population::All,
     source: "a count",
     summary: "questions without a readable answer, of all, 0 to 1",
-    formula: Formula::Proportion(|items| (count(items, Item::is_failed), items.len())),
+    formula: Formula::Proportion(|questions| {
+        (count(questions, GradedQuestion::has_no_answer), questions.len())
+    }),
 };
 
 /// See the module.
 pub(super) static UNSCORED_RATE: Metric = Metric {
     name: "unscored_rate",
     unit: "share",
-    better: Better::Lower,
-    basis: Basis::All,
+    higher_is_better: Some(false),
+    population: Population::All,
     source: "a count",
     summary: "questions with an answer but no finite uncertainty, of all, 0 to 1",
-    formula: Formula::Proportion(|items| {
-        (count(items, |item| !item.is_failed() && item.score().is_none()), items.len())
+    formula: Formula::Proportion(|questions| {
+        (
+            count(questions, |question| !question.has_no_answer() && question.score().is_none()),
+            questions.len(),
+        )
     }),
 };

@@ -5,16 +5,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Item;
+use super::GradedQuestion;
 use super::binomial::lower_tail;
 use super::bootstrap::{PairingError, paired};
 
 /// Questions that one arm answers rightly and the other does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Discordant {
-    /// Not right in the first arm, right in the second.
+    /// Not correct in the first arm, correct in the second.
     pub gains: u64,
-    /// Right in the first arm, not right in the second.
+    /// Right in the first arm, not correct in the second.
     pub losses: u64,
 }
 
@@ -22,10 +22,13 @@ pub struct Discordant {
 ///
 /// # Errors
 /// If the two runs do not have the same questions.
-pub fn discordant(before: &[&Item], after: &[&Item]) -> Result<Discordant, PairingError> {
+pub fn discordant(
+    before: &[&GradedQuestion],
+    after: &[&GradedQuestion],
+) -> Result<Discordant, PairingError> {
     let pairs = paired(before, after)?;
     let number = |wanted: (bool, bool)| {
-        pairs.iter().filter(|(a, b)| (a.is_right(), b.is_right()) == wanted).count() as u64
+        pairs.iter().filter(|(a, b)| (a.is_correct(), b.is_correct()) == wanted).count() as u64
     };
     Ok(Discordant { gains: number((false, true)), losses: number((true, false)) })
 }

@@ -1,19 +1,19 @@
-//! How good answers, abstentions and confidences are: one figure per metric over graded questions.
+//! Metrics over graded questions: accuracy, abstention, ranking by uncertainty, calibration.
 //!
-//! Contract: pure and total, at most O(n log n). A figure is a finite number or `None`; `None`
-//! means "cannot be said", never 0 and never perfect. No figure depends on the order of questions.
-//! It knows neither texts nor models: whether an answer is right was decided before.
+//! Contract: pure and total, at most O(n log n). A value is a finite number or `None`; `None` means
+//! "undefined", never 0 and never perfect. No value depends on the order of questions. Metrics know
+//! neither texts nor models: grading happens before.
 //!
 //! Conventions:
-//! - A question without a readable answer is *failed*, one without a finite uncertainty is
-//!   *unscored*. Neither is ever taken for the surest or the least sure: they are left out of
-//!   curves and counted in [`Figure::left_out`], [`failure_rate`](METRICS) and
-//!   [`unscored_rate`](METRICS). Where a share is over all questions they stay in the denominator:
-//!   silence covers and scores nothing.
+//! - A question without a readable answer has the grade [`Grade::NoAnswer`]; one without a finite
+//!   uncertainty is *unscored*. Neither is ranked as most or least confident: both are left out of
+//!   curves and counted in [`MetricValue::left_out`], [`failure_rate`](METRICS) and
+//!   [`unscored_rate`](METRICS). They stay in the denominator of shares over all questions, because
+//!   a missing answer covers and scores nothing.
 //! - Equal uncertainties are one group. Quantities along a curve are expected values over a random
 //!   order within each group.
-//! - A confidence is a probability. One outside 0 to 1 is no confidence, rather than a bin that
-//!   nobody reads.
+//! - A confidence outside 0 to 1 counts as no confidence.
+//! - To add a metric, add one static in a file and one line in [`METRICS`].
 
 use serde::{Deserialize, Serialize};
 
@@ -52,156 +52,145 @@ mod wqd;
 
 pub use coverage_at_risk::coverage_at_risk;
 pub use curve::{RiskCoverage, risk_coverage};
-pub use estimate::{Estimate, RESAMPLED, estimates};
+pub use estimate::{Estimate, estimates};
 pub use maj_at_k::maj_at_k;
 pub use pass_at_k::pass_at_k;
 pub use prr::rejection_ratio;
 pub use risk_at_coverage::risk_at_coverage;
 pub use smooth_ece::smooth_ece;
 
-/// What became of a question's leading answer, whether or not it was given.
+/// The grade of a question's leading answer, whether or not the policy gave that answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Grade {
-    /// It is right.
-    Right,
-    /// It is wrong. On a question that has no answer every answer is; that the model says it does
-    /// not know is no right answer either.
-    Wrong,
-    /// There is none: nothing could be read, everything was cut or failed.
-    Failed,
+    /// The leading answer is correct.
+    Correct,
+    /// The leading answer is incorrect. On an unanswerable question every answer is; a statement
+    /// that the model does not know is never correct either.
+    Incorrect,
+    /// No answer: every sample was unreadable, cut or failed.
+    NoAnswer,
 }
 
 /// One graded question.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Item {
-    /// The question's name: what pairs two runs.
+pub struct GradedQuestion {
+    /// The question's name, by which two runs are paired.
     pub id: String,
-    /// Whether the leading answer is right.
+    /// Whether the leading answer is correct.
     pub grade: Grade,
-    /// Whether the policy gave the answer. A failed question is never answered, whatever this says.
+    /// Whether the policy gave the answer; ignored with [`Grade::NoAnswer`].
     pub answered: bool,
-    /// The raw score, higher = less sure; anything but a finite number is no score.
+    /// The raw score, higher = less confident; ignored unless finite.
     #[serde(default)]
     pub uncertainty: Option<f64>,
-    /// The calibrated probability of being right, 0 to 1; anything else is no confidence.
+    /// The calibrated probability of being correct, 0 to 1; ignored outside that range.
     #[serde(default)]
     pub confidence: Option<f64>,
-    /// Whether the question has an answer at all, where that is known.
+    /// Whether the question has an answer; `None` if unknown.
     #[serde(default)]
     pub answerable: Option<bool>,
-    /// Whether the option that is likeliest per byte is the right one; `None` where no options were
-    /// scored.
+    /// Whether the choice with the highest log-likelihood per byte is correct; `None` unless
+    /// choices were scored.
     #[serde(default)]
-    pub right_per_byte: Option<bool>,
-    /// Where several options may be right: what share of the scored options' probability these
-    /// have, 0 to 1.
+    pub correct_per_byte: Option<bool>,
+    /// The correct choices' share of the probability of all scored choices, 0 to 1; `None` unless
+    /// several choices may be correct.
     #[serde(default)]
-    pub right_mass: Option<f64>,
+    pub correct_mass: Option<f64>,
     /// The samples behind the answer, in the order drawn.
     #[serde(default)]
-    pub samples: Vec<Sample>,
+    pub samples: Vec<GradedSample>,
 }
 
 /// One graded sample of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Sample {
-    /// Which answer it gave: equal numbers are equal answers of the question. `None`: unparsed, cut
-    /// or failed, and it never votes.
+pub struct GradedSample {
+    /// The answer's number: equal numbers are equal answers of the question. `None` if unparsed,
+    /// cut or failed; such a sample does not vote.
     #[serde(default)]
     pub answer: Option<u32>,
-    /// Whether that answer is right.
-    pub right: bool,
-    /// How sure this sample is compared with others of the question, higher = surer; anything but a
-    /// finite number is none.
+    /// Whether that answer is correct.
+    pub correct: bool,
+    /// Confidence relative to the question's other samples, higher = more confident; ignored
+    /// unless finite.
     #[serde(default)]
     pub confidence: Option<f64>,
 }
 
-impl Sample {
-    /// Whether it gave an answer, and the right one.
-    pub fn is_right(&self) -> bool {
-        self.right && self.answer.is_some()
+impl GradedSample {
+    /// Whether it gave an answer, and the correct one.
+    pub fn is_correct(&self) -> bool {
+        self.correct && self.answer.is_some()
     }
 }
 
-impl Item {
-    /// Whether the leading answer is right.
-    pub fn is_right(&self) -> bool {
-        self.grade == Grade::Right
+impl GradedQuestion {
+    /// Whether the leading answer is correct.
+    pub fn is_correct(&self) -> bool {
+        self.grade == Grade::Correct
     }
 
-    /// Whether there is no answer to grade.
-    pub fn is_failed(&self) -> bool {
-        self.grade == Grade::Failed
+    /// Whether the question has no answer to grade.
+    pub fn has_no_answer(&self) -> bool {
+        self.grade == Grade::NoAnswer
     }
 
-    /// Whether an answer was given.
-    pub fn is_given(&self) -> bool {
-        self.answered && !self.is_failed()
+    /// Whether the policy gave an answer that exists.
+    pub fn is_answered(&self) -> bool {
+        self.answered && !self.has_no_answer()
     }
 
-    /// The uncertainty of an answer that exists, if it is a finite number.
+    /// The uncertainty, if finite, of an answer that exists.
     pub fn score(&self) -> Option<f64> {
-        // Adding zero makes minus zero zero: the two are a tie.
-        self.uncertainty.filter(|u| u.is_finite() && !self.is_failed()).map(|u| u + 0.0)
+        // Adding zero turns minus zero into zero, so that the two tie.
+        self.uncertainty.filter(|u| u.is_finite() && !self.has_no_answer()).map(|u| u + 0.0)
     }
 
-    /// The confidence of an answer that exists, if it is a probability.
+    /// The confidence, if 0 to 1, of an answer that exists.
     pub fn probability(&self) -> Option<f64> {
-        self.confidence.filter(|p| (0.0..=1.0).contains(p) && !self.is_failed()).map(|p| p + 0.0)
+        self.confidence
+            .filter(|p| (0.0..=1.0).contains(p) && !self.has_no_answer())
+            .map(|p| p + 0.0)
     }
-}
-
-/// Which way a metric points.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Better {
-    /// Higher is better.
-    Higher,
-    /// Lower is better.
-    Lower,
-    /// It describes and does not judge.
-    Neither,
 }
 
 /// The questions that a metric is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Basis {
-    /// All.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Population {
+    /// All questions.
     All,
-    /// Those whose answer was given.
-    Given,
-    /// Those with an answer and a finite uncertainty.
+    /// Questions whose answer was given.
+    Answered,
+    /// Questions with an answer and a finite uncertainty.
     Scored,
-    /// Those with an answer and a confidence from 0 to 1.
+    /// Questions with an answer and a confidence from 0 to 1.
     Confident,
-    /// Those that did not fail and are known to have an answer, or to have none.
-    Labelled,
-    /// Those with at least this many samples.
+    /// Questions with an answer that are known to be answerable or unanswerable.
+    Labeled,
+    /// Questions with at least this many samples.
     Samples(usize),
-    /// Those with right and wrong samples that have a confidence.
-    Contrasted,
-    /// Those whose options were scored by their likelihood.
-    Options,
-    /// Those of them with several right options.
-    SeveralRight,
+    /// Questions with correct and incorrect samples that have a confidence.
+    MixedSamples,
+    /// Questions whose choices were scored by likelihood.
+    Choices,
+    /// Questions whose choices were scored and of which several may be correct.
+    SeveralCorrect,
 }
 
-impl Basis {
+impl Population {
     /// Whether the question counts.
-    pub fn includes(self, item: &Item) -> bool {
+    pub fn includes(self, question: &GradedQuestion) -> bool {
         match self {
             Self::All => true,
-            Self::Given => item.is_given(),
-            Self::Scored => item.score().is_some(),
-            Self::Confident => item.probability().is_some(),
-            Self::Labelled => item.answerable.is_some() && !item.is_failed(),
-            Self::Samples(k) => item.samples.len() >= k,
-            Self::Contrasted => wqd::pairs(item).1 > 0.0,
-            Self::Options => item.right_per_byte.is_some(),
-            Self::SeveralRight => item.right_mass.is_some(),
+            Self::Answered => question.is_answered(),
+            Self::Scored => question.score().is_some(),
+            Self::Confident => question.probability().is_some(),
+            Self::Labeled => question.answerable.is_some() && !question.has_no_answer(),
+            Self::Samples(k) => question.samples.len() >= k,
+            Self::MixedSamples => wqd::pairs(question).1 > 0.0,
+            Self::Choices => question.correct_per_byte.is_some(),
+            Self::SeveralCorrect => question.correct_mass.is_some(),
         }
     }
 }
@@ -213,66 +202,78 @@ pub struct Metric {
     pub name: &'static str,
     /// The unit.
     pub unit: &'static str,
-    /// Which way it points.
-    pub better: Better,
+    /// Whether higher is better; `None` for a metric that only describes.
+    pub higher_is_better: Option<bool>,
     /// The questions that it is about.
-    pub basis: Basis,
+    pub population: Population,
     /// Paper and equation.
     pub source: &'static str,
     /// One line: what it measures, its range, its convention.
     pub summary: &'static str,
-    /// The number; not to be asked but by [`Metric::value`], which keeps it finite.
+    /// The formula; [`Metric::value`] keeps it finite.
     formula: Formula,
 }
 
-/// How a metric's number is made.
+/// How a metric is computed, and which interval it has.
 #[derive(Clone, Copy, Debug)]
 enum Formula {
-    /// A proportion: so many questions, the first number, of so many, the second. Nothing can be
-    /// said of none.
-    Proportion(fn(&[&Item]) -> (usize, usize)),
-    /// Anything else; `None` where it cannot be said.
-    Number(fn(&[&Item]) -> Option<f64>),
+    /// A proportion as two counts, part and whole; undefined for a whole of 0. Its interval is
+    /// Wilson's.
+    Proportion(fn(&[&GradedQuestion]) -> (usize, usize)),
+    /// Any other number with a bootstrap interval; `None` if undefined.
+    Bootstrapped(fn(&[&GradedQuestion]) -> Option<f64>),
+    /// Any other number without an interval; `None` if undefined.
+    Number(fn(&[&GradedQuestion]) -> Option<f64>),
 }
 
 impl Metric {
-    /// The figure: finite, or `None` where it cannot be said.
-    pub fn value(&self, items: &[&Item]) -> Option<f64> {
+    /// The value: finite, or `None` if undefined.
+    pub fn value(&self, questions: &[&GradedQuestion]) -> Option<f64> {
         let value = match self.formula {
             Formula::Proportion(counts) => {
-                let (part, whole) = counts(items);
+                let (part, whole) = counts(questions);
                 share(part, whole)
             }
-            Formula::Number(number) => number(items),
+            Formula::Bootstrapped(number) | Formula::Number(number) => number(questions),
         };
         value.filter(|value| value.is_finite()).map(|value| value + 0.0)
     }
 
-    /// The two counts of a proportion, the part first; `None` where the metric is none.
-    pub fn proportion(&self, items: &[&Item]) -> Option<(usize, usize)> {
+    /// The two counts of a proportion, part and whole; `None` for other metrics.
+    pub fn proportion(&self, questions: &[&GradedQuestion]) -> Option<(usize, usize)> {
         match self.formula {
-            Formula::Proportion(counts) => Some(counts(items)),
-            Formula::Number(_) => None,
+            Formula::Proportion(counts) => Some(counts(questions)),
+            Formula::Bootstrapped(_) | Formula::Number(_) => None,
         }
     }
 
-    /// The figure and how many questions are behind it.
-    pub fn figure(&self, items: &[&Item]) -> Figure {
-        let n = items.iter().filter(|item| self.basis.includes(item)).count();
-        Figure { name: self.name, value: self.value(items), n, left_out: items.len() - n }
+    /// Whether its interval comes from resampling questions.
+    pub fn is_bootstrapped(&self) -> bool {
+        matches!(self.formula, Formula::Bootstrapped(_))
+    }
+
+    /// The value and the number of questions behind it.
+    pub fn evaluate(&self, questions: &[&GradedQuestion]) -> MetricValue {
+        let n = questions.iter().filter(|question| self.population.includes(question)).count();
+        MetricValue {
+            name: self.name,
+            value: self.value(questions),
+            n,
+            left_out: questions.len() - n,
+        }
     }
 }
 
 /// A metric's value over some questions.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Figure {
-    /// The metric.
+pub struct MetricValue {
+    /// The metric's name.
     pub name: &'static str,
-    /// Finite, or `None` where it cannot be said.
+    /// Finite, or `None` if undefined.
     pub value: Option<f64>,
-    /// The questions that it is about, see [`Metric::basis`].
+    /// Number of questions in [`Metric::population`].
     pub n: usize,
-    /// All others: not a word about them is in the value.
+    /// Number of all other questions.
     pub left_out: usize,
 }
 
@@ -334,17 +335,12 @@ pub fn metric(name: &str) -> Option<&'static Metric> {
     METRICS.iter().copied().find(|metric| metric.name == name)
 }
 
-/// Every figure over some questions, in the order of [`METRICS`].
-pub fn figures(items: &[&Item]) -> Vec<Figure> {
-    METRICS.iter().map(|metric| metric.figure(items)).collect()
-}
-
-/// `part / whole`; `None` without a whole.
+/// `part / whole`; `None` for a whole of 0.
 fn share(part: usize, whole: usize) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
 
-/// How many of the questions are so.
-fn count(items: &[&Item], is: impl Fn(&Item) -> bool) -> usize {
-    items.iter().filter(|item| is(item)).count()
+/// The number of questions that satisfy `is`.
+fn count(questions: &[&GradedQuestion], is: impl Fn(&GradedQuestion) -> bool) -> usize {
+    questions.iter().filter(|question| is(question)).count()
 }

@@ -12,8 +12,8 @@ pub struct Block {
     pub low: f64,
     /// The highest value in it.
     pub high: f64,
-    /// How many points are right.
-    pub right: f64,
+    /// How many points are correct.
+    pub correct: f64,
     /// How many points there are.
     pub count: f64,
 }
@@ -21,17 +21,21 @@ pub struct Block {
 impl Block {
     /// The fitted share, 0 to 1.
     pub fn share(&self) -> f64 {
-        self.right / self.count
+        self.correct / self.count
     }
 }
 
-/// The non-decreasing fit of the share of right points. `groups` must be in ascending order of
+/// The non-decreasing fit of the share of correct points. `groups` must be in ascending order of
 /// value; so are the blocks.
 pub fn non_decreasing(groups: &[Group]) -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
     for group in groups {
-        let mut block =
-            Block { low: group.value, high: group.value, right: group.right, count: group.count() };
+        let mut block = Block {
+            low: group.value,
+            high: group.value,
+            correct: group.correct,
+            count: group.count(),
+        };
         while let Some(before) =
             blocks.last().copied().filter(|before| before.share() >= block.share())
         {
@@ -39,7 +43,7 @@ pub fn non_decreasing(groups: &[Group]) -> Vec<Block> {
             block = Block {
                 low: before.low,
                 high: block.high,
-                right: before.right + block.right,
+                correct: before.correct + block.correct,
                 count: before.count + block.count,
             };
         }

@@ -9,17 +9,17 @@
 
 use super::brier::by_confidence;
 use super::ties::Group;
-use super::{Basis, Better, Formula, Item, Metric};
+use super::{Formula, GradedQuestion, Metric, Population};
 
 /// See the module.
 pub(super) static SMOOTH_ECE: Metric = Metric {
     name: "smooth_ece",
     unit: "probability",
-    better: Better::Lower,
-    basis: Basis::Confident,
+    higher_is_better: Some(false),
+    population: Population::Confident,
     source: "Blasiok and Nakkiran, arXiv 2309.12236, definition 4; relplot smECE",
     summary: "kernel-smoothed |accuracy - confidence| at its own bandwidth, 0 to 1",
-    formula: Formula::Number(|items| smooth_ece(items).map(|(error, _)| error)),
+    formula: Formula::Number(|questions| smooth_ece(questions).map(|(error, _)| error)),
 };
 
 /// Bandwidths below this are not tried.
@@ -31,8 +31,8 @@ const DENSITY_FLOOR: f64 = 1e-4;
 
 /// The smooth ECE and its bandwidth sigma, both 0 to 1, lower is better. `None` without
 /// confidences.
-pub fn smooth_ece(items: &[&Item]) -> Option<(f64, f64)> {
-    let groups = by_confidence(items);
+pub fn smooth_ece(questions: &[&GradedQuestion]) -> Option<(f64, f64)> {
+    let groups = by_confidence(questions);
     if groups.is_empty() {
         return None;
     }
@@ -52,7 +52,7 @@ pub fn smooth_ece(items: &[&Item]) -> Option<(f64, f64)> {
 fn at_bandwidth(groups: &[Group], sigma: f64) -> f64 {
     let kernel = Kernel::new(sigma);
     let residuals = kernel.smooth(
-        groups.iter().map(|group| (group.value, group.count() * group.value - group.right)),
+        groups.iter().map(|group| (group.value, group.count() * group.value - group.correct)),
     );
     let density = kernel.smooth(groups.iter().map(|group| (group.value, group.count())));
     let points = ((10.0 / sigma).round() as usize).max(200);

@@ -5,17 +5,17 @@
 //! counted: garbage is neither a wise silence nor an answer. `None` where a denominator is 0:
 //! nothing was held back, or nothing is unanswerable.
 
-use super::{Basis, Better, Formula, Item, Metric, count, share};
+use super::{Formula, GradedQuestion, Metric, Population, count, share};
 
 const ROW: Metric = Metric {
     name: "unanswerable_precision",
     unit: "share",
-    better: Better::Higher,
-    basis: Basis::Labelled,
+    higher_is_better: Some(true),
+    population: Population::Labeled,
     source: "Yin et al., arXiv 2305.18153: F1 of the unanswerable class; scikit-learn \
              precision_recall_fscore_support",
     summary: "abstentions that were on unanswerable questions, 0 to 1",
-    formula: Formula::Proportion(|items| (caught(items), count(items, abstained))),
+    formula: Formula::Proportion(|questions| (caught(questions), count(questions, abstained))),
 };
 
 /// P(unanswerable | abstained).
@@ -25,7 +25,7 @@ pub(super) static UNANSWERABLE_PRECISION: Metric = ROW;
 pub(super) static UNANSWERABLE_RECALL: Metric = Metric {
     name: "unanswerable_recall",
     summary: "unanswerable questions that were abstained on, 0 to 1",
-    formula: Formula::Proportion(|items| (caught(items), count(items, unanswerable))),
+    formula: Formula::Proportion(|questions| (caught(questions), count(questions, unanswerable))),
     ..ROW
 };
 
@@ -33,20 +33,20 @@ pub(super) static UNANSWERABLE_RECALL: Metric = Metric {
 pub(super) static UNANSWERABLE_F1: Metric = Metric {
     name: "unanswerable_f1",
     summary: "harmonic mean of precision and recall of abstaining on the unanswerable, 0 to 1",
-    formula: Formula::Number(|items| {
-        share(2 * caught(items), count(items, abstained) + count(items, unanswerable))
+    formula: Formula::Bootstrapped(|questions| {
+        share(2 * caught(questions), count(questions, abstained) + count(questions, unanswerable))
     }),
     ..ROW
 };
 
-fn unanswerable(item: &Item) -> bool {
-    Basis::Labelled.includes(item) && item.answerable == Some(false)
+fn unanswerable(question: &GradedQuestion) -> bool {
+    Population::Labeled.includes(question) && question.answerable == Some(false)
 }
 
-fn abstained(item: &Item) -> bool {
-    Basis::Labelled.includes(item) && !item.answered
+fn abstained(question: &GradedQuestion) -> bool {
+    Population::Labeled.includes(question) && !question.answered
 }
 
-fn caught(items: &[&Item]) -> usize {
-    count(items, |item| unanswerable(item) && abstained(item))
+fn caught(questions: &[&GradedQuestion]) -> usize {
+    count(questions, |question| unanswerable(question) && abstained(question))
 }

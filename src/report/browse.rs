@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::judged::{Class, Judged};
+use super::judged::{Judged, OutcomeClass};
 use super::read::{ReadQuestion, ShownSample, ShownToken};
 use super::text::{json_in_script, reveal, shortened};
 use super::view::RunView;
@@ -227,11 +227,11 @@ impl Texts {
         };
         let entry = Entry {
             d,
-            c: Class::ALL
+            c: OutcomeClass::ALL
                 .iter()
-                .position(|class| *class == Class::of(&judged.item))
+                .position(|class| *class == OutcomeClass::of(&judged.item))
                 .unwrap_or_default(),
-            r: judged.item.is_right(),
+            r: judged.item.is_correct(),
             w: judged.reason.as_ref().map(|reason| self.short(reason, REASON_CHARS)),
             u: judged.item.uncertainty.map(rounded),
             p: judged.item.confidence.map(rounded),

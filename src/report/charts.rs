@@ -11,7 +11,7 @@ use super::text::fixed;
 use super::view::{Mean, RunView};
 use crate::decision::Policy;
 use crate::metrics::binomial::wilson;
-use crate::metrics::{Item, risk_coverage, score_t};
+use crate::metrics::{GradedQuestion, risk_coverage, score_t};
 
 /// Points of a curve, at most; more cannot be told apart.
 const POINTS: usize = 300;
@@ -34,7 +34,7 @@ pub struct Chart {
     /// The runs that it shows, for the legend.
     pub legend: Vec<usize>,
     /// Whether each plot is of one run, in the order of the legend.
-    pub per_run: bool,
+    pub panel_per_run: bool,
     /// How to read it, or why there is nothing.
     pub caption: String,
 }
@@ -44,11 +44,11 @@ pub fn percent(share: f64) -> String {
     format!("{} %", fixed(100.0 * share, 1))
 }
 
-fn items(run: &RunView) -> Vec<&Item> {
+fn items(run: &RunView) -> Vec<&GradedQuestion> {
     run.items.iter().collect()
 }
 
-fn everyone(runs: &[RunView]) -> Vec<usize> {
+fn all_runs(runs: &[RunView]) -> Vec<usize> {
     (0..runs.len()).collect()
 }
 
@@ -95,7 +95,7 @@ fn risk_and_coverage(runs: &[RunView]) -> Chart {
     }
     let mut said = Vec::new();
     for (series, (run, point)) in runs.iter().zip(&operating).enumerate() {
-        let words = decided(run, *point);
+        let words = operating_text(run, *point);
         if let Some(point) = point {
             plot.mark(series, *point, &words);
         }
@@ -112,8 +112,8 @@ fn risk_and_coverage(runs: &[RunView]) -> Chart {
     Chart {
         heading: "Risk and coverage".into(),
         plots: vec![plot.finish("Selective risk over coverage", &said.join("; "))],
-        legend: everyone(runs),
-        per_run: false,
+        legend: all_runs(runs),
+        panel_per_run: false,
         caption,
     }
 }
@@ -128,19 +128,19 @@ pub fn risk_curve(run: &RunView) -> Vec<(f64, f64)> {
 }
 
 fn operating_point(run: &RunView) -> Option<(f64, f64)> {
-    Some((run.figure("coverage")?.figure.value?, run.figure("selective_risk")?.figure.value?))
+    Some((run.metric("coverage")?.metric.value?, run.metric("selective_risk")?.metric.value?))
 }
 
-fn decided(run: &RunView, point: Option<(f64, f64)>) -> String {
+fn operating_text(run: &RunView, point: Option<(f64, f64)>) -> String {
     let counts = run.counts;
-    let given = counts.right + counts.wrong;
+    let given = counts.correct + counts.incorrect;
     let rule = rule(run);
-    match point.and_then(|_| wilson(counts.wrong as u64, given as u64)) {
+    match point.and_then(|_| wilson(counts.incorrect as u64, given as u64)) {
         Some(interval) => format!(
             "{} answers {given} of {}, {} of them wrong (95 % interval {} to {}; {rule})",
             run.label,
             run.questions,
-            percent(counts.wrong as f64 / given as f64),
+            percent(counts.incorrect as f64 / given as f64),
             fixed(100.0 * interval.low, 1),
             percent(interval.high)
         ),
@@ -180,8 +180,8 @@ fn accuracy_and_cost(runs: &[RunView]) -> Chart {
         );
         let (mut said, mut points) = (Vec::new(), Vec::new());
         for (series, (run, mean)) in runs.iter().zip(&costs).enumerate() {
-            let (Some(mean), Some(view)) = (mean, run.figure("accuracy")) else { continue };
-            let (Some(accuracy), Some(interval)) = (view.figure.value, view.interval) else {
+            let (Some(mean), Some(view)) = (mean, run.metric("accuracy")) else { continue };
+            let (Some(accuracy), Some(interval)) = (view.metric.value, view.interval) else {
                 continue;
             };
             let point = Point {
@@ -226,8 +226,8 @@ fn accuracy_and_cost(runs: &[RunView]) -> Chart {
     Chart {
         heading: "Accuracy and cost".into(),
         plots,
-        legend: everyone(runs),
-        per_run: false,
+        legend: all_runs(runs),
+        panel_per_run: false,
         caption,
     }
 }
@@ -279,8 +279,8 @@ fn scores(runs: &[RunView]) -> Chart {
     Chart {
         heading: "Score where errors cost".into(),
         plots: vec![plot.finish("Mean score over t", &said.join("; "))],
-        legend: everyone(runs),
-        per_run: false,
+        legend: all_runs(runs),
+        panel_per_run: false,
         caption,
     }
 }
@@ -291,20 +291,20 @@ pub struct Bin {
     /// Questions.
     pub n: usize,
     /// Right answers among them.
-    pub right: usize,
+    pub correct: usize,
     /// Sum of confidences.
     pub confidence: f64,
 }
 
 /// Bins of equal width, closed above, as those of the metric `ece`.
-pub fn bins(items: &[&Item]) -> Vec<Bin> {
+pub fn bins(items: &[&GradedQuestion]) -> Vec<Bin> {
     let mut bins = vec![Bin::default(); CONFIDENCE_BINS];
     for (item, confidence) in items.iter().filter_map(|item| Some((item, item.probability()?))) {
         let borders = (1..CONFIDENCE_BINS).map(|border| border as f64 / CONFIDENCE_BINS as f64);
         let at = borders.take_while(|border| *border < confidence).count();
         if let Some(bin) = bins.get_mut(at) {
             bin.n += 1;
-            bin.right += usize::from(item.is_right());
+            bin.correct += usize::from(item.is_correct());
             bin.confidence += confidence;
         }
     }
@@ -355,7 +355,7 @@ fn reliability(runs: &[RunView]) -> Chart {
         .take(PANELS)
         .filter_map(|at| Some(reliability_of(*at, runs.get(*at)?)))
         .collect();
-    Chart { heading: "Reliability".into(), plots, legend: calibrated, per_run: true, caption }
+    Chart { heading: "Reliability".into(), plots, legend: calibrated, panel_per_run: true, caption }
 }
 
 fn reliability_of(series: usize, run: &RunView) -> String {
@@ -368,8 +368,9 @@ fn reliability_of(series: usize, run: &RunView) -> String {
     plot.guide(&[(0.0, 0.0), (1.0, 1.0)]);
     let (mut line, mut marks, mut said) = (Vec::new(), Vec::new(), Vec::new());
     for (at, bin) in bins(&items(run)).into_iter().enumerate().filter(|(_, bin)| bin.n > 0) {
-        let (confidence, share) = (bin.confidence / bin.n as f64, bin.right as f64 / bin.n as f64);
-        if let Some(interval) = wilson(bin.right as u64, bin.n as u64) {
+        let (confidence, share) =
+            (bin.confidence / bin.n as f64, bin.correct as f64 / bin.n as f64);
+        if let Some(interval) = wilson(bin.correct as u64, bin.n as u64) {
             plot.whisker_y(series, confidence, (interval.low, interval.high));
         }
         plot.note(
@@ -378,7 +379,8 @@ fn reliability_of(series: usize, run: &RunView) -> String {
             "middle",
             &bin.n.to_string(),
         );
-        let words = format!("confidence {}: {} of {} right", percent(confidence), bin.right, bin.n);
+        let words =
+            format!("confidence {}: {} of {} right", percent(confidence), bin.correct, bin.n);
         line.push((confidence, share));
         marks.push(((confidence, share), words.clone()));
         said.push(words);
@@ -411,14 +413,14 @@ fn histograms(runs: &[RunView]) -> Option<Chart> {
         heading: "Uncertainty of right and wrong answers".into(),
         plots,
         legend,
-        per_run: true,
+        panel_per_run: true,
         caption,
     })
 }
 
 fn histogram(series: usize, run: &RunView) -> Option<String> {
     let scored: Vec<(f64, bool)> =
-        run.items.iter().filter_map(|item| Some((item.score()?, item.is_right()))).collect();
+        run.items.iter().filter_map(|item| Some((item.score()?, item.is_correct()))).collect();
     let (low, high) =
         scored.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), (score, _)| {
             (a.min(*score), b.max(*score))
@@ -453,7 +455,7 @@ fn histogram(series: usize, run: &RunView) -> Option<String> {
         let (from, to) = (start + at as f64 * width, start + (at + 1) as f64 * width);
         let range = format!("uncertainty {} to {}", short(from), short(to));
         if up > 0 {
-            plot.bar("right", (from, to), (0.0, up as f64), &format!("{range}: {up} right"));
+            plot.bar("correct", (from, to), (0.0, up as f64), &format!("{range}: {up} right"));
         }
         if down > 0 {
             plot.bar(

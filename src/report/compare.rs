@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use super::view::{RunView, parallel};
 use crate::eval::Difference;
-use crate::metrics::Item;
+use crate::metrics::GradedQuestion;
 use crate::metrics::bootstrap::Bootstrap;
 
 /// Every later run against the first. No questions: there is nothing to compare.
@@ -20,7 +20,7 @@ pub(super) fn with_first(runs: &[RunView]) -> Vec<Difference> {
 fn compare(baseline: &RunView, run: &RunView) -> Option<Difference> {
     let (before, after) = (shared(baseline, run), shared(run, baseline));
     let bootstrap = Bootstrap::of(after.len());
-    let difference = |before: &[&Item], after: &[&Item]| {
+    let difference = |before: &[&GradedQuestion], after: &[&GradedQuestion]| {
         Difference::resampled((&run.label, after), (&baseline.label, before), &bootstrap)
     };
     // A question that is twice in one run cannot be paired.
@@ -28,7 +28,7 @@ fn compare(baseline: &RunView, run: &RunView) -> Option<Difference> {
 }
 
 /// The items of a run that another has too.
-fn shared<'a>(run: &'a RunView, other: &RunView) -> Vec<&'a Item> {
+fn shared<'a>(run: &'a RunView, other: &RunView) -> Vec<&'a GradedQuestion> {
     let theirs: HashSet<(&str, &str)> = other
         .items
         .iter()

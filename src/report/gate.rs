@@ -9,7 +9,7 @@ use std::str::FromStr;
 use super::text::html;
 use super::view::Report;
 use crate::error::{Error, Result};
-use crate::metrics::{Better, METRICS, Metric, metric};
+use crate::metrics::{METRICS, Metric, metric};
 
 /// A bound on a metric.
 #[derive(Clone, Copy, Debug)]
@@ -34,10 +34,10 @@ pub struct Gated {
 impl Gated {
     /// Whether the figure is there and not worse than the bound.
     pub fn passes(&self) -> bool {
-        self.found.is_some_and(|found| match self.gate.metric.better {
-            Better::Higher => found >= self.gate.value,
-            Better::Lower => found <= self.gate.value,
-            Better::Neither => false,
+        self.found.is_some_and(|found| match self.gate.metric.higher_is_better {
+            Some(true) => found >= self.gate.value,
+            Some(false) => found <= self.gate.value,
+            None => false,
         })
     }
 }
@@ -54,7 +54,7 @@ impl FromStr for Gate {
         let usable = || {
             METRICS
                 .iter()
-                .filter(|m| m.better != Better::Neither)
+                .filter(|m| m.higher_is_better.is_some())
                 .map(|m| m.name)
                 .collect::<Vec<_>>()
                 .join(", ")
@@ -66,7 +66,7 @@ impl FromStr for Gate {
                 usable()
             )));
         };
-        if metric.better == Better::Neither {
+        if metric.higher_is_better.is_none() {
             return Err(Error::usage(format!(
                 "metric {} describes and does not judge; use one of {}",
                 metric.name,
@@ -84,7 +84,7 @@ impl FromStr for Gate {
 
 impl fmt::Display for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let side = if self.metric.better == Better::Lower { "at most" } else { "at least" };
+        let side = if self.metric.higher_is_better == Some(false) { "at most" } else { "at least" };
         write!(f, "{} {side} {}", self.metric.name, self.value)
     }
 }
@@ -104,13 +104,13 @@ impl Report {
     /// Every gate in every run.
     pub fn gated(&self, gates: &[Gate]) -> Vec<Gated> {
         let one = |gate: &Gate, run: &super::RunView| {
-            let view = run.figure(gate.metric.name);
-            let found = view.and_then(|view| view.figure.value);
+            let view = run.metric(gate.metric.name);
+            let found = view.and_then(|view| view.metric.value);
             Gated {
                 run: run.label.clone(),
                 gate: *gate,
                 found,
-                n: view.map_or(0, |view| view.figure.n),
+                n: view.map_or(0, |view| view.metric.n),
             }
         };
         self.runs.iter().flat_map(|run| gates.iter().map(move |gate| one(gate, run))).collect()

@@ -7,8 +7,8 @@
 
 use crate::calibration::{Bound, Fingerprint, Mismatch, PolicyFile};
 use crate::error::Result;
-use crate::eval::{Grader, Manifest, Scorer, is_right_per_byte, right_mass};
-use crate::metrics::{Grade, Item};
+use crate::eval::{Grader, Manifest, Scorer, correct_mass, is_correct_per_byte};
+use crate::metrics::{Grade, GradedQuestion};
 use crate::pipeline::names;
 use crate::uncertainty::{self, Confidence, ESTIMATORS, Estimator, Uncertainty};
 
@@ -16,38 +16,43 @@ use super::read::{Head, Verdict, Word};
 
 /// What became of a question: every question is in exactly one class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    /// A right answer was given.
-    Right,
-    /// A wrong answer was given.
-    Wrong,
-    /// There was an answer, and it was held back.
+pub enum OutcomeClass {
+    /// A correct answer was given.
+    Correct,
+    /// An incorrect answer was given.
+    Incorrect,
+    /// There was an answer, and it was not given.
     Abstained,
     /// There was no answer to give.
-    Failed,
+    NoAnswer,
 }
 
-impl Class {
-    /// Every class.
-    pub const ALL: [Self; 4] = [Self::Right, Self::Wrong, Self::Abstained, Self::Failed];
+impl OutcomeClass {
+    /// Every class, in the order of the page.
+    pub const ALL: [Self; 4] = [Self::Correct, Self::Incorrect, Self::Abstained, Self::NoAnswer];
 
-    /// The name in texts and style sheets.
+    /// The name in style sheets and element ids.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Right => "right",
-            Self::Wrong => "wrong",
+            Self::Correct => "correct",
+            Self::Incorrect => "incorrect",
             Self::Abstained => "abstained",
-            Self::Failed => "failed",
+            Self::NoAnswer => "no_answer",
         }
     }
 
-    /// The class of an item.
-    pub fn of(item: &Item) -> Self {
-        match item.grade {
-            Grade::Failed => Self::Failed,
-            _ if !item.answered => Self::Abstained,
-            Grade::Right => Self::Right,
-            Grade::Wrong => Self::Wrong,
+    /// The name in texts.
+    pub fn label(self) -> &'static str {
+        if self == Self::NoAnswer { "no answer" } else { self.name() }
+    }
+
+    /// The class of a graded question.
+    pub fn of(question: &GradedQuestion) -> Self {
+        match question.grade {
+            Grade::NoAnswer => Self::NoAnswer,
+            _ if !question.answered => Self::Abstained,
+            Grade::Correct => Self::Correct,
+            Grade::Incorrect => Self::Incorrect,
         }
     }
 }
@@ -66,7 +71,7 @@ pub struct Judging<'a> {
 #[derive(Clone, Debug)]
 pub struct Judged {
     /// What figures are made from.
-    pub item: Item,
+    pub item: GradedQuestion,
     /// Why no answer was given, in a sentence.
     pub reason: Option<String>,
     /// Every estimator's uncertainty, in the order of [`ESTIMATORS`].
@@ -111,15 +116,15 @@ impl<'a> Judging<'a> {
 
     /// Judges a question.
     pub fn judge(&self, head: &Head) -> Judged {
-        let mut item = Item {
+        let mut item = GradedQuestion {
             id: head.doc.id.clone(),
             grade: head.grade,
             answered: false,
             uncertainty: None,
             confidence: None,
             answerable: head.doc.answerable,
-            right_per_byte: None,
-            right_mass: None,
+            correct_per_byte: None,
+            correct_mass: None,
             samples: Vec::new(),
         };
         let Some(verdict) = &head.outcome else {
@@ -129,8 +134,8 @@ impl<'a> Judging<'a> {
                 scores: vec![None; ESTIMATORS.len()],
             };
         };
-        item.right_per_byte = is_right_per_byte(&verdict.options, &head.doc);
-        item.right_mass = right_mass(&verdict.options, &head.doc);
+        item.correct_per_byte = is_correct_per_byte(&verdict.options, &head.doc);
+        item.correct_mass = correct_mass(&verdict.options, &head.doc);
         if !self.scorer.is_likelihood() {
             // Options are no draws: how many of them are right says nothing.
             item.samples = Grader::new(self.scorer, &head.doc).samples(&verdict.vote);

@@ -26,7 +26,7 @@ pub mod text;
 mod view;
 
 pub use gate::{Gate, Gated, junit};
-pub use judged::Class;
+pub use judged::OutcomeClass;
 pub use page::html;
 pub use tables::{csv, markdown};
 pub use view::{Counts, EstimatorView, Mean, OtherPolicy, Promise, Report, RunView};

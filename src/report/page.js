@@ -23,7 +23,8 @@
 
   /* The sample browser. All text goes in through textContent. */
   const data = JSON.parse($("data").textContent);
-  const classes = ["right", "wrong", "abstained", "failed"];
+  const classes = ["correct", "incorrect", "abstained", "no_answer"];
+  const labels = ["correct", "incorrect", "abstained", "no answer"];
   const bounds = [0.1, 0.35, 0.7, 1.4, 2.3];
   const ended = ["ended", "cut by the length limit", "cancelled", "numerical error"];
   const page = 50;
@@ -135,9 +136,9 @@
     const pair = (name, text) => { if (text) list.append(el("dt", "", name), el("dd", "", text)); };
     pair("question", question);
     pair("gold answer", gold);
-    pair("leading answer", entry.v.length ? entry.v[0][0] + (entry.r ? " (right)" : " (wrong)") : "none");
-    const decided = { right: "answered, right", wrong: "answered, wrong", abstained: "abstained", failed: "failed" }[classes[entry.c]];
-    pair("decision", decided + (entry.w ? ": " + entry.w : ""));
+    pair("leading answer", entry.v.length ? entry.v[0][0] + (entry.r ? " (correct)" : " (incorrect)") : "none");
+    const decision = ["answered, correct", "answered, incorrect", "abstained", "no answer"][entry.c];
+    pair("decision", decision + (entry.w ? ": " + entry.w : ""));
     pair("uncertainty", num(entry.u, 4));
     pair("confidence", entry.p === undefined || entry.p === null ? "none: uncalibrated, or no answer leads" : num(entry.p, 3));
     (entry.o || []).forEach((note) => pair("note", note));
@@ -171,7 +172,7 @@
       counts[entry.c] += 1;
       return boxes[entry.c].checked;
     });
-    boxes.forEach((box, i) => { box.parentNode.lastElementChild.textContent = classes[i] + " " + counts[i]; });
+    boxes.forEach((box, i) => { box.parentNode.lastElementChild.textContent = labels[i] + " " + counts[i]; });
     $("found").textContent = found.length + " of " + run.questions.length + " listed questions";
     rows.replaceChildren(...found.slice(0, shown).map((entry) => {
       const item = el("li");
@@ -180,7 +181,7 @@
       const [, question, gold] = data.docs[entry.d];
       const name = classes[entry.c];
       const lead = entry.v.length ? entry.v[0][0] : "no answer";
-      summary.append(el("span", "badge " + name, name), el("span", "text", question), el("span", "got", lead + " / " + gold));
+      summary.append(el("span", "badge " + name, labels[entry.c]), el("span", "text", question), el("span", "got", lead + " / " + gold));
       const body = el("div", "body");
       details.append(summary, body);
       details.addEventListener("toggle", () => { if (details.open && !body.firstChild) fill(body, entry, run.options); });

@@ -13,11 +13,12 @@ use sha2::{Digest, Sha256};
 
 use super::browse::browse;
 use super::charts::{self, Chart, percent, short};
+use super::judged::OutcomeClass;
 use super::svg::{stack, swatch};
 use super::tables::{arrow, p_value};
 use super::text::{fixed, html as escaped};
 use super::view::{Report, RunView};
-use crate::metrics::{Better, Estimate, METRICS, Metric, metric};
+use crate::metrics::{Estimate, METRICS, Metric, metric};
 
 /// Bytes that a page is to stay below.
 pub const MOST_BYTES: usize = 490_000;
@@ -51,7 +52,7 @@ pub fn html(report: &Report) -> String {
     let mut main = String::new();
     overview(&mut main, report);
     plots(&mut main, report);
-    figures(&mut main, report);
+    metrics(&mut main, report);
     comparisons(&mut main, report);
     estimators(&mut main, report);
     let ending = settings(report);
@@ -102,7 +103,7 @@ fn names<'a>(all: impl Iterator<Item = &'a str>) -> String {
 
 fn header(report: &Report, tasks: &str) -> String {
     let count = report.runs.len();
-    let mut links = vec![("overview", "Runs"), ("plots", "Plots"), ("figures", "Figures")];
+    let mut links = vec![("overview", "Runs"), ("plots", "Plots"), ("metrics", "Metrics")];
     if !report.comparisons.is_empty() {
         links.push(("comparisons", "Comparisons"));
     }
@@ -165,7 +166,7 @@ fn overview(out: &mut String, report: &Report) {
         let _ = writeln!(out, "<p class=\"warn\">{}</p>", escaped(warning));
     }
     let heads = ["run", "task, model, strategy"].map(text_head).into_iter();
-    let numbers = ["questions", "right", "wrong", "abstained", "failed"].map(number_head);
+    let numbers = ["questions", "correct", "incorrect", "abstained", "no answer"].map(number_head);
     table(
         out,
         "Runs",
@@ -175,18 +176,18 @@ fn overview(out: &mut String, report: &Report) {
         let c = run.counts;
         let all = run.questions.max(1) as f64;
         let parts = [
-            ("right", c.right),
-            ("hatched", c.wrong),
+            ("correct", c.correct),
+            ("hatched", c.incorrect),
             ("abstained", c.abstained()),
-            ("failed", c.failed),
+            ("no_answer", c.no_answer),
         ];
         let shares = parts.map(|(class, count)| (class, count as f64 / all));
         let words = format!(
-            "{} right, {} wrong, {} abstained, {} failed",
-            c.right,
-            c.wrong,
+            "{} correct, {} incorrect, {} abstained, {} without an answer",
+            c.correct,
+            c.incorrect,
             c.abstained(),
-            c.failed
+            c.no_answer
         );
         let model = run.config("model").rsplit('/').next().unwrap_or_default();
         let _ = writeln!(
@@ -200,11 +201,11 @@ fn overview(out: &mut String, report: &Report) {
             escaped(model),
             escaped(&run.strategy()),
             run.questions,
-            c.right,
-            c.wrong,
+            c.correct,
+            c.incorrect,
             c.abstained(),
-            c.abstained_right,
-            c.failed,
+            c.abstained_correct,
+            c.no_answer,
             stack(&shares, &words)
         );
     }
@@ -257,8 +258,8 @@ fn promise(out: &mut String, run: &RunView) {
 }
 
 fn given(run: &RunView) -> String {
-    let (right, wrong) = (run.counts.right, run.counts.wrong);
-    match run.figure("selective_risk").and_then(|view| Some((view.figure.value?, view.interval?))) {
+    let (right, wrong) = (run.counts.correct, run.counts.incorrect);
+    match run.metric("selective_risk").and_then(|view| Some((view.metric.value?, view.interval?))) {
         Some((risk, (low, high))) => format!(
             "Here {} of {} answers are wrong: {} (95 % interval {} to {})",
             wrong,
@@ -282,8 +283,9 @@ fn plots(out: &mut String, report: &Report) {
 }
 
 fn figure(out: &mut String, report: &Report, chart: &Chart) {
-    let wide =
-        chart.plots.len() > 1 || chart.plots.is_empty() || (chart.per_run && report.runs.len() > 1);
+    let wide = chart.plots.len() > 1
+        || chart.plots.is_empty()
+        || (chart.panel_per_run && report.runs.len() > 1);
     let _ = writeln!(
         out,
         "<figure{}><h3>{}</h3>",
@@ -291,7 +293,7 @@ fn figure(out: &mut String, report: &Report, chart: &Chart) {
         escaped(&chart.heading)
     );
     let entries = chart.legend.iter().filter_map(|at| Some((*at, report.runs.get(*at)?)));
-    if chart.per_run && wide {
+    if chart.panel_per_run && wide {
         out.push_str("<div class=\"panels\">");
         for ((series, run), plot) in entries.zip(&chart.plots) {
             let _ =
@@ -318,7 +320,7 @@ fn figure(out: &mut String, report: &Report, chart: &Chart) {
 }
 
 fn cell(out: &mut String, view: Option<&Estimate>) {
-    let Some((view, value)) = view.and_then(|view| Some((view, view.figure.value?))) else {
+    let Some((view, value)) = view.and_then(|view| Some((view, view.metric.value?))) else {
         out.push_str("<td class=\"n\"><span class=\"muted\">–</span></td>");
         return;
     };
@@ -332,8 +334,8 @@ fn cell(out: &mut String, view: Option<&Estimate>) {
     out.push_str("</td>");
 }
 
-fn figures(out: &mut String, report: &Report) {
-    out.push_str("<section aria-labelledby=\"figures\"><h2 id=\"figures\">Figures</h2>\n");
+fn metrics(out: &mut String, report: &Report) {
+    out.push_str("<section aria-labelledby=\"metrics\"><h2 id=\"metrics\">Metrics</h2>\n");
     out.push_str(
         "<p class=\"small\">↑ higher is better, ↓ lower is better. Below a figure stands its 95 % \
          interval: Wilson's for shares of questions, a \
@@ -341,11 +343,11 @@ fn figures(out: &mut String, report: &Report) {
          cannot say how sure it is; it is not certain.</p>\n",
     );
     let first: Vec<&Metric> = FIRST.iter().filter_map(|name| metric(name)).collect();
-    metric_rows(out, report, "Figures", &first);
+    metric_rows(out, report, "Metrics", &first);
     let rest: Vec<&Metric> =
         METRICS.iter().copied().filter(|metric| !FIRST.contains(&metric.name)).collect();
-    out.push_str("<details class=\"more\"><summary>All other figures</summary>\n");
-    metric_rows(out, report, "All other figures", &rest);
+    out.push_str("<details class=\"more\"><summary>All other metrics</summary>\n");
+    metric_rows(out, report, "All other metrics", &rest);
     out.push_str("</details>\n</section>\n");
 }
 
@@ -354,25 +356,25 @@ fn metric_rows(out: &mut String, report: &Report, label: &str, metrics: &[&Metri
         .runs
         .iter()
         .map(|run| (format!("<span class=\"lab\">{}</span>", run_label(run)), true));
-    table(out, label, &[text_head("figure")].into_iter().chain(runs).collect::<Vec<_>>());
+    table(out, label, &[text_head("metric")].into_iter().chain(runs).collect::<Vec<_>>());
     for metric in metrics
         .iter()
-        .filter(|metric| report.runs.iter().any(|run| run.figure(metric.name).is_some()))
+        .filter(|metric| report.runs.iter().any(|run| run.metric(metric.name).is_some()))
     {
-        let way = match metric.better {
-            Better::Higher => "higher is better",
-            Better::Lower => "lower is better",
-            Better::Neither => "describes",
+        let way = match metric.higher_is_better {
+            Some(true) => "higher is better",
+            Some(false) => "lower is better",
+            None => "describes",
         };
         let _ = write!(
             out,
             "<tr><th scope=\"row\">{} <span title=\"{way}\">{}</span><span \
              class=\"what\">{}</span></th>",
             escaped(&metric.name.replace('_', " ")),
-            arrow(metric.better),
+            arrow(metric.higher_is_better),
             escaped(metric.summary)
         );
-        report.runs.iter().for_each(|run| cell(out, run.figure(metric.name)));
+        report.runs.iter().for_each(|run| cell(out, run.metric(metric.name)));
         out.push_str("</tr>\n");
     }
     out.push_str(TABLE_END);
@@ -395,7 +397,7 @@ fn comparisons(out: &mut String, report: &Report) {
         escaped(first)
     );
     let mut columns: Vec<&str> = Vec::new();
-    for difference in report.comparisons.iter().flat_map(|comparison| &comparison.figures) {
+    for difference in report.comparisons.iter().flat_map(|comparison| &comparison.metrics) {
         if !columns.contains(&difference.name) {
             columns.push(difference.name);
         }
@@ -431,7 +433,7 @@ fn comparisons(out: &mut String, report: &Report) {
             escaped(&p_value(comparison.p_value))
         );
         for column in &columns {
-            match comparison.figures.iter().find(|difference| difference.name == *column) {
+            match comparison.metrics.iter().find(|difference| difference.name == *column) {
                 Some(d) => {
                     let sign = |value: f64| {
                         if value > 0.0 {
@@ -489,8 +491,8 @@ fn estimators(out: &mut String, report: &Report) {
                 "<tr><th scope=\"row\">{}{tag}</th>",
                 escaped(&estimator.name.replace('_', " "))
             );
-            estimator.figures.iter().for_each(|view| cell(out, Some(view)));
-            let n = estimator.figures.first().map_or(0, |view| view.figure.n);
+            estimator.metrics.iter().for_each(|view| cell(out, Some(view)));
+            let n = estimator.metrics.first().map_or(0, |view| view.metric.n);
             let _ = writeln!(out, "<td class=\"n\">{n}</td></tr>");
         }
         out.push_str(TABLE_END);
@@ -509,11 +511,12 @@ fn browser(out: &mut String, left_out: &[String]) {
         "<div id=\"browser\" hidden><div class=\"controls\"><label>run <select \
                   id=\"run\"></select></label>",
     );
-    for name in ["right", "wrong", "abstained", "failed"] {
+    for class in OutcomeClass::ALL {
+        let (name, label) = (class.name(), class.label());
         let _ = write!(
             out,
             "<label class=\"chip\"><input type=\"checkbox\" id=\"show-{name}\" checked><span \
-             class=\"badge {name}\">{name}</span></label>"
+             class=\"badge {name}\">{label}</span></label>"
         );
     }
     out.push_str(

@@ -8,20 +8,20 @@ use std::fmt::Write;
 use super::text::{self, fixed, markdown as md};
 use super::view::Report;
 use crate::error::{Error, Result};
-use crate::metrics::{Better, Estimate, METRICS, metric};
+use crate::metrics::{Estimate, METRICS, metric};
 
-/// One word for the direction of a metric.
-pub fn arrow(better: Better) -> &'static str {
-    match better {
-        Better::Higher => "↑",
-        Better::Lower => "↓",
-        Better::Neither => "",
+/// An arrow for the better direction of a metric.
+pub fn arrow(higher_is_better: Option<bool>) -> &'static str {
+    match higher_is_better {
+        Some(true) => "↑",
+        Some(false) => "↓",
+        None => "",
     }
 }
 
 /// A value with its interval, or a dash.
 pub fn with_interval(view: Option<&Estimate>) -> String {
-    let Some((view, value)) = view.and_then(|view| Some((view, view.figure.value?))) else {
+    let Some((view, value)) = view.and_then(|view| Some((view, view.metric.value?))) else {
         return "–".to_owned();
     };
     match view.interval {
@@ -34,8 +34,8 @@ pub fn with_interval(view: Option<&Estimate>) -> String {
 /// Markdown: runs, figures, estimators, comparisons.
 pub fn markdown(report: &Report) -> String {
     let mut out = String::from(
-        "# candor report\n\n| run | task | model | strategy | questions | right | wrong | \
-         abstained | failed |\n",
+        "# candor report\n\n| run | task | model | strategy | questions | correct | incorrect | \
+         abstained | no answer |\n",
     );
     out.push_str("|---|---|---|---|--:|--:|--:|--:|--:|\n");
     for run in &report.runs {
@@ -47,10 +47,10 @@ pub fn markdown(report: &Report) -> String {
             out,
             "| {names} | {} | {} | {} | {} | {} |",
             run.questions,
-            c.right,
-            c.wrong,
+            c.correct,
+            c.incorrect,
             c.abstained(),
-            c.failed
+            c.no_answer
         );
     }
     for (run, promise) in report.runs.iter().filter_map(|run| Some((run, run.promise.as_ref()?))) {
@@ -69,15 +69,15 @@ pub fn markdown(report: &Report) -> String {
     let _ = writeln!(out, "|---|---|{}", "--:|".repeat(heads.len()));
     for metric in METRICS
         .iter()
-        .filter(|metric| report.runs.iter().any(|run| run.figure(metric.name).is_some()))
+        .filter(|metric| report.runs.iter().any(|run| run.metric(metric.name).is_some()))
     {
         let cells: Vec<String> =
-            report.runs.iter().map(|run| with_interval(run.figure(metric.name))).collect();
+            report.runs.iter().map(|run| with_interval(run.metric(metric.name))).collect();
         let _ = writeln!(
             out,
             "| {} | {} | {} |",
             md(metric.name),
-            arrow(metric.better),
+            arrow(metric.higher_is_better),
             cells.join(" | ")
         );
     }
@@ -89,7 +89,7 @@ pub fn markdown(report: &Report) -> String {
         );
         for estimator in &run.estimators {
             let cells: Vec<String> =
-                estimator.figures.iter().map(|view| with_interval(Some(view))).collect();
+                estimator.metrics.iter().map(|view| with_interval(Some(view))).collect();
             let name = format!(
                 "{}{}",
                 md(estimator.name),
@@ -107,7 +107,7 @@ pub fn markdown(report: &Report) -> String {
     }
     for c in &report.comparisons {
         let differences: Vec<String> = c
-            .figures
+            .metrics
             .iter()
             .map(|d| {
                 if d.constant {
@@ -160,7 +160,7 @@ pub fn csv(report: &Report) -> Result<String> {
             "strategy",
             "estimator",
             "metric",
-            "better",
+            "higher_is_better",
             "value",
             "low",
             "high",
@@ -172,28 +172,26 @@ pub fn csv(report: &Report) -> Result<String> {
         let strategy = run.strategy();
         let names =
             [&run.label, &run.manifest.task.name, run.config("model"), &strategy].map(text::csv);
-        let own = run.figures.iter().map(|view| ("", view));
+        let own = run.metrics.iter().map(|view| ("", view));
         let ranked = run
             .estimators
             .iter()
-            .flat_map(|estimator| estimator.figures.iter().map(|view| (estimator.name, view)));
+            .flat_map(|estimator| estimator.metrics.iter().map(|view| (estimator.name, view)));
         for (estimator, view) in own.chain(ranked) {
-            let figure = view.figure;
-            let better = match metric(figure.name).map(|metric| metric.better) {
-                Some(Better::Higher) => "higher",
-                Some(Better::Lower) => "lower",
-                _ => "neither",
-            };
+            let found = view.metric;
+            let higher_is_better = metric(found.name)
+                .and_then(|metric| metric.higher_is_better)
+                .map_or(String::new(), |higher| higher.to_string());
             let number =
                 |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
             let [run, task, model, strategy] = &names;
             let numbers = [
-                number(figure.value),
+                number(found.value),
                 number(view.interval.map(|i| i.0)),
                 number(view.interval.map(|i| i.1)),
             ];
             let [value, low, high] = &numbers;
-            let (n, left_out) = (figure.n.to_string(), figure.left_out.to_string());
+            let (n, left_out) = (found.n.to_string(), found.left_out.to_string());
             writer
                 .write_record([
                     run,
@@ -201,8 +199,8 @@ pub fn csv(report: &Report) -> Result<String> {
                     model,
                     strategy,
                     estimator,
-                    figure.name,
-                    better,
+                    found.name,
+                    &higher_is_better,
                     value,
                     low,
                     high,

@@ -1,7 +1,7 @@
 //! The view model: all numbers of a report, ready to be shown in any form.
 //!
 //! Contract: pure but for the reading of records. Intervals are at 95 %: those of [`Estimate`] for
-//! figures, the normal interval of a mean for costs. The number of resamples is bounded by the
+//! metrics, the normal interval of a mean for costs. The number of resamples is bounded by the
 //! number of questions and is part of the report. It knows neither HTML nor SVG.
 
 use std::collections::HashSet;
@@ -12,14 +12,14 @@ use std::thread;
 use serde::Serialize;
 
 use super::compare;
-use super::judged::{Class, Judged, Judging, fits};
+use super::judged::{Judged, Judging, OutcomeClass, fits};
 use super::read::{self, ReadQuestion};
 use crate::calibration::{PolicyFile, Rule};
 use crate::error::{Error, Result};
 use crate::eval::{Difference, FoundRun, Manifest};
 use crate::metrics::binomial::NORMAL_97_5;
 use crate::metrics::bootstrap::Bootstrap;
-use crate::metrics::{Estimate, Item, METRICS, Metric, estimates, metric};
+use crate::metrics::{Estimate, GradedQuestion, METRICS, Metric, estimates, metric};
 use crate::uncertainty::{Direction, ESTIMATORS};
 
 /// Questions of all runs that the page may list.
@@ -36,7 +36,7 @@ pub struct Report {
     pub runs: Vec<RunView>,
     /// Every later run against the first.
     pub comparisons: Vec<Difference>,
-    /// What the reader must know besides the figures.
+    /// What the reader must know besides the metrics.
     pub warnings: Vec<String>,
 }
 
@@ -57,8 +57,8 @@ pub struct RunView {
     pub counts: Counts,
     /// What the decisions promise; `None` without a policy file.
     pub promise: Option<Promise>,
-    /// Every figure that can be said.
-    pub figures: Vec<Estimate>,
+    /// Every metric that is defined.
+    pub metrics: Vec<Estimate>,
     /// Every estimator that has scores.
     pub estimators: Vec<EstimatorView>,
     /// Rows computed after the prompt, per question.
@@ -67,9 +67,9 @@ pub struct RunView {
     pub seconds: Option<Mean>,
     /// Resamples behind every interval by resampling.
     pub resamples: u32,
-    /// The questions as figures see them, in the order of records.
+    /// The questions as metrics see them, in the order of records.
     #[serde(skip)]
-    pub items: Vec<Item>,
+    pub items: Vec<GradedQuestion>,
     /// SHA-256 of each question.
     #[serde(skip)]
     pub hashes: Vec<String>,
@@ -84,31 +84,31 @@ pub struct RunView {
 /// What became of the questions of a run: every question is counted once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// A right answer was given.
-    pub right: usize,
-    /// A wrong answer was given.
-    pub wrong: usize,
-    /// A right answer was held back.
-    pub abstained_right: usize,
-    /// A wrong answer was held back.
-    pub abstained_wrong: usize,
-    /// There was no answer.
-    pub failed: usize,
+    /// Correct answers given.
+    pub correct: usize,
+    /// Incorrect answers given.
+    pub incorrect: usize,
+    /// Correct answers held back.
+    pub abstained_correct: usize,
+    /// Incorrect answers held back.
+    pub abstained_incorrect: usize,
+    /// Questions without an answer.
+    pub no_answer: usize,
 }
 
 impl Counts {
     /// Answers held back.
     pub fn abstained(&self) -> usize {
-        self.abstained_right + self.abstained_wrong
+        self.abstained_correct + self.abstained_incorrect
     }
 
-    fn add(&mut self, item: &Item) {
-        match Class::of(item) {
-            Class::Right => self.right += 1,
-            Class::Wrong => self.wrong += 1,
-            Class::Abstained if item.is_right() => self.abstained_right += 1,
-            Class::Abstained => self.abstained_wrong += 1,
-            Class::Failed => self.failed += 1,
+    fn add(&mut self, item: &GradedQuestion) {
+        match OutcomeClass::of(item) {
+            OutcomeClass::Correct => self.correct += 1,
+            OutcomeClass::Incorrect => self.incorrect += 1,
+            OutcomeClass::Abstained if item.is_correct() => self.abstained_correct += 1,
+            OutcomeClass::Abstained => self.abstained_incorrect += 1,
+            OutcomeClass::NoAnswer => self.no_answer += 1,
         }
     }
 }
@@ -133,7 +133,7 @@ pub struct EstimatorView {
     /// Whether the run's decisions go by it.
     pub decides: bool,
     /// AUROC, AURC and PRR.
-    pub figures: Vec<Estimate>,
+    pub metrics: Vec<Estimate>,
 }
 
 /// A mean over questions with its 95 % interval.
@@ -265,7 +265,7 @@ impl RunView {
                 certified: policy.is_certified(),
                 applied_later: other.is_some(),
             }),
-            figures: Vec::new(),
+            metrics: Vec::new(),
             estimators: Vec::new(),
             forward_tokens: None,
             seconds: None,
@@ -277,7 +277,7 @@ impl RunView {
         };
         view.items.iter().for_each(|item| view.counts.add(item));
         view.add_costs(&questions);
-        view.add_figures(&judged);
+        view.add_metrics(&judged);
         let all = places.into_iter().zip(questions).zip(judged);
         view.listed = all
             .filter(|((at, _), _)| listed(*at))
@@ -316,13 +316,13 @@ impl RunView {
         (self.forward_tokens, self.seconds) = (Mean::of(&rows), Mean::of(&times));
     }
 
-    fn add_figures(&mut self, judged: &[Judged]) {
+    fn add_metrics(&mut self, judged: &[Judged]) {
         let bootstrap = Bootstrap { resamples: self.resamples, ..Bootstrap::default() };
         // By name of the question, as resampling has it; light, since resampling copies references
         // to them over and over.
         let mut order: Vec<&Judged> = judged.iter().collect();
         order.sort_by(|a, b| a.item.id.cmp(&b.item.id));
-        let light = |judged: &Judged, uncertainty: Option<f64>| Item {
+        let light = |judged: &Judged, uncertainty: Option<f64>| GradedQuestion {
             id: String::new(),
             samples: Vec::new(),
             uncertainty,
@@ -330,31 +330,31 @@ impl RunView {
             answered: judged.item.answered,
             confidence: judged.item.confidence,
             answerable: judged.item.answerable,
-            right_per_byte: judged.item.right_per_byte,
-            right_mass: judged.item.right_mass,
+            correct_per_byte: judged.item.correct_per_byte,
+            correct_mass: judged.item.correct_mass,
         };
         let (all, ranking) = (self.items.iter().collect::<Vec<_>>(), named(&RANKING));
-        // The estimators, and last the run's own figures.
+        // The estimators, and last the run's own metrics.
         let jobs: Vec<Option<usize>> = (0..ESTIMATORS.len()).map(Some).chain([None]).collect();
         let mut results = parallel(&jobs, |job| {
             let Some(at) = *job else { return estimates(METRICS, &all, &bootstrap) };
-            let items: Vec<Item> = order
+            let items: Vec<GradedQuestion> = order
                 .iter()
                 .map(|judged| light(judged, judged.scores.get(at).copied().flatten()))
                 .collect();
             estimates(&ranking, &items.iter().collect::<Vec<_>>(), &bootstrap)
         });
         let own = results.pop().unwrap_or_default();
-        self.figures = own.into_iter().filter(|view| view.figure.value.is_some()).collect();
+        self.metrics = own.into_iter().filter(|view| view.metric.value.is_some()).collect();
         let deciding = self.deciding();
         let views = ESTIMATORS.iter().zip(results);
-        let views = views.map(|(e, figures)| EstimatorView {
+        let views = views.map(|(e, metrics)| EstimatorView {
             name: e.name,
             decides: deciding.contains(&e.name),
-            figures,
+            metrics,
         });
         self.estimators =
-            views.filter(|view| view.figures.iter().any(|figure| figure.figure.n > 0)).collect();
+            views.filter(|view| view.metrics.iter().any(|view| view.metric.n > 0)).collect();
     }
 
     /// The estimators that the decisions go by.
@@ -385,9 +385,9 @@ impl RunView {
         }
     }
 
-    /// A figure by its name, where it can be said.
-    pub fn figure(&self, name: &str) -> Option<&Estimate> {
-        self.figures.iter().find(|view| view.figure.name == name)
+    /// A metric by its name; `None` if undefined.
+    pub fn metric(&self, name: &str) -> Option<&Estimate> {
+        self.metrics.iter().find(|view| view.metric.name == name)
     }
 
     /// A text of the configuration, such as `model`.

@@ -15,8 +15,8 @@ use candor::calibration::{
 };
 use candor::metrics::binomial::{clopper_pearson, lower_tail};
 use candor::metrics::bootstrap::mix;
-use candor::metrics::ties::{groups, right_is_lower};
-use candor::metrics::{Grade, Item};
+use candor::metrics::ties::{correct_is_lower, groups};
+use candor::metrics::{Grade, GradedQuestion};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -120,11 +120,11 @@ fn fusion_equals_the_reference() {
     let example = |(i, (scores, right)): (usize, (&Value, f64))| Example {
         id: format!("q{i}"),
         scores: numbers(scores).into_iter().map(Some).collect(),
-        grade: if right > 0.5 { Grade::Right } else { Grade::Wrong },
+        grade: if right > 0.5 { Grade::Correct } else { Grade::Incorrect },
     };
     let mut examples: Vec<Example> = rows.enumerate().map(example).collect();
     // Neither failures nor missing scores take part.
-    examples.push(Example { grade: Grade::Failed, ..examples[0].clone() });
+    examples.push(Example { grade: Grade::NoAnswer, ..examples[0].clone() });
     examples.push(Example { scores: vec![Some(1.0), None, Some(1.0)], ..examples[0].clone() });
     let fusion = Fusion::fit(&examples.iter().collect::<Vec<_>>()).unwrap();
     for (key, found) in
@@ -672,7 +672,7 @@ fn example(id: usize, scores: Vec<Option<f64>>, right: bool) -> Example {
     Example {
         id: format!("q{id:04}"),
         scores,
-        grade: if right { Grade::Right } else { Grade::Wrong },
+        grade: if right { Grade::Correct } else { Grade::Incorrect },
     }
 }
 
@@ -721,12 +721,13 @@ fn parts_have_no_common_question() {
 fn cross_fitting_never_sees_the_question() {
     let mut all = examples(300, 2);
     all[5].scores = vec![None];
-    all[6].grade = Grade::Failed;
+    all[6].grade = Grade::NoAnswer;
     let found = cross_fit(Method::Sigmoid, &all, 0, 5, 3).unwrap();
     assert_eq!((found[5], found[6], found.iter().flatten().count()), (None, None, 298));
     // A question's own label does not move its confidence; it does move others'.
     let mut flipped = all.clone();
-    flipped[0].grade = if all[0].grade == Grade::Right { Grade::Wrong } else { Grade::Right };
+    flipped[0].grade =
+        if all[0].grade == Grade::Correct { Grade::Incorrect } else { Grade::Correct };
     let other = cross_fit(Method::Sigmoid, &flipped, 0, 5, 3).unwrap();
     assert_eq!(other[0], found[0]);
     assert!(found.iter().zip(&other).filter(|(a, b)| a != b).count() > 200);
@@ -962,7 +963,7 @@ fn failures_are_never_answered() {
     let mut all = examples(1000, 6);
     for (i, example) in all.iter_mut().enumerate() {
         match i % 10 {
-            0 => example.grade = Grade::Failed,
+            0 => example.grade = Grade::NoAnswer,
             1 => example.scores = vec![None],
             2 => example.scores = vec![Some(f64::NAN)],
             _ => {}
@@ -986,15 +987,15 @@ fn failures_are_never_answered() {
         matches!(beyond.rule, Rule::TargetCoverage { threshold: None, .. })
             && !bound(&beyond).answers(&[Some(0.0)])
     );
-    let item = Item {
+    let item = GradedQuestion {
         id: "a".into(),
-        grade: Grade::Failed,
+        grade: Grade::NoAnswer,
         answered: true,
         uncertainty: Some(0.1),
         confidence: None,
         answerable: None,
-        right_per_byte: None,
-        right_mass: None,
+        correct_per_byte: None,
+        correct_mass: None,
         samples: vec![],
     };
     assert_eq!(Example::from(&item).scores, [None]);
@@ -1061,15 +1062,15 @@ fn uq_nlg(folder: &std::path::Path) -> Vec<Example> {
 fn the_promise_holds_on_real_samples() {
     let Some(folder) = data() else { return };
     let all = uq_nlg(&folder);
-    let right = all.iter().filter(|example| example.grade == Grade::Right).count();
+    let right = all.iter().filter(|example| example.grade == Grade::Correct).count();
     assert_eq!((all.len(), right), (500, 324));
     // The published 0.845320 of the entropy breaks ties by the last bits of sums (4 ln 4 = 4 * 2 ln
     // 2); with ties as ties it is 0.845372.
     let rounded = |u: f64| (u * 1e10).round() / 1e10;
     for (column, expected) in [0.858674, 0.845372].into_iter().enumerate() {
         let points =
-            all.iter().map(|e| (rounded(e.scores[column].unwrap()), e.grade == Grade::Right));
-        let (wins, pairs) = right_is_lower(&groups(points));
+            all.iter().map(|e| (rounded(e.scores[column].unwrap()), e.grade == Grade::Correct));
+        let (wins, pairs) = correct_is_lower(&groups(points));
         check("AUROC", wins / pairs, expected, 5e-7);
     }
     for (column, name) in ["vote_share", "discrete_semantic_entropy"].into_iter().enumerate() {
@@ -1093,7 +1094,7 @@ fn the_promise_holds_on_real_samples() {
                     .chain(split.report())
                     .filter(|e| bound(&policy).answers(&e.scores))
                     .collect();
-                let wrong = answered.iter().filter(|e| e.grade != Grade::Right).count();
+                let wrong = answered.iter().filter(|e| e.grade != Grade::Correct).count();
                 violations += u64::from(wrong as f64 > alpha * answered.len() as f64);
                 certified += u64::from(policy.threshold().is_some());
                 coverage += answered.len() as f64 / 375.0 / 200.0;
@@ -1132,7 +1133,7 @@ fn confidence_on_real_samples_is_better_than_the_vote_share() {
         let loss = all
             .iter()
             .zip(confidences)
-            .map(|(e, c)| (c.unwrap() - f64::from(u8::from(e.grade == Grade::Right))).powi(2));
+            .map(|(e, c)| (c.unwrap() - f64::from(u8::from(e.grade == Grade::Correct))).powi(2));
         loss.sum::<f64>() / all.len() as f64
     };
     let raw: Vec<Option<f64>> = all.iter().map(|e| e.scores[0].map(|u| -u)).collect();
@@ -1224,7 +1225,7 @@ proptest! {
             Goal::TargetConfidence { t: f64::NAN },
         ]),
     ) {
-        let grade = |grade: u8| match grade { 0 => Grade::Right, 1 => Grade::Wrong, _ => Grade::Failed };
+        let grade = |grade: u8| match grade { 0 => Grade::Correct, 1 => Grade::Incorrect, _ => Grade::NoAnswer };
         let all = scores.into_iter().enumerate().map(|(i, (scores, g))| Example { id: i.to_string(), scores, grade: grade(g) }).collect();
         match calibrate(&Split::deal(all, 0.6, 0.3, 0).unwrap(), method, goal, fingerprint()) {
             Ok(policy) => prop_assert!(PolicyFile::parse(&policy.to_json().unwrap()).is_ok() && !policy.guarantee().is_empty()),

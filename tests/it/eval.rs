@@ -263,18 +263,23 @@ fn a_model_that_does_not_know_abstains() {
             candor::uncertainty::Evidence { generation: &generation, vote: &judgement.vote };
         assert_eq!(deciding_scores(&[estimator], &evidence)[0].is_some(), scored, "{texts:?}");
     };
-    check(&["I don't know", "7", "I don't know."], Some("model_abstained"), false, Grade::Wrong);
-    check(&["7", "7", "I don't know."], None, true, Grade::Right);
+    check(
+        &["I don't know", "7", "I don't know."],
+        Some("model_abstained"),
+        false,
+        Grade::Incorrect,
+    );
+    check(&["7", "7", "I don't know."], None, true, Grade::Correct);
     check(
         &["I don't know", "idk", "#### I do not know"],
         Some("model_abstained"),
         false,
-        Grade::Wrong,
+        Grade::Incorrect,
     );
-    check(&["I don't know, but 7", "7", "I'm not sure, perhaps 7"], None, true, Grade::Right);
+    check(&["I don't know, but 7", "7", "I'm not sure, perhaps 7"], None, true, Grade::Correct);
     // Not to know is no answer to a question whose gold answer reads so either.
     let odd = Grader::new(Scorer::Exact, &Doc::new("d", "Say it", vec!["I don't know".into()]));
-    assert_eq!(odd.grade(&judge.judge(&said(&["I don't know"])).vote), Grade::Wrong);
+    assert_eq!(odd.grade(&judge.judge(&said(&["I don't know"])).vote), Grade::Incorrect);
     let reason = judge.judge(&said(&["I don't know", "7", "I don't know."])).decision;
     let text = serde_json::to_string(&reason).unwrap();
     assert!(
@@ -338,17 +343,17 @@ fn scores_from_records_are_those_of_the_run() {
         "{:?}",
         records[7].error
     );
-    assert!(records[8].grade != Grade::Right && records[8].doc.answerable == Some(false));
+    assert!(records[8].grade != Grade::Correct && records[8].doc.answerable == Some(false));
     let grades = |grade: Grade| records.iter().filter(|record| record.grade == grade).count();
     assert!(
-        grades(Grade::Right) > 0 && grades(Grade::Wrong) > 20 && grades(Grade::Failed) > 0,
+        grades(Grade::Correct) > 0 && grades(Grade::Incorrect) > 20 && grades(Grade::NoAnswer) > 0,
         "a test of all three grades"
     );
     // A record that says something else is noticed.
     let text = fs::read_to_string(out.join("records.jsonl")).unwrap();
     fs::write(
         out.join("records.jsonl"),
-        text.replacen("\"grade\":\"wrong\"", "\"grade\":\"right\"", 1),
+        text.replacen("\"grade\":\"incorrect\"", "\"grade\":\"correct\"", 1),
     )
     .unwrap();
     let differing: Vec<_> =
@@ -472,9 +477,9 @@ fn policy(labels: &Labels, goal: Goal) -> PolicyFile {
         id: format!("made:{i}"),
         scores: vec![Some(f64::from(i as u32 % 100) / 50.0)],
         grade: if candor::metrics::bootstrap::mix(i) % 100 >= i % 100 {
-            Grade::Right
+            Grade::Correct
         } else {
-            Grade::Wrong
+            Grade::Incorrect
         },
     };
     let split = Split::deal((0..1000).map(example).collect(), 0.4, 0.4, 0).unwrap();
@@ -617,36 +622,36 @@ fn voted(texts: &[&str], extractor: Extractor) -> consensus::Vote {
 #[test]
 fn answers_are_graded_as_they_were_counted() {
     use Extractor::{Auto, Choice, Number, ShortAnswer};
-    use Grade::{Failed, Right, Wrong};
+    use Grade::{Correct, Incorrect, NoAnswer};
     let check =
         |scorer: Scorer, extractor: Extractor, gold: &[&str], text: &str, expected: Grade| {
             let doc = Doc::new("x", "x", gold.iter().map(|g| (*g).to_owned()).collect());
             let vote = voted(&[text], extractor);
             let grader = Grader::new(scorer, &doc);
             assert_eq!(grader.grade(&vote), expected, "{scorer:?}, {gold:?}, {text:?}");
-            assert_eq!(grader.samples(&vote)[0].right, expected == Grade::Right);
+            assert_eq!(grader.samples(&vote)[0].correct, expected == Grade::Correct);
         };
-    check(Scorer::Number, Number, &["18"], "16 - 3 - 4 = 9, and 9 * 2 = 18.\n#### 18", Right);
-    check(Scorer::Number, Number, &["18"], "#### 18.0", Right);
-    check(Scorer::Number, Number, &["1450"], "That is $1,450 in all.", Right);
-    check(Scorer::Number, Number, &["-734"], "25 - 759 = -734", Right);
-    check(Scorer::Number, Number, &["734"], "25 - 759 = -734", Wrong);
-    check(Scorer::Number, Number, &["0.5"], "#### 1/2", Right);
-    check(Scorer::Number, Auto, &["5"], "The answer is 5 miles.", Right);
-    check(Scorer::Number, Number, &["5"], "I cannot say.", Failed);
+    check(Scorer::Number, Number, &["18"], "16 - 3 - 4 = 9, and 9 * 2 = 18.\n#### 18", Correct);
+    check(Scorer::Number, Number, &["18"], "#### 18.0", Correct);
+    check(Scorer::Number, Number, &["1450"], "That is $1,450 in all.", Correct);
+    check(Scorer::Number, Number, &["-734"], "25 - 759 = -734", Correct);
+    check(Scorer::Number, Number, &["734"], "25 - 759 = -734", Incorrect);
+    check(Scorer::Number, Number, &["0.5"], "#### 1/2", Correct);
+    check(Scorer::Number, Auto, &["5"], "The answer is 5 miles.", Correct);
+    check(Scorer::Number, Number, &["5"], "I cannot say.", NoAnswer);
     // A fraction is no end of a sentence: one peer takes the text after the last full stop for the
     // answer.
-    check(Scorer::Number, Number, &["3.14"], "Pi is about 3.14.", Right);
-    check(Scorer::Number, Number, &["14"], "Pi is about 3.14.", Wrong);
-    check(Scorer::Number, Auto, &["3.14"], "The answer is 3.14.", Right);
-    check(Scorer::Exact, ShortAnswer, &["Jamaican English", "Patois"], "patois", Right);
-    check(Scorer::Exact, ShortAnswer, &["The U.S."], "US", Right);
-    check(Scorer::Exact, ShortAnswer, &["Paris"], "Lyon", Wrong);
-    check(Scorer::Exact, Auto, &["42"], "The answer is 42.", Right);
-    check(Scorer::Choice, Choice, &["B", "a tundra"], "(B)", Right);
-    check(Scorer::Choice, Choice, &["B", "a tundra"], "b) a tundra", Right);
-    check(Scorer::Choice, Choice, &["B", "a tundra"], "The answer is C.", Wrong);
-    check(Scorer::Choice, Auto, &["B", "a tundra"], "a tundra", Right);
+    check(Scorer::Number, Number, &["3.14"], "Pi is about 3.14.", Correct);
+    check(Scorer::Number, Number, &["14"], "Pi is about 3.14.", Incorrect);
+    check(Scorer::Number, Auto, &["3.14"], "The answer is 3.14.", Correct);
+    check(Scorer::Exact, ShortAnswer, &["Jamaican English", "Patois"], "patois", Correct);
+    check(Scorer::Exact, ShortAnswer, &["The U.S."], "US", Correct);
+    check(Scorer::Exact, ShortAnswer, &["Paris"], "Lyon", Incorrect);
+    check(Scorer::Exact, Auto, &["42"], "The answer is 42.", Correct);
+    check(Scorer::Choice, Choice, &["B", "a tundra"], "(B)", Correct);
+    check(Scorer::Choice, Choice, &["B", "a tundra"], "b) a tundra", Correct);
+    check(Scorer::Choice, Choice, &["B", "a tundra"], "The answer is C.", Incorrect);
+    check(Scorer::Choice, Auto, &["B", "a tundra"], "a tundra", Correct);
 
     // What holds no answer has no vote, however often it is said: one peer counts its placeholder
     // for it.
@@ -654,13 +659,13 @@ fn answers_are_graded_as_they_were_counted() {
     let vote = voted(&["I cannot say.", "I cannot say.", "Hard to tell!", "#### 7"], Number);
     assert_eq!(
         (Grader::new(Scorer::Number, &doc).grade(&vote), vote.unparsed, vote.clusters.len()),
-        (Right, 3, 1)
+        (Correct, 3, 1)
     );
     assert!((vote.share() - 0.25).abs() < 1e-12, "silence counts as disagreement");
     assert_eq!(
         Grader::new(Scorer::Exact, &Doc::new("x", "x", vec!["[invalid]".into()]))
             .grade(&voted(&["...", "?"], ShortAnswer)),
-        Failed
+        NoAnswer
     );
 
     // On a question without an answer every answer is wrong, whatever stands in the data.
@@ -668,14 +673,14 @@ fn answers_are_graded_as_they_were_counted() {
     let grader = Grader::new(Scorer::Number, &doc);
     assert_eq!(
         ["7", "8", "none"].map(|text| grader.grade(&voted(&[text], Number))),
-        [Wrong, Wrong, Failed]
+        [Incorrect, Incorrect, NoAnswer]
     );
 
     // Samples carry the number of their answer; one that is none never votes.
     let doc = Doc::new("x", "x", vec!["7".into()]);
     let samples =
         Grader::new(Scorer::Number, &doc).samples(&voted(&["7", "8", "8", "no", "7.0"], Number));
-    let found: Vec<_> = samples.iter().map(|sample| (sample.answer, sample.right)).collect();
+    let found: Vec<_> = samples.iter().map(|sample| (sample.answer, sample.correct)).collect();
     assert_eq!(found.len(), 5);
     assert!(
         found[0] == found[4]

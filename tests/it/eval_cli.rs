@@ -59,7 +59,7 @@ fn write_policy(folder: &Path, goal: Goal) -> PolicyFile {
     let example = |i: u64| Example {
         id: format!("made:{i}"),
         scores: vec![Some((i % 100) as f64 / 50.0)],
-        grade: if mix(i) % 100 >= i % 100 { Grade::Right } else { Grade::Wrong },
+        grade: if mix(i) % 100 >= i % 100 { Grade::Correct } else { Grade::Incorrect },
     };
     let split = Split::deal((0..1000).map(example).collect(), 0.4, 0.4, 0).unwrap();
     let fingerprint = Labels::read(&folder.join("run"), &[]).unwrap().fingerprint;
@@ -78,7 +78,7 @@ fn a_run_is_scored_calibrated_and_decides() {
     let report: Value = serde_json::from_str(&figures).unwrap();
     assert_eq!((report["questions"].as_u64(), report["differing"].as_u64()), (Some(30), Some(0)));
     assert!(
-        report["figures"].as_array().unwrap().iter().any(|figure| figure["name"] == "accuracy")
+        report["metrics"].as_array().unwrap().iter().any(|figure| figure["name"] == "accuracy")
     );
     assert!(report["manifest"]["config"]["model_sha256"].as_str().unwrap().len() == 64);
 
@@ -237,7 +237,7 @@ fn strategies_are_compared_on_the_same_questions() {
         let right = |run: &str| {
             let grades = timeless(&at.join(run))
                 .iter()
-                .map(|line| line.contains("\"grade\":\"right\""))
+                .map(|line| line.contains("\"grade\":\"correct\""))
                 .collect::<Vec<_>>();
             assert_eq!(grades.len(), 12);
             grades
@@ -324,7 +324,7 @@ fn shards_are_scored_and_merged() {
     }
     let figures = |command: &str| {
         let report: Value = serde_json::from_str(&said(&candor(at, command), 0).0).unwrap();
-        (report["figures"].clone(), report["manifest"].clone())
+        (report["metrics"].clone(), report["manifest"].clone())
     };
     let whole = figures("score whole --json");
     assert_eq!(figures("score split --json"), whole);
@@ -421,7 +421,7 @@ fn a_policy_decides_recorded_questions_and_its_promise_is_tested() {
         .iter()
         .filter(|example| example.scores[0].is_some_and(|score| score <= threshold))
         .count();
-    let coverage = report["figures"]
+    let coverage = report["metrics"]
         .as_array()
         .unwrap()
         .iter()

@@ -7,7 +7,7 @@ use candor::consensus::likelihood_vote;
 use candor::engine::EngineOptions;
 use candor::eval::{
     self, Doc, Grader, OptionScore, PLAIN, Questions, Record, Records, Run, Scorer, Subset,
-    is_right_per_byte, rescore, right_mass,
+    correct_mass, is_correct_per_byte, rescore,
 };
 use candor::generation::{Completion, Cost, FinishReason, Generation, Role, Token, TokenStats};
 use candor::hub::{Location, ResolvedModel};
@@ -185,16 +185,16 @@ fn scored_records_do_not_depend_on_the_batch_and_are_judged_again() {
     );
     assert!(manifest.fingerprint.unwrap().strategy.starts_with("likelihood"));
     let items: Vec<_> = scored.iter().map(|scored| &scored.item).collect();
-    assert!(items[4].grade == Grade::Failed && items[4].right_per_byte.is_none());
-    let figure = |name: &str| metric(name).unwrap().figure(&items);
+    assert!(items[4].grade == Grade::NoAnswer && items[4].correct_per_byte.is_none());
+    let figure = |name: &str| metric(name).unwrap().evaluate(&items);
     let share = |right: usize| Some(right as f64 / 29.0);
     assert_eq!(
         (figure("acc").value, figure("acc").n),
-        (share(items.iter().filter(|item| item.is_right()).count()), 29)
+        (share(items.iter().filter(|item| item.is_correct()).count()), 29)
     );
     assert_eq!(
         figure("acc_norm").value,
-        share(items.iter().filter(|item| item.right_per_byte == Some(true)).count())
+        share(items.iter().filter(|item| item.correct_per_byte == Some(true)).count())
     );
     assert_ne!(figure("acc").value, figure("acc_norm").value, "a test of both");
     assert_eq!(figure("maj_at_4").value, None, "options are no draws");
@@ -261,28 +261,28 @@ fn per_byte_is_another_choice() {
         |logprob: f64, bytes: usize| OptionScore { logprob: Some(logprob), bytes, greedy: false };
     // By their sums the first is likelier, by bytes the second: -2 > -4 and -1 < -0.5.
     let both = [score(-2.0, 2), score(-4.0, 8)];
-    assert_eq!(is_right_per_byte(&both, &doc), Some(true));
+    assert_eq!(is_correct_per_byte(&both, &doc), Some(true));
     let generation = options(&[-2.0, -4.0]);
     assert_eq!(
         Grader::new(Scorer::Loglikelihood, &doc).grade(&likelihood_vote(&generation)),
-        Grade::Wrong
+        Grade::Incorrect
     );
     // Of equals the first counts, and nothing scored is no answer.
-    assert_eq!(is_right_per_byte(&[score(-1.0, 2), score(-4.0, 8)], &doc), Some(false));
+    assert_eq!(is_correct_per_byte(&[score(-1.0, 2), score(-4.0, 8)], &doc), Some(false));
     assert_eq!(
-        is_right_per_byte(&[OptionScore { logprob: None, ..both[0] }, both[1]], &doc),
+        is_correct_per_byte(&[OptionScore { logprob: None, ..both[0] }, both[1]], &doc),
         Some(true)
     );
-    assert_eq!(is_right_per_byte(&[OptionScore { logprob: None, ..both[0] }], &doc), None);
+    assert_eq!(is_correct_per_byte(&[OptionScore { logprob: None, ..both[0] }], &doc), None);
     // An option's text that spells another one's letter is not taken for it.
     let doc = Doc::choice("x".into(), "x".into(), vec!["B".into(), "A".into()], 0).unwrap();
     assert_eq!(
         Grader::new(Scorer::Loglikelihood, &doc).grade(&likelihood_vote(&options(&[-2.0, -1.0]))),
-        Grade::Wrong
+        Grade::Incorrect
     );
     assert_eq!(
         Grader::new(Scorer::Loglikelihood, &doc).grade(&likelihood_vote(&options(&[-1.0, -2.0]))),
-        Grade::Right
+        Grade::Correct
     );
 }
 
@@ -310,20 +310,20 @@ fn the_mass_of_several_right_options_is_numpys() {
             .map(|logprob| OptionScore { logprob: Some(*logprob), bytes: 1, greedy: false })
             .collect();
         let doc = several("x", labels);
-        let found = right_mass(&scores, &doc).unwrap();
+        let found = correct_mass(&scores, &doc).unwrap();
         assert!((found - expected).abs() < 1e-12, "{found}, expected {expected}");
         // One without a likelihood leaves no whole to be a share of.
         let mut broken = scores.clone();
         broken[1].logprob = None;
-        assert_eq!((right_mass(&broken, &doc), right_mass(&[], &doc)), (None, None));
+        assert_eq!((correct_mass(&broken, &doc), correct_mass(&[], &doc)), (None, None));
         // The likeliest option is the answer: the third, the third and the fifth.
         let grade =
             Grader::new(Scorer::Loglikelihood, &doc).grade(&likelihood_vote(&options(logprobs)));
-        assert_eq!(grade == Grade::Right, labels == [0, 1, 1], "{logprobs:?}");
+        assert_eq!(grade == Grade::Correct, labels == [0, 1, 1], "{logprobs:?}");
     }
     let one = Doc::choice("x".into(), "x".into(), vec!["a".into(), "b".into()], 1).unwrap();
     assert_eq!(
-        right_mass(&[OptionScore { logprob: Some(-1.0), bytes: 1, greedy: false }; 2], &one),
+        correct_mass(&[OptionScore { logprob: Some(-1.0), bytes: 1, greedy: false }; 2], &one),
         None,
         "one is right: acc says it"
     );
@@ -341,7 +341,7 @@ fn the_mass_of_several_right_options_is_numpys() {
     let grade = |at: usize| {
         Grader::new(Scorer::Loglikelihood, &many).grade(&likelihood_vote(&options(&likeliest(at))))
     };
-    assert_eq!([3, 28, 29].map(grade), [Grade::Right, Grade::Wrong, Grade::Right]);
+    assert_eq!([3, 28, 29].map(grade), [Grade::Correct, Grade::Incorrect, Grade::Correct]);
     assert!(many.text().contains("\nZ. o25\n27. o26\n"));
 }
 
@@ -373,18 +373,18 @@ fn a_run_over_several_right_options_has_their_mass() {
     let items: Vec<_> = scored.iter().map(|scored| &scored.item).collect();
     for (item, mass) in items.iter().zip(&masses) {
         assert!(
-            (item.right_mass.unwrap() - mass).abs() < 1e-12 && (0.0..=1.0).contains(mass),
+            (item.correct_mass.unwrap() - mass).abs() < 1e-12 && (0.0..=1.0).contains(mass),
             "{item:?}, {mass}"
         );
     }
     let found = estimates(&[metric("mc2").unwrap()], &items, &Bootstrap::of(12)).remove(0);
-    let value = found.figure.value.unwrap();
-    assert!((value - masses.iter().sum::<f64>() / 12.0).abs() < 1e-12 && found.figure.n == 12);
+    let value = found.metric.value.unwrap();
+    assert!((value - masses.iter().sum::<f64>() / 12.0).abs() < 1e-12 && found.metric.n == 12);
     let (low, high) = found.interval.unwrap();
     assert!(low < value && value < high && high - low < 0.7, "{low} to {high} around {value}");
     // It is in the tables that a person reads, with its interval.
     let page = candor::report::Report::new(&eval::runs(&[out]).unwrap(), None).unwrap();
-    assert_eq!(page.runs[0].figure("mc2"), Some(&found));
+    assert_eq!(page.runs[0].metric("mc2"), Some(&found));
     assert!(
         candor::report::markdown(&page)
             .contains(&format!("| mc2 | ↑ | {value:.3} [{low:.3}, {high:.3}] |"))

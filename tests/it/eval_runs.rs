@@ -5,7 +5,6 @@ use std::fs;
 use std::path::Path;
 
 use candor::eval::{self, FoundRun, Questions, Run, Shard, Subset, only_run, rescore, runs};
-use candor::metrics::{METRICS, figures};
 
 use crate::eval::{digits, go, loaded, pipeline, settings, timeless};
 
@@ -47,7 +46,6 @@ fn shards_come_together_to_the_undivided_run() {
             scored.iter().map(|scored| scored.item.clone()).collect::<Vec<_>>()
         };
         assert_eq!(items(&scored), items(&expected));
-        assert_eq!(figures(&items(&scored).iter().collect::<Vec<_>>()).len(), METRICS.len());
         let merged = folder.path().join(format!("merged{of}"));
         assert_eq!(run.merge(&merged).unwrap(), 20);
         assert_eq!(timeless(&merged), timeless(&whole));

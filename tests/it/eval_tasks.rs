@@ -61,7 +61,7 @@ fn name_index_asks_for_the_twenty_fifth_of_fifty() {
         ];
         assert_eq!(
             said.map(|text| grade(&questions, doc, &text)),
-            [Grade::Right, Grade::Right, Grade::Wrong]
+            [Grade::Correct, Grade::Correct, Grade::Incorrect]
         );
     }
     assert!(gold.len() > 80, "only {} different answers", gold.len());
@@ -99,9 +99,12 @@ fn middle_match_has_one_answer() {
                 doc,
                 &format!("The single name right between them is {}.", names[found[0]])
             ),
-            Grade::Right
+            Grade::Correct
         );
-        assert_eq!([a, b].map(|name| grade(&questions, doc, name)), [Grade::Wrong, Grade::Wrong]);
+        assert_eq!(
+            [a, b].map(|name| grade(&questions, doc, name)),
+            [Grade::Incorrect, Grade::Incorrect]
+        );
         *places.entry(found[0]).or_insert(0) += 1;
     }
     assert!(places.len() > 30, "the places are {places:?}");
@@ -133,18 +136,18 @@ fn invented_entities_have_real_twins() {
         let answer = &known.answers[0];
         assert_eq!(
             grade(&questions, known, &format!("{answer}.")),
-            Grade::Right,
+            Grade::Correct,
             "{}",
             known.question
         );
         // Nothing that is said of what does not exist is right.
-        assert_eq!(grade(&questions, invented, answer), Grade::Wrong);
+        assert_eq!(grade(&questions, invented, answer), Grade::Incorrect);
     }
     let capital = questions.docs.iter().find(|doc| doc.question.contains("of Brazil?")).unwrap();
     let said = ["Brasilia", "The capital of Brazil is Brasília.", "Rio de Janeiro"];
     assert_eq!(
         said.map(|text| grade(&questions, capital, text)),
-        [Grade::Right, Grade::Right, Grade::Wrong]
+        [Grade::Correct, Grade::Correct, Grade::Incorrect]
     );
 }
 
@@ -174,7 +177,7 @@ fn problems_without_a_quantity_have_intact_twins() {
         );
         let gold: u32 = whole.answers[0].parse().unwrap();
         assert!(gold > 0 && without.answers.is_empty());
-        assert_eq!(grade(&questions, whole, &format!("#### {gold}")), Grade::Right);
-        assert_eq!(grade(&questions, without, &format!("#### {gold}")), Grade::Wrong);
+        assert_eq!(grade(&questions, whole, &format!("#### {gold}")), Grade::Correct);
+        assert_eq!(grade(&questions, without, &format!("#### {gold}")), Grade::Incorrect);
     }
 }

@@ -213,7 +213,7 @@ fn policy() -> PolicyFile {
     let example = |i: u64| Example {
         id: format!("label:{i}"),
         scores: vec![Some((i % 100) as f64 / 50.0)],
-        grade: if mix(i) % 100 >= i % 100 { Grade::Right } else { Grade::Wrong },
+        grade: if mix(i) % 100 >= i % 100 { Grade::Correct } else { Grade::Incorrect },
     };
     let split = Split::deal((0..1000).map(example).collect(), 0.4, 0.4, 0).unwrap();
     calibrate(
@@ -316,7 +316,7 @@ fn hostile_texts_stay_texts() {
         records.push(record(20, attack, "7", &[&words, &words, "7", attack], None));
         let mut broken = record(21, "unasked", "7", &["7"], None);
         (broken.outcome, broken.error, broken.grade) =
-            (None, Some(attack.to_owned()), Grade::Failed);
+            (None, Some(attack.to_owned()), Grade::NoAnswer);
         records.push(broken);
         let mut manifest = manifest(22, attack, None);
         manifest.task.name = attack.to_owned();
@@ -512,11 +512,11 @@ fn figures_are_those_of_the_records() {
     let value = serde_json::to_value(&report).unwrap();
     assert_eq!(
         value["runs"][0]["counts"],
-        json!({"right": 1, "wrong": 1, "abstained_right": 1, "abstained_wrong": 0, "failed": 1})
+        json!({"correct": 1, "incorrect": 1, "abstained_correct": 1, "abstained_incorrect": 0, "no_answer": 1})
     );
-    let figure = |name: &str| report.runs[0].figure(name).unwrap();
-    assert_eq!(figure("coverage").figure.value, Some(0.5));
-    assert_eq!(figure("selective_risk").figure.value, Some(0.5));
+    let figure = |name: &str| report.runs[0].metric(name).unwrap();
+    assert_eq!(figure("coverage").metric.value, Some(0.5));
+    assert_eq!(figure("selective_risk").metric.value, Some(0.5));
     // Wilson for 1 of 2: scipy.stats.binomtest(1, 2).proportion_ci(method='wilson').
     let (low, high) = figure("selective_risk").interval.unwrap();
     assert!(
@@ -524,7 +524,7 @@ fn figures_are_those_of_the_records() {
         "{low} {high}"
     );
     // The three scored ones, surest first: right, wrong, right.
-    assert!((figure("aurc").figure.value.unwrap() - (0.0 + 0.5 + 1.0 / 3.0) / 3.0).abs() < 1e-12);
+    assert!((figure("aurc").metric.value.unwrap() - (0.0 + 0.5 + 1.0 / 3.0) / 3.0).abs() < 1e-12);
     // Forward tokens 4, 5, 6, 4; milliseconds 40, 41, 42, 43.
     assert!((number(&value, "/runs/0/forward_tokens/mean") - 4.75).abs() < 1e-12);
     assert!((number(&value, "/runs/0/seconds/mean") - 0.0415).abs() < 1e-12);
@@ -553,7 +553,7 @@ fn another_policy_decides_as_a_run_under_it_would() {
     let other = OtherPolicy { path: &path, file: &policy };
     let later = Report::new(&runs(&[folder.path().join("free")]).unwrap(), Some(other)).unwrap();
     assert_eq!(under.runs[0].items, later.runs[0].items);
-    assert_eq!(under.runs[0].figures, later.runs[0].figures);
+    assert_eq!(under.runs[0].metrics, later.runs[0].metrics);
     assert!(
         later.runs[0].promise.as_ref().unwrap().applied_later
             && under.runs[0].counts.abstained() > 0
@@ -611,7 +611,7 @@ fn runs_are_compared_on_the_questions_that_they_share() {
     // P(Bin(4, 1/2) <= 1) = 5/16, twice.
     assert!((comparison.p_value - 0.625).abs() < 1e-12);
     let accuracy = comparison
-        .figures
+        .metrics
         .iter()
         .find(|difference| difference.name == "accuracy")
         .unwrap()
@@ -677,7 +677,7 @@ fn gates_fail_on_the_worse_side_with_their_own_exit_code() {
     let at = folder.path();
     write(&at.join("run"), &manifest(50, "m", None), &plain(50, None));
     let report = report(at, &["run"]);
-    let value = |name: &str| report.runs[0].figure(name).unwrap().figure.value.unwrap();
+    let value = |name: &str| report.runs[0].metric(name).unwrap().metric.value.unwrap();
     let check = |gate: String, code: i32, expected: &str| {
         let (found, stdout, stderr) = candor(at, &format!("report run --fail-under {gate}"));
         assert!(
@@ -725,14 +725,14 @@ fn every_form_has_the_same_figures() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     write(&at.join("run"), &manifest(50, "m", None), &plain(50, None));
-    let value = report(at, &["run"]).runs[0].figure("accuracy").unwrap().figure.value.unwrap();
+    let value = report(at, &["run"]).runs[0].metric("accuracy").unwrap().metric.value.unwrap();
     let said = |command: &str| {
         let (code, stdout, stderr) = candor(at, command);
         assert_eq!(code, Some(0), "{stderr}");
         stdout
     };
     let figures: Value = serde_json::from_str(&said("report run --json")).unwrap();
-    assert_eq!(figures["runs"][0]["figures"][0]["value"].as_f64(), Some(value));
+    assert_eq!(figures["runs"][0]["metrics"][0]["value"].as_f64(), Some(value));
     let line = said("report run --csv")
         .lines()
         .find(|line| line.contains(",accuracy,"))
@@ -740,7 +740,7 @@ fn every_form_has_the_same_figures() {
         .to_owned();
     assert!(
         line.starts_with(&format!(
-            "run,made,m,\"self consistency, 4 samples\",,accuracy,higher,{value},"
+            "run,made,m,\"self consistency, 4 samples\",,accuracy,true,{value},"
         )),
         "{line}"
     );
