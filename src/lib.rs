@@ -8,13 +8,15 @@
 //!
 //! From the ground up; a module uses those above it in this list and none below.
 //!
-//! - [`error`]: the one error type. [`generation`]: the nouns that everybody shares. [`machine`]:
+//! - [`error`]: the one error type. [`digest`] and [`files`]: SHA-256, files that appear whole,
+//!   locks. [`generation`]: the nouns that everybody shares. [`machine`]:
 //!   what is known of the machine.
 //! - Pure, without input, output or tensors: [`logits`] (statistics of one distribution),
 //!   [`consensus`] (texts to answers to a vote),
 //!   [`uncertainty`] (raw scores), [`decision`] (answer or abstain), [`metrics`] (figures over
 //!   graded questions), [`calibration`] (confidence and thresholds with a guarantee).
 //! - [`manifest`] and [`hub`]: references to verified local files.
+//! - [`format`]: model files as bytes, GGUF and safetensors.
 //! - [`model`]: weights, one decoder described by data, key-value segments, operations.
 //!   [`tokenizer`]: text to ids and back.
 //! - [`prompt`]: messages to ids.
@@ -62,9 +64,12 @@ pub mod calibration;
 pub mod cli;
 pub mod consensus;
 pub mod decision;
+pub mod digest;
 pub mod engine;
 pub mod error;
 pub mod eval;
+pub mod files;
+pub mod format;
 pub mod generation;
 pub mod hub;
 pub mod logits;

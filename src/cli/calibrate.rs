@@ -11,7 +11,8 @@ use crate::calibration::{
     Deals, Goal, Method, PolicyFile, Refusal, Split, Validation, calibrate, validate,
 };
 use crate::error::{Error, Result};
-use crate::eval::{Labels, write_atomically};
+use crate::eval::Labels;
+use crate::files;
 
 /// Fit a confidence and a threshold with a guarantee from a run.
 #[derive(Debug, Args)]
@@ -89,7 +90,7 @@ impl Calibrate {
         let policy =
             calibrate(&split, self.method, self.goal(), labels.fingerprint).map_err(refused)?;
         let text = policy.to_json().map_err(refused)?;
-        write_atomically(out, format!("{text}\n").as_bytes())?;
+        files::write_atomic(out, format!("{text}\n").as_bytes()).map_err(|e| Error::io(out, e))?;
         output.note(&said(&policy, &split, &out.display().to_string()));
         if self.json {
             output.raw(format!("{text}\n").as_bytes())

@@ -9,7 +9,8 @@ use super::Ended;
 use super::args::read_policy;
 use super::output::Output;
 use crate::error::{Error, Result};
-use crate::eval::{runs, write_atomically};
+use crate::eval::runs;
+use crate::files;
 use crate::report::{Gate, Gated, OtherPolicy, Report as Figures, csv, html, junit, markdown};
 
 /// Compare runs on one self-contained page.
@@ -74,7 +75,7 @@ impl Report {
             }
         }
         if let Some(path) = &self.junit {
-            write_atomically(path, junit(&gated).as_bytes())?;
+            files::write_atomic(path, junit(&gated).as_bytes()).map_err(|e| Error::io(path, e))?;
         }
         Ok(if gated.iter().all(Gated::passes) { Ended::Well } else { Ended::GateFailed })
     }
@@ -97,7 +98,7 @@ impl Report {
         match &self.out {
             None => output.raw(text.as_bytes()),
             Some(path) => {
-                write_atomically(path, text.as_bytes())?;
+                files::write_atomic(path, text.as_bytes()).map_err(|e| Error::io(path, e))?;
                 output.note(&format!("{}: {} kB", path.display(), text.len().div_ceil(1000)));
                 Ok(())
             }

@@ -13,8 +13,9 @@ use serde_json::Value;
 use super::table::{self, Format, Row};
 use super::{Doc, Questions, Scorer};
 use crate::consensus::Extractor;
+use crate::digest::sha256_hex;
 use crate::error::{Error, Result};
-use crate::pipeline::{QUESTION, sha256};
+use crate::pipeline::QUESTION;
 
 /// Which column holds what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,7 +120,7 @@ impl FileTask {
                 .path
                 .file_name()
                 .map_or_else(|| "file".to_owned(), |name| name.to_string_lossy().into_owned()),
-            file_sha256: Some(sha256(&bytes)),
+            file_sha256: Some(sha256_hex(&bytes)),
             frame: scorer.frame().unwrap_or(QUESTION).to_owned(),
             scorer,
             extractor: match scorer {
@@ -142,7 +143,7 @@ impl FileTask {
         let question = row.text(&self.map.question, path)?;
         let id = match &self.map.id {
             Some(column) => row.text(column, path)?,
-            None => sha256(question.as_bytes()).chars().take(16).collect(),
+            None => sha256_hex(question.as_bytes()).chars().take(16).collect(),
         };
         let answerable =
             self.map.answerable.as_ref().map(|column| flag(row, column, path)).transpose()?;

@@ -7,7 +7,7 @@
 //! an error that names file and line. It does not know what makes a record.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
@@ -16,9 +16,11 @@ use serde_json::{Value, json};
 
 use super::{Questions, Record, Scorer, Shard, Subset, runs};
 use crate::calibration::{Fingerprint, PolicyFile};
+use crate::digest::sha256_hex;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::machine;
-use crate::pipeline::{Pipeline, sha256};
+use crate::pipeline::Pipeline;
 
 /// The only layout there is.
 const FORMAT: u32 = 1;
@@ -99,7 +101,7 @@ impl Manifest {
             task: TaskConfig {
                 name: questions.name.clone(),
                 file_sha256: questions.file_sha256.clone(),
-                docs_sha256: sha256(hashes.concat().as_bytes()),
+                docs_sha256: sha256_hex(hashes.concat().as_bytes()),
                 questions: asked.len(),
                 subset,
                 scorer: questions.scorer,
@@ -260,7 +262,9 @@ impl RunFolder {
         }
         let text = serde_json::to_string_pretty(manifest)
             .map_err(|e| Error::Backend(format!("the manifest is no JSON: {e}")))?;
-        write_atomically(&folder.join(MANIFEST), format!("{text}\n").as_bytes())?;
+        let path_of_manifest = folder.join(MANIFEST);
+        files::write_atomic(&path_of_manifest, format!("{text}\n").as_bytes())
+            .map_err(|e| Error::io(&path_of_manifest, e))?;
         Ok(Self { path, records })
     }
 
@@ -338,14 +342,13 @@ fn locked(path: &Path, folder: &Path) -> Result<File> {
     if !records.metadata().map_err(io)?.is_file() {
         return Err(Error::invalid_file(path, "not a regular file; take another folder"));
     }
-    match records.try_lock() {
-        Ok(()) => Ok(records),
-        Err(TryLockError::WouldBlock) => Err(Error::usage(format!(
-            "another run writes to {}; wait for it or take another folder",
-            folder.display()
-        ))),
-        Err(TryLockError::Error(e)) => Err(io(e)),
+    if files::try_lock(&records).map_err(io)? {
+        return Ok(records);
     }
+    Err(Error::usage(format!(
+        "another run writes to {}; wait for it or take another folder",
+        folder.display()
+    )))
 }
 
 /// Refuses a folder around other runs, and one within another run: neither would be found again.
@@ -397,32 +400,6 @@ fn check_line(line: &[u8], expected: Option<&(usize, String)>) -> Result<(), Str
             head.doc_id
         )),
         None => Err("a record more than there are questions; take another folder".into()),
-    }
-}
-
-/// Writes a file that is whole or absent: beside its place, to the disk, then under its name.
-///
-/// # Errors
-/// The system's; what was there before is there still.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let io = |e| Error::io(path, e);
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}.new", std::process::id()));
-    let mut file = File::create(&beside).map_err(io)?;
-    let written = file
-        .write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&beside, path));
-    if written.is_err() {
-        // The error that counts is the first.
-        let _ = fs::remove_file(&beside);
-    }
-    written.map_err(io)?;
-    match path.parent().map(|folder| {
-        File::open(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
-    }) {
-        Some(Ok(folder)) if cfg!(unix) => folder.sync_all().map_err(io),
-        _ => Ok(()),
     }
 }
 

@@ -32,7 +32,7 @@ mod tasks;
 pub use self::parquet::DECODER_THREAD;
 pub use compare::{Difference, MetricDifference};
 pub use file::{FileTask, Map};
-pub use folder::{Existing, Manifest, Records, RunFolder, TaskConfig, write_atomically};
+pub use folder::{Existing, Manifest, Records, RunFolder, TaskConfig};
 pub use grade::{Grader, PLAIN, Scorer};
 pub use labels::Labels;
 pub use options::{OptionScore, correct_mass, is_correct_per_byte, option_scores};

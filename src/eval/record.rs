@@ -13,10 +13,11 @@ use serde_json::Value;
 use super::{Doc, Grader, OptionScore, Questions, option_scores};
 use crate::consensus::Vote;
 use crate::decision::Decision;
+use crate::digest::sha256_hex;
 use crate::error::{Error, Result};
 use crate::generation::Generation;
 use crate::metrics::Grade;
-use crate::pipeline::{Outcome, Sample, sha256};
+use crate::pipeline::{Outcome, Sample};
 use crate::uncertainty::Confidence;
 
 /// A line of `records.jsonl`.
@@ -177,7 +178,7 @@ impl Record {
             filtered_resps: Vec::new(),
             doc_hash: doc.hash(),
             prompt_hash: None,
-            target_hash: sha256(doc.target().as_bytes()),
+            target_hash: sha256_hex(doc.target().as_bytes()),
             grade: Grade::NoAnswer,
             error: None,
             outcome: None,

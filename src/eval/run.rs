@@ -10,9 +10,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::{Doc, Existing, Manifest, Questions, Record, RunFolder, Shard, Subset};
+use crate::digest::sha256_hex;
 use crate::engine::JobId;
 use crate::error::{Error, Result};
-use crate::pipeline::{AHEAD, Pipeline, sha256};
+use crate::pipeline::{AHEAD, Pipeline};
 
 /// Questions in one batch, unless the caller says otherwise.
 pub const IN_FLIGHT: usize = 16;
@@ -175,7 +176,7 @@ impl Flight<'_> {
         let options = doc.map(|doc| scorer.options(doc)).unwrap_or_default();
         let mut prompt_hash = None;
         let submitted = self.pipeline.render(&messages).and_then(|prompt| {
-            prompt_hash = Some(sha256(prompt.text.as_bytes()));
+            prompt_hash = Some(sha256_hex(prompt.text.as_bytes()));
             if scorer.is_likelihood() {
                 self.pipeline.submit_options(&messages, &options)
             } else {

@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::tasks::TASKS;
 use super::{Scorer, table};
 use crate::consensus::{Extractor, option_name};
+use crate::digest::sha256_hex;
 use crate::error::{Error, Result};
 use crate::metrics::bootstrap::mix;
-use crate::pipeline::{Shot, sha256};
+use crate::pipeline::Shot;
 
 /// Tells the draw of examples from that of a subset.
 const SHOTS: u64 = 0x7368_6f74;
@@ -142,7 +143,7 @@ impl Doc {
 
     /// Lower-case hexadecimal SHA-256 of the question with everything that belongs to it.
     pub fn hash(&self) -> String {
-        sha256(serde_json::to_string(self).unwrap_or_default().as_bytes())
+        sha256_hex(serde_json::to_string(self).unwrap_or_default().as_bytes())
     }
 }
 
@@ -274,7 +275,7 @@ impl Task {
                 _ => fetch(file)?,
             };
             let bytes = table::read(&path)?;
-            digests.push(sha256(&bytes));
+            digests.push(sha256_hex(&bytes));
             questions.docs.extend((self.load)(&Source {
                 task: self.name,
                 path: &path,
@@ -286,7 +287,7 @@ impl Task {
         }
         questions.file_sha256 = match digests.as_slice() {
             [only] => Some(only.clone()),
-            several => Some(sha256(several.concat().as_bytes())),
+            several => Some(sha256_hex(several.concat().as_bytes())),
         };
         questions.check(&first)?;
         Ok(questions)

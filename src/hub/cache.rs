@@ -10,12 +10,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::files::{rename_durably, temporary_path};
 use crate::manifest::{is_lower_hex, is_relative_path, is_repository};
 
 use super::digest::Digest;
-use super::store::{
-    io_error, make_folder, remove_file, remove_folder, temporary_name, write_small,
-};
+use super::store::{io_error, make_folder, remove_file, remove_folder, write_small};
 
 /// One repository's folder in the Hub's cache.
 pub(super) struct Repository {
@@ -119,11 +118,11 @@ impl Repository {
         }
         make_folder(link.parent().unwrap_or(&link), 0)?;
         let up = "../".repeat(file.split('/').count() + 1);
-        let temporary = link.with_file_name(temporary_name());
+        let temporary = temporary_path(&link);
         if symlink(&format!("{up}blobs/{}", digest.hex()), &temporary).is_err() {
             fs::rename(&blob, &temporary).map_err(|error| io_error(&temporary, &error, 0))?;
         }
-        fs::rename(&temporary, &link).map_err(|error| io_error(&link, &error, 0))?;
+        rename_durably(&temporary, &link).map_err(|error| io_error(&link, &error, 0))?;
         Ok(link)
     }
 

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use sha2::Digest as _;
 
+use crate::digest::hex;
 use crate::error::{Error, Result};
 use crate::manifest::is_lower_hex;
 
@@ -118,11 +119,6 @@ pub(super) fn sha256_of(path: &Path, progress: &mut dyn Progress) -> Result<Stri
     Ok(hasher.finish())
 }
 
-/// The SHA-256 of `text`, for names of marker files.
-pub(super) fn sha256_of_bytes(bytes: &[u8]) -> String {
-    hex(&sha2::Sha256::digest(bytes))
-}
-
 fn feed(hasher: &mut Hasher, path: &Path, progress: &mut dyn Progress) -> Result<()> {
     let mut file = File::open(path).map_err(|error| Error::io(path, error))?;
     let length = file.metadata().map_err(|error| Error::io(path, error))?.len();
@@ -151,15 +147,6 @@ fn feed(hasher: &mut Hasher, path: &Path, progress: &mut dyn Progress) -> Result
     }
     progress.finish();
     Ok(())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .map(|nibble| char::from(DIGITS[usize::from(nibble)]))
-        .collect()
 }
 
 #[cfg(test)]

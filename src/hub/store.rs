@@ -7,17 +7,18 @@
 //! change it had; a file that differs in either is hashed again, and `verify` always hashes. It
 //! does not know where bytes come from.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, UNIX_EPOCH};
 
+use crate::digest::sha256_hex;
 use crate::error::{Error, Result};
+use crate::files::{self, folder_of};
 use crate::manifest::{Manifest, is_lower_hex};
 
-use super::digest::{sha256_of, sha256_of_bytes};
+use super::digest::sha256_of;
 use super::{Options, Progress};
 
 /// Free space that a download leaves for everything else.
@@ -31,7 +32,7 @@ pub(super) fn model_path(manifest: &Manifest, options: &Options) -> Result<PathB
 
 /// The folder beside `target` for what is on its way.
 pub(super) fn partial_folder(target: &Path) -> PathBuf {
-    parent(target).join(".partial")
+    folder_of(target).join(".partial")
 }
 
 /// Makes the folder at `path` and those above it; `need` is what is to be written there, for the
@@ -40,27 +41,16 @@ pub(super) fn make_folder(path: &Path, need: u64) -> Result<()> {
     fs::create_dir_all(path).map_err(|error| io_error(path, &error, need))
 }
 
-/// Moves the whole and right `from` to `to` in one step, and makes the step durable.
+/// Moves the complete and verified `from` to `to` in one step.
 pub(super) fn publish(from: &Path, to: &Path) -> Result<()> {
-    fs::rename(from, to).map_err(|error| Error::io(to, error))?;
-    sync_folder(parent(to));
-    Ok(())
+    files::rename_durably(from, to).map_err(|error| Error::io(to, error))
 }
 
-/// Writes a small file so that readers see the old content or the new, nothing between.
+/// Writes a small file in one step, and makes its folder.
 pub(super) fn write_small(path: &Path, content: &str) -> Result<()> {
-    let folder = parent(path);
-    make_folder(folder, content.len() as u64)?;
-    let temporary = folder.join(temporary_name());
-    fs::write(&temporary, content)
-        .map_err(|error| io_error(&temporary, &error, content.len() as u64))?;
-    publish(&temporary, path)
-}
-
-/// A hidden file name that no other thread or process uses.
-pub(super) fn temporary_name() -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    format!(".tmp-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+    let need = content.len() as u64;
+    make_folder(folder_of(path), need)?;
+    files::write_atomic(path, content.as_bytes()).map_err(|error| io_error(path, &error, need))
 }
 
 /// Deletes a file; that it is gone already is fine.
@@ -154,7 +144,7 @@ impl Lock {
         growing: (&Path, Option<u64>),
         progress: &mut dyn Progress,
     ) -> Result<Self> {
-        make_folder(parent(path), 0)?;
+        make_folder(folder_of(path), 0)?;
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -163,13 +153,8 @@ impl Lock {
             .map_err(|error| io_error(path, &error, 0))?;
         let mut waiting = false;
         loop {
-            match file.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
-                    break;
-                }
-                Err(TryLockError::Error(error)) => return Err(Error::io(path, error)),
-                Err(TryLockError::WouldBlock) => {}
+            if files::try_lock(&file).map_err(|error| Error::io(path, error))? {
+                break;
             }
             if !waiting {
                 waiting = true;
@@ -233,7 +218,7 @@ fn remembered(path: &Path, options: &Options) -> Option<String> {
 /// The marker's name is a digest of the file's real path, so that a link and its target share one.
 fn marker(path: &Path, options: &Options) -> Option<PathBuf> {
     let real = fs::canonicalize(path).ok()?;
-    let name = sha256_of_bytes(real.as_os_str().as_encoded_bytes());
+    let name = sha256_hex(real.as_os_str().as_encoded_bytes());
     Some(options.home.as_ref()?.join("digests").join(name))
 }
 
@@ -242,19 +227,6 @@ fn state(path: &Path) -> Option<String> {
     let meta = fs::metadata(path).ok()?;
     let changed = meta.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
     Some(format!("{} {}", meta.len(), changed.as_nanos()))
-}
-
-fn parent(path: &Path) -> &Path {
-    path.parent().unwrap_or(Path::new("."))
-}
-
-/// Makes a rename in `folder` survive a power cut, where the system can.
-fn sync_folder(folder: &Path) {
-    if cfg!(unix)
-        && let Ok(folder) = File::open(folder)
-    {
-        let _ = folder.sync_all();
-    }
 }
 
 #[cfg(test)]

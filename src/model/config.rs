@@ -10,8 +10,8 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::gguf::{self, Gguf};
 use crate::error::{Error, Result};
+use crate::format::gguf::{self, Gguf};
 
 /// Largest `config.json` read.
 const MAX_CONFIG_BYTES: u64 = 16 << 20;

@@ -2,12 +2,12 @@
 //! [`Spec`] names, and the head.
 
 use super::cpu::Buffer;
-use super::dtype::RawTensor;
 use super::kv::KvSeq;
 use super::ops::{GatedMlp, Ops};
 use super::spec::Spec;
 use super::weights::WeightSource;
 use crate::error::{Error, Result};
+use crate::format::dtype::RawTensor;
 
 /// One row of a step: new tokens of one sequence.
 pub struct Row<'a> {

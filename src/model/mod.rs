@@ -7,14 +7,9 @@
 mod config;
 pub mod cpu;
 mod decoder;
-pub mod dtype;
-pub mod gguf;
 pub mod kv;
-mod map;
-pub mod metadata;
 mod ops;
 mod portable;
-pub mod safetensors;
 pub mod spec;
 mod weights;
 

@@ -11,10 +11,10 @@ use std::ops::Range;
 
 use super::cpu::Buffer;
 use super::decoder::Row;
-use super::dtype::RawTensor;
 use super::kv::KvSeq;
 use super::spec::{Activation, LayerSpec, Rope, Spec};
 use crate::error::Result;
+use crate::format::dtype::RawTensor;
 
 /// down(activation(gate x) * up x).
 #[derive(Debug)]

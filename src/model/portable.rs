@@ -9,11 +9,11 @@ use candle_nn::ops::{rms_norm, softmax_last_dim};
 
 use super::cpu::Buffer;
 use super::decoder::Row;
-use super::dtype::{Dtype, RawTensor};
 use super::kv::{KvSeq, TensorKv};
 use super::ops::{GatedMlp, Ops, visible};
 use super::spec::{Activation, LayerSpec, Rope, Spec};
 use crate::error::{Error, Result};
+use crate::format::dtype::{Dtype, RawTensor};
 
 impl From<candle_core::Error> for Error {
     fn from(error: candle_core::Error) -> Self {
@@ -80,15 +80,12 @@ impl Portable {
 
     fn load_dense(&self, raw: &RawTensor<'_>) -> Result<Tensor> {
         let shape = raw.shape.clone();
-        let f32s = match raw.dtype {
-            Dtype::F32 | Dtype::F16 | Dtype::BF16 => {
-                Tensor::from_raw_buffer(&f32_bytes(raw), DType::F32, &shape, &Device::Cpu)?
-            }
-            other => QTensor::new(
-                QStorage::from_data(raw.bytes.as_ref().into(), &Device::Cpu, ggml_dtype(other))?,
-                shape,
-            )?
-            .dequantize(&Device::Cpu)?,
+        let f32s = if let Some(values) = raw.to_f32() {
+            Tensor::from_vec(values, shape, &Device::Cpu)?
+        } else {
+            let dtype = ggml_dtype(raw.dtype);
+            let data = QStorage::from_data(raw.bytes.as_ref().into(), &Device::Cpu, dtype)?;
+            QTensor::new(data, shape)?.dequantize(&Device::Cpu)?
         };
         Ok(f32s.to_dtype(self.dtype)?.to_device(&self.device)?)
     }
@@ -132,10 +129,12 @@ impl Ops for Portable {
     ) -> Result<Linear> {
         let quantized = weight.dtype.is_quantized();
         let matrix = if quantized || (self.device.is_cpu() && self.dtype == DType::F32) {
-            let (dtype, bytes) = if quantized {
-                (ggml_dtype(weight.dtype), weight.bytes.as_ref().into())
-            } else {
-                (GgmlDType::F32, f32_bytes(weight).into())
+            let (dtype, bytes) = match weight.to_f32() {
+                None => (ggml_dtype(weight.dtype), weight.bytes.as_ref().into()),
+                Some(values) => {
+                    let bytes: Vec<u8> = values.into_iter().flat_map(f32::to_le_bytes).collect();
+                    (GgmlDType::F32, bytes.into())
+                }
             };
             Matrix::Quantized(QTensor::new(
                 QStorage::from_data(bytes, &self.device, dtype)?,
@@ -320,21 +319,6 @@ fn ggml_dtype(dtype: Dtype) -> GgmlDType {
         Dtype::Q4K => GgmlDType::Q4K,
         Dtype::Q5K => GgmlDType::Q5K,
         Dtype::Q6K => GgmlDType::Q6K,
-    }
-}
-
-/// The bytes of a dense tensor widened to f32.
-fn f32_bytes(raw: &RawTensor<'_>) -> Vec<u8> {
-    let wide = |widen: fn(u16) -> f32| {
-        raw.bytes
-            .chunks_exact(2)
-            .flat_map(|b| widen(u16::from_le_bytes([b[0], b[1]])).to_le_bytes())
-            .collect()
-    };
-    match raw.dtype {
-        Dtype::F16 => wide(|bits| half::f16::from_bits(bits).to_f32()),
-        Dtype::BF16 => wide(|bits| half::bf16::from_bits(bits).to_f32()),
-        _ => raw.bytes.to_vec(),
     }
 }
 

@@ -4,8 +4,8 @@
 //! them to GGUF's.
 
 use super::config::{Config, RopeParameters, RopeScaling};
-use super::metadata::quoted;
 use crate::error::{Error, Result};
+use crate::format::quoted;
 
 /// More layers than any known model has: a larger count is a broken file (llama.cpp's own limit is
 /// 512).

@@ -9,11 +9,11 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::config::Config;
-use super::dtype::{Dtype, RawTensor};
-use super::gguf::Gguf;
-use super::safetensors::SafeTensorFiles;
 use super::spec::{Family, Spec};
 use crate::error::{Error, Result};
+use crate::format::dtype::{Dtype, RawTensor};
+use crate::format::gguf::Gguf;
+use crate::format::safetensors::SafeTensorFiles;
 
 /// An open model file or folder.
 pub enum WeightSource {
@@ -162,16 +162,16 @@ impl WeightSource {
     /// for when they have been read for the last time.
     pub fn release(&self, bytes: &[u8]) {
         match self {
-            Self::Gguf(gguf) => gguf.map().release(bytes),
-            Self::Safetensors { files, .. } => files.maps().for_each(|map| map.release(bytes)),
+            Self::Gguf(gguf) => gguf.release(bytes),
+            Self::Safetensors { files, .. } => files.release(bytes),
         }
     }
 
     /// Lets go of all of the file's pages.
     pub fn release_all(&self) {
         match self {
-            Self::Gguf(gguf) => gguf.map().release(gguf.map()),
-            Self::Safetensors { files, .. } => files.maps().for_each(|map| map.release(map)),
+            Self::Gguf(gguf) => gguf.release_all(),
+            Self::Safetensors { files, .. } => files.release_all(),
         }
     }
 
@@ -250,17 +250,8 @@ fn has_gguf_magic(path: &Path) -> Result<bool> {
 
 /// The values of a dense tensor.
 fn dense_f32(raw: &RawTensor<'_>) -> std::result::Result<Vec<f32>, String> {
-    let pairs = || raw.bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
-    Ok(match raw.dtype {
-        Dtype::F32 => raw
-            .bytes
-            .chunks_exact(4)
-            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-            .collect(),
-        Dtype::F16 => pairs().map(|bits| half::f16::from_bits(bits).to_f32()).collect(),
-        Dtype::BF16 => pairs().map(|bits| half::bf16::from_bits(bits).to_f32()).collect(),
-        other => return Err(format!("type {} where F32, F16 or BF16 is needed", other.name())),
-    })
+    raw.to_f32()
+        .ok_or_else(|| format!("type {} where F32, F16 or BF16 is needed", raw.dtype.name()))
 }
 
 fn plus_one(raw: &RawTensor<'_>) -> std::result::Result<RawTensor<'static>, String> {

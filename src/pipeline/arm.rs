@@ -7,8 +7,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Settings, sha256};
+use super::Settings;
 use crate::decision::Policy;
+use crate::digest::sha256_hex;
 use crate::error::{Error, Result};
 use crate::strategy::Strategy;
 use crate::uncertainty;
@@ -92,7 +93,7 @@ impl Arm {
         if name.len() <= LONGEST_NAME && text.chars().all(plain) {
             return name;
         }
-        let digest: String = sha256(text.as_bytes()).chars().take(8).collect();
+        let digest: String = sha256_hex(text.as_bytes()).chars().take(8).collect();
         format!("{}_{digest}", name.chars().take(LONGEST_NAME).collect::<String>())
     }
 }

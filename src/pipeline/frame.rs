@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::sha256_hex;
 use crate::error::{Error, Result};
 use crate::generation::{Message, Role};
 
@@ -109,7 +110,7 @@ impl Frame {
             Some(system) => format!("system {system:?}, user {:?}", self.text()),
         };
         let Some(shots) = &self.shots else { return name };
-        let digest = super::sha256(serde_json::to_string(shots).unwrap_or_default().as_bytes());
+        let digest = sha256_hex(serde_json::to_string(shots).unwrap_or_default().as_bytes());
         format!("{name}, after {} examples of SHA-256 {digest}", shots.examples.len())
     }
 

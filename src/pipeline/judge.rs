@@ -15,6 +15,7 @@ use serde::ser::{SerializeStruct, Serializer};
 use crate::calibration::{Fingerprint, Mismatch, PolicyFile};
 use crate::consensus::{self, Extractor, Vote};
 use crate::decision::{Decision, Policy};
+use crate::digest::sha256_hex;
 use crate::error::Result;
 use crate::generation::Generation;
 use crate::strategy::Strategy;
@@ -122,7 +123,7 @@ impl Judge {
         let running = Fingerprint { estimator: names(&estimators), ..running };
         file.check(&running)?;
         let calibration = Calibration::Calibrated {
-            id: super::sha256(file.to_json().unwrap_or_default().as_bytes())
+            id: sha256_hex(file.to_json().unwrap_or_default().as_bytes())
                 .chars()
                 .take(16)
                 .collect(),

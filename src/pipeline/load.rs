@@ -6,11 +6,11 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::format::dtype::Dtype;
 use crate::generation::SamplingParams;
 use crate::hub::ResolvedModel;
 use crate::machine;
 use crate::manifest::{self, Manifest};
-use crate::model::dtype::Dtype;
 use crate::model::{Device, LoadOptions, Model, WeightSource};
 use crate::tokenizer::Tokenizer;
 

@@ -11,10 +11,7 @@ mod options;
 mod outcome;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write as _;
 use std::path::Path;
-
-use sha2::{Digest as _, Sha256};
 
 use crate::calibration::{Fingerprint, PolicyFile};
 use crate::consensus::Extractor;
@@ -321,12 +318,4 @@ impl Pipeline {
             notes,
         )
     }
-}
-
-/// SHA-256 in lower-case hexadecimal digits.
-pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }

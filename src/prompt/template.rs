@@ -26,10 +26,10 @@ use minijinja::{
 };
 use minijinja_contrib::pycompat;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::date::Date;
 use super::source;
+use crate::digest::sha256_hex;
 use crate::error::{Error, Result};
 use crate::generation::Message;
 
@@ -198,11 +198,7 @@ impl ChatTemplate {
 
     /// Lower-case hexadecimal SHA-256 of the template's text: part of a calibration's fingerprint.
     pub fn sha256(&self) -> String {
-        use fmt::Write;
-        Sha256::digest(self.source.as_bytes()).iter().fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+        sha256_hex(self.source.as_bytes())
     }
 
     /// Renders `messages`: deterministic, within [`FUEL`], [`OUTPUT_LIMIT`] and [`DEADLINE`].

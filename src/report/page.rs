@@ -9,7 +9,6 @@ use std::fmt::Write;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use sha2::{Digest, Sha256};
 
 use super::browse::browse;
 use super::charts::{self, Chart, percent, short};
@@ -18,6 +17,7 @@ use super::svg::{stack, swatch};
 use super::tables::{arrow, p_value};
 use super::text::{fixed, html as escaped};
 use super::view::{Report, RunView};
+use crate::digest::sha256;
 use crate::metrics::{Estimate, METRICS, Metric, metric};
 
 /// Bytes that a page is to stay below.
@@ -81,7 +81,7 @@ pub fn html(report: &Report) -> String {
 
 /// How a content security policy names an inline text.
 fn digest(text: &str) -> String {
-    format!("sha256-{}", STANDARD.encode(Sha256::digest(text.as_bytes())))
+    format!("sha256-{}", STANDARD.encode(sha256(text.as_bytes())))
 }
 
 /// The pattern of what is wrong, for bars of any plot.

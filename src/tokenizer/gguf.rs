@@ -10,7 +10,7 @@ use super::spm::Spm;
 use super::vocab::{Kind, Vocabulary, byte_value};
 use super::{Model, SourceText, Spelling, Tokenizer, end_tokens, looks_like_control};
 use crate::error::Result;
-use crate::model::gguf::Metadata;
+use crate::format::gguf::Metadata;
 
 const TOKENS: &str = "tokenizer.ggml.tokens";
 const TYPES: &str = "tokenizer.ggml.token_type";

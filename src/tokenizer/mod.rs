@@ -29,7 +29,7 @@ use self::json::Pipeline;
 use self::spm::Spm;
 use self::vocab::{Kind, Vocabulary};
 use crate::error::Result;
-use crate::model::gguf::Metadata;
+use crate::format::gguf::Metadata;
 
 /// Names of tokens that end a turn or a text. A control token with one of these names is an end
 /// token though no key says so.

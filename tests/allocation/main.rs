@@ -22,9 +22,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use candor::engine::{Control, Engine, EngineOptions};
+use candor::format::dtype::Dtype;
+use candor::format::gguf::Gguf;
 use candor::generation::SamplingParams;
-use candor::model::dtype::Dtype;
-use candor::model::gguf::Gguf;
 use candor::model::{LoadOptions, Model, WeightSource};
 use candor::prompt::Prompt;
 use candor::tokenizer::Tokenizer;

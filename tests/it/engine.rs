@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candor::engine::{Control, Engine, EngineOptions, Output};
+use candor::format::dtype::Dtype;
+use candor::format::gguf::Gguf;
 use candor::generation::FinishReason::{self, Cancelled, Length, Stop};
 use candor::generation::{Completion, DrawMode, SamplingParams, Token};
-use candor::model::dtype::Dtype;
-use candor::model::gguf::Gguf;
 use candor::model::{LoadOptions, Model, Row, WeightSource};
 use candor::prompt::Prompt;
 use candor::tokenizer::Tokenizer;

@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 use candor::calibration::{Goal, Method, PolicyFile, Split, calibrate};
 use candor::consensus::{self, Extractor};
 use candor::decision::{AbstainReason, Policy};
+use candor::digest::sha256_hex;
 use candor::eval::{
     self, Doc, Existing, FileTask, Grader, Labels, Map, Progress, Questions, Run, Scorer, Shard,
     Subset, TASKS, rescore,
 };
+use candor::format::dtype::Dtype;
 use candor::generation::{Completion, Cost, FinishReason, Generation, SamplingParams};
 use candor::hub::{Location, ResolvedModel};
 use candor::metrics::Grade;
-use candor::model::dtype::Dtype;
-use candor::pipeline::{Frame, Judge, LoadedModel, deciding_scores, sha256};
+use candor::pipeline::{Frame, Judge, LoadedModel, deciding_scores};
 use candor::{LoadOptions, Pipeline, Settings};
 
 use crate::support::folder;
@@ -57,7 +58,7 @@ fn load(folder: &Path, options: LoadOptions) -> LoadedModel {
         location: Location::Local,
         sha256: None,
     };
-    LoadedModel::load(&resolved, Some(sha256(&bytes)), options).unwrap()
+    LoadedModel::load(&resolved, Some(sha256_hex(&bytes)), options).unwrap()
 }
 
 pub fn settings(loaded: &LoadedModel, questions: &Questions, seed: u64) -> Settings {
@@ -903,7 +904,7 @@ fn made_arithmetic_is_right_and_the_same_for_everybody() {
         assert_eq!(doc.answers, [result.to_string()]);
     }
     let hashes: String = questions.docs.iter().map(Doc::hash).collect();
-    assert_eq!(sha256(hashes.as_bytes()), ARITHMETIC_SHA256);
+    assert_eq!(sha256_hex(hashes.as_bytes()), ARITHMETIC_SHA256);
 }
 
 /// What anybody's `arithmetic` hashes to; made apart, by the same rule in Python.

@@ -7,9 +7,9 @@ use std::process::{Command, Output};
 
 use candor::calibration::{Example, Goal, Method, PolicyFile, Split, calibrate};
 use candor::eval::Labels;
+use candor::format::dtype::Dtype;
 use candor::metrics::Grade;
 use candor::metrics::bootstrap::mix;
-use candor::model::dtype::Dtype;
 use serde_json::Value;
 
 use crate::support::tiny::Recipe;

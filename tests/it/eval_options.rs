@@ -4,17 +4,18 @@ use std::fs;
 use std::path::Path;
 
 use candor::consensus::likelihood_vote;
+use candor::digest::sha256_hex;
 use candor::engine::EngineOptions;
 use candor::eval::{
     self, Doc, Grader, OptionScore, PLAIN, Questions, Record, Records, Run, Scorer, Subset,
     correct_mass, is_correct_per_byte, rescore,
 };
+use candor::format::dtype::Dtype;
 use candor::generation::{Completion, Cost, FinishReason, Generation, Role, Token, TokenStats};
 use candor::hub::{Location, ResolvedModel};
 use candor::metrics::bootstrap::Bootstrap;
 use candor::metrics::{Grade, estimates, metric};
-use candor::model::dtype::Dtype;
-use candor::pipeline::{Frame, LoadedModel, Shot, Shots, sha256};
+use candor::pipeline::{Frame, LoadedModel, Shot, Shots};
 use candor::prompt::{Mode, PromptOptions};
 use candor::strategy::Strategy;
 use candor::uncertainty::ESTIMATORS;
@@ -34,7 +35,7 @@ fn loaded(folder: &Path) -> LoadedModel {
         location: Location::Local,
         sha256: None,
     };
-    LoadedModel::load(&resolved, Some(sha256(&bytes)), LoadOptions::default()).unwrap()
+    LoadedModel::load(&resolved, Some(sha256_hex(&bytes)), LoadOptions::default()).unwrap()
 }
 
 fn pipeline(loaded: &LoadedModel, mode: Mode, frame: Frame) -> Pipeline {
@@ -105,7 +106,7 @@ fn options_are_scored_as_continuations_of_one_prompt() {
             let prompt = pipeline.render(&pipeline.frame(&doc.question)).unwrap();
             assert_eq!(
                 record.prompt_hash.as_deref(),
-                Some(sha256(prompt.text.as_bytes()).as_str())
+                Some(sha256_hex(prompt.text.as_bytes()).as_str())
             );
             let outcome = record.outcome.as_ref().unwrap();
             assert_eq!(

@@ -5,10 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use candor::consensus;
+use candor::digest::sha256_hex;
 use candor::eval::{self, Doc, Grader, Questions};
 use candor::generation::{Completion, Cost, FinishReason, Generation};
 use candor::metrics::Grade;
-use candor::pipeline::sha256;
 
 fn open(name: &str) -> Questions {
     eval::task(name).unwrap().open(None).unwrap()
@@ -18,7 +18,7 @@ fn open(name: &str) -> Questions {
 fn check_made(questions: &Questions, count: usize, expected: &str) {
     assert_eq!((questions.docs.len(), &questions.file_sha256), (count, &None));
     let hashes: String = questions.docs.iter().map(Doc::hash).collect();
-    assert_eq!(sha256(hashes.as_bytes()), expected, "{}", questions.name);
+    assert_eq!(sha256_hex(hashes.as_bytes()), expected, "{}", questions.name);
     assert_eq!(*questions, open(&questions.name));
 }
 

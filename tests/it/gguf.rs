@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use candor::error::{Error, Result};
-use candor::model::dtype::Dtype;
-use candor::model::gguf::{Gguf, Metadata};
+use candor::format::dtype::Dtype;
+use candor::format::gguf::{Gguf, Metadata};
 use half::{bf16, f16};
 use sha2::{Digest as _, Sha256};
 

@@ -1,6 +1,6 @@
 //! What is held in memory: little beyond the model file itself.
 
-use candor::model::gguf::Gguf;
+use candor::format::gguf::Gguf;
 use candor::tokenizer::Tokenizer;
 
 use crate::support::alloc::peak_bytes;

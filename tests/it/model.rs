@@ -5,8 +5,8 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use candor::format::dtype::Dtype;
 use candor::model::cpu::Isa;
-use candor::model::dtype::Dtype;
 use candor::model::spec::Spec;
 use candor::model::{Device, LoadOptions, Model, Row, WeightSource};
 use serde_json::Value;

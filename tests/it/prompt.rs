@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use candor::format::gguf::Gguf;
 use candor::generation::{Message, Role};
-use candor::model::gguf::Gguf;
 use candor::prompt::{
     BoundaryTokens, ChatTemplate, Date, KvKeep, Mode, Prompt, PromptFormat, PromptOptions,
     Repetition, TemplateArguments, Variables,

@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use candor::calibration::{Example, Fingerprint, Goal, Method, PolicyFile, Split, calibrate};
 use candor::consensus::Extractor;
+use candor::digest::sha256_hex;
 use candor::eval::{
     Doc, Grader, Manifest, Record, Recorded, RecordedCost, RecordedScore, Scorer, Subset,
     TaskConfig, Timing, runs,
@@ -18,7 +19,7 @@ use candor::generation::{
 };
 use candor::metrics::Grade;
 use candor::metrics::bootstrap::mix;
-use candor::pipeline::{Judge, Sample, SampleToken, sha256};
+use candor::pipeline::{Judge, Sample, SampleToken};
 use candor::report::{Gate, OtherPolicy, Report, csv, html, junit, markdown, svg, text};
 use candor::uncertainty::{self, Confidence};
 use candor::{Decision, Policy};
@@ -136,7 +137,7 @@ fn record(
         filtered_resps: Vec::new(),
         doc_hash: doc.hash(),
         prompt_hash: None,
-        target_hash: sha256(gold.as_bytes()),
+        target_hash: sha256_hex(gold.as_bytes()),
         grade: Grader::new(Scorer::Number, &doc).grade(&outcome.vote),
         error: None,
         outcome: Some(outcome),

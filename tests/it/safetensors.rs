@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::Path;
 
-use candor::model::dtype::Dtype;
-use candor::model::safetensors::SafeTensorFiles;
+use candor::format::dtype::Dtype;
+use candor::format::safetensors::SafeTensorFiles;
 
 use crate::gguf::{Random, mutate};
 use crate::support::alloc::peak_bytes;

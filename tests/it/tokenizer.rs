@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use candor::model::gguf::Gguf;
+use candor::format::gguf::Gguf;
 use candor::tokenizer::Tokenizer;
 use proptest::prelude::*;
 use serde_json::{Value, json};

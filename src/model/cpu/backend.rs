@@ -15,8 +15,8 @@ use super::pool::SharedSliceMut;
 use super::simd::run;
 use super::{Isa, Pool};
 use crate::error::Result;
+use crate::format::dtype::RawTensor;
 use crate::model::decoder::Row;
-use crate::model::dtype::{Dtype, RawTensor};
 use crate::model::ops::{GatedMlp, Ops, visible};
 use crate::model::spec::{Rope, Spec};
 
@@ -336,9 +336,8 @@ impl Ops for Cpu {
 impl Cpu {
     /// A one-dimensional tensor as f32.
     fn vector(&self, raw: &RawTensor<'_>) -> Result<Vec<f32>> {
-        if raw.dtype == Dtype::F32 {
-            let value = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
-            return Ok(raw.bytes.chunks_exact(4).map(value).collect());
+        if let Some(values) = raw.to_f32() {
+            return Ok(values);
         }
         let row = RawTensor {
             dtype: raw.dtype,

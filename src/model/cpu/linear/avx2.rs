@@ -20,7 +20,7 @@ use std::arch::x86_64::*;
 
 use super::layout::{BLOCK, Element, Format, LINE, Panel, ROWS, Scales};
 use super::quantize::{Activations, BlockScale, ZERO_THRESHOLD};
-use crate::model::dtype::Dtype;
+use crate::format::dtype::Dtype;
 
 /// Rows per register.
 const LANES: usize = 8;

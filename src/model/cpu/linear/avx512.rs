@@ -10,7 +10,7 @@ use std::arch::x86_64::*;
 
 use super::layout::{BLOCK, Element, Format, LINE, Panel, ROWS, Scales};
 use super::quantize::{Activations, BlockScale};
-use crate::model::dtype::Dtype;
+use crate::format::dtype::Dtype;
 
 /// Quads (groups of four inputs) per block.
 const QUADS: usize = BLOCK / 4;

@@ -13,7 +13,7 @@
 //!
 //! Dense types (F32, F16, BF16) store, for each input, the values of the 16 rows.
 
-use crate::model::dtype::Dtype;
+use crate::format::dtype::Dtype;
 
 /// Output rows per group.
 pub(super) const ROWS: usize = 16;

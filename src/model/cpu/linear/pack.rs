@@ -11,7 +11,7 @@ use super::layout::{
 };
 use super::scalar::{self, Factors};
 use crate::error::{Error, Result};
-use crate::model::dtype::{Dtype, RawTensor};
+use crate::format::dtype::{Dtype, RawTensor};
 
 /// Bytes to pack before their source is released.
 const CHUNK_BYTES: usize = 8 << 20;

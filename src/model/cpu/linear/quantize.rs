@@ -11,7 +11,7 @@ use super::super::pool::{Pool, SharedSliceMut};
 use super::layout::BLOCK;
 use super::pack::PackedMatrix;
 use crate::error::Result;
-use crate::model::dtype::Dtype;
+use crate::format::dtype::Dtype;
 
 /// Blocks whose values are all below this are zero: the reciprocal would overflow.
 pub(super) const ZERO_THRESHOLD: f32 = 1e-35;

@@ -15,9 +15,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::dtype::{Dtype, RawTensor, unsupported_name};
-use super::map::Map;
-pub use super::metadata::{Array, MAX_ARRAY_LEN, Metadata, Value, ValueType};
-use super::metadata::{Cursor, MAX_ENTRIES, MIN_ENTRY_BYTES, early, quoted, text};
+pub use super::gguf_metadata::{Array, MAX_ARRAY_LEN, Metadata, Value, ValueType};
+use super::gguf_metadata::{Cursor, MAX_ENTRIES, MIN_ENTRY_BYTES, early, quoted, text};
+use super::mmap::MappedFile;
 use crate::error::{Error, Result};
 
 /// Bytes of magic, version and the two counts.
@@ -63,7 +63,7 @@ struct Info {
 /// An open GGUF file.
 #[derive(Clone, Debug)]
 pub struct Gguf {
-    map: Arc<Map>,
+    map: Arc<MappedFile>,
     version: u32,
     metadata: Metadata,
     alignment: usize,
@@ -73,28 +73,35 @@ pub struct Gguf {
 }
 
 impl Gguf {
-    pub(super) fn map(&self) -> &Map {
-        &self.map
+    /// Lets go of the file's pages under `bytes`, a part of a tensor of this file: a hint, for when
+    /// they have been read for the last time.
+    pub fn release(&self, bytes: &[u8]) {
+        self.map.release(bytes);
+    }
+
+    /// Lets go of all of the file's pages.
+    pub fn release_all(&self) {
+        self.map.release(&self.map);
     }
 
     /// Maps and checks the file at `path`. Tensor data is not read. Errors: [`Error::Io`],
     /// [`Error::InvalidFile`].
     pub fn open(path: &Path) -> Result<Self> {
-        Self::parse(path, Map::open(path)?)
+        Self::parse(path, MappedFile::open(path)?)
     }
 
     /// The same from bytes in memory; `name` stands for the path in messages.
     pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self> {
-        Self::parse(Path::new(name), Map::Owned(bytes))
+        Self::parse(Path::new(name), MappedFile::Owned(bytes))
     }
 
-    fn parse(path: &Path, map: Map) -> Result<Self> {
+    fn parse(path: &Path, map: MappedFile) -> Result<Self> {
         let map = Arc::new(map);
         Self::walk(path, &map)
             .map_err(|reason| Error::invalid_file(path, format!("invalid GGUF: {reason}")))
     }
 
-    fn walk(path: &Path, map: &Arc<Map>) -> Result<Self, String> {
+    fn walk(path: &Path, map: &Arc<MappedFile>) -> Result<Self, String> {
         let mut cursor = Cursor { bytes: map, at: 0 };
         let (version, n_tensors, n_kv) = header(&mut cursor)?;
         let metadata = Metadata::walk(path, map, &mut cursor, n_kv)?;

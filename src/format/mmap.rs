@@ -12,14 +12,14 @@ use crate::error::{Error, Result};
 
 /// A whole file as bytes: mapped from disk, or owned.
 #[derive(Debug)]
-pub(super) enum Map {
+pub(super) enum MappedFile {
     /// Pages come from the file as they are read.
     Mapped(Mmap),
     /// Bytes that were never a file, or an empty file, which cannot be mapped.
     Owned(Vec<u8>),
 }
 
-impl Map {
+impl MappedFile {
     /// Maps the regular file at `path`. A folder, pipe or device is refused before it is opened:
     /// opening a pipe could wait for ever.
     pub(super) fn open(path: &Path) -> Result<Self> {
@@ -48,7 +48,7 @@ impl Map {
 #[cfg(unix)]
 const AROUND: usize = 64 << 10;
 
-impl Map {
+impl MappedFile {
     /// Lets go of the pages of `bytes` and of those that came along with them, which the process
     /// then no longer holds in memory; read again, they come from the file again. Does nothing
     /// where `bytes` are not of this map, or were never a file.
@@ -77,7 +77,7 @@ impl Map {
     pub(super) fn release(&self, _bytes: &[u8]) {}
 }
 
-impl Deref for Map {
+impl Deref for MappedFile {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {

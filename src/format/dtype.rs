@@ -191,6 +191,23 @@ impl RawTensor<'_> {
         self.shape.iter().product()
     }
 
+    /// The elements as f32, exactly; `None` if they are quantized.
+    pub fn to_f32(&self) -> Option<Vec<f32>> {
+        let halves = |widen: fn(u16) -> f32| {
+            let pairs = self.bytes.chunks_exact(2);
+            pairs.map(|b| widen(u16::from_le_bytes([b[0], b[1]]))).collect()
+        };
+        match self.dtype {
+            Dtype::F32 => {
+                let fours = self.bytes.chunks_exact(4);
+                Some(fours.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+            }
+            Dtype::F16 => Some(halves(|bits| f16::from_bits(bits).to_f32())),
+            Dtype::BF16 => Some(halves(|bits| bf16::from_bits(bits).to_f32())),
+            _ => None,
+        }
+    }
+
     /// The first element or block scale that no trained weight has: NaN, infinite, or of magnitude
     /// over [`MAX_MAGNITUDE`]. Reads every byte once (float types) or every block scale once
     /// (quantised types).

@@ -19,8 +19,8 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, Error as _, MapAccess, Visitor};
 
 use super::dtype::{Dtype, RawTensor};
-use super::map::Map;
-use super::metadata::quoted;
+use super::gguf_metadata::quoted;
+use super::mmap::MappedFile;
 use crate::error::{Error, Result};
 
 /// The one file of a small model, as Hugging Face names it.
@@ -38,7 +38,7 @@ const LENGTH_BYTES: usize = 8;
 #[derive(Debug)]
 struct File {
     path: PathBuf,
-    map: Map,
+    map: MappedFile,
 }
 
 /// One tensor: which file, and where and how in it.
@@ -133,13 +133,20 @@ impl SafeTensorFiles {
         Ok(all)
     }
 
-    pub(super) fn maps(&self) -> impl Iterator<Item = &Map> {
-        self.files.iter().map(|file| &file.map)
+    /// Lets go of the files' pages under `bytes`, a part of a tensor of these files: a hint, for
+    /// when they have been read for the last time.
+    pub fn release(&self, bytes: &[u8]) {
+        self.files.iter().for_each(|file| file.map.release(bytes));
+    }
+
+    /// Lets go of all of the files' pages.
+    pub fn release_all(&self) {
+        self.files.iter().for_each(|file| file.map.release(&file.map));
     }
 
     /// Maps one more file and returns its tensors.
     fn add(&mut self, path: &Path) -> Result<BTreeMap<String, Info>> {
-        let map = Map::open(path)?;
+        let map = MappedFile::open(path)?;
         let tensors = read_header(&map, self.files.len()).map_err(|reason| {
             Error::invalid_file(path, format!("invalid safetensors: {reason}"))
         })?;
@@ -281,7 +288,7 @@ fn read_index(path: &Path) -> Result<Vec<(String, String)>> {
     struct Index {
         weight_map: Pairs<String>,
     }
-    let map = Map::open(path)?;
+    let map = MappedFile::open(path)?;
     if map.len() > MAX_INDEX_BYTES {
         return Err(Error::invalid_file(
             path,

@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::map::Map;
+use super::mmap::MappedFile;
 use crate::error::{Error, Result};
 
 /// Most metadata entries a file may have; real files have fewer than 100.
@@ -251,7 +251,7 @@ fn scalar<'a>(ty: ValueType, bits: u64) -> Result<Value<'a>, String> {
 }
 
 /// A name that was checked when the file was walked: empty if the file has changed since.
-pub(super) fn text(map: &Map, range: Range<usize>) -> &str {
+pub(super) fn text(map: &MappedFile, range: Range<usize>) -> &str {
     map.get(range).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
 }
 
@@ -262,7 +262,7 @@ pub(super) fn early(at: usize) -> Result<u32, String> {
 
 /// Text from a file as it may appear in a message: quoted, control characters escaped, cut after 80
 /// characters.
-pub(super) fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     match text.char_indices().nth(80) {
         Some((cut, _)) => format!("{:?}…", text.get(..cut).unwrap_or_default()),
         None => format!("{text:?}"),
@@ -296,7 +296,7 @@ impl Entry {
 #[derive(Clone, Debug)]
 pub struct Metadata {
     path: PathBuf,
-    map: Arc<Map>,
+    map: Arc<MappedFile>,
     entries: Vec<Entry>,
     /// Indices into `entries`, ordered by key.
     by_key: Vec<u32>,
@@ -307,7 +307,7 @@ impl Metadata {
     /// [`MAX_ENTRIES`].
     pub(super) fn walk(
         path: &Path,
-        map: &Arc<Map>,
+        map: &Arc<MappedFile>,
         cursor: &mut Cursor<'_>,
         count: u64,
     ) -> Result<Self, String> {
