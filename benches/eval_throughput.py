@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Whether an evaluation keeps the engine as busy as `candor bench` does: questions per second against what bench's rates allow.
+"""Throughput of `candor eval` as a share of what `candor bench` promises.
 
     benches/eval_throughput.py CANDOR MODEL [--task svamp] [--questions 100] [--samples 8] [--batch 4] [--rounds 3] [--data DIR]
 
-Every sample has a row of its own on both sides, and as many samples stand in a batch: `batch` questions times `samples`. Bench gives
-tokens per second of a prefill and of that many samples behind a prompt of the task's mean length; what the run's prompts and drawn
-tokens would take at those rates is the time allowed. The run's time is that of the whole process less the loading that bench measured.
-Rounds alternate; the medians count. Run nothing else beside it.
+Both sides use one row per sample and the same batch: `batch` questions times `samples`. `candor bench` measures tokens per second of a
+prefill and of that many samples after a prompt of the task's mean length; the allowed time is what the run's prompt and sampled tokens
+take at these rates. The run's time is that of the whole process without the loading time that bench measured.
+Rounds alternate, medians count. Run nothing else at the same time.
 """
 import argparse, json, os, pathlib, statistics, subprocess, tempfile, time
 

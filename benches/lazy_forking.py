@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""What lazy forking saves: rows computed per token drawn, over temperature and number of samples, on 20 capital-city questions.
+"""Rows that lazy forking saves: rows computed per sampled token, by temperature and number of samples, on 20 capital-city questions.
 
     benches/lazy_forking.py CANDOR MODEL [MODEL ...] [--temperatures 0.3 0.6 0.7 0.8] [--samples 4 8 16 32] [--top-p 0.9]
 
-A row is a distinct prefix of tokens; samples that agree share it. The figure is the sum of forward_tokens over the sum of
-completion_tokens, from the outcomes themselves. It depends on the seed and not on the machine.
+A row is a distinct token prefix; samples that agree share it. The figure is the sum of forward_tokens over the sum of
+completion_tokens, from the outcomes themselves. It depends on the seed, not on the machine.
 """
 import argparse, json, pathlib, subprocess, tempfile
 

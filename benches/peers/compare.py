@@ -1,18 +1,18 @@
-"""candor beside its peers on the same files, alternating: a Markdown table of medians and ratios on stdout.
+"""Compares candor with other engines on the same model files: a Markdown table of medians and ratios on stdout.
 
     cargo build --release
     CMAKE_ARGS="-DGGML_NATIVE=ON" pip install llama-cpp-python
-    python benches/peers/compare.py target/release/candor MODEL.gguf... [--ik BIN] [--candle PROGRAM] [--rounds 5]
-        [--threads 2] [--device cpu] [--json OUT]
+    python benches/peers/compare.py target/release/candor MODEL.gguf... [--ik FOLDER] [--candle PROGRAM] [--rounds 5]
+        [--threads 2] [--device cpu] [--questions 5] [--json OUT]
 
-A round runs every engine once on every part, one after the other; the table shows medians over the rounds and candor's ratio to
-llama.cpp. Parts: prefill of 512 tokens; one stream of 128 tokens after a prompt of 16; 8 and 32 samples of 64 tokens after a shared
-prompt of 256, every sample on a row of its own; 5 questions with short answers, 32 samples each, at temperature 0.7 and top-p 0.9
-(candor shares rows there, the peer draws the samples in one batch); a new process up to its first token; peak memory. `--ik` is the
-folder with ik_llama.cpp's llama-bench and llama-batched-bench, `--candle` the program that candle/src/main.rs makes, which says how its
-samples differ. Run nothing else beside it.
+Each round runs every engine once on every part, one after the other; the table shows medians over the rounds and candor's ratio to
+llama.cpp. Parts: prefill of 512 tokens; a single stream of 128 tokens after a prompt of 16; 8 and 32 samples of 64 tokens after a shared
+prompt of 256, one row per sample; questions with short answers, 32 samples each, at temperature 0.7 and top-p 0.9 (candor shares rows,
+llama.cpp draws the samples in one batch); a new process up to its first token; peak memory. `--ik` is the folder with ik_llama.cpp's
+llama-bench and llama-batched-bench, `--candle` the program built from candle/src/main.rs, whose samples are shorter (see there).
+Run nothing else at the same time.
 
-`--device cpu:avx2` keeps candor to AVX2; build the peers with `-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON` for that.
+`--device cpu:avx2` limits candor to AVX2; build the others with `-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON` for that.
 """
 import argparse
 import json
@@ -82,7 +82,7 @@ def llama_cpp(arguments, model, family):
 
 
 def ik(arguments, model):
-    # Its tools leave a log in the folder that they run in.
+    # Its tools write a log into the current folder.
     environment, model = PINNED | os.environ, model.resolve()
     folder = tempfile.gettempdir()
     bench = run([arguments.ik.resolve() / "llama-bench", "-m", model, "-t", arguments.threads, "-p", "512", "-n", "128", "-r", "1", "-rtr", "1"], env=environment, cwd=folder)
@@ -109,7 +109,7 @@ def main():
     parser.add_argument("--candle", type=pathlib.Path)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="cpu", help="candor's: cpu:avx2 beside peers that were built without AVX-512")
+    parser.add_argument("--device", default="cpu", help="candor's device: cpu:avx2 against engines built without AVX-512")
     parser.add_argument("--questions", type=int, default=5, help="how many questions, at most 20")
     parser.add_argument("--json", type=pathlib.Path)
     arguments = parser.parse_args()

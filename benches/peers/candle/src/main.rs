@@ -1,13 +1,16 @@
 //! The speed of candle-transformers on a GGUF file, as one JSON object on stdout.
 //!
-//!     cargo build --release --manifest-path benches/peers/candle/Cargo.toml --target-dir
-//!     target/peer RAYON_NUM_THREADS=2 target/peer/release/candle-peer MODEL.gguf
+//! ```sh
+//! cargo build --release --manifest-path benches/peers/candle/Cargo.toml --target-dir target/peer
+//! RAYON_NUM_THREADS=2 target/peer/release/candle-peer MODEL.gguf
+//! ```
 //!
-//! What `compare.py` times of the others, as near as the library comes to it. It neither shares a
-//! prompt nor takes several tokens of several rows at once, so samples begin with a prompt of 16
-//! instead of 256, taken token by token outside the time, and are 16 tokens long; that favours it.
-//! What a model's code cannot do is left out, and said on stderr. Tokens are any: their choice does
-//! not matter to speed. Prefill runs once before it is timed.
+//! The parts of `compare.py`, as far as the library can do them. It can neither share a prompt
+//! between samples nor process several tokens of several rows at once. So samples start after a
+//! prompt of 16 instead of 256, processed token by token outside the timed part, and are 16 tokens
+//! long; this favors candle. Parts that a model's code cannot do are skipped, with a message on
+//! stderr. The tokens are arbitrary, because their choice does not change the speed. One prefill
+//! runs before the timed one.
 
 use std::fs::File;
 use std::io::Seek;
