@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
-"""Does a model abstain when its prompt states the price of a mistake (arXiv 2509.04664)? Compared with calibrated agreement.
+"""Does a model abstain when its prompt states the price of a mistake (arXiv 2509.04664)?
 
-    benches/behavioral_calibration.py CANDOR MODEL TASK [--questions 600] [--samples 8] [--targets 0 0.5 0.75 0.9] [--runs FOLDER]
+    benches/behavioral_calibration.py CANDOR MODEL TASK [--questions 600] [--samples 8]
+        [--targets 0 0.5 0.75 0.9] [--runs FOLDER]
 
-For each confidence target t: score_t per question (1 for a correct answer, 0 for an abstention, -t / (1 - t) for an incorrect answer),
-coverage, and accuracy of the answers, for four ways to abstain:
+For each confidence target t: score_t per question (1 for a correct answer, 0 for an abstention, -t
+/ (1 - t) for an incorrect answer), coverage, and accuracy of the answers, for four ways to abstain:
 - neither: t is not in the prompt; answer where half of the samples agree;
 - prompt: the paper's sentence with t after every question; answer where half of the samples agree;
 - engine: t is not in the prompt; answer where the calibrated confidence exceeds t;
 - both: the paper's sentence, and the confidence calibrated under it.
-`candor calibrate` fits the confidence of engine and both on a split of the same run. All rows are about the same remaining questions.
-With --runs, interrupted runs resume in that folder.
+
+`candor calibrate` fits the confidence of engine and both on a split of the same run. All rows are
+about the same remaining questions. With --runs, interrupted runs resume in that folder.
 """
 import argparse, json, pathlib, subprocess, tempfile
 

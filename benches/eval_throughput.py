@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Throughput of `candor eval` as a share of what `candor bench` promises.
 
-    benches/eval_throughput.py CANDOR MODEL [--task svamp] [--questions 100] [--samples 8] [--batch 4] [--rounds 3] [--data DIR]
+    benches/eval_throughput.py CANDOR MODEL [--task svamp] [--questions 100] [--samples 8] [--batch 4]
+        [--rounds 3] [--data DIR]
 
-Both sides use one row per sample and the same batch: `batch` questions times `samples`. `candor bench` measures tokens per second of a
-prefill and of that many samples after a prompt of the task's mean length; the allowed time is what the run's prompt and sampled tokens
-take at these rates. The run's time is that of the whole process without the loading time that bench measured.
-Rounds alternate, medians count. Run nothing else at the same time.
+Both sides use one row per sample and the same batch: `batch` questions times `samples`. `candor
+bench` measures tokens per second of a prefill and of that many samples after a prompt of the task's
+mean length; the allowed time is what the run's prompt and sampled tokens take at these rates. The
+run's time is that of the whole process without the loading time that bench measured. Rounds
+alternate, medians count. Run nothing else at the same time.
 """
 import argparse, json, os, pathlib, statistics, subprocess, tempfile, time
 

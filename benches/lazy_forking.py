@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Rows that lazy forking saves: rows computed per sampled token, by temperature and number of samples, on 20 capital-city questions.
+"""Rows computed per sampled token with lazy forking, on 20 capital-city questions.
 
-    benches/lazy_forking.py CANDOR MODEL [MODEL ...] [--temperatures 0.3 0.6 0.7 0.8] [--samples 4 8 16 32] [--top-p 0.9]
+    benches/lazy_forking.py CANDOR MODEL [MODEL ...] [--temperatures 0.3 0.6 0.7 0.8] [--samples 4 8 16 32]
+        [--top-p 0.9]
 
-A row is a distinct token prefix; samples that agree share it. The figure is the sum of forward_tokens over the sum of
-completion_tokens, from the outcomes themselves. It depends on the seed, not on the machine.
+A row is a distinct token prefix; samples that agree share it. The figure is the sum of
+forward_tokens over the sum of completion_tokens, from the outcomes themselves. It depends on the
+seed, not on the machine.
 """
 import argparse, json, pathlib, subprocess, tempfile
 

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""What repeating the question does (arXiv 2512.14982), paired with asking it once and with a placebo of as many periods.
+"""What repeating the question does (arXiv 2512.14982), beside asking once and a placebo of periods.
 
-    benches/prompt_repetition.py CANDOR MODEL [MODEL ...] [--tasks name_index middle_match openbookqa] [--questions 300]
-        [--arms off x2 x3 pad] [--batch 1] [--data DIR] [--runs FOLDER]
+    benches/prompt_repetition.py CANDOR MODEL [MODEL ...] [--tasks name_index middle_match openbookqa]
+        [--questions 300] [--arms off x2 x3 pad] [--batch 1] [--data DIR] [--runs FOLDER]
 
-Greedy answers, one question at a time, so times are those of a single user; a larger --batch is faster and changes no answer. Gains are
-questions that became correct, losses those that ceased to be; p is McNemar's exact two-sided p-value. A gain over `off` that is not
-also a gain over `pad` only re-rolls close calls.
+Greedy answers, one question at a time, so times are those of a single user; a larger --batch is
+faster and changes no answer. Gains are questions that became correct, losses those that ceased to
+be; p is McNemar's exact two-sided p-value. A gain over `off` that is not also a gain over `pad`
+only re-rolls close calls.
 """
 import argparse, json, os, pathlib, subprocess, tempfile
 

@@ -1,18 +1,21 @@
-"""Compares candor with other engines on the same model files: a Markdown table of medians and ratios on stdout.
+"""candor and other engines on the same model files: a table of medians and ratios on stdout.
 
     cargo build --release
     CMAKE_ARGS="-DGGML_NATIVE=ON" pip install llama-cpp-python
-    python benches/peers/compare.py target/release/candor MODEL.gguf... [--ik FOLDER] [--candle PROGRAM] [--rounds 5]
-        [--threads 2] [--device cpu] [--questions 5] [--json OUT]
+    python benches/peers/compare.py target/release/candor MODEL.gguf... [--ik FOLDER] [--candle PROGRAM]
+        [--rounds 5] [--threads 2] [--device cpu] [--questions 5] [--json OUT]
 
-Each round runs every engine once on every part, one after the other; the table shows medians over the rounds and candor's ratio to
-llama.cpp. Parts: prefill of 512 tokens; a single stream of 128 tokens after a prompt of 16; 8 and 32 samples of 64 tokens after a shared
-prompt of 256, one row per sample; questions with short answers, 32 samples each, at temperature 0.7 and top-p 0.9 (candor shares rows,
-llama.cpp draws the samples in one batch); a new process up to its first token; peak memory. `--ik` is the folder with ik_llama.cpp's
-llama-bench and llama-batched-bench, `--candle` the program built from candle/src/main.rs, whose samples are shorter (see there).
-Run nothing else at the same time.
+Each round runs every engine once on every part, one after the other; the table shows medians over
+the rounds and candor's ratio to llama.cpp. Parts: prefill of 512 tokens; a single stream of 128
+tokens after a prompt of 16; 8 and 32 samples of 64 tokens after a shared prompt of 256, one row per
+sample; questions with short answers, 32 samples each, at temperature 0.7 and top-p 0.9 (candor
+shares rows, llama.cpp draws the samples in one batch); a new process up to its first token; peak
+memory. `--ik` is the folder with ik_llama.cpp's llama-bench and llama-batched-bench, `--candle` the
+program built from candle/src/main.rs, whose samples are shorter (see there). Run nothing else at
+the same time.
 
-`--device cpu:avx2` limits candor to AVX2; build the others with `-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON` for that.
+`--device cpu:avx2` limits candor to AVX2; build the others with `-DGGML_NATIVE=OFF -DGGML_AVX2=ON
+-DGGML_FMA=ON -DGGML_F16C=ON` for that.
 """
 import argparse
 import json

@@ -1,19 +1,26 @@
 """The speed of llama.cpp on a GGUF file, through llama-cpp-python, as one JSON object on stdout.
 
     CMAKE_ARGS="-DGGML_NATIVE=ON" pip install llama-cpp-python
-    python benches/peers/llama_cpp.py MODEL.gguf [--threads 2] [--repeat 5] [--samples 8 32] [--only prefill decode samples process]
+    python benches/peers/llama_cpp.py MODEL.gguf [--threads 2] [--repeat 5] [--samples 8 32]
+        [--only prefill decode samples process]
 
-Every figure is a list of runs with its median; --warmup (1) runs are dropped. Times are wall-clock times. Parts:
+Every figure is a list of runs with its median; --warmup (1) runs are dropped. Times are wall-clock
+times. Parts:
   prefill   --prefill (512) tokens at once into an empty cache, logits of the last position only
-  decode    --decode (128) greedy tokens, one at a time, after a prompt of 16 (and, with more than one run, after one of --shared)
-  samples   --shared (256) prompt tokens once, shared by n sequences of one cache, then --length (64) tokens of each, n per step;
-            the prompt is not timed. `decode_tokens_per_s` excludes the sampling (top-k 40, temperature 0.7, one seed each)
-  questions every --question in ChatML, one after another: prefill and --samples samples in one batch until each has ended, at
-            temperature 0.7 and top-p 0.9, at most --length tokens; only if requested
-  process   a new process: import, load, prefill of one short prompt, one token; total wall-clock time, peak resident memory
+  decode    --decode (128) greedy tokens, one at a time, after a prompt of 16 (and, with more than
+            one run, after one of --shared)
+  samples   --shared (256) prompt tokens once, shared by n sequences of one cache, then --length
+            (64) tokens of each, n per step; the prompt is not timed. `decode_tokens_per_s` excludes
+            the sampling (top-k 40, temperature 0.7, one seed each)
+  questions every --question in ChatML, one after another: prefill and --samples samples in one
+            batch until each has ended, at temperature 0.7 and top-p 0.9, at most --length tokens;
+            only if requested
+  process   a new process: import, load, prefill of one short prompt, one token; total wall-clock
+            time, peak resident memory
 
-llama.cpp runs at its best setting: threads pinned to cores (OMP_PROC_BIND, OMP_PLACES, unless set outside), flash attention on its own
-choice, one cache for all sequences. Run nothing else at the same time, and alternate with the engine to compare.
+llama.cpp runs at its best setting: threads pinned to cores (OMP_PROC_BIND, OMP_PLACES, unless set
+outside), flash attention on its own choice, one cache for all sequences. Run nothing else at the
+same time, and alternate with the engine to compare.
 """
 import argparse
 import ctypes

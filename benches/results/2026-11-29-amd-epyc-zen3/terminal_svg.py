@@ -2,7 +2,7 @@
 """Draws a command and its colored terminal output (ANSI SGR, 256 colors) as a small SVG.
 
     terminal_svg.py "candor ask ... --explain" > explain.svg       # runs the command
-    terminal_svg.py "candor ask ... --explain" < OUTPUT > explain.svg --stdin
+    terminal_svg.py "candor ask ... --explain" --stdin < OUTPUT > explain.svg
 
 The command runs in a shell with `--color always` appended; stdout and stderr appear in the order of
 writing. Lines wider than WIDTH columns wrap as in a terminal.

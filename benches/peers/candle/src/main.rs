@@ -35,13 +35,23 @@ impl Model {
     fn load(path: &str) -> Result<Self> {
         let mut file = File::open(path)?;
         let content = Content::read(&mut file)?;
-        let family = content.metadata.get("general.architecture").map(|value| value.to_string().cloned()).transpose()?;
+        let family = content
+            .metadata
+            .get("general.architecture")
+            .map(|value| value.to_string().cloned())
+            .transpose()?;
         file.rewind()?;
         let (file, device) = (&mut file, &Device::Cpu);
         Ok(match family.as_deref() {
-            Some("llama") => Self::Llama(quantized_llama::ModelWeights::from_gguf(content, file, device)?),
-            Some("qwen2") => Self::Qwen2(quantized_qwen2::ModelWeights::from_gguf(content, file, device)?),
-            Some("gemma3") => Self::Gemma3(quantized_gemma3::ModelWeights::from_gguf(content, file, device)?),
+            Some("llama") => {
+                Self::Llama(quantized_llama::ModelWeights::from_gguf(content, file, device)?)
+            }
+            Some("qwen2") => {
+                Self::Qwen2(quantized_qwen2::ModelWeights::from_gguf(content, file, device)?)
+            }
+            Some("gemma3") => {
+                Self::Gemma3(quantized_gemma3::ModelWeights::from_gguf(content, file, device)?)
+            }
             other => return Err(Error::Msg(format!("no model for {other:?}"))),
         })
     }
@@ -49,7 +59,9 @@ impl Model {
     /// Logits of the last of `tokens` tokens of each of `rows` rows, after `position` others; an
     /// empty cache at 0.
     fn step(&mut self, rows: usize, tokens: usize, position: usize) -> Result<Tensor> {
-        let ids: Vec<u32> = (0..(rows * tokens) as u32).map(|i| (position as u32 + i).wrapping_mul(2_654_435_761) % 40_000).collect();
+        let ids: Vec<u32> = (0..(rows * tokens) as u32)
+            .map(|i| (position as u32 + i).wrapping_mul(2_654_435_761) % 40_000)
+            .collect();
         let x = Tensor::from_vec(ids, (rows, tokens), &Device::Cpu)?;
         match self {
             Self::Llama(model) => model.forward(&x, position),
@@ -72,7 +84,9 @@ impl Model {
 }
 
 fn main() -> Result<()> {
-    let path = std::env::args().nth(1).ok_or_else(|| Error::Msg("usage: candle-peer MODEL.gguf".into()))?;
+    let path = std::env::args()
+        .nth(1)
+        .ok_or_else(|| Error::Msg("usage: candle-peer MODEL.gguf".into()))?;
     let mut model = Model::load(&path)?;
     let mut figures = Vec::new();
     let mut part = |name: &str, run: &mut dyn FnMut() -> Result<f64>| match run() {
@@ -90,7 +104,9 @@ fn main() -> Result<()> {
         part(&format!("samples{rows}"), &mut || model.decode(rows, SHORT));
     }
     if let Ok(status) = std::fs::read_to_string("/proc/self/status") {
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+        let peak = status.lines().find_map(|line| {
+            line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<f64>().ok()
+        });
         figures.extend(peak.map(|kilobytes| format!("\"memory\": {:.1}", kilobytes * 1.024e-3)));
     }
     println!("{{{}}}", figures.join(", "));
