@@ -294,7 +294,9 @@ fn no_winner(vote: &Vote) -> Option<AbstainReason> {
         .count();
     let weight = leader.weight;
     let tie = vote.tied.then_some(AbstainReason::Tie { samples, answers, weight });
-    tie.or_else(|| leader.declines().then_some(AbstainReason::ModelAbstained { samples, weight }))
+    tie.or_else(|| {
+        leader.is_abstention().then_some(AbstainReason::ModelAbstained { samples, weight })
+    })
 }
 
 /// Why the share is too small. A share that is no number is too small.

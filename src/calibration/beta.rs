@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Refusal;
+use super::CalibrationError;
 use super::logistic::{Problem, dot, sigmoid};
 use super::sigmoid::is_separated;
 use super::temperature::probability;
@@ -25,43 +25,47 @@ pub struct Beta {
 }
 
 impl Beta {
-    /// The most likely map for (uncertainty, right) points. A negative factor is set to 0 and the
+    /// The most likely map for (uncertainty, correct) points. A negative factor is set to 0 and the
     /// others are fitted again, as in the authors' package.
     ///
     /// # Errors
     /// If a score is not the negative of a probability, the points are separated, or the map would
     /// not rise with p.
-    pub fn fit(points: &[(f64, bool)]) -> Result<Self, Refusal> {
+    pub fn fit(points: &[(f64, bool)]) -> Result<Self, CalibrationError> {
         let rows: Vec<[f64; 2]> =
             points.iter().map(|(u, _)| probability(*u).map(features)).collect::<Result<_, _>>()?;
         if is_separated(points) {
-            return Err(Refusal::Separated);
+            return Err(CalibrationError::Separated);
         }
-        let right: Vec<bool> = points.iter().map(|(_, right)| *right).collect();
+        let correct: Vec<bool> = points.iter().map(|(_, correct)| *correct).collect();
         let solve = |columns: &[usize]| {
             let features: Vec<Vec<f64>> = rows
                 .iter()
                 .map(|row| columns.iter().map(|column| row[*column]).collect())
                 .collect();
-            Problem { features: &features, right: &right, intercept: true, l2: 0.0 }.solve()
+            Problem { features: &features, correct: &correct, intercept: true, l2: 0.0 }.solve()
         };
         let found = match solve(&[0, 1])?[..] {
             [a, _, _] if a < 0.0 => match solve(&[1])?[..] {
                 [b, c] => Self { a: 0.0, b, c },
-                _ => return Err(Refusal::Separated),
+                _ => return Err(CalibrationError::Separated),
             },
             [_, b, _] if b < 0.0 => match solve(&[0])?[..] {
                 [a, c] => Self { a, b: 0.0, c },
-                _ => return Err(Refusal::Separated),
+                _ => return Err(CalibrationError::Separated),
             },
             [a, b, c] => Self { a, b, c },
-            _ => return Err(Refusal::Separated),
+            _ => return Err(CalibrationError::Separated),
         };
         let rises = found.a >= 0.0 && found.b >= 0.0 && found.a + found.b > 0.0;
-        if rises { Ok(found) } else { Err(Refusal::WrongDirection { slope: -(found.a + found.b) }) }
+        if rises {
+            Ok(found)
+        } else {
+            Err(CalibrationError::WrongDirection { slope: -(found.a + found.b) })
+        }
     }
 
-    /// The probability of being right, 0 to 1; `None` if the score is not the negative of a
+    /// The probability of being correct, 0 to 1; `None` if the score is not the negative of a
     /// probability.
     pub fn confidence(&self, uncertainty: f64) -> Option<f64> {
         Some(sigmoid(dot(&[self.a, self.b], &features(probability(uncertainty).ok()?)) + self.c))

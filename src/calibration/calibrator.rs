@@ -1,8 +1,8 @@
-//! The maps from uncertainty to confidence, as one closed set: choose by name, fit, ask.
+//! The maps from uncertainty to confidence as one closed set.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Beta, Isotonic, Refusal, Sigmoid, Temperature, VennAbers};
+use super::{Beta, CalibrationError, Isotonic, Sigmoid, Temperature, VennAbers};
 
 /// Which map to fit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,13 +11,13 @@ pub enum Method {
     /// Two parameters; for any score.
     #[default]
     Sigmoid,
-    /// Any falling shape; for any score and more labels.
+    /// Any decreasing map; for any score, needs more labels.
     Isotonic,
     /// One parameter; for scores that are probabilities.
     Temperature,
     /// Three parameters; for scores that are probabilities.
     Beta,
-    /// Isotonic with a band; for any score.
+    /// Isotonic with an interval; for any score.
     VennAbers,
 }
 
@@ -37,7 +37,7 @@ impl Method {
         }
     }
 
-    /// The fewest labelled and scored questions that a fit is worth the name from.
+    /// The fewest labeled and scored questions that a fit accepts.
     pub fn min_labels(self) -> usize {
         match self {
             Self::Isotonic => 100,
@@ -63,23 +63,23 @@ pub enum Calibrator {
 }
 
 impl Calibrator {
-    /// Fits a map to (uncertainty, right) points; points without a finite score are left out.
+    /// Fits a map to (uncertainty, correct) points; points without a finite score are ignored.
     ///
     /// # Errors
     /// If the labels are too few, all the same, have all the same score, or do not allow this map.
-    pub fn fit(method: Method, points: &[(f64, bool)]) -> Result<Self, Refusal> {
+    pub fn fit(method: Method, points: &[(f64, bool)]) -> Result<Self, CalibrationError> {
         let points: Vec<(f64, bool)> =
             points.iter().copied().filter(|(u, _)| u.is_finite()).collect();
-        let (have, right) = (points.len(), points.iter().filter(|(_, right)| *right).count());
+        let (have, correct) = (points.len(), points.iter().filter(|(_, correct)| *correct).count());
         if have < method.min_labels() {
-            return Err(Refusal::TooFew { have, right, need: method.min_labels() });
+            return Err(CalibrationError::TooFew { have, correct, need: method.min_labels() });
         }
-        if right == 0 || right == have {
-            return Err(Refusal::OneClass { have, right });
+        if correct == 0 || correct == have {
+            return Err(CalibrationError::OneClass { have, correct });
         }
         let score = points.first().map_or(0.0, |(score, _)| *score);
         if points.iter().all(|(u, _)| *u == score) {
-            return Err(Refusal::Constant { score });
+            return Err(CalibrationError::Constant { score });
         }
         let map = match method {
             Method::Sigmoid => Self::Sigmoid(Sigmoid::fit(&points)?),
@@ -88,38 +88,37 @@ impl Calibrator {
             Method::Beta => Self::Beta(Beta::fit(&points)?),
             Method::VennAbers => Self::VennAbers(VennAbers::fit(&points)),
         };
-        // Scores that differ by less than a number can be divided by: as good as equal.
-        if map.is_sound() { Ok(map) } else { Err(Refusal::Constant { score }) }
+        // The scores differ by too little to divide by, which is as good as equal.
+        if map.is_valid() { Ok(map) } else { Err(CalibrationError::Constant { score }) }
     }
 
-    /// The probability of being right, 0 to 1, not rising with uncertainty. `None` if the score is
-    /// not finite, or not the negative of a probability where the map needs one: no score, no
-    /// confidence.
+    /// The probability of being correct, 0 to 1, non-increasing in uncertainty. `None` if the score
+    /// is not finite, or not the negative of a probability for a map that needs one.
     pub fn confidence(&self, uncertainty: f64) -> Option<f64> {
         let confidence = match self {
             Self::Sigmoid(map) => map.confidence(uncertainty),
             Self::Isotonic(map) => map.confidence(uncertainty),
             Self::Temperature(map) => map.confidence(uncertainty),
             Self::Beta(map) => map.confidence(uncertainty),
-            Self::VennAbers(map) => map.band(uncertainty).map(super::Band::merged),
+            Self::VennAbers(map) => map.interval(uncertainty).map(super::Interval::merged),
         };
         confidence.filter(|confidence| (0.0..=1.0).contains(confidence))
     }
 
-    /// Whether the parameters are those of a falling map, whoever wrote them.
-    pub(super) fn is_sound(&self) -> bool {
+    /// Whether the parameters are those of a decreasing map; a file may hold anything.
+    pub(super) fn is_valid(&self) -> bool {
         match self {
             Self::Sigmoid(Sigmoid { slope, intercept }) => {
                 *slope < 0.0 && slope.is_finite() && intercept.is_finite()
             }
-            Self::Isotonic(map) => map.is_sound(),
+            Self::Isotonic(map) => map.is_valid(),
             Self::Temperature(Temperature { temperature }) => {
                 *temperature > 0.0 && temperature.is_finite()
             }
             Self::Beta(Beta { a, b, c }) => {
                 *a >= 0.0 && *b >= 0.0 && a + b > 0.0 && (a + b).is_finite() && c.is_finite()
             }
-            Self::VennAbers(map) => map.is_sound(),
+            Self::VennAbers(map) => map.is_valid(),
         }
     }
 }

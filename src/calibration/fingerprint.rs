@@ -1,22 +1,21 @@
-//! What a calibration is bound to: everything that moves a score. One field differs, and it is
-//! void.
+//! The configuration that a calibration is bound to: everything that changes a score. If one field
+//! differs, the calibration does not apply.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What produced the scores. Texts are compared as they are; each names one configuration and
-/// nothing else.
+/// The configuration that produced the scores. Fields are compared as texts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fingerprint {
     /// SHA-256 of the weights, in hexadecimal.
     pub weights_sha256: String,
-    /// The quantisation, as the file names it.
-    pub quantisation: String,
+    /// The quantization, as the file names it.
+    pub quantization: String,
     /// SHA-256 of the chat template, in hexadecimal.
     pub template_sha256: String,
-    /// What stands around a question: the system message and the text with `{question}` in it.
+    /// The question template: the system message and the text with `{question}` in it.
     pub frame: String,
     /// How the prompt is repeated.
     pub repetition: String,
@@ -35,7 +34,7 @@ impl Fingerprint {
     pub fn fields(&self) -> [(&'static str, &str); 9] {
         [
             ("weights_sha256", &self.weights_sha256),
-            ("quantisation", &self.quantisation),
+            ("quantization", &self.quantization),
             ("template_sha256", &self.template_sha256),
             ("frame", &self.frame),
             ("repetition", &self.repetition),
@@ -46,15 +45,15 @@ impl Fingerprint {
         ]
     }
 
-    /// Compares what was calibrated with what is running.
+    /// Compares the calibrated configuration with the running one.
     ///
     /// # Errors
     /// Every field that differs, with both values.
     pub fn check(&self, running: &Self) -> Result<(), Mismatch> {
         let pairs = self.fields().into_iter().zip(running.fields());
         let differs = pairs.filter(|((_, calibrated), (_, running))| calibrated != running);
-        let differences: Vec<Difference> = differs
-            .map(|((field, calibrated), (_, running))| Difference {
+        let differences: Vec<FieldDifference> = differs
+            .map(|((field, calibrated), (_, running))| FieldDifference {
                 field,
                 calibrated: calibrated.to_owned(),
                 running: running.to_owned(),
@@ -66,7 +65,7 @@ impl Fingerprint {
 
 /// One field that differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Difference {
+pub struct FieldDifference {
     /// The field.
     pub field: &'static str,
     /// Its value in the calibration.
@@ -75,17 +74,19 @@ pub struct Difference {
     pub running: String,
 }
 
-/// Why a calibration does not apply: at least one field.
+/// Why a calibration does not apply: the fields that differ.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Mismatch {
     /// The fields, in the order of [`Fingerprint`].
-    pub differences: Vec<Difference>,
+    pub differences: Vec<FieldDifference>,
 }
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the calibration was made for another configuration: ")?;
-        for (i, Difference { field, calibrated, running }) in self.differences.iter().enumerate() {
+        for (i, FieldDifference { field, calibrated, running }) in
+            self.differences.iter().enumerate()
+        {
             let comma = if i > 0 { ", " } else { "" };
             write!(
                 f,

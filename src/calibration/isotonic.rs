@@ -1,15 +1,15 @@
-//! Isotonic regression: the best falling map of uncertainty to confidence, whatever its shape.
+//! Isotonic regression: the best decreasing map from uncertainty to confidence.
 //!
-//! Ties are pooled, pool-adjacent-violators does the rest. Between two knots the map is a straight
-//! line and outside them it stays level, as in scikit-learn with `out_of_bounds="clip"`. It can say
-//! exactly 0 or 1, and it needs more labels than a sigmoid.
+//! Ties are pooled, then pool-adjacent-violators runs. The map is linear between knots and constant
+//! outside them, as in scikit-learn with `out_of_bounds="clip"`. It can return exactly 0 or 1, and
+//! needs more labels than a sigmoid.
 
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::pool::non_decreasing;
 use crate::metrics::ties::groups;
 
-/// A falling, piecewise linear map (Zadrozny and Elkan 2002).
+/// A decreasing, piecewise linear map (Zadrozny and Elkan 2002).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Isotonic {
     /// (uncertainty, confidence), ascending in the first, not ascending in the second.
@@ -17,11 +17,11 @@ pub struct Isotonic {
 }
 
 impl Isotonic {
-    /// The map that is best for (uncertainty, right) points: by squared error and by likelihood
-    /// alike.
+    /// The map that is best for (uncertainty, correct) points, by squared error and by
+    /// likelihood alike.
     pub fn fit(points: &[(f64, bool)]) -> Self {
-        // On -u, so that the fit rises.
-        let blocks = non_decreasing(&groups(points.iter().map(|(u, right)| (-u, *right))));
+        // On -u, so that the fit is increasing.
+        let blocks = non_decreasing(&groups(points.iter().map(|(u, correct)| (-u, *correct))));
         let knots = blocks.iter().rev().flat_map(|block| {
             let (first, last) =
                 ((0.0 - block.high, block.share()), (0.0 - block.low, block.share()));
@@ -30,7 +30,8 @@ impl Isotonic {
         Self { knots: knots.collect() }
     }
 
-    /// The probability of being right, 0 to 1; `None` without knots, or if the score is not finite.
+    /// The probability of being correct, 0 to 1; `None` without knots, or if the score is not
+    /// finite.
     pub fn confidence(&self, uncertainty: f64) -> Option<f64> {
         if !uncertainty.is_finite() {
             return None;
@@ -48,7 +49,7 @@ impl Isotonic {
     }
 
     /// Whether the knots are finite, in order, and fall.
-    pub(super) fn is_sound(&self) -> bool {
+    pub(super) fn is_valid(&self) -> bool {
         let in_range = |(u, p): &(f64, f64)| u.is_finite() && (0.0..=1.0).contains(p);
         !self.knots.is_empty()
             && self.knots.iter().all(in_range)

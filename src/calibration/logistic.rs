@@ -1,34 +1,33 @@
-//! Logistic regression by Newton's method: the one optimiser behind sigmoid, temperature, beta and
-//! fusion.
+//! Logistic regression by Newton's method: the optimizer of sigmoid, temperature, beta and fusion.
 //!
-//! Contract: total and deterministic; maximises the likelihood, less an optional penalty, to the
-//! accuracy of `f64`. Where no finite maximum exists (right and wrong can be parted by a plane)
-//! each step adds about one to the log-odds and never gets shorter: that is how separation shows,
-//! without a threshold on coefficients.
+//! Contract: total and deterministic; maximizes the likelihood, less an optional penalty, to the
+//! accuracy of `f64`. Without a finite maximum (a plane separates correct from incorrect) each step
+//! adds about one to the log-odds and never gets shorter, so separation is detected without a
+//! threshold on coefficients.
 
-use super::Refusal;
+use super::CalibrationError;
 
 /// Newton steps before a fit counts as separated. A fit that exists takes five to ten: the last
 /// ones double the digits.
 const MAX_STEPS: usize = 60;
 /// A fit is found when no log-odds moves by more than this.
-const SETTLED: f64 = 1e-9;
+const TOLERANCE: f64 = 1e-9;
 
 /// What to fit.
 pub(super) struct Problem<'a> {
     /// One row of finite features per question, all of the same length.
     pub features: &'a [Vec<f64>],
-    /// Whether each answer is right.
-    pub right: &'a [bool],
+    /// Whether each answer is correct.
+    pub correct: &'a [bool],
     /// Whether there is a constant term, the last coefficient.
     pub intercept: bool,
-    /// Weight of half the squared coefficients, 0 for none; the constant term is never penalised.
+    /// Weight of half the squared coefficients, 0 for none; the constant term is never penalized.
     pub l2: f64,
 }
 
 impl Problem<'_> {
     /// The coefficients, the constant term last.
-    pub(super) fn solve(&self) -> Result<Vec<f64>, Refusal> {
+    pub(super) fn solve(&self) -> Result<Vec<f64>, CalibrationError> {
         let width = self.features.first().map_or(0, Vec::len) + usize::from(self.intercept);
         let scales = self.scales(width);
         let rows: Vec<Vec<f64>> =
@@ -36,7 +35,7 @@ impl Problem<'_> {
         let mut at = vec![0.0; width];
         let mut value = self.objective(&rows, &at, &scales);
         for _ in 0..MAX_STEPS {
-            let step = self.newton_step(&rows, &at, &scales).ok_or(Refusal::Separated)?;
+            let step = self.newton_step(&rows, &at, &scales).ok_or(CalibrationError::Separated)?;
             let moved = rows.iter().map(|row| dot(row, &step).abs()).fold(0.0, f64::max);
             // Halved until the objective does not get worse; it is concave, so some fraction of the
             // step always does.
@@ -45,13 +44,13 @@ impl Problem<'_> {
                 let found = self.objective(&rows, &next, &scales);
                 (found >= value - 1e-12 * value.abs()).then_some((next, found))
             });
-            let Some((next, found)) = next else { return Err(Refusal::Separated) };
+            let Some((next, found)) = next else { return Err(CalibrationError::Separated) };
             (at, value) = (next, found);
-            if moved <= SETTLED {
+            if moved <= TOLERANCE {
                 return Ok(at.iter().zip(&scales).map(|(a, scale)| a / scale).collect());
             }
         }
-        Err(Refusal::Separated)
+        Err(CalibrationError::Separated)
     }
 
     /// The largest magnitude of each column, 1 for a column of zeros and for the constant term: it
@@ -76,19 +75,19 @@ impl Problem<'_> {
 
     /// The penalty's second derivative for each scaled coefficient.
     fn penalties(&self, scales: &[f64]) -> Vec<f64> {
-        let penalised = scales.len() - usize::from(self.intercept);
+        let penalized = scales.len() - usize::from(self.intercept);
         scales
             .iter()
             .enumerate()
-            .map(|(i, scale)| if i < penalised { self.l2 / (scale * scale) } else { 0.0 })
+            .map(|(i, scale)| if i < penalized { self.l2 / (scale * scale) } else { 0.0 })
             .collect()
     }
 
     fn objective(&self, rows: &[Vec<f64>], at: &[f64], scales: &[f64]) -> f64 {
         let likelihood: f64 = rows
             .iter()
-            .zip(self.right)
-            .map(|(row, right)| log_sigmoid(if *right { dot(row, at) } else { -dot(row, at) }))
+            .zip(self.correct)
+            .map(|(row, correct)| log_sigmoid(if *correct { dot(row, at) } else { -dot(row, at) }))
             .sum();
         likelihood
             - 0.5
@@ -110,9 +109,9 @@ impl Problem<'_> {
             .enumerate()
             .zip(&penalties)
             .for_each(|((i, row), penalty)| row[i] = *penalty);
-        for (row, right) in rows.iter().zip(self.right) {
+        for (row, correct) in rows.iter().zip(self.correct) {
             let p = sigmoid(dot(row, at));
-            let residual = if *right { sigmoid(-dot(row, at)) } else { -p };
+            let residual = if *correct { sigmoid(-dot(row, at)) } else { -p };
             let weight = p * sigmoid(-dot(row, at));
             for ((x, slope), curve) in row.iter().zip(&mut gradient).zip(&mut hessian) {
                 *slope += residual * x;

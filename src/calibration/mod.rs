@@ -1,21 +1,20 @@
-//! From raw uncertainty to what can be promised: calibrated confidence, thresholds with a
-//! guarantee, and the file that binds both to what they were measured on.
+//! Calibration: maps from raw uncertainty to confidence, thresholds with a guarantee, and the
+//! policy file that binds both to the configuration they were fitted on.
 //!
-//! Contract: pure, total and deterministic; no estimate without labels, and no promise beyond what
-//! they carry. "Cannot certify" is a value with the number of labels that it would take
-//! ([`Shortfall`]); a [`Refusal`] says that the labels themselves cannot be used. It knows neither
-//! texts nor models, only graded scores.
+//! Contract: pure, total and deterministic; no estimate without labels, and no guarantee beyond
+//! what the labels support. "Cannot certify" is a value with the number of labels that are needed
+//! ([`LabelsNeeded`]); a [`CalibrationError`] means that the labels themselves cannot be used.
+//! Calibration knows neither texts nor models, only graded scores.
 //!
 //! Conventions:
-//! - Scores are uncertainties, higher = less sure. Every map falls with them, and a fit that rises
-//!   is refused, not flipped.
-//! - A question that failed, or has no finite score, is never answered. It stays in every
+//! - Scores are uncertainties, higher = less confident. Every map is decreasing; an increasing fit
+//!   is an error and is not flipped.
+//! - A question without an answer or a finite score is never answered. It stays in every
 //!   denominator over questions.
-//! - Fitting a map, choosing a threshold and reporting use three parts without a common question,
-//!   see [`Split`].
-//! - Every promise is about questions from where the labelled ones came from, on average over them,
-//!   under the same [`Fingerprint`]. Learn-then-test needs them drawn independently, risk control
-//!   needs them exchangeable only.
+//! - Fitting a map, choosing a threshold and reporting use three disjoint parts, see [`Split`].
+//! - Every guarantee is about questions from the same source as the labeled ones, on average over
+//!   them, under the same [`Fingerprint`]. Learn-then-test requires them to be independent, risk
+//!   control only exchangeable.
 
 use std::fmt;
 
@@ -43,71 +42,72 @@ mod venn_abers;
 
 pub use beta::Beta;
 pub use calibrator::{Calibrator, Method};
-pub use fingerprint::{Difference, Fingerprint, Mismatch};
+pub use fingerprint::{FieldDifference, Fingerprint, Mismatch};
 pub use fusion::{Fusion, MAX_ESTIMATORS};
 pub use isotonic::Isotonic;
-pub use learn_then_test::{fewest_answers, grid, learn_then_test};
-pub use policy_file::{Bound, Goal, PolicyFile, Report, Rule, calibrate};
+pub use learn_then_test::{grid, learn_then_test, min_answers};
+pub use policy_file::{BoundPolicy, HeldOutReport, PolicyFile, Rule, Target, calibrate};
 pub use risk_control::risk_control;
 pub use sigmoid::Sigmoid;
 pub use split::{Split, cross_fit};
 pub use target::target_coverage;
 pub use temperature::Temperature;
-pub use threshold::{Certificate, Scored, Shortfall, Threshold};
-pub use validation::{Deals, Validation, validate};
-pub use venn_abers::{Band, VennAbers};
+pub use threshold::{Certificate, LabelsNeeded, ScoredQuestion, Threshold};
+pub use validation::{RandomSplits, Validation, validate};
+pub use venn_abers::{Interval, VennAbers};
 
-/// A labelled question: what the estimators said, and whether the leading answer was right.
+/// A labeled question: its scores and the grade of its leading answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Example {
-    /// The question's name: what keeps parts disjoint.
+    /// The question's name, by which parts are kept disjoint.
     pub id: String,
-    /// One uncertainty per estimator, higher = less sure; anything but a finite number is none.
+    /// One uncertainty per estimator, higher = less confident; ignored unless finite.
     pub scores: Vec<Option<f64>>,
-    /// Whether the leading answer is right.
+    /// Whether the leading answer is correct.
     pub grade: Grade,
 }
 
 impl From<&GradedQuestion> for Example {
-    /// A graded question with the one score that it has.
-    fn from(item: &GradedQuestion) -> Self {
-        Self { id: item.id.clone(), scores: vec![item.score()], grade: item.grade }
+    /// A graded question with its one score.
+    fn from(question: &GradedQuestion) -> Self {
+        Self { id: question.id.clone(), scores: vec![question.score()], grade: question.grade }
     }
 }
 
-/// Why labels, parameters or a file cannot be used. Its text is one lower-case sentence that names
-/// the thing and the remedy.
+/// Why labels, parameters or a file cannot be used. The text is one lower-case sentence with the
+/// remedy.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Refusal {
-    /// Fewer labelled and scored questions than a fit needs.
+pub enum CalibrationError {
+    /// Fewer labeled and scored questions than a fit needs.
     TooFew {
-        /// How many there are.
+        /// Questions available.
         have: usize,
-        /// How many of them are right.
-        right: usize,
-        /// How many it takes.
+        /// Correct ones among them.
+        correct: usize,
+        /// Questions needed.
         need: usize,
     },
-    /// All labels are the same: nothing tells right from wrong.
+    /// All answers are correct, or all are incorrect.
     OneClass {
-        /// How many there are.
+        /// Questions available.
         have: usize,
-        /// How many of them are right: all or none.
-        right: usize,
+        /// Correct ones among them: all or none.
+        correct: usize,
     },
     /// All scores are the same.
     Constant {
         /// The score.
         score: f64,
     },
-    /// The score parts right from wrong without overlap, so that the most likely sigmoid is a step.
+    /// The score separates correct from incorrect answers perfectly; the most likely sigmoid is a
+    /// step.
     Separated,
     /// The confidence would rise with uncertainty.
     WrongDirection {
-        /// The fitted slope; it must be below 0.
+        /// The fitted slope, which must be below 0.
         slope: f64,
     },
-    /// The map reads a probability as -score, and this is none.
+    /// The map takes -score as a probability, and this score is not one.
     NotAProbability {
         /// The score.
         score: f64,
@@ -126,79 +126,65 @@ pub enum Refusal {
         /// Its range.
         range: &'static str,
     },
-    /// A policy file is not what it claims to be.
+    /// A policy file is invalid.
     File(String),
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for CalibrationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooFew { have, right, need } => {
-                write!(
-                    f,
-                    "only {have} labelled questions, {right} of them right{}; {need} are \
-                           needed",
-                    TrueShare(*right, *have)
-                )
-            }
-            Self::OneClass { have, right: 0 } => {
-                write!(
-                    f,
-                    "all {have} labelled questions are wrong{}; add easier ones, until some \
-                           are right",
-                    TrueShare(0, *have)
-                )
-            }
-            Self::OneClass { have, right } => {
-                write!(
-                    f,
-                    "all {have} labelled questions are right{}; add harder ones, until some \
-                           are wrong",
-                    TrueShare(*right, *have)
-                )
-            }
+            Self::TooFew { have, correct, need } => write!(
+                f,
+                "only {have} labeled questions, {correct} of them correct{}; {need} are needed",
+                ShareWithInterval(*correct, *have)
+            ),
+            Self::OneClass { have, correct: 0 } => write!(
+                f,
+                "all {have} labeled questions are incorrect{}; add easier ones until some are \
+                 correct",
+                ShareWithInterval(0, *have)
+            ),
+            Self::OneClass { have, correct } => write!(
+                f,
+                "all {have} labeled questions are correct{}; add harder ones until some are \
+                 incorrect",
+                ShareWithInterval(*correct, *have)
+            ),
             Self::Constant { score } => write!(
                 f,
-                "every question has the same score {score}; use \
-                another estimator or more samples"
+                "every question has the same score {score}; use another estimator or more samples"
             ),
             Self::Separated => f.write_str(
-                "the score parts right from wrong without overlap, so no finite sigmoid fits; \
-                 label more questions, or use isotonic or \
-                 venn_abers",
+                "the score separates correct from incorrect answers perfectly, so no finite \
+                 sigmoid fits; label more questions, or use isotonic or venn_abers",
             ),
             Self::WrongDirection { slope } => write!(
                 f,
-                "confidence would not fall with uncertainty (slope {slope:.4}): the estimator does not tell right from wrong; use another"
+                "confidence would not fall with uncertainty (slope {slope:.4}): the estimator \
+                 does not separate correct from incorrect answers; use another"
             ),
-            Self::NotAProbability { score } => {
-                write!(
-                    f,
-                    "score {score} is not the negative of a probability; use sigmoid, \
-                           isotonic or venn_abers"
-                )
+            Self::NotAProbability { score } => write!(
+                f,
+                "score {score} is not the negative of a probability; use sigmoid, isotonic or \
+                 venn_abers"
+            ),
+            Self::Overlap { id } => {
+                write!(f, "question `{id}` occurs more than once; each must be in exactly one part")
             }
-            Self::Overlap { id } => write!(
-                f,
-                "question `{id}` occurs more than once; each must \
-                be in exactly one part"
-            ),
-            Self::Parameter { name, value, range } => write!(
-                f,
-                "{name} is {value}; it must be \
-                {range}"
-            ),
+            Self::Parameter { name, value, range } => {
+                write!(f, "{name} is {value}; it must be {range}")
+            }
             Self::File(reason) => f.write_str(reason),
         }
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for CalibrationError {}
 
-/// Right answers and questions, as text the interval of the true share: never a bare point.
-struct TrueShare(usize, usize);
+/// The 95 % interval of a share, given as part and whole; its text is empty for a whole of 0.
+struct ShareWithInterval(usize, usize);
 
-impl fmt::Display for TrueShare {
+impl fmt::Display for ShareWithInterval {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match clopper_pearson(self.0 as u64, self.1 as u64, 0.95) {
             Some(interval) => write!(
@@ -211,11 +197,11 @@ impl fmt::Display for TrueShare {
     }
 }
 
-/// Refuses anything but a number strictly between 0 and 1.
-fn check_open(name: &'static str, value: f64) -> Result<(), Refusal> {
+/// An error unless the value is strictly between 0 and 1.
+fn check_open(name: &'static str, value: f64) -> Result<(), CalibrationError> {
     if value > 0.0 && value < 1.0 {
         Ok(())
     } else {
-        Err(Refusal::Parameter { name, value, range: "above 0 and below 1" })
+        Err(CalibrationError::Parameter { name, value, range: "above 0 and below 1" })
     }
 }

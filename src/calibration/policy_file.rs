@@ -1,9 +1,9 @@
-//! The policy file: a map, a rule, what they promise, and everything that they are bound to.
+//! The policy file: a map, a rule, its guarantee, and the configuration that it is bound to.
 //!
-//! Contract: what is read is checked, and nothing in a file is believed that can be computed:
-//! counts must carry the promise that they come with. Confidences and decisions come from a
-//! [`Bound`] policy alone, and only a run with the same fingerprint gets one. A question without a
-//! score is never answered. It knows no paths: text in, text out.
+//! Contract: a file is validated when it is read, and counts must support the guarantee that the
+//! file claims. Confidences and decisions come only from a [`BoundPolicy`], which only a run with
+//! the same fingerprint gets. A question without a score is never answered. It knows no paths: text
+//! in, text out.
 
 use std::fmt::Write as _;
 
@@ -11,90 +11,91 @@ use serde::{Deserialize, Serialize};
 
 use super::learn_then_test::p_value;
 use super::{
-    Calibrator, Certificate, Example, Fingerprint, Fusion, Method, Mismatch, Refusal, Scored,
-    Split, Threshold, check_open, grid, learn_then_test, risk_control, target_coverage,
+    CalibrationError, Calibrator, Certificate, Example, Fingerprint, Fusion, Method, Mismatch,
+    ScoredQuestion, Split, Threshold, check_open, grid, learn_then_test, risk_control,
+    target_coverage,
 };
 use crate::decision::Policy;
 use crate::metrics::binomial::{ShareInterval, clopper_pearson};
 use crate::metrics::{Grade, GradedQuestion, metric};
 use crate::uncertainty::Confidence;
 
-/// The only version there is.
+/// The version of the layout.
 const VERSION: u32 = 1;
-/// More questions than this are no labels.
-const MOST_QUESTIONS: usize = u32::MAX as usize;
+/// A file with more questions than this is invalid.
+const MAX_QUESTIONS: usize = u32::MAX as usize;
 
-/// What a threshold shall achieve.
+/// What a threshold is chosen for.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "goal", rename_all = "snake_case")]
-pub enum Goal {
+#[serde(tag = "target", rename_all = "snake_case")]
+pub enum Target {
     /// P(wrong | answered) <= alpha with probability 1 - delta: learn then test.
     SelectiveRisk {
-        /// The largest share of answers that may be wrong, above 0 to below 1.
+        /// The largest share of answers that may be incorrect, above 0 to below 1.
         alpha: f64,
-        /// How probable it may be that the labels mislead, above 0 to below 1.
+        /// The probability that the guarantee fails, above 0 to below 1.
         delta: f64,
     },
     /// P(answered and wrong) <= alpha on average: conformal risk control.
     JointRisk {
-        /// The largest share of questions that may be answered wrongly, above 0 to below 1.
+        /// The largest share of questions that may be answered incorrectly, above 0 to below 1.
         alpha: f64,
     },
-    /// Answer the surest share of questions; no promise.
+    /// Answer the most confident share of questions; no guarantee.
     TargetCoverage {
         /// The share, above 0 to 1.
         coverage: f64,
     },
-    /// Answer where the confidence exceeds t, which maximises the expected score at t; no promise.
+    /// Answer if the confidence exceeds t, which maximizes the expected score at t; no guarantee.
     TargetConfidence {
         /// The confidence, 0 to below 1.
         t: f64,
     },
 }
 
-/// A goal and what became of it.
+/// A target with its result.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "rule", rename_all = "snake_case")]
 pub enum Rule {
-    /// See [`Goal::SelectiveRisk`].
+    /// See [`Target::SelectiveRisk`].
     SelectiveRisk {
-        /// The largest share of answers that may be wrong.
+        /// The largest share of answers that may be incorrect.
         alpha: f64,
-        /// How probable it may be that the labels mislead.
+        /// The probability that the guarantee fails.
         delta: f64,
-        /// The threshold, or what is missing.
+        /// The threshold, or the labels needed.
         outcome: Certificate,
     },
-    /// See [`Goal::JointRisk`].
+    /// See [`Target::JointRisk`].
     JointRisk {
-        /// The largest share of questions that may be answered wrongly.
+        /// The largest share of questions that may be answered incorrectly.
         alpha: f64,
-        /// The threshold, or what is missing.
+        /// The threshold, or the labels needed.
         outcome: Certificate,
     },
-    /// See [`Goal::TargetCoverage`].
+    /// See [`Target::TargetCoverage`].
     TargetCoverage {
         /// The share of questions to answer.
         coverage: f64,
-        /// The threshold; `None` if too few questions had a score, and nothing is answered.
+        /// The threshold; `None` if too few questions have a score, and nothing is answered.
         threshold: Option<Threshold>,
     },
-    /// See [`Goal::TargetConfidence`].
+    /// See [`Target::TargetConfidence`].
     TargetConfidence {
         /// The confidence that an answer must exceed.
         t: f64,
     },
 }
 
-/// How a policy did on questions that nothing was chosen on.
+/// The policy's results on the held-out part, on which nothing was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Report {
+pub struct HeldOutReport {
     /// Questions.
     pub questions: usize,
-    /// How many were answered.
+    /// Questions answered.
     pub answered: usize,
-    /// How many of these answers are wrong.
-    pub wrong: usize,
+    /// Incorrect answers among these.
+    pub incorrect: usize,
     /// The 95 % interval of P(wrong | answered); `None` if nothing was answered.
     pub selective_risk: Option<ShareInterval>,
     /// Brier score of the confidence, 0 to 1, lower is better; `None` without one.
@@ -109,17 +110,17 @@ pub struct Report {
 pub struct PolicyFile {
     /// Version of this layout, 1.
     pub version: u32,
-    /// What produced the scores.
+    /// The configuration that produced the scores.
     pub fingerprint: Fingerprint,
-    /// How several scores become one; `None` where there is one.
+    /// How several scores become one; `None` for one estimator.
     pub fusion: Option<Fusion>,
     /// The map from uncertainty to confidence.
     pub calibrator: Calibrator,
     /// When to answer.
     pub rule: Rule,
-    /// How that went on questions that nothing was chosen on.
-    pub report: Report,
-    /// The questions that map and threshold were made on: any evaluation must be on others.
+    /// Results on the held-out part.
+    pub report: HeldOutReport,
+    /// The questions that map and threshold were fitted on; an evaluation must exclude them.
     pub calibration_ids: Vec<String>,
 }
 
@@ -128,33 +129,33 @@ pub struct PolicyFile {
 ///
 /// # Errors
 /// If the labels of the fitting part do not allow the fit, or a parameter is out of range. Labels
-/// that carry no promise are no error: the rule then says what is missing.
+/// that do not support the guarantee are not an error: the rule then has the labels needed.
 pub fn calibrate(
     split: &Split,
     method: Method,
-    goal: Goal,
+    target: Target,
     fingerprint: Fingerprint,
-) -> Result<PolicyFile, Refusal> {
+) -> Result<PolicyFile, CalibrationError> {
     let estimators = split.fit().first().map_or(0, |example| example.scores.len());
     let fusion = if estimators > 1 {
         Some(Fusion::fit(&split.fit().iter().collect::<Vec<_>>())?)
     } else {
         None
     };
-    let scored = |examples: &[Example]| -> Vec<Scored> {
+    let scored = |examples: &[Example]| -> Vec<ScoredQuestion> {
         examples.iter().map(|example| scored(example, fusion.as_ref())).collect()
     };
     let (fit, threshold) = (scored(split.fit()), scored(split.threshold()));
     let points: Vec<(f64, bool)> =
-        fit.iter().filter_map(|scored| Some((scored.uncertainty?, scored.right))).collect();
+        fit.iter().filter_map(|scored| Some((scored.uncertainty?, scored.correct))).collect();
     let calibrator = Calibrator::fit(method, &points)?;
-    let rule = choose(goal, &fit, &threshold)?;
+    let rule = choose(target, &fit, &threshold)?;
     let calibration_ids =
         split.fit().iter().chain(split.threshold()).map(|example| example.id.clone()).collect();
-    let nothing = Report {
+    let nothing = HeldOutReport {
         questions: 0,
         answered: 0,
-        wrong: 0,
+        incorrect: 0,
         selective_risk: None,
         brier: None,
         smooth_ece: None,
@@ -172,9 +173,13 @@ pub fn calibrate(
     Ok(policy)
 }
 
-fn choose(goal: Goal, fit: &[Scored], scored: &[Scored]) -> Result<Rule, Refusal> {
-    Ok(match goal {
-        Goal::SelectiveRisk { alpha, delta } => {
+fn choose(
+    target: Target,
+    fit: &[ScoredQuestion],
+    scored: &[ScoredQuestion],
+) -> Result<Rule, CalibrationError> {
+    Ok(match target {
+        Target::SelectiveRisk { alpha, delta } => {
             let scores: Vec<Option<f64>> = fit.iter().map(|scored| scored.uncertainty).collect();
             let grid = grid(&scores, scored.len(), alpha, delta)?;
             Rule::SelectiveRisk {
@@ -183,31 +188,35 @@ fn choose(goal: Goal, fit: &[Scored], scored: &[Scored]) -> Result<Rule, Refusal
                 outcome: learn_then_test(scored, &grid, alpha, delta)?,
             }
         }
-        Goal::JointRisk { alpha } => {
+        Target::JointRisk { alpha } => {
             Rule::JointRisk { alpha, outcome: risk_control(scored, alpha)? }
         }
-        Goal::TargetCoverage { coverage } => {
+        Target::TargetCoverage { coverage } => {
             Rule::TargetCoverage { coverage, threshold: target_coverage(scored, coverage)? }
         }
-        Goal::TargetConfidence { t } => {
+        Target::TargetConfidence { t } => {
             check_target(t)?;
             Rule::TargetConfidence { t }
         }
     })
 }
 
-fn check_target(t: f64) -> Result<(), Refusal> {
+fn check_target(t: f64) -> Result<(), CalibrationError> {
     if (0.0..1.0).contains(&t) {
         Ok(())
     } else {
-        Err(Refusal::Parameter { name: "target_confidence", value: t, range: "0 to below 1" })
+        Err(CalibrationError::Parameter {
+            name: "target_confidence",
+            value: t,
+            range: "0 to below 1",
+        })
     }
 }
 
-fn scored(example: &Example, fusion: Option<&Fusion>) -> Scored {
+fn scored(example: &Example, fusion: Option<&Fusion>) -> ScoredQuestion {
     let uncertainty =
         uncertainty(&example.scores, fusion).filter(|_| example.grade != Grade::NoAnswer);
-    Scored { uncertainty, right: example.grade == Grade::Correct }
+    ScoredQuestion { uncertainty, correct: example.grade == Grade::Correct }
 }
 
 fn uncertainty(scores: &[Option<f64>], fusion: Option<&Fusion>) -> Option<f64> {
@@ -222,10 +231,10 @@ impl PolicyFile {
     /// Reads and checks a file's text.
     ///
     /// # Errors
-    /// If it is no policy file, or its numbers cannot be true.
-    pub fn parse(text: &str) -> Result<Self, Refusal> {
+    /// If it is not a policy file, or its numbers are inconsistent.
+    pub fn parse(text: &str) -> Result<Self, CalibrationError> {
         let policy: Self = serde_json::from_str(text)
-            .map_err(|error| Refusal::File(format!("no policy file: {error}")))?;
+            .map_err(|error| CalibrationError::File(format!("not a policy file: {error}")))?;
         policy.validate()?;
         Ok(policy)
     }
@@ -234,40 +243,41 @@ impl PolicyFile {
     ///
     /// # Errors
     /// If a number is not finite, which JSON cannot hold.
-    pub fn to_json(&self) -> Result<String, Refusal> {
+    pub fn to_json(&self) -> Result<String, CalibrationError> {
         self.validate()?;
-        serde_json::to_string_pretty(self).map_err(|error| Refusal::File(error.to_string()))
+        serde_json::to_string_pretty(self)
+            .map_err(|error| CalibrationError::File(error.to_string()))
     }
 
     /// Checks everything that can be checked without the labels.
     ///
     /// # Errors
-    /// The first thing that cannot be true.
-    pub fn validate(&self) -> Result<(), Refusal> {
-        let sound = |holds: bool, what: &str| {
+    /// The first inconsistency.
+    pub fn validate(&self) -> Result<(), CalibrationError> {
+        let check = |holds: bool, what: &str| {
             if holds {
                 Ok(())
             } else {
-                Err(Refusal::File(format!("policy file: {what}; calibrate again")))
+                Err(CalibrationError::File(format!("policy file: {what}; calibrate again")))
             }
         };
-        sound(
+        check(
             self.version == VERSION,
             &format!("version is {}, this program reads {VERSION}", self.version),
         )?;
         for (name, value) in self.fingerprint.fields() {
-            sound(!value.is_empty(), &format!("fingerprint field {name} is empty"))?;
+            check(!value.is_empty(), &format!("fingerprint field {name} is empty"))?;
         }
-        sound(self.calibrator.is_sound(), "the calibrator's parameters are no falling map")?;
+        check(self.calibrator.is_valid(), "the calibrator's parameters are not a decreasing map")?;
         let estimators = self.fusion.as_ref().map_or(1, |fusion| fusion.weights.len());
-        sound(
-            self.fusion.as_ref().is_none_or(|fusion| estimators > 1 && fusion.is_sound(estimators)),
-            "the fusion's parameters do not fit together",
+        check(
+            self.fusion.as_ref().is_none_or(|fusion| estimators > 1 && fusion.is_valid(estimators)),
+            "the fusion's parameters are inconsistent",
         )?;
         match &self.rule {
             Rule::TargetConfidence { t } => check_target(*t)?,
             Rule::TargetCoverage { coverage, .. } => {
-                sound(
+                check(
                     *coverage > 0.0 && *coverage <= 1.0,
                     "coverage is not above 0 and at most 1",
                 )?;
@@ -279,19 +289,19 @@ impl PolicyFile {
             }
         }
         let Some(threshold) = self.threshold() else { return Ok(()) };
-        sound(
-            threshold.is_sound() && threshold.questions <= MOST_QUESTIONS,
-            "the threshold's counts cannot be true",
+        check(
+            threshold.is_valid() && threshold.questions <= MAX_QUESTIONS,
+            "the threshold's counts are inconsistent",
         )?;
-        sound(self.carries(threshold), "the counts do not carry the promise")
+        check(self.supports(threshold), "the counts do not support the guarantee")
     }
 
-    /// Whether the counts behind the threshold are enough for the rule.
-    fn carries(&self, threshold: &Threshold) -> bool {
+    /// Whether the threshold's counts support the rule's guarantee.
+    fn supports(&self, threshold: &Threshold) -> bool {
         match self.rule {
             Rule::SelectiveRisk { alpha, delta, .. } => p_value(threshold, alpha) <= delta,
             Rule::JointRisk { alpha, .. } => {
-                threshold.wrong as f64 + 1.0 <= alpha * (threshold.questions as f64 + 1.0)
+                threshold.incorrect as f64 + 1.0 <= alpha * (threshold.questions as f64 + 1.0)
             }
             Rule::TargetCoverage { .. } | Rule::TargetConfidence { .. } => true,
         }
@@ -300,10 +310,10 @@ impl PolicyFile {
     /// The policy for a run of this configuration.
     ///
     /// # Errors
-    /// Every field that differs from what was calibrated, with both values: the policy is void.
-    pub fn check(&self, running: &Fingerprint) -> Result<Bound<'_>, Mismatch> {
+    /// Every field that differs from the calibrated configuration, with both values.
+    pub fn check(&self, running: &Fingerprint) -> Result<BoundPolicy<'_>, Mismatch> {
         self.fingerprint.check(running)?;
-        Ok(Bound { policy: self })
+        Ok(BoundPolicy { policy: self })
     }
 
     /// The threshold, if the rule has one.
@@ -317,7 +327,7 @@ impl PolicyFile {
         }
     }
 
-    /// Whether the rule comes with a promise.
+    /// Whether the rule has a guarantee.
     pub fn is_certified(&self) -> bool {
         match &self.rule {
             Rule::SelectiveRisk { outcome, .. } | Rule::JointRisk { outcome, .. } => {
@@ -327,8 +337,8 @@ impl PolicyFile {
         }
     }
 
-    /// The rule as a decision's policy: it answers where [`Bound::answers`] does, and never where
-    /// nothing could be certified.
+    /// The rule as a decision policy: it answers exactly the questions that
+    /// [`BoundPolicy::answers`] does, and none if nothing could be certified.
     pub fn policy(&self) -> Policy {
         match (&self.rule, self.threshold()) {
             (Rule::TargetConfidence { t }, _) => Policy::MinConfidence { min_confidence: *t },
@@ -339,43 +349,38 @@ impl PolicyFile {
         }
     }
 
-    /// The promise, in one exact sentence; or that there is none, and why.
+    /// The guarantee in one exact sentence, or the reason for having none.
     pub fn guarantee(&self) -> String {
         match &self.rule {
             Rule::SelectiveRisk { alpha, delta, outcome: Certificate::Certified(threshold) } => {
                 format!(
                     "P(wrong | answered) <= {} with probability {} over the draw of the {} \
-                     labelled questions, for questions drawn \
-                 independently from the same source and this configuration",
+                     labeled questions, for questions drawn independently from the same source and \
+                     this configuration",
                     decimal(*alpha),
                     decimal_below(1.0 - delta),
                     threshold.questions
                 )
             }
             Rule::JointRisk { alpha, outcome: Certificate::Certified(threshold) } => format!(
-                "P(answered and wrong) <= {} on average over draws of {} labelled questions, for \
-                 questions exchangeable with them and this \
-                 configuration",
+                "P(answered and wrong) <= {} on average over draws of {} labeled questions, for \
+                 questions exchangeable with them and this configuration",
                 decimal(*alpha),
                 threshold.questions
             ),
-            Rule::SelectiveRisk {
-                alpha,
-                delta,
-                outcome: Certificate::CannotCertify(shortfall),
-            } => {
+            Rule::SelectiveRisk { alpha, delta, outcome: Certificate::CannotCertify(needed) } => {
                 format!(
-                    "no guarantee: P(wrong | answered) <= {} with probability {}: {shortfall}",
+                    "no guarantee: P(wrong | answered) <= {} with probability {}: {needed}",
                     decimal(*alpha),
                     decimal_below(1.0 - delta)
                 )
             }
-            Rule::JointRisk { alpha, outcome: Certificate::CannotCertify(shortfall) } => {
-                format!("no guarantee: P(answered and wrong) <= {}: {shortfall}", decimal(*alpha))
+            Rule::JointRisk { alpha, outcome: Certificate::CannotCertify(needed) } => {
+                format!("no guarantee: P(answered and wrong) <= {}: {needed}", decimal(*alpha))
             }
             Rule::TargetCoverage { coverage, .. } => {
                 format!(
-                    "no guarantee: the surest {} of questions are answered, whatever their risk",
+                    "no guarantee: the most confident {} of questions are answered, whatever their risk",
                     decimal(*coverage)
                 )
             }
@@ -389,16 +394,16 @@ impl PolicyFile {
         }
     }
 
-    /// A question of `ids` that the policy was made on: figures over it would flatter.
+    /// The first of `ids` that the policy was fitted on; metrics over it would be too good.
     pub fn overlap<'a>(&self, ids: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
         let seen: std::collections::HashSet<&str> =
             self.calibration_ids.iter().map(String::as_str).collect();
         ids.into_iter().find(|id| seen.contains(id))
     }
 
-    fn reported(&self, examples: &[Example]) -> Report {
-        let bound = Bound { policy: self };
-        let item = |example: &Example| GradedQuestion {
+    fn reported(&self, examples: &[Example]) -> HeldOutReport {
+        let bound = BoundPolicy { policy: self };
+        let graded = |example: &Example| GradedQuestion {
             id: example.id.clone(),
             grade: example.grade,
             answered: bound.answers(&example.scores),
@@ -409,37 +414,39 @@ impl PolicyFile {
             correct_mass: None,
             samples: Vec::new(),
         };
-        let items: Vec<GradedQuestion> = examples.iter().map(item).collect();
-        let items: Vec<&GradedQuestion> = items.iter().collect();
-        let answered = items.iter().filter(|item| item.is_answered()).count();
-        let wrong = items.iter().filter(|item| item.is_answered() && !item.is_correct()).count();
-        let value = |name: &str| metric(name).and_then(|metric| metric.value(&items));
-        Report {
-            questions: items.len(),
+        let questions: Vec<GradedQuestion> = examples.iter().map(graded).collect();
+        let questions: Vec<&GradedQuestion> = questions.iter().collect();
+        let answered = questions.iter().filter(|question| question.is_answered()).count();
+        let incorrect = questions
+            .iter()
+            .filter(|question| question.is_answered() && !question.is_correct())
+            .count();
+        let value = |name: &str| metric(name).and_then(|metric| metric.value(&questions));
+        HeldOutReport {
+            questions: questions.len(),
             answered,
-            wrong,
-            selective_risk: clopper_pearson(wrong as u64, answered as u64, 0.95),
+            incorrect,
+            selective_risk: clopper_pearson(incorrect as u64, answered as u64, 0.95),
             brier: value("brier"),
             smooth_ece: value("smooth_ece"),
         }
     }
 }
 
-/// A policy and a run with the same fingerprint: what [`PolicyFile::check`] gives, and nothing
-/// else.
+/// A policy whose fingerprint is that of the run; made only by [`PolicyFile::check`].
 #[derive(Clone, Copy, Debug)]
-pub struct Bound<'a> {
+pub struct BoundPolicy<'a> {
     policy: &'a PolicyFile,
 }
 
-impl Bound<'_> {
-    /// The one uncertainty behind the scores of a question, higher = less sure. `None` if a score
-    /// is missing.
+impl BoundPolicy<'_> {
+    /// The fused uncertainty of a question's scores, higher = less confident. `None` if a score is
+    /// missing.
     pub fn uncertainty(self, scores: &[Option<f64>]) -> Option<f64> {
         uncertainty(scores, self.policy.fusion.as_ref())
     }
 
-    /// The calibrated probability of being right, 0 to 1. `None` if a score is missing.
+    /// The calibrated probability of being correct, 0 to 1. `None` if a score is missing.
     pub fn confidence(self, scores: &[Option<f64>]) -> Option<Confidence> {
         self.policy
             .calibrator
@@ -447,8 +454,8 @@ impl Bound<'_> {
             .and_then(Confidence::calibrated)
     }
 
-    /// Whether a question with these scores may be answered. Not without a score, and not where
-    /// nothing could be certified.
+    /// Whether a question with these scores is answered; never without a score or a certified
+    /// threshold.
     pub fn answers(self, scores: &[Option<f64>]) -> bool {
         match self.policy.rule {
             Rule::TargetConfidence { t } => {
@@ -462,7 +469,7 @@ impl Bound<'_> {
     }
 }
 
-/// The shortest decimal that is this number, with two places at least.
+/// The shortest decimal of a number, with at least two places.
 fn decimal(value: f64) -> String {
     let mut text = value.to_string();
     let places = text.split_once('.').map_or(0, |(_, places)| places.len());
@@ -473,8 +480,8 @@ fn decimal(value: f64) -> String {
     text
 }
 
-/// As [`decimal`], cut to six places: 1 - 0.9 is 0.09999999999999998, and rounding up may promise
-/// too much.
+/// As [`decimal`], truncated to six places: 1 - 0.9 is 0.09999999999999998, and rounding up could
+/// overstate the guarantee.
 fn decimal_below(value: f64) -> String {
     decimal(((value + 1e-12) * 1e6).floor() / 1e6)
 }

@@ -1,18 +1,16 @@
-//! Parts of a labelled set without a common question: one to fit a map, one to choose a threshold,
-//! one to report.
+//! Disjoint parts of a labeled set: one to fit a map, one to choose a threshold, one to report.
 //!
-//! Contract: deterministic; which part a question is in depends on (seed, id) and on how many
-//! questions there are, never on their order. A question that is in two places is an error, never a
-//! warning: what was fitted on a question says nothing about it. Ids are compared as text;
-//! paraphrases of one question under different ids are one question that this module cannot see.
+//! Contract: deterministic; a question's part depends on (seed, id) and on the number of questions,
+//! never on their order. A question that occurs twice is an error. Ids are compared as text;
+//! paraphrases under different ids are not detected.
 
 use std::collections::HashSet;
 
-use super::{Calibrator, Example, Method, Refusal};
+use super::{CalibrationError, Calibrator, Example, Method};
 use crate::metrics::Grade;
 use crate::metrics::bootstrap::mix;
 
-/// Three parts without a common question.
+/// Three disjoint parts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Split {
     fit: Vec<Example>,
@@ -29,28 +27,28 @@ impl Split {
         fit: Vec<Example>,
         threshold: Vec<Example>,
         report: Vec<Example>,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, CalibrationError> {
         check_unique(fit.iter().chain(&threshold).chain(&report))?;
         Ok(Self { fit, threshold, report })
     }
 
-    /// Deals questions into three parts by the hash of their ids: `fit` and `threshold` are shares
+    /// Splits questions into three parts by the hash of their ids: `fit` and `threshold` are shares
     /// of all, the rest is for the report.
     ///
     /// # Errors
     /// If a question occurs twice, or the shares are not 0 to 1 together.
-    pub fn deal(
+    pub fn random_split(
         mut examples: Vec<Example>,
         fit: f64,
         threshold: f64,
         seed: u64,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, CalibrationError> {
         check_unique(&examples)?;
         for (name, share) in
             [("fit", fit), ("threshold", threshold), ("fit + threshold", fit + threshold)]
         {
             if !(0.0..=1.0).contains(&share) {
-                return Err(Refusal::Parameter { name, value: share, range: "0 to 1" });
+                return Err(CalibrationError::Parameter { name, value: share, range: "0 to 1" });
             }
         }
         examples.sort_by_cached_key(|example| (hash(&example.id, seed), example.id.clone()));
@@ -61,33 +59,34 @@ impl Split {
         Ok(Self { fit: examples, threshold, report })
     }
 
-    /// Where maps and the grid of thresholds come from.
+    /// The part that maps and the grid of thresholds are fitted on.
     pub fn fit(&self) -> &[Example] {
         &self.fit
     }
 
-    /// Where the threshold is chosen and certified.
+    /// The part that the threshold is chosen and certified on.
     pub fn threshold(&self) -> &[Example] {
         &self.threshold
     }
 
-    /// What nothing was chosen on.
+    /// The held-out part.
     pub fn report(&self) -> &[Example] {
         &self.report
     }
 }
 
-/// Refuses a question that occurs twice.
-fn check_unique<'a>(examples: impl IntoIterator<Item = &'a Example>) -> Result<(), Refusal> {
+/// An error if a question occurs twice.
+fn check_unique<'a>(
+    examples: impl IntoIterator<Item = &'a Example>,
+) -> Result<(), CalibrationError> {
     let mut seen = HashSet::new();
     let twice = examples.into_iter().find(|example| !seen.insert(example.id.as_str()));
-    twice.map_or(Ok(()), |example| Err(Refusal::Overlap { id: example.id.clone() }))
+    twice.map_or(Ok(()), |example| Err(CalibrationError::Overlap { id: example.id.clone() }))
 }
 
-/// Out-of-fold confidences: each question's by a map that was fitted on all folds but its own. For
-/// reports where labels are too few for a part of their own; no threshold on them is certified,
-/// since each fold has its own map. `column` is the estimator. In the order of `examples`; `None`
-/// where there is no score.
+/// Out-of-fold confidences: each question's map was fitted on all other folds. For reports with too
+/// few labels for a held-out part; a threshold on them cannot be certified, since each fold has its
+/// own map. `column` is the estimator. In the order of `examples`; `None` without a score.
 ///
 /// # Errors
 /// If a question occurs twice, there are fewer than 2 folds, or a fold's map cannot be fitted.
@@ -97,12 +96,16 @@ pub fn cross_fit(
     column: usize,
     folds: usize,
     seed: u64,
-) -> Result<Vec<Option<f64>>, Refusal> {
+) -> Result<Vec<Option<f64>>, CalibrationError> {
     check_unique(examples)?;
     if folds < 2 {
-        return Err(Refusal::Parameter { name: "folds", value: folds as f64, range: "2 or more" });
+        return Err(CalibrationError::Parameter {
+            name: "folds",
+            value: folds as f64,
+            range: "2 or more",
+        });
     }
-    // By rank of the hash, so that folds are of equal size.
+    // By rank of the hash, so that folds have equal sizes.
     let mut order: Vec<usize> = (0..examples.len()).collect();
     order.sort_by_cached_key(|i| {
         examples.get(*i).map(|example| (hash(&example.id, seed), example.id.clone()))
@@ -128,7 +131,7 @@ pub fn cross_fit(
     Ok(confidences)
 }
 
-/// The score and whether the answer is right, of a question with an answer and a finite score.
+/// The score and correctness of a question with an answer and a finite score.
 fn point(example: &Example, column: usize) -> Option<(f64, bool)> {
     let score = example.scores.get(column).copied().flatten().filter(|score| score.is_finite())?;
     (example.grade != Grade::NoAnswer).then_some((score, example.grade == Grade::Correct))

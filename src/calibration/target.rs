@@ -1,19 +1,21 @@
-//! A threshold for a target coverage: answer the surest share of questions, whatever their risk.
+//! A threshold for a target coverage: answer the most confident share of questions.
 //!
-//! No promise about errors is made; what is answered wrongly on the labels is in the counts, with
-//! which an interval can be made.
+//! There is no guarantee about errors; the counts on the labels allow an interval.
 
-use super::threshold::{after, applied, by_uncertainty};
-use super::{Refusal, Scored, Threshold};
+use super::threshold::{apply_threshold, by_uncertainty, threshold_after};
+use super::{CalibrationError, ScoredQuestion, Threshold};
 
 /// The strictest threshold that answers at least a share `coverage` of all questions, those without
 /// a score included. `None` if too few have a score.
 ///
 /// # Errors
 /// Unless `coverage` is above 0 and at most 1.
-pub fn target_coverage(scored: &[Scored], coverage: f64) -> Result<Option<Threshold>, Refusal> {
+pub fn target_coverage(
+    scored: &[ScoredQuestion],
+    coverage: f64,
+) -> Result<Option<Threshold>, CalibrationError> {
     if !(coverage > 0.0 && coverage <= 1.0) {
-        return Err(Refusal::Parameter {
+        return Err(CalibrationError::Parameter {
             name: "target_coverage",
             value: coverage,
             range: "above 0 and at most 1",
@@ -26,5 +28,7 @@ pub fn target_coverage(scored: &[Scored], coverage: f64) -> Result<Option<Thresh
         held += group.count();
         held >= wanted
     });
-    Ok(enough.and_then(|last| after(&groups, last + 1)).map(|threshold| applied(threshold, scored)))
+    Ok(enough
+        .and_then(|last| threshold_after(&groups, last + 1))
+        .map(|threshold| apply_threshold(threshold, scored)))
 }

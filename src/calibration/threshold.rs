@@ -1,9 +1,8 @@
-//! What a choice of threshold ends with: a threshold and the counts behind it, or the labels that
-//! it would take.
+//! The result of choosing a threshold: the threshold with its counts, or the number of labels that
+//! are needed.
 //!
-//! One rule everywhere: a question is answered if its uncertainty is at most the threshold.
-//! Thresholds lie between observed scores, so that neither a last digit lost in a file nor a last
-//! bit of a sum can turn an answer into silence or back.
+//! A question is answered if its uncertainty is at most the threshold. Thresholds lie between
+//! observed scores, so that a rounded digit in a file or the last bit of a sum changes no decision.
 
 use std::fmt;
 
@@ -11,26 +10,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::metrics::ties::{Group, groups};
 
-/// A question as a threshold sees it.
+/// A question with its uncertainty and label.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Scored {
-    /// The uncertainty; without a finite one, or without an answer, a question is never answered.
+pub struct ScoredQuestion {
+    /// The uncertainty; `None` without an answer. Without a finite one it is never answered.
     pub uncertainty: Option<f64>,
-    /// Whether the answer is right.
-    pub right: bool,
+    /// Whether the answer is correct.
+    pub correct: bool,
 }
 
-/// A threshold, and what it did on the questions that it was chosen on.
+/// A threshold with its counts on the questions that it was chosen on.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Threshold {
-    /// Answer where the uncertainty is at most this.
+    /// Answer if the uncertainty is at most this.
     pub max_uncertainty: f64,
-    /// Questions that it was chosen on, those without a score too.
+    /// Questions that it was chosen on, including those without a score.
     pub questions: usize,
-    /// How many of them it answers.
+    /// Questions answered.
     pub answered: usize,
-    /// How many of these answers are wrong.
-    pub wrong: usize,
+    /// Incorrect answers among these.
+    pub incorrect: usize,
 }
 
 impl Threshold {
@@ -39,27 +38,27 @@ impl Threshold {
         is_answered(uncertainty, self.max_uncertainty)
     }
 
-    /// Share of questions answered, 0 to 1; 0 of none.
+    /// Share of questions answered, 0 to 1; 0 without questions.
     pub fn coverage(&self) -> f64 {
         self.answered as f64 / self.questions.max(1) as f64
     }
 
-    /// Whether the numbers can be true of any set of questions, whoever wrote them.
-    pub(super) fn is_sound(&self) -> bool {
+    /// Whether the numbers are consistent; a file may hold anything.
+    pub(super) fn is_valid(&self) -> bool {
         self.max_uncertainty.is_finite()
-            && self.wrong <= self.answered
+            && self.incorrect <= self.answered
             && self.answered <= self.questions
     }
 }
 
-/// The outcome of a choice.
+/// The result of choosing a threshold.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "certificate", rename_all = "snake_case")]
 pub enum Certificate {
-    /// The promise holds for this threshold.
+    /// The guarantee holds for this threshold.
     Certified(Threshold),
-    /// It cannot be made from these labels: always abstain, or go without a promise.
-    CannotCertify(Shortfall),
+    /// These labels do not support the guarantee: always abstain, or do without it.
+    CannotCertify(LabelsNeeded),
 }
 
 impl Certificate {
@@ -72,70 +71,69 @@ impl Certificate {
     }
 }
 
-/// How far the labels are from a promise. What is said of the surest questions explains, and
-/// promises nothing.
+/// The labels that a certificate needs. The counts of the most confident questions explain the
+/// number and guarantee nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shortfall {
-    /// Labelled questions at hand.
+pub struct LabelsNeeded {
+    /// Labeled questions available.
     pub questions: usize,
-    /// The surest of them that have a score: about a quarter of all, or as few as a threshold can
-    /// answer.
-    pub surest: usize,
-    /// How many of these are wrong.
-    pub wrong: usize,
-    /// About how many labelled questions it would take if more of them look like these; `None` if
-    /// too many of the surest are wrong for any number to be expected to do.
+    /// The most confident of them with a score: about a quarter of all, or as few as a threshold
+    /// can answer.
+    pub most_confident: usize,
+    /// Incorrect ones among these.
+    pub incorrect: usize,
+    /// About how many labeled questions are needed if more of them look like these; `None` if too
+    /// many of the most confident are incorrect for any number to suffice.
     pub questions_needed: Option<usize>,
 }
 
-impl fmt::Display for Shortfall {
+impl fmt::Display for LabelsNeeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { questions, surest, wrong, questions_needed } = self;
+        let Self { questions, most_confident, incorrect, questions_needed } = self;
         write!(
             f,
-            "cannot certify: of {questions} labelled questions the surest {surest} have {wrong} \
-             wrong answers; "
+            "cannot certify: of {questions} labeled questions, the {most_confident} most \
+             confident have {incorrect} incorrect answers; "
         )?;
         match questions_needed {
             Some(needed) => write!(
                 f,
-                "about {needed} labelled questions are needed if more of \
-                                       them look like these"
+                "about {needed} labeled questions are needed if more of them look like these"
             ),
             None => f.write_str(
-                "more labels are not expected to help, since too many of the \
-                                 surest answers are wrong",
+                "more labels are not expected to help, since too many of the most confident \
+                 answers are incorrect",
             ),
         }
     }
 }
 
-/// Scored questions by uncertainty, surest first; the others are left out.
-pub(super) fn by_uncertainty(scored: &[Scored]) -> Vec<Group> {
-    groups(scored.iter().filter_map(|scored| Some((scored.uncertainty?, scored.right))))
+/// Scored questions by uncertainty, most confident first; the others are left out.
+pub(super) fn by_uncertainty(scored: &[ScoredQuestion]) -> Vec<Group> {
+    groups(scored.iter().filter_map(|scored| Some((scored.uncertainty?, scored.correct))))
 }
 
-/// A threshold that answers the first `count` groups and no more: halfway to the next, or a hair
+/// A threshold that answers exactly the first `count` groups: halfway to the next one, or slightly
 /// above the last. `None` for no group.
-pub(super) fn after(groups: &[Group], count: usize) -> Option<f64> {
+pub(super) fn threshold_after(groups: &[Group], count: usize) -> Option<f64> {
     let last = groups.get(count.checked_sub(1)?)?.value;
     let Some(next) = groups.get(count) else {
         return Some((last + 1e-9 * last.abs().max(1.0)).min(f64::MAX));
     };
     let middle = last.midpoint(next.value);
-    // Between neighbouring numbers there is no third.
+    // Adjacent floats have no midpoint.
     Some(if middle < next.value { middle } else { last })
 }
 
-/// What a threshold does on some questions.
-pub(super) fn applied(max_uncertainty: f64, scored: &[Scored]) -> Threshold {
+/// A threshold with its counts on some questions.
+pub(super) fn apply_threshold(max_uncertainty: f64, scored: &[ScoredQuestion]) -> Threshold {
     let answered =
         || scored.iter().filter(|scored| is_answered(scored.uncertainty, max_uncertainty));
-    let wrong = answered().filter(|scored| !scored.right).count();
-    Threshold { max_uncertainty, questions: scored.len(), answered: answered().count(), wrong }
+    let incorrect = answered().filter(|scored| !scored.correct).count();
+    Threshold { max_uncertainty, questions: scored.len(), answered: answered().count(), incorrect }
 }
 
-/// The one rule. Minus infinity is no score, and not the surest of all.
+/// Whether a question is answered. Minus infinity does not count as a score.
 fn is_answered(uncertainty: Option<f64>, max_uncertainty: f64) -> bool {
     uncertainty.is_some_and(|uncertainty| uncertainty.is_finite() && uncertainty <= max_uncertainty)
 }

@@ -1,9 +1,9 @@
-//! Inductive Venn-Abers: two isotonic fits, one with the new question as correct and one as incorrect,
-//! and so a band that holds a calibrated probability.
+//! Inductive Venn-Abers: two isotonic fits, one with the new question as correct and one as
+//! incorrect; the interval between them holds a calibrated probability.
 //!
 //! One of the two numbers is perfectly calibrated under exchangeability alone, whatever the number
-//! of labels; the width of the band says how little is known. Each look costs two linear fits over
-//! the stored groups of labels.
+//! of labels; the width of the interval measures how little is known. Each evaluation costs two
+//! linear fits over the stored groups of labels.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,18 +18,17 @@ pub struct VennAbers {
     pub counts: Vec<(f64, u32, u32)>,
 }
 
-/// What is known about one probability.
+/// An interval for one probability.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Band {
+pub struct Interval {
     /// The probability of being correct if the question is counted as incorrect, 0 to `high`.
     pub low: f64,
     /// The same if it is counted as correct, `low` to 1.
     pub high: f64,
 }
 
-impl Band {
-    /// The one number that loses least in log loss, whatever the truth: high / (1 - low + high), 0
-    /// to 1 (ibid.).
+impl Interval {
+    /// The number with the smallest worst-case log loss: high / (1 - low + high), 0 to 1 (ibid.).
     pub fn merged(self) -> f64 {
         self.high / (1.0 - self.low + self.high)
     }
@@ -47,12 +46,15 @@ impl VennAbers {
         }
     }
 
-    /// The band at one score; `None` if it is not finite.
-    pub fn band(&self, uncertainty: f64) -> Option<Band> {
+    /// The interval at one score; `None` if it is not finite.
+    pub fn interval(&self, uncertainty: f64) -> Option<Interval> {
         if !uncertainty.is_finite() {
             return None;
         }
-        Some(Band { low: self.fitted(uncertainty, false), high: self.fitted(uncertainty, true) })
+        Some(Interval {
+            low: self.fitted(uncertainty, false),
+            high: self.fitted(uncertainty, true),
+        })
     }
 
     /// The isotonic fit at `uncertainty` once a question with that score and label is added.
@@ -60,7 +62,7 @@ impl VennAbers {
         let new = if correct { (uncertainty, 1, 0) } else { (uncertainty, 0, 1) };
         let at = self.counts.partition_point(|(u, ..)| *u < uncertainty);
         let (below, above) = self.counts.split_at(at);
-        // On -u, from the least sure on, so that the fit rises.
+        // On -u, least confident first, so that the fit is increasing.
         let mut groups: Vec<Group> = Vec::with_capacity(self.counts.len() + 1);
         for (u, correct, incorrect) in above.iter().rev().chain([&new]).chain(below.iter().rev()) {
             let (correct, incorrect) = (f64::from(*correct), f64::from(*incorrect));
@@ -80,7 +82,7 @@ impl VennAbers {
     }
 
     /// Whether the scores are finite and ascend, and every score has a label.
-    pub(super) fn is_sound(&self) -> bool {
+    pub(super) fn is_valid(&self) -> bool {
         let is_counted = |(u, correct, incorrect): &(f64, u32, u32)| {
             u.is_finite() && u64::from(*correct) + u64::from(*incorrect) > 0
         };

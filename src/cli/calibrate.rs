@@ -8,7 +8,8 @@ use clap::Args;
 
 use super::output::Output;
 use crate::calibration::{
-    Deals, Goal, Method, PolicyFile, Refusal, Split, Validation, calibrate, validate,
+    CalibrationError, Method, PolicyFile, RandomSplits, Split, Target, Validation, calibrate,
+    validate,
 };
 use crate::error::{Error, Result};
 use crate::eval::Labels;
@@ -23,19 +24,19 @@ pub struct Calibrate {
     /// The policy file to write
     #[arg(short, long, value_name = "FILE", required_unless_present = "validate")]
     out: Option<PathBuf>,
-    /// Write nothing; calibrate on so many random deals of the questions instead, and count how
-    /// often the promise of selective-risk was broken on those that it did not choose on
-    #[arg(long, value_name = "DEALS", conflicts_with = "out", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    /// Write nothing; calibrate on this many random splits of the questions instead, and count how
+    /// often the guarantee of selective-risk is violated on held-out questions
+    #[arg(long, value_name = "SPLITS", conflicts_with = "out", value_parser = clap::value_parser!(u64).range(1..=100_000))]
     validate: Option<u64>,
-    /// What the threshold shall achieve: selective-risk, P(wrong | answered) <= alpha with
+    /// What the threshold is chosen for: selective-risk, P(wrong | answered) <= alpha with
     /// probability 1 - delta; joint-risk, P(answered and wrong) <= alpha on average; coverage=SHARE
-    /// or confidence=P, which promise nothing
-    #[arg(long, default_value = "selective-risk", value_name = "GOAL", value_parser = target)]
-    target: Target,
+    /// or confidence=P, without a guarantee
+    #[arg(long, default_value = "selective-risk", value_name = "TARGET", value_parser = target)]
+    target: TargetArg,
     /// The largest risk, above 0 to below 1
     #[arg(long, default_value_t = 0.1)]
     alpha: f64,
-    /// How probable it may be that the labels mislead, above 0 to below 1
+    /// The probability that the guarantee fails, above 0 to below 1
     #[arg(long, default_value_t = 0.1)]
     delta: f64,
     /// The estimator to calibrate, several to fuse; without it, the run's own
@@ -50,7 +51,7 @@ pub struct Calibrate {
     /// Share of the questions that the threshold is chosen on; the rest reports
     #[arg(long, default_value_t = 0.4, value_name = "SHARE")]
     threshold: f64,
-    /// Names the deal of questions into the three parts
+    /// Seed of the split of questions into the three parts
     #[arg(long, default_value_t = 0)]
     split_seed: u64,
     /// Print the policy file too
@@ -59,7 +60,7 @@ pub struct Calibrate {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Target {
+enum TargetArg {
     SelectiveRisk,
     JointRisk,
     Coverage(f64),
@@ -77,21 +78,21 @@ impl Calibrate {
                 labels.manifest.task.due()
             ));
         }
-        let refused = |refusal: Refusal| {
+        let bad_labels = |error: CalibrationError| {
             Error::usage(format!(
-                "{} has {recorded} questions, {:.2} of them to fit: {refusal}",
+                "{} has {recorded} questions, {:.2} of them to fit: {error}",
                 self.run.display(),
                 self.fit
             ))
         };
         let Some(out) = self.out.as_deref() else { return self.validate(&labels, output) };
-        let split = Split::deal(labels.examples, self.fit, self.threshold, self.split_seed)
-            .map_err(refused)?;
-        let policy =
-            calibrate(&split, self.method, self.goal(), labels.fingerprint).map_err(refused)?;
-        let text = policy.to_json().map_err(refused)?;
+        let split = Split::random_split(labels.examples, self.fit, self.threshold, self.split_seed)
+            .map_err(bad_labels)?;
+        let policy = calibrate(&split, self.method, self.target(), labels.fingerprint)
+            .map_err(bad_labels)?;
+        let text = policy.to_json().map_err(bad_labels)?;
         files::write_atomic(out, format!("{text}\n").as_bytes()).map_err(|e| Error::io(out, e))?;
-        output.note(&said(&policy, &split, &out.display().to_string()));
+        output.note(&summary_text(&policy, &split, &out.display().to_string()));
         if self.json {
             output.raw(format!("{text}\n").as_bytes())
         } else {
@@ -99,15 +100,15 @@ impl Calibrate {
         }
     }
 
-    /// Puts the promise to the test.
+    /// Validates the guarantee.
     fn validate(&self, labels: &Labels, output: &Output) -> Result<()> {
-        if !matches!(self.target, Target::SelectiveRisk) {
+        if !matches!(self.target, TargetArg::SelectiveRisk) {
             return Err(Error::usage(
-                "--validate is for the target selective-risk: the others promise nothing that one \
-                 deal can break",
+                "--validate is for --target selective-risk; the others have no guarantee that one \
+                 split can violate",
             ));
         }
-        let deals = Deals {
+        let splits = RandomSplits {
             splits: self.validate.unwrap_or_default(),
             fit: self.fit,
             threshold: self.threshold,
@@ -117,31 +118,33 @@ impl Calibrate {
             (self.alpha, self.delta),
             self.method,
             &labels.fingerprint,
-            deals,
+            splits,
         )
-        .map_err(|refusal| Error::usage(format!("{}: {refusal}", self.run.display())))?;
+        .map_err(|error| Error::usage(format!("{}: {error}", self.run.display())))?;
         if self.json {
             let text = serde_json::to_string_pretty(&validation)
-                .map_err(|e| Error::Backend(format!("the counts are no JSON: {e}")))?;
+                .map_err(|e| Error::Backend(format!("cannot write the counts as JSON: {e}")))?;
             return output.raw(format!("{text}\n").as_bytes());
         }
-        output.answer(&tested(&validation, labels.examples.len()))
+        output.answer(&validation_text(&validation, labels.examples.len()))
     }
 
-    fn goal(&self) -> Goal {
+    fn target(&self) -> Target {
         match self.target {
-            Target::SelectiveRisk => Goal::SelectiveRisk { alpha: self.alpha, delta: self.delta },
-            Target::JointRisk => Goal::JointRisk { alpha: self.alpha },
-            Target::Coverage(coverage) => Goal::TargetCoverage { coverage },
-            Target::Confidence(t) => Goal::TargetConfidence { t },
+            TargetArg::SelectiveRisk => {
+                Target::SelectiveRisk { alpha: self.alpha, delta: self.delta }
+            }
+            TargetArg::JointRisk => Target::JointRisk { alpha: self.alpha },
+            TargetArg::Coverage(coverage) => Target::TargetCoverage { coverage },
+            TargetArg::Confidence(t) => Target::TargetConfidence { t },
         }
     }
 }
 
-/// How the promise fared.
-fn tested(v: &Validation, questions: usize) -> String {
+/// The text of a validation.
+fn validation_text(v: &Validation, questions: usize) -> String {
     let mut text = format!(
-        "{} deals of {questions} questions, alpha {}, delta {}",
+        "{} splits of {questions} questions, alpha {}, delta {}",
         v.splits, v.alpha, v.delta
     );
     let _ = write!(
@@ -150,31 +153,31 @@ fn tested(v: &Validation, questions: usize) -> String {
          on average and {} by chance (95 %): {}",
         v.violations,
         v.delta * v.splits as f64,
-        v.explained,
-        if v.holds() { "the promise holds" } else { "the promise is broken" }
+        v.max_by_chance,
+        if v.holds() { "the guarantee holds" } else { "the guarantee is violated" }
     );
     let _ = write!(
         text,
-        "\n{:>6} error rates above alpha on the untouched part alone, an estimate from few answers",
+        "\n{:>6} error rates above alpha on the held-out part alone, an estimate from few answers",
         v.test_violations
     );
     let _ = write!(text, "\n{:>6} certified", v.certified);
-    if v.refused > 0 {
+    if v.not_fitted > 0 {
         let _ = write!(
             text,
-            "\n{:>6} not fitted: too few labels, or no score that tells right from wrong",
-            v.refused
+            "\n{:>6} not fitted: too few labels, or no score that separates correct from incorrect answers",
+            v.not_fitted
         );
     }
-    let _ = write!(text, "\n{:>6.3} mean coverage of the untouched part", v.coverage);
+    let _ = write!(text, "\n{:>6.3} mean coverage of the held-out part", v.coverage);
     if let Some(risk) = v.risk {
-        let _ = write!(text, "\n{risk:>6.3} of all its answers are wrong");
+        let _ = write!(text, "\n{risk:>6.3} of all its answers are incorrect");
     }
     text
 }
 
-/// What was done, and how it went on questions that nothing was chosen on.
-fn said(policy: &PolicyFile, split: &Split, path: &str) -> String {
+/// The parts, the threshold and the results on the held-out part.
+fn summary_text(policy: &PolicyFile, split: &Split, path: &str) -> String {
     let parts = (split.fit().len(), split.threshold().len(), split.report().len());
     let mut text = format!(
         "{path}: fitted on {}, threshold chosen on {}, reported on {} questions",
@@ -183,20 +186,20 @@ fn said(policy: &PolicyFile, split: &Split, path: &str) -> String {
     if let Some(t) = policy.threshold() {
         let _ = write!(
             text,
-            "\nthreshold: uncertainty <= {:.4}, answers {} of {} with {} wrong",
-            t.max_uncertainty, t.answered, t.questions, t.wrong
+            "\nthreshold: uncertainty <= {:.4}, answers {} of {} with {} incorrect",
+            t.max_uncertainty, t.answered, t.questions, t.incorrect
         );
     }
     let report = &policy.report;
     let _ = write!(
         text,
-        "\nreport: answers {} of {} with {} wrong",
-        report.answered, report.questions, report.wrong
+        "\nreport: answers {} of {} with {} incorrect",
+        report.answered, report.questions, report.incorrect
     );
     if let Some(risk) = report.selective_risk {
         let _ = write!(
             text,
-            "; true share of wrong answers {:.3} to {:.3} with 95 % confidence",
+            "; true share of incorrect answers {:.3} to {:.3} with 95 % confidence",
             risk.low, risk.high
         );
     }
@@ -214,13 +217,14 @@ fn method(text: &str) -> std::result::Result<Method, String> {
     })
 }
 
-fn target(text: &str) -> std::result::Result<Target, String> {
-    let number = |value: &str| value.parse::<f64>().map_err(|_| format!("`{value}` is no number"));
+fn target(text: &str) -> std::result::Result<TargetArg, String> {
+    let number =
+        |value: &str| value.parse::<f64>().map_err(|_| format!("`{value}` is not a number"));
     match text.split_once('=') {
-        None if text == "selective-risk" => Ok(Target::SelectiveRisk),
-        None if text == "joint-risk" => Ok(Target::JointRisk),
-        Some(("coverage", value)) => number(value).map(Target::Coverage),
-        Some(("confidence", value)) => number(value).map(Target::Confidence),
+        None if text == "selective-risk" => Ok(TargetArg::SelectiveRisk),
+        None if text == "joint-risk" => Ok(TargetArg::JointRisk),
+        Some(("coverage", value)) => number(value).map(TargetArg::Coverage),
+        Some(("confidence", value)) => number(value).map(TargetArg::Confidence),
         _ => Err(format!(
             "`{text}` is unknown; use selective-risk, joint-risk, coverage=SHARE or confidence=P"
         )),

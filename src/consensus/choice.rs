@@ -1,35 +1,34 @@
-//! The letter of a multiple-choice answer, A to J.
+//! Extraction of a multiple-choice letter, A to J.
 //!
-//! Contract: total and linear. A letter counts only where it is written as a choice: after an
-//! answer phrase, alone on a line, with the marks of an option (`(B)`, `B)`, `B.`, `**B**`, `option
-//! B`). The article "A" and the pronoun "I" of prose never count, and where different letters are
-//! marked and nothing says which, there is no answer. It does not know how many options the
-//! question had.
+//! Contract: total and linear. A letter counts only if it is written as a choice: after an answer
+//! phrase, alone on a line, or marked as an option (`(B)`, `B)`, `B.`, `**B**`, `option B`). The
+//! article "A" and the pronoun "I" of prose never count. If different letters are marked and no
+//! phrase selects one, there is no answer. It does not know the question's number of options.
 
-use super::extract::{Answer, stated};
+use super::extract::{Answer, after_answer_phrase};
 use super::normalize;
 
 /// The choice of a completion.
 pub(super) fn extract(text: &str) -> Option<Answer> {
     let text = normalize::plain_latex(&normalize::fold(text)).replace("\\boxed", "answer:");
-    let stated = super::extract::announced(&text);
-    let said = stated.iter().rev().find_map(|rest| after_phrase(rest));
-    said.or_else(|| letter_line(&text))
-        .or_else(|| leading(&text))
-        .or_else(|| only_marked(&text))
+    let spans = super::extract::answer_phrase_spans(&text);
+    let after_phrase = spans.iter().rev().find_map(|rest| letter_after_phrase(rest));
+    after_phrase
+        .or_else(|| last_letter_line(&text))
+        .or_else(|| first_option_line(&text))
+        .or_else(|| only_marked_letter(&text))
         .map(answer)
 }
 
-/// The choice of what follows an answer phrase, if it is nothing but a choice: `B`, `(B)`, `B.`,
+/// The choice of a text that is nothing but a choice: `B`, `(B)`, `B.`,
 /// `b) Paris`.
-pub(super) fn alone(stated: &str) -> Option<Answer> {
-    whole_form(&normalize::fold(stated)).map(answer)
+pub(super) fn parse_choice(text: &str) -> Option<Answer> {
+    parse_letter(&normalize::fold(text)).map(answer)
 }
 
-/// The choice of a text that is nothing but `B`, `(B)`, `B.`, or an option with a parenthesis: `B)
-/// Paris`.
-pub(super) fn whole(text: &str) -> Option<Answer> {
-    if stated(text).is_some() { None } else { alone(text) }
+/// As [`parse_choice`], for a text without an answer phrase.
+pub(super) fn choice_only(text: &str) -> Option<Answer> {
+    if after_answer_phrase(text).is_some() { None } else { parse_choice(text) }
 }
 
 fn answer(letter: char) -> Answer {
@@ -43,14 +42,14 @@ fn as_letter(c: char) -> Option<char> {
     matches!(c, 'A'..='J' | 'a'..='j').then(|| c.to_ascii_uppercase())
 }
 
-/// Words that may stand between an answer phrase and the letter.
+/// Words between an answer phrase and the letter.
 const FILLERS: &[&str] =
     &["option", "choice", "letter", "answer", "is", "the", "therefore", "clearly", "definitely"];
 
-/// Words after which a bare `A` or `I` was a choice, not the start of a sentence.
+/// Words after a bare `A` or `I` that mark it as a choice, not the start of a sentence.
 const REASONS: &[&str] = &["because", "since", "as", "for", "which", "with", "and", "due", "is"];
 
-fn after_phrase(rest: &str) -> Option<char> {
+fn letter_after_phrase(rest: &str) -> Option<char> {
     let mut rest = rest.trim_start_matches(is_mark);
     while let Some(filler) = FILLERS.iter().find(|filler| begins_with_word(rest, filler)) {
         rest = rest.get(filler.len()..)?.trim_start_matches(is_mark);
@@ -61,15 +60,15 @@ fn after_phrase(rest: &str) -> Option<char> {
     let after = chars.as_str();
     match after.chars().next() {
         Some(c) if c.is_alphanumeric() || matches!(c, '\'' | '’' | '-') => None,
-        Some(c) if c.is_whitespace() => unmarked(first, after).then_some(letter),
-        // "A. Smith" is a name, but after an answer phrase an option is far likelier.
+        Some(c) if c.is_whitespace() => is_bare_choice(first, after).then_some(letter),
+        // "A. Smith" is a name, but after an answer phrase an option is far more likely.
         None | Some(_) => Some(letter),
     }
 }
 
-/// Whether a bare letter before `after` is a choice: an upper-case letter that is no article or
-/// pronoun, or one that a reason follows.
-fn unmarked(letter: char, after: &str) -> bool {
+/// Whether a bare letter before `after` is a choice: an upper-case letter that is not an article or
+/// pronoun, or a letter followed by a reason.
+fn is_bare_choice(letter: char, after: &str) -> bool {
     let Some(word) = after.split_whitespace().next() else { return true };
     let word = word.trim_matches(|c: char| !c.is_alphanumeric()).to_ascii_lowercase();
     let reason = word.is_empty() || REASONS.contains(&word.as_str());
@@ -106,8 +105,8 @@ fn begins_with_word(text: &str, word: &str) -> bool {
             .is_some_and(|c| !c.is_alphanumeric())
 }
 
-/// The whole text as a choice.
-fn whole_form(folded: &str) -> Option<char> {
+/// The letter of a text that is nothing but a choice.
+fn parse_letter(folded: &str) -> Option<char> {
     let text = folded.trim();
     let bare = text.trim_matches(|c: char| {
         is_mark(c) || matches!(c, ')' | ']' | '}' | '.' | ',' | '!' | '”' | '’')
@@ -120,24 +119,24 @@ fn whole_form(folded: &str) -> Option<char> {
 }
 
 /// The last line that is only a letter.
-fn letter_line(text: &str) -> Option<char> {
+fn last_letter_line(text: &str) -> Option<char> {
     text.lines()
         .rev()
         .filter(|line| line.trim().len() <= 12)
-        .find_map(|line| whole_form(line).filter(|_| line_is_bare(line)))
+        .find_map(|line| parse_letter(line).filter(|_| line_is_bare(line)))
 }
 
 fn line_is_bare(line: &str) -> bool {
     line.chars().filter(|c| c.is_alphanumeric()).count() == 1
 }
 
-/// The letter of the only line that begins as an option: `B) Paris`, `(B) Paris`, `B. Paris`, `B:
+/// The letter of the only line that begins like an option: `B) Paris`, `(B) Paris`, `B. Paris`, `B:
 /// Paris`; it must be the first line and mark no other letter.
-fn leading(text: &str) -> Option<char> {
+fn first_option_line(text: &str) -> Option<char> {
     let mut lines = text.lines().filter(|line| !line.trim().is_empty());
     let first = lines.next()?;
     let letter = option_line(first)?;
-    if marks(first).any(|other| other != letter) {
+    if marked_letters(first).any(|other| other != letter) {
         return None;
     }
     lines.all(|line| option_line(line).is_none_or(|other| other == letter)).then_some(letter)
@@ -156,19 +155,19 @@ fn option_line(line: &str) -> Option<char> {
     (bracket || dot || after.is_empty()).then_some(letter)
 }
 
-/// The only letter that is marked as an option anywhere: `(B)`, `[B]`, `**B**`, `option B`.
-fn only_marked(text: &str) -> Option<char> {
-    let mut letters = marks(text);
+/// The only letter that is marked as an option: `(B)`, `[B]`, `**B**`, `option B`.
+fn only_marked_letter(text: &str) -> Option<char> {
+    let mut letters = marked_letters(text);
     let letter = letters.next()?;
     letters.all(|other| other == letter).then_some(letter)
 }
 
-fn marks(text: &str) -> impl Iterator<Item = char> {
+fn marked_letters(text: &str) -> impl Iterator<Item = char> {
     let chars: Vec<char> = text.chars().collect();
-    (0..chars.len()).filter_map(move |at| marked(&chars, at))
+    (0..chars.len()).filter_map(move |at| marked_letter(&chars, at))
 }
 
-fn marked(chars: &[char], at: usize) -> Option<char> {
+fn marked_letter(chars: &[char], at: usize) -> Option<char> {
     let letter = as_letter(*chars.get(at)?)?;
     let before = chars.get(..at)?;
     let after = chars.get(at + 1).copied().unwrap_or(' ');

@@ -8,18 +8,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::declined::{DECLINED, declines};
-use super::extract::{Answer, Extractor, Reading};
+use super::abstention::{ABSTENTION, is_abstention};
+use super::extract::{Answer, Extraction, Extractor};
 use crate::generation::{Completion, FinishReason, Generation, LOGPROB_FLOOR};
 
 /// The samples that gave one answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cluster {
-    /// The answer as most of its samples write it; the smallest such string where several are
-    /// equally frequent.
+    /// The most common spelling among its samples; of equally common ones the smallest string.
     pub answer: String,
-    /// The canonical form that its samples share; what a gold answer's canonical form is compared
-    /// with.
+    /// The canonical form that its samples share, compared with that of a gold answer.
     #[serde(default)]
     pub canonical: String,
     /// Sum of its samples' voting weights; each weighs 1.
@@ -30,8 +28,8 @@ pub struct Cluster {
 
 impl Cluster {
     /// Whether its samples say that the model does not know.
-    pub fn declines(&self) -> bool {
-        self.canonical == DECLINED
+    pub fn is_abstention(&self) -> bool {
+        self.canonical == ABSTENTION
     }
 }
 
@@ -41,7 +39,7 @@ pub struct Vote {
     /// Heaviest first. Equal weights: the higher mean, over a cluster's samples, of the mean token
     /// log-probability comes first; if that is equal too, the smaller canonical form.
     pub clusters: Vec<Cluster>,
-    /// Per sample, its own answer as it wrote it; `None` if it did not vote.
+    /// Each sample's own answer as written; `None` if it did not vote.
     pub answers: Vec<Option<String>>,
     /// Samples that ended but hold no answer.
     pub unparsed: usize,
@@ -60,22 +58,22 @@ impl Vote {
     }
 
     /// Whether the leading answer is that the model does not know.
-    pub fn declines(&self) -> bool {
-        self.leader().is_some_and(Cluster::declines)
+    pub fn is_abstention(&self) -> bool {
+        self.leader().is_some_and(Cluster::is_abstention)
     }
 
-    /// How many samples were drawn, voting or not: the denominator of every share.
+    /// The number of samples drawn, the denominator of every share.
     pub fn samples(&self) -> usize {
         self.answers.len()
     }
 
-    /// The leader's weight per sample drawn, 0 to 1; 0 if nobody voted. Higher = surer.
+    /// The leader's weight per sample drawn, 0 to 1; 0 without votes. Higher = more confident.
     pub fn share(&self) -> f64 {
         self.per_sample(self.leader().map_or(0.0, |leader| leader.weight))
     }
 
-    /// The leader's lead over the runner-up per sample drawn, 0 to 1. Higher = surer. FSD in Lyu et
-    /// al., arXiv 2402.13904.
+    /// The leader's lead over the runner-up per sample drawn, 0 to 1. Higher = more confident. FSD
+    /// in Lyu et al., arXiv 2402.13904.
     pub fn margin(&self) -> f64 {
         let weight = |place: usize| self.clusters.get(place).map_or(0.0, |cluster| cluster.weight);
         self.per_sample(weight(0) - weight(1))
@@ -89,16 +87,17 @@ impl Vote {
 /// Extracts every sample's answer and counts equal ones (self-consistency, Wang et al., arXiv
 /// 2203.11171).
 ///
-/// Truncated, cancelled and failed samples never vote, and neither does one without an answer. An
-/// alternative reading counts where it is the only one of its text that another sample gives
-/// outright, see [`Reading::alternatives`].
+/// Truncated, cancelled and failed samples never vote, nor do samples without an answer. An
+/// alternative counts if it is the only one of its text that is another sample's own answer, see
+/// [`Extraction::alternatives`].
 pub fn vote(generation: &Generation, extractor: Extractor) -> Vote {
     let completions = &generation.completions;
     let count = |reasons: &[FinishReason]| {
         completions.iter().filter(|c| reasons.contains(&c.finish_reason)).count()
     };
-    let answers: Vec<Option<Answer>> =
-        settle(completions.iter().map(|completion| read(completion, extractor)).collect());
+    let answers: Vec<Option<Answer>> = resolve_alternatives(
+        completions.iter().map(|completion| read(completion, extractor)).collect(),
+    );
     let truncated = count(&[FinishReason::Length]);
     let failed = count(&[FinishReason::Cancelled, FinishReason::NumericalError]);
     let voted = answers.iter().flatten().count();
@@ -115,34 +114,40 @@ pub fn vote(generation: &Generation, extractor: Extractor) -> Vote {
     }
 }
 
-fn read(completion: &Completion, extractor: Extractor) -> Option<Reading> {
+fn read(completion: &Completion, extractor: Extractor) -> Option<Extraction> {
     if completion.finish_reason != FinishReason::Stop {
         return None;
     }
-    if declines(&completion.text, extractor) {
+    if is_abstention(&completion.text, extractor) {
         return Some(
-            Answer { canonical: DECLINED.to_owned(), display: "I don't know".to_owned() }.into(),
+            Answer { canonical: ABSTENTION.to_owned(), display: "I don't know".to_owned() }.into(),
         );
     }
-    extractor.read(&completion.text)
+    extractor.extract_with_alternatives(&completion.text)
 }
 
-/// Chooses between each reading's answer and its alternatives, all samples at once so that their
-/// order cannot matter.
-fn settle(readings: Vec<Option<Reading>>) -> Vec<Option<Answer>> {
-    let outright: BTreeSet<String> =
-        readings.iter().flatten().map(|reading| reading.answer.canonical.clone()).collect();
-    readings.into_iter().map(|reading| reading.map(|reading| settled(reading, &outright))).collect()
+/// Chooses between each extraction's answer and its alternatives, for all samples at once so that
+/// their order does not matter.
+fn resolve_alternatives(extractions: Vec<Option<Extraction>>) -> Vec<Option<Answer>> {
+    let own_answers: BTreeSet<String> = extractions
+        .iter()
+        .flatten()
+        .map(|extraction| extraction.answer.canonical.clone())
+        .collect();
+    extractions
+        .into_iter()
+        .map(|extraction| extraction.map(|extraction| resolve(extraction, &own_answers)))
+        .collect()
 }
 
-fn settled(reading: Reading, outright: &BTreeSet<String>) -> Answer {
-    let mut confirmed = reading
+fn resolve(extraction: Extraction, own_answers: &BTreeSet<String>) -> Answer {
+    let mut confirmed = extraction
         .alternatives
         .into_iter()
-        .filter(|alternative| outright.contains(&alternative.canonical));
+        .filter(|alternative| own_answers.contains(&alternative.canonical));
     match (confirmed.next(), confirmed.next()) {
         (Some(only), None) => only,
-        _ => reading.answer,
+        _ => extraction.answer,
     }
 }
 
@@ -163,7 +168,7 @@ fn clusters(answers: &[Option<Answer>], completions: &[Completion]) -> Vec<Clust
                     .map(mean_logprob)
                     .collect(),
             );
-            let answer = usual_display(&samples, answers);
+            let answer = most_common_display(&samples, answers);
             (
                 likelihood,
                 Cluster {
@@ -175,14 +180,14 @@ fn clusters(answers: &[Option<Answer>], completions: &[Completion]) -> Vec<Clust
             )
         })
         .collect();
-    // Stable, and the map was in canonical order: the last tie rule needs no comparison.
+    // A stable sort over canonical order, so the last tie rule needs no comparison.
     ranked.sort_by(|(a_mean, a), (b_mean, b)| {
         b.weight.total_cmp(&a.weight).then(b_mean.total_cmp(a_mean))
     });
     ranked.into_iter().map(|(_, cluster)| cluster).collect()
 }
 
-fn usual_display(samples: &[usize], answers: &[Option<Answer>]) -> String {
+fn most_common_display(samples: &[usize], answers: &[Option<Answer>]) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for answer in samples.iter().filter_map(|sample| answers.get(*sample)).flatten() {
         *counts.entry(&answer.display).or_default() += 1;
@@ -196,8 +201,7 @@ fn usual_display(samples: &[usize], answers: &[Option<Answer>]) -> String {
         .unwrap_or_default()
 }
 
-/// A sample's mean token log-probability; the floor if it has no tokens or one of them is no
-/// number.
+/// A sample's mean token log-probability; the floor without tokens or with a non-finite one.
 fn mean_logprob(completion: &Completion) -> f64 {
     let logprobs: Vec<f64> = completion.tokens.iter().map(|token| token.stats.logprob).collect();
     let value = if logprobs.is_empty() {
@@ -208,7 +212,7 @@ fn mean_logprob(completion: &Completion) -> f64 {
     if value.is_finite() { value } else { LOGPROB_FLOOR }
 }
 
-/// The mean, summed in ascending order so that the order of samples cannot show in a bit.
+/// The mean, summed in ascending order so that the bits do not depend on the order of samples.
 fn mean(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.iter().sum::<f64>() / values.len().max(1) as f64

@@ -1,17 +1,17 @@
-//! From a completion's text to its answer.
+//! Extraction of the answer from a completion's text.
 //!
-//! Contract: every extractor is a total function in linear time: any text gives a [`Reading`] or
-//! `None`, never a panic. A closed `<think>...</think>` block is dropped first; a text that opens
-//! one and never closes it has no answer. It knows neither the question nor the other samples: what
-//! only they can settle stays an alternative of the reading, see [`Reading::alternatives`].
+//! Contract: every extractor is a total function in linear time: any text gives an [`Extraction`]
+//! or `None`, never a panic. A closed `<think>...</think>` block is dropped first; a text with an
+//! unclosed one has no answer. Extractors know neither the question nor the other samples; readings
+//! that only other samples can confirm are [`Extraction::alternatives`].
 //!
 //! [`Extractor::Auto`] takes the first row that applies:
 //!
 //! | the text has | the answer is |
 //! |---|---|
 //! | a closed `\boxed{...}` | its content, as [`Extractor::Boxed`] |
-//! | `#### x`, `answer is x`, `Answer: x`, or a line `A: x` | x: a choice letter if it is one, else
-//! as [`Extractor::ShortAnswer`] |
+//! | `#### x`, `answer is x`, `Answer: x`, or a line `A: x` | x: a choice letter, else as
+//! [`Extractor::ShortAnswer`] |
 //! | nothing but `B`, `(B)`, `B.` or `B) some text` | that letter |
 //! | nothing but a number | that number |
 //! | an equation: `=` before a number | the final number, as [`Extractor::Number`] |
@@ -30,7 +30,7 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Extractor {
-    /// Decides per text, see the module's table.
+    /// Chosen per text, see the module's table.
     #[default]
     Auto,
     /// The final number: boxed, else after `####` or an answer phrase, else the last one. Units and
@@ -43,7 +43,7 @@ pub enum Extractor {
     /// The content of the last closed `\boxed{...}`.
     Boxed,
     /// A few words: what follows an answer phrase, else the first sentence, reduced to the name at
-    /// its end where it has the form `The <description> is <Name>.`
+    /// its end for the form `The <description> is <Name>.`
     ShortAnswer,
     /// The last line that is not empty.
     LastLine,
@@ -52,24 +52,24 @@ pub enum Extractor {
 /// An extracted answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
-    /// Equal exactly where the answers are the same, see [`normalize`].
+    /// Equal if and only if the answers are the same, see [`normalize`].
     pub canonical: String,
-    /// As the text has it.
+    /// As written in the text.
     pub display: String,
 }
 
-/// What one text can be read as.
+/// The answer of one text, with the alternatives that other samples may confirm.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reading {
-    /// The answer this text gives on its own.
+pub struct Extraction {
+    /// The answer that this text gives by itself.
     pub answer: Answer,
-    /// Shorter answers it may mean: `Paris` for "Paris is the capital of France.", `5` for "5
-    /// miles". One of them counts only where another sample gives it outright, because alone it
-    /// would merge different answers ("Paris is a city in Texas.").
+    /// Shorter answers that the text may mean: `Paris` for "Paris is the capital of France.", `5`
+    /// for "5 miles". An alternative counts only if another sample gives it as its own answer;
+    /// otherwise it could merge different answers ("Paris is a city in Texas.").
     pub alternatives: Vec<Answer>,
 }
 
-impl From<Answer> for Reading {
+impl From<Answer> for Extraction {
     fn from(answer: Answer) -> Self {
         Self { answer, alternatives: Vec::new() }
     }
@@ -92,22 +92,21 @@ impl Extractor {
         }
     }
 
-    /// The answer of one text on its own; `None` if it has none.
+    /// The answer of one text by itself; `None` if it has none.
     pub fn extract(&self, text: &str) -> Option<Answer> {
-        self.read(text).map(|reading| reading.answer)
+        self.extract_with_alternatives(text).map(|extraction| extraction.answer)
     }
 
-    /// The answer of one text with the alternatives that other samples may confirm; `None` if it
-    /// has none.
-    pub fn read(&self, text: &str) -> Option<Reading> {
+    /// The answer of one text with its alternatives; `None` if it has none.
+    pub fn extract_with_alternatives(&self, text: &str) -> Option<Extraction> {
         let text = after_thinking(text)?;
         match self {
             Self::Auto => auto(text),
-            Self::Number => final_number(text).map(Reading::from),
-            Self::Choice => choice::extract(text).map(Reading::from),
-            Self::Boxed => boxed_answer(text).map(Reading::from),
-            Self::ShortAnswer => short_answer::read(text),
-            Self::LastLine => last_line(text).map(Reading::from),
+            Self::Number => final_number(text).map(Extraction::from),
+            Self::Choice => choice::extract(text).map(Extraction::from),
+            Self::Boxed => boxed_answer(text).map(Extraction::from),
+            Self::ShortAnswer => short_answer::extract(text),
+            Self::LastLine => last_line(text).map(Extraction::from),
         }
     }
 }
@@ -131,8 +130,8 @@ impl FromStr for Extractor {
     }
 }
 
-/// The text after its thinking. Templates may put `<think>` into the prompt, so a closing tag alone
-/// counts.
+/// The text after its thinking. A closing tag without an opening one counts too, because the chat
+/// template may have put `<think>` into the prompt.
 pub(super) fn after_thinking(text: &str) -> Option<&str> {
     match text.rfind("</think>") {
         Some(at) => text.get(at + "</think>".len()..),
@@ -141,16 +140,16 @@ pub(super) fn after_thinking(text: &str) -> Option<&str> {
     }
 }
 
-fn auto(text: &str) -> Option<Reading> {
+fn auto(text: &str) -> Option<Extraction> {
     if let Some(answer) = boxed_answer(text) {
         return Some(answer.into());
     }
-    if let Some(stated) = stated(text) {
-        return choice::alone(stated)
-            .map(Reading::from)
-            .or_else(|| short_answer::read_phrase(stated));
+    if let Some(stated) = after_answer_phrase(text) {
+        return choice::parse_choice(stated)
+            .map(Extraction::from)
+            .or_else(|| short_answer::extract_phrase(stated));
     }
-    if let Some(answer) = choice::whole(text).or_else(|| only_number(text)) {
+    if let Some(answer) = choice::choice_only(text).or_else(|| only_number(text)) {
         return Some(answer.into());
     }
     if has_equation(text)
@@ -158,11 +157,11 @@ fn auto(text: &str) -> Option<Reading> {
     {
         return Some(answer.into());
     }
-    short_answer::read(text)
+    short_answer::extract(text)
 }
 
-/// Phrases that announce the answer, lower case. The ones other than English are those of MGSM's
-/// exemplars (Shi et al., arXiv 2210.03057).
+/// Phrases before an answer, lower case. The non-English ones are from MGSM's exemplars (Shi et
+/// al., arXiv 2210.03057).
 const PHRASES: &[&str] = &[
     "####",
     "answer is",
@@ -184,10 +183,10 @@ const PHRASES: &[&str] = &[
     "উত্তর হল",
 ];
 
-/// What follows each answer phrase, in order: to the end of its line, or of the next one where the
-/// phrase ends its line, but never into the next phrase, so that all of them together are no longer
-/// than the text.
-pub(super) fn announced(text: &str) -> Vec<&str> {
+/// The text after each answer phrase, in order: to the end of its line, or of the next one if the
+/// phrase ends its line, but never into the next phrase, so that together they are no longer than
+/// the text.
+pub(super) fn answer_phrase_spans(text: &str) -> Vec<&str> {
     let lower = text.to_ascii_lowercase();
     let mut spans: Vec<(usize, usize)> = PHRASES
         .iter()
@@ -198,7 +197,7 @@ pub(super) fn announced(text: &str) -> Vec<&str> {
     let starts = spans.iter().skip(1).map(|(start, _)| *start).chain([text.len()]);
     let rests =
         spans.iter().zip(starts).filter_map(|((_, end), next)| text.get(*end..next.max(*end)));
-    rests.map(first_full_line).filter(|rest| rest.contains(char::is_alphanumeric)).collect()
+    rests.map(first_line_with_content).filter(|rest| rest.contains(char::is_alphanumeric)).collect()
 }
 
 fn phrase_spans<'a>(lower: &'a str, phrase: &'a str) -> impl Iterator<Item = (usize, usize)> + 'a {
@@ -214,14 +213,14 @@ fn label_spans(lower: &str) -> impl Iterator<Item = (usize, usize)> + '_ {
         .map(|at| (at, at + 2))
 }
 
-fn first_full_line(rest: &str) -> &str {
-    let full = |line: &&str| line.contains(char::is_alphanumeric);
-    rest.lines().take(3).find(full).unwrap_or("")
+fn first_line_with_content(rest: &str) -> &str {
+    let has_content = |line: &&str| line.contains(char::is_alphanumeric);
+    rest.lines().take(3).find(has_content).unwrap_or("")
 }
 
-/// What follows the last answer phrase.
-pub(super) fn stated(text: &str) -> Option<&str> {
-    announced(text).pop()
+/// The text after the last answer phrase.
+pub(super) fn after_answer_phrase(text: &str) -> Option<&str> {
+    answer_phrase_spans(text).pop()
 }
 
 fn final_number(text: &str) -> Option<Answer> {
@@ -230,29 +229,29 @@ fn final_number(text: &str) -> Option<Answer> {
     {
         return Some(answer_of(number));
     }
-    let announced = announced(text);
-    announced
+    let spans = answer_phrase_spans(text);
+    spans
         .iter()
         .rev()
-        .find_map(|rest| stated_number(rest))
+        .find_map(|rest| number_after_phrase(rest))
         .or_else(|| last_number(text))
         .map(answer_of)
 }
 
 /// The first number after an answer phrase, or the result if an equation follows it.
-fn stated_number(rest: &str) -> Option<Number> {
+fn number_after_phrase(rest: &str) -> Option<Number> {
     let sentence = short_answer::first_sentence(rest);
     let result =
-        if sentence.contains('=') { last_number(sentence) } else { numbers(sentence, false) };
-    result.or_else(|| numbers(rest, false))
+        if sentence.contains('=') { last_number(sentence) } else { find_number(sentence, false) };
+    result.or_else(|| find_number(rest, false))
 }
 
 fn last_number(text: &str) -> Option<Number> {
-    numbers(text, true)
+    find_number(text, true)
 }
 
-/// The last or first number that hangs on no letter, else the last or first at all.
-fn numbers(text: &str, last: bool) -> Option<Number> {
+/// The last or first number that is not attached to a letter, else the last or first of all.
+fn find_number(text: &str, last: bool) -> Option<Number> {
     let chars: Vec<char> = normalize::plain_latex(&normalize::fold(text)).chars().collect();
     let mut fallback = None;
     let mut best = None;
@@ -272,7 +271,7 @@ fn answer_of(number: Number) -> Answer {
     Answer { canonical: number.canonical(), display: number.display }
 }
 
-/// The text's number if the text is nothing else; currency, percent and a full stop allowed.
+/// The number of a text that holds nothing else; currency, percent and a full stop are allowed.
 fn only_number(text: &str) -> Option<Answer> {
     let short = text.trim();
     if short.len() > 200 || !short.contains(|c: char| c.is_numeric()) {
@@ -284,7 +283,7 @@ fn only_number(text: &str) -> Option<Answer> {
         .then(|| last_number(short).map(|number| Answer { canonical, display: number.display }))?
 }
 
-/// Whether an equals sign stands before a number.
+/// Whether an equals sign precedes a number.
 fn has_equation(text: &str) -> bool {
     text.split('=').skip(1).any(|right| {
         let mut start = right
@@ -294,8 +293,8 @@ fn has_equation(text: &str) -> bool {
     })
 }
 
-/// The content of the last closed `\boxed{...}`; nested braces belong to it, and of nested boxes
-/// the outer one counts.
+/// The content of the last closed `\boxed{...}` with its nested braces; of nested boxes the outer
+/// one counts.
 fn boxed(text: &str) -> Option<&str> {
     let bytes = text.as_bytes();
     let mut open: Vec<Option<usize>> = Vec::new();

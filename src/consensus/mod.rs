@@ -1,22 +1,21 @@
-//! What the samples agree on: extract each sample's answer, decide which answers are the same,
-//! count.
+//! Consensus: extract each sample's answer, group equal answers, count votes.
 //!
 //! Contract: pure and total; no error, no panic, linear in the text. Samples that were cut, failed
-//! or hold no answer never vote and are counted apart, but every share is over all samples drawn,
-//! so that silence counts as disagreement. A sample that says that it does not know votes for that,
-//! and where this vote leads nothing is answered. It does not know whether an answer is right, and
-//! a vote share is no probability of that.
+//! or hold no answer do not vote and are counted separately, but every share is over all samples
+//! drawn, so they count as disagreement. A sample that says that it does not know votes for an
+//! abstention; if that vote leads, nothing is answered. Consensus knows nothing about correctness,
+//! and a vote share is not a probability of being correct.
 
+mod abstention;
 mod choice;
 mod cluster;
-mod declined;
 mod extract;
 mod likelihood;
 pub mod normalize;
 mod number;
 mod short_answer;
 
+pub use abstention::ABSTENTION;
 pub use cluster::{Cluster, Vote, vote};
-pub use declined::DECLINED;
-pub use extract::{Answer, Extractor, Reading};
-pub use likelihood::{likelihood_vote, logprob, option_name};
+pub use extract::{Answer, Extraction, Extractor};
+pub use likelihood::{choice_label, likelihood_vote, logprob};

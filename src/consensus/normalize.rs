@@ -1,9 +1,9 @@
-//! When two answers are the same: Unicode folding and the canonical form of an answer.
+//! Equality of answers: Unicode folding and the canonical form of an answer.
 //!
 //! Contract: [`canonical`] is total, linear in its input and idempotent; equality of its results is
 //! the only notion of "same answer" in candor, so it is exact, symmetric and transitive. When in
 //! doubt it keeps two answers apart: a split vote costs an abstention, a wrong merge costs a wrong
-//! answer. It knows no question, no synonyms and no spelling errors.
+//! answer. It ignores the question, synonyms and spelling errors.
 //!
 //! The rules, in order:
 //! 1. NFKC, other scripts' digits to ASCII, dashes to `-`, zero-width and direction marks removed,
@@ -17,8 +17,8 @@
 //!    = 1`); each word that is a number takes its exact form; `the` and `an` vanish, `a` only in
 //!    front (`Vitamin A` is not `Vitamin`), unless nothing would be left.
 //!
-//! Rule 3 follows `SQuAD`'s answer normalisation (Rajpurkar et al., arXiv 1606.05250) where that
-//! does not merge different answers.
+//! Rule 3 follows `SQuAD`'s answer normalization (Rajpurkar et al., arXiv 1606.05250) unless that
+//! would merge different answers.
 
 use std::borrow::Cow;
 
@@ -26,9 +26,9 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::number;
 
-/// Stands for a thin, narrow or no-break space between two digits: a thousands separator, never a
-/// word boundary.
-pub(super) const GROUP: char = '\u{1f}';
+/// Replaces a thin, narrow or no-break space between two digits: a thousands separator, not a word
+/// boundary.
+pub(super) const THOUSANDS_SEP: char = '\u{1f}';
 
 /// The code points of digit zero of the decimal digit blocks outside ASCII and NFKC's reach; each
 /// block holds ten in order.
@@ -63,7 +63,7 @@ const NUMBER_WORDS: &[&str] = &[
     "twenty",
 ];
 
-/// The canonical form of an answer; `None` if nothing but punctuation and space is there.
+/// The canonical form of an answer; `None` if the text is only punctuation and space.
 pub fn canonical(text: &str) -> Option<String> {
     let folded = fold(text);
     number_form(&folded).or_else(|| text_form(&folded))
@@ -79,7 +79,7 @@ pub fn canonical_math(text: &str) -> Option<String> {
         return Some(number);
     }
     if is_formula(trimmed) {
-        Some(trimmed.chars().filter(|c| !c.is_whitespace() && *c != GROUP).collect())
+        Some(trimmed.chars().filter(|c| !c.is_whitespace() && *c != THOUSANDS_SEP).collect())
     } else {
         text_form(trimmed)
     }
@@ -87,7 +87,7 @@ pub fn canonical_math(text: &str) -> Option<String> {
 
 fn is_formula(text: &str) -> bool {
     let symbol = text.contains(['\\', '^', '_', '{', '}', '=', '+', '*', '/', '<', '>', '|']);
-    // A minus, where a hyphen would join words: "x - 1", "2n-3".
+    // A minus rather than a hyphen between words: "x - 1", "2n-3".
     let minus = text.contains('-')
         && !text.split(|c: char| !c.is_alphabetic()).any(|word| word.chars().nth(1).is_some());
     symbol
@@ -105,7 +105,7 @@ fn number_form(folded: &str) -> Option<String> {
     {
         return Some(position.to_string());
     }
-    let whole = number::whole(bare)?;
+    let whole = number::leading_number(bare)?;
     let rest = whole.rest.trim_matches(|c: char| {
         c.is_whitespace() || number::is_currency(c) || matches!(c, '.' | ',' | ':' | ')' | '*')
     });
@@ -113,7 +113,7 @@ fn number_form(folded: &str) -> Option<String> {
 }
 
 fn text_form(folded: &str) -> Option<String> {
-    // Where a mark between a letter and its accent went, the two compose now.
+    // A letter and its accent may compose once a mark between them is removed.
     let spaced: String = separate(folded).nfkc().collect();
     let words: Vec<Cow<'_, str>> = spaced.split_whitespace().map(word_form).collect();
     let front = words.iter().take_while(|word| *word == "a" || is_article(word)).count();
@@ -132,7 +132,7 @@ fn word_form(word: &str) -> Cow<'_, str> {
     if !word.contains(|c: char| c.is_ascii_digit()) {
         return Cow::Borrowed(word);
     }
-    match number::whole(word) {
+    match number::leading_number(word) {
         Some(whole) if whole.rest.is_empty() && whole.number.is_exact() => {
             Cow::Owned(whole.number.canonical())
         }
@@ -171,10 +171,10 @@ fn separate(folded: &str) -> String {
         let between_digits = before.is_ascii_digit() && after.is_ascii_digit();
         match c {
             '.' if before == '.' || after == '.' => out.push(' '),
-            // Gone as if it had never been there: the next mark sees the character before it.
+            // Dropped, so the next mark sees the character before it.
             '.' if !after.is_ascii_digit() => continue,
-            '.' | ',' | ':' | '/' | '*' | GROUP if between_digits => {
-                out.push(if c == GROUP { ',' } else { c });
+            '.' | ',' | ':' | '/' | '*' | THOUSANDS_SEP if between_digits => {
+                out.push(if c == THOUSANDS_SEP { ',' } else { c });
             }
             '.' if !before.is_alphanumeric() => out.push('.'),
             '-' if after.is_ascii_digit() && !before.is_alphabetic() => out.push('-'),
@@ -220,7 +220,7 @@ pub(super) fn fold(text: &str) -> String {
         match c {
             '\n' => mapped.push('\n'),
             '\u{a0}' | '\u{2007}'..='\u{2009}' | '\u{202f}' => {
-                mapped.push(if digits_around { GROUP } else { ' ' });
+                mapped.push(if digits_around { THOUSANDS_SEP } else { ' ' });
             }
             // "2½" must not become "21/2".
             '¼'..='¾' | '\u{2150}'..='\u{215e}' | '\u{2189}' => {
@@ -279,7 +279,7 @@ fn ascii_digit(c: char) -> char {
         .unwrap_or(c)
 }
 
-/// LaTeX written as plain text where that is possible without understanding it: `\frac{1}{2}` is
+/// Simple LaTeX as plain text: `\frac{1}{2}` is
 /// `1/2`, `\text{m}` is `m`, `\%` is `%`, `\times` is `×`; spacing, sizes and degree signs vanish.
 /// Unknown commands stay.
 pub(super) fn plain_latex(folded: &str) -> String {
@@ -357,7 +357,7 @@ fn escape(chars: &[char], at: usize, out: &mut String) -> usize {
     let next_is_digit = chars.get(at + 2).is_some_and(char::is_ascii_digit);
     match chars.get(at + 1) {
         Some(',') => out.push(if out.ends_with(|c: char| c.is_ascii_digit()) && next_is_digit {
-            GROUP
+            THOUSANDS_SEP
         } else {
             ' '
         }),

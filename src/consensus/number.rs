@@ -1,9 +1,9 @@
-//! Numbers in text: an exact value for every way of writing one, and the scanner that finds them.
+//! Numbers in text: their exact values, and the scanner that finds them.
 //!
 //! Contract: total and linear; equal values have equal [`Number::canonical`] forms (`1/2`, `0.5`,
-//! `50%`), and what cannot be held exactly keeps its cleaned text, so that equality stays exact and
-//! transitive. It reads folded text (`normalize::fold`): ASCII digits, `-` for every dash and
-//! minus. It knows no units and no currencies: `$5`, `5 €` and `5 miles` are all 5.
+//! `50%`), and a value that cannot be represented exactly keeps its cleaned text, so that equality
+//! stays exact and transitive. The input is folded text (`normalize::fold`): ASCII digits, `-` for
+//! every dash and minus. Units and currencies are ignored: `$5`, `5 €` and `5 miles` are all 5.
 //!
 //! | written | read as |
 //! |---|---|
@@ -22,7 +22,7 @@
 
 use std::fmt::Write as _;
 
-use super::normalize::GROUP;
+use super::normalize::THOUSANDS_SEP;
 
 /// An exact fraction in lowest terms, denominator above 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Ratio {
     }
 
     fn times(self, other: Self) -> Option<Self> {
-        // Crosswise reduction first, so that a product that fits is found.
+        // Reduce crosswise first, so that a product that fits does not overflow.
         let left = Self::new(self.numerator, other.denominator)?;
         let right = Self::new(other.numerator, self.denominator)?;
         Self::new(
@@ -127,8 +127,7 @@ enum Value {
     Fraction(Ratio),
     /// A decimal, exact however long.
     Decimal(Decimal),
-    /// Something made of digits that is no single number: a date, a time, a range, a division by
-    /// zero.
+    /// Digits that are not a single number: a date, a time, a range, a division by zero.
     Opaque(String),
 }
 
@@ -181,15 +180,15 @@ pub(super) fn is_currency(c: char) -> bool {
 }
 
 /// A text that begins with a number, currency symbols in front allowed.
-pub(super) struct Whole {
+pub(super) struct LeadingNumber {
     pub(super) number: Number,
     /// What follows the number.
     pub(super) rest: String,
 }
 
 /// Reads a number at the start of a folded text.
-pub(super) fn whole(text: &str) -> Option<Whole> {
-    // A cheap no for prose: a number starts within a sign word and a currency code.
+pub(super) fn leading_number(text: &str) -> Option<LeadingNumber> {
+    // Rejects prose cheaply: a number starts within a sign word and a currency code.
     if !text.chars().take(16).any(|c| c.is_ascii_digit()) {
         return None;
     }
@@ -200,7 +199,7 @@ pub(super) fn whole(text: &str) -> Option<Whole> {
         return None;
     }
     let rest = chars.get(found.end..)?.iter().collect();
-    Some(Whole { number: found.number, rest })
+    Some(LeadingNumber { number: found.number, rest })
 }
 
 /// A number and where it is, in characters.
@@ -208,7 +207,8 @@ pub(super) struct Found {
     pub(super) number: Number,
     pub(super) start: usize,
     pub(super) end: usize,
-    /// It hangs on a Latin letter, as in `m2`, `B12` or `x^2`, and is likely no answer.
+    /// Whether it is attached to a Latin letter, as in `m2`, `B12` or `x^2`; such a number is
+    /// rarely the answer.
     pub(super) attached: bool,
 }
 
@@ -268,7 +268,7 @@ fn display(chars: &[char], start: usize, end: usize, negative: bool) -> String {
         .get(start..end)
         .unwrap_or_default()
         .iter()
-        .map(|c| if *c == GROUP { ' ' } else { *c });
+        .map(|c| if *c == THOUSANDS_SEP { ' ' } else { *c });
     negative.then_some('-').into_iter().chain(body).collect()
 }
 
@@ -349,7 +349,7 @@ impl Reader<'_> {
         self.scale(value)
     }
 
-    /// Digits with separators. `None`: digits and separators that are no number.
+    /// Digits with separators; `None` if they are not a number.
     fn literal(&mut self) -> Option<Decimal> {
         let mut groups: Vec<String> = Vec::new();
         let mut separators: Vec<char> = Vec::new();
@@ -380,7 +380,7 @@ impl Reader<'_> {
     fn separator(&self, first: usize, seen: &[char]) -> Option<char> {
         let c = self.peek(0)?;
         match c {
-            ',' | '.' | '_' | GROUP if self.digit(1) => Some(c),
+            ',' | '.' | '_' | THOUSANDS_SEP if self.digit(1) => Some(c),
             '\'' | '’' if self.digit(1) => Some('\''),
             ' ' => {
                 let group = (1..=3).all(|i| self.digit(i))
@@ -460,7 +460,7 @@ impl Reader<'_> {
             return decimal.ratio()?.power(power).map(Value::Fraction);
         }
         if let Some((part, length)) = self.proper(1)
-            && matches!(self.peek(0), Some(' ' | GROUP))
+            && matches!(self.peek(0), Some(' ' | THOUSANDS_SEP))
             && decimal.exponent >= 0
         {
             self.at += 1 + length;
@@ -491,7 +491,7 @@ impl Reader<'_> {
             .map(|ratio| (ratio, over + 1 + under))
     }
 
-    /// Whether more digits hang on without a space (`10:30`, `3-5`, `1/2/2020`, `1.2.3`); takes
+    /// Whether more digits follow without a space (`10:30`, `3-5`, `1/2/2020`, `1.2.3`); consumes
     /// them all.
     fn chain(&mut self) -> bool {
         let mut chained = false;
@@ -550,7 +550,7 @@ impl Reader<'_> {
             .map(|word| gap + word.len())
     }
 
-    /// Whether the word stands at `ahead`, whatever its case, and ends there.
+    /// Whether the word is at `ahead`, ignoring case, and ends there.
     fn word(&self, ahead: usize, word: &str) -> bool {
         word.chars()
             .enumerate()
@@ -571,7 +571,7 @@ fn shift(value: Value, power: i64) -> Option<Value> {
     }
 }
 
-/// What digit groups and the separators between them mean; `None` if no number.
+/// The decimal of digit groups and the separators between them; `None` if they are not a number.
 fn number_of(groups: &[String], separators: &[char]) -> Option<Decimal> {
     let (last, head) = groups.split_last()?;
     let Some((last_separator, others)) = separators.split_last() else {

@@ -1,12 +1,12 @@
-//! Answers of a few words, out of sentences.
+//! Extraction of answers of a few words from sentences.
 //!
-//! Contract: total and linear. The rules are about English sentences that state a name; they know
-//! no question, so each rule that could merge different answers yields an alternative only, which
-//! counts where another sample gives the same answer outright.
+//! Contract: total and linear. The rules cover English sentences that state a name. They do not
+//! know the question, so a rule that could merge different answers yields only an alternative,
+//! which counts if another sample gives the same answer by itself.
 //!
-//! What is read: the text after the last answer phrase (`answer is`, `Answer:`), else the first
-//! sentence that is no mere courtesy ("Sure!"). Then, unless it denies or hedges ("not", "never",
-//! "but", "or") or has a parenthesis:
+//! The input is the text after the last answer phrase (`answer is`, `Answer:`), else the first
+//! sentence that is not a courtesy ("Sure!"). A sentence that denies or hedges ("not", "never",
+//! "but", "or") or has a parenthesis is its own answer. Otherwise:
 //!
 //! | sentence | answer | alternative |
 //! |---|---|---|
@@ -16,27 +16,30 @@
 //! | "Paris, the capital of France" | the phrase | Paris |
 //! | "8 legs", "5 miles" | the phrase | the number |
 //!
-//! A name is up to seven words, each capitalised or a number, joined by words such as "of"; a
+//! A name is up to seven words, each capitalized or a number, joined by words such as "of"; a
 //! description begins with "the", "this", "its" and the like and has a word in lower case, or is a
 //! pronoun.
 
-use super::extract::{Answer, Reading, stated};
+use super::extract::{Answer, Extraction, after_answer_phrase};
 use super::{normalize, number};
 
-/// The reading of a completion.
-pub(super) fn read(text: &str) -> Option<Reading> {
-    stated(text).and_then(read_phrase).or_else(|| first_statement(text).and_then(read_phrase))
+/// The extraction of a completion.
+pub(super) fn extract(text: &str) -> Option<Extraction> {
+    after_answer_phrase(text)
+        .and_then(extract_phrase)
+        .or_else(|| first_statement(text).and_then(extract_phrase))
 }
 
-/// A sentence of so many words states no short answer.
-const LONGEST: usize = 80;
+/// A sentence of this many words is not a short answer.
+const MAX_WORDS: usize = 80;
 
-/// The reading of one phrase or sentence at the start of `text`.
-pub(super) fn read_phrase(text: &str) -> Option<Reading> {
+/// The extraction of one phrase or sentence at the start of `text`.
+pub(super) fn extract_phrase(text: &str) -> Option<Extraction> {
     let sentence = trim(first_sentence(text));
     let whole = answer(sentence)?;
-    let words: Vec<&str> = sentence.split_whitespace().take(LONGEST).collect();
-    if words.len() == LONGEST || sentence.contains('(') || words.iter().any(|word| denies(word)) {
+    let words: Vec<&str> = sentence.split_whitespace().take(MAX_WORDS).collect();
+    if words.len() == MAX_WORDS || sentence.contains('(') || words.iter().any(|word| is_hedge(word))
+    {
         return Some(whole.into());
     }
     let main = main_clause(&words);
@@ -46,13 +49,16 @@ pub(super) fn read_phrase(text: &str) -> Option<Reading> {
         return Some(if is_primary {
             found.into()
         } else {
-            Reading { answer: whole, alternatives: vec![found] }
+            Extraction { answer: whole, alternatives: vec![found] }
         });
     }
-    let named = subject(main).or_else(|| head(&words, main));
-    let alternatives =
-        named.and_then(|name| answer(&name)).or_else(|| counted(sentence)).into_iter().collect();
-    Some(Reading { answer: whole, alternatives })
+    let named = subject(main).or_else(|| name_before_apposition(&words, main));
+    let alternatives = named
+        .and_then(|name| answer(&name))
+        .or_else(|| number_with_unit(sentence))
+        .into_iter()
+        .collect();
+    Some(Extraction { answer: whole, alternatives })
 }
 
 fn answer(text: &str) -> Option<Answer> {
@@ -72,7 +78,7 @@ fn trim(text: &str) -> &str {
         .trim()
 }
 
-/// Openings that say nothing, canonical.
+/// Openings without content, canonical.
 const COURTESIES: &[&str] = &[
     "sure",
     "certainly",
@@ -88,7 +94,7 @@ const COURTESIES: &[&str] = &[
     "sure thing",
 ];
 
-/// The first sentence with content that is no courtesy; where there are only courtesies, the first.
+/// The first sentence that is not a courtesy, else the first.
 fn first_statement(text: &str) -> Option<&str> {
     let mut first = None;
     let mut rest = text;
@@ -105,7 +111,8 @@ fn first_statement(text: &str) -> Option<&str> {
     first
 }
 
-/// Where the line with the character at `at` begins: its sign, bracket or currency belongs to it.
+/// The start of the line with the character at `at`; a leading sign, bracket or currency is
+/// included.
 fn line_start(text: &str, at: usize) -> usize {
     text.get(..at).and_then(|before| before.rfind(['\n', '\r'])).map_or(0, |feed| feed + 1)
 }
@@ -116,8 +123,8 @@ const ABBREVIATIONS: &[&str] = &[
     "sgt", "capt", "rev", "gov", "sen", "e.g", "i.e", "approx", "ca",
 ];
 
-/// The text up to the end of its first sentence or line, its full stop excluded where a space
-/// follows. A question mark ends none: "Lyon? Paris?" is no answer Lyon.
+/// The text up to the end of its first sentence or line, without its full stop. A question mark
+/// does not end a sentence: the answer of "Lyon? Paris?" is not Lyon.
 pub(super) fn first_sentence(text: &str) -> &str {
     let mut word = 0;
     let mut chars = text.char_indices().peekable();
@@ -150,8 +157,8 @@ fn is_abbreviation(word: &str) -> bool {
     initials || ABBREVIATIONS.iter().any(|known| word.eq_ignore_ascii_case(known))
 }
 
-/// Words that make a sentence something else than the plain statement of a name.
-fn denies(word: &str) -> bool {
+/// Whether a word turns a sentence into something other than a plain statement.
+fn is_hedge(word: &str) -> bool {
     const WORDS: &[&str] = &[
         "not",
         "never",
@@ -191,7 +198,7 @@ fn main_clause<'a>(words: &'a [&'a str]) -> &'a [&'a str] {
         "which", "who", "where", "whose", "a", "an", "the", "located", "situated", "also", "known",
         "with", "reaching", "home", "making",
     ];
-    // "William Pitt, the Elder" is another man: after an article a word in lower case must follow.
+    // "William Pitt, the Elder" is another person, so a lower-case word must follow an article.
     let apposition = |opener: &str, at: usize| {
         !matches!(opener, "a" | "an" | "the")
             || words.get(at).is_some_and(|next| next.starts_with(char::is_lowercase))
@@ -210,8 +217,7 @@ fn is_copula(word: &str) -> bool {
     matches!(word, "is" | "are" | "was" | "were")
 }
 
-/// The right side of `<description> is <X>`: the words, and whether they are a name and so the
-/// answer itself.
+/// The right side of `<description> is <X>`, and whether it is a name and so the answer itself.
 fn predicate(words: &[&str]) -> Option<(String, bool)> {
     if let [first, rest @ ..] = words
         && matches!(first.to_lowercase().replace('’', "'").as_str(), "it's" | "that's")
@@ -239,12 +245,13 @@ fn subject(words: &[&str]) -> Option<String> {
 }
 
 /// The name before an apposition: "Paris, the capital of France".
-fn head(words: &[&str], main: &[&str]) -> Option<String> {
+fn name_before_apposition(words: &[&str], main: &[&str]) -> Option<String> {
     (main.len() < words.len() && is_name(main)).then(|| main.join(" "))
 }
 
-/// The number of "5 miles": a number and one to three words in lower case that do not change it.
-fn counted(sentence: &str) -> Option<Answer> {
+/// The number of "5 miles": a number followed by one to three lower-case words that do not change
+/// its value.
+fn number_with_unit(sentence: &str) -> Option<Answer> {
     const CHANGERS: &[&str] = &[
         "and", "to", "plus", "minus", "times", "more", "less", "fewer", "over", "under", "of",
         "in", "at", "by", "from", "ago", "bc", "ad", "bce", "dozen", "score", "half", "percent",
@@ -253,7 +260,7 @@ fn counted(sentence: &str) -> Option<Answer> {
     if sentence.len() > 80 {
         return None;
     }
-    let whole = number::whole(&normalize::fold(sentence))?;
+    let whole = number::leading_number(&normalize::fold(sentence))?;
     let units: Vec<&str> = whole.rest.split_whitespace().collect();
     let unit = |word: &&str| word.chars().all(char::is_lowercase) && !CHANGERS.contains(word);
     let fits = (1..=3).contains(&units.len())
@@ -263,7 +270,8 @@ fn counted(sentence: &str) -> Option<Answer> {
     fits.then(|| Answer { canonical: whole.number.canonical(), display: whole.number.display })
 }
 
-/// "the largest planet", "its capital", "it": what a name can be said of.
+/// Whether the words describe something that can have a name: "the largest planet", "its capital",
+/// "it".
 fn is_description(words: &[&str]) -> bool {
     let Some((first, rest)) = words.split_first() else { return false };
     let first = first.to_lowercase();
@@ -311,7 +319,7 @@ fn is_name(words: &[&str]) -> bool {
         && words.iter().all(|word| is_proper(word) || is_connective(word))
 }
 
-/// Capitalised, a number, or a word of a script without case.
+/// Capitalized, a number, or a word of a script without case.
 fn is_proper(word: &str) -> bool {
     let start = word.trim_start_matches(|c: char| !c.is_alphanumeric() && c != '$').chars().next();
     start.is_some_and(|c| c == '$' || (c.is_alphanumeric() && !c.is_lowercase()))

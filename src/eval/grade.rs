@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Doc;
-use crate::consensus::{Extractor, Vote, normalize, option_name};
+use crate::consensus::{Extractor, Vote, choice_label, normalize};
 use crate::metrics::{Grade, GradedSample};
 
 /// What a question is put into where its answer is to be continued with.
@@ -126,7 +126,7 @@ impl Grader {
             Vec::new()
         } else if scorer.is_likelihood() {
             // Of a scored option its letter is known; another one's text may spell that letter.
-            doc.right_options().into_iter().map(option_name).collect()
+            doc.right_options().into_iter().map(choice_label).collect()
         } else {
             doc.answers.iter().filter_map(|answer| scorer.canonical(answer)).collect()
         };
@@ -147,7 +147,8 @@ impl Grader {
         match vote.leader() {
             None => Grade::NoAnswer,
             Some(leader)
-                if !leader.declines() && self.is_correct(&leader.canonical, &leader.answer) =>
+                if !leader.is_abstention()
+                    && self.is_correct(&leader.canonical, &leader.answer) =>
             {
                 Grade::Correct
             }
@@ -161,7 +162,7 @@ impl Grader {
             vec![GradedSample { answer: None, correct: false, confidence: None }; vote.samples()];
         for (number, cluster) in (0..).zip(&vote.clusters) {
             let correct =
-                !cluster.declines() && self.is_correct(&cluster.canonical, &cluster.answer);
+                !cluster.is_abstention() && self.is_correct(&cluster.canonical, &cluster.answer);
             for sample in &cluster.samples {
                 if let Some(place) = samples.get_mut(*sample) {
                     *place = GradedSample { answer: Some(number), correct, confidence: None };

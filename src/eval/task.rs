@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::tasks::TASKS;
 use super::{Scorer, table};
-use crate::consensus::{Extractor, option_name};
+use crate::consensus::{Extractor, choice_label};
 use crate::digest::sha256_hex;
 use crate::error::{Error, Result};
 use crate::metrics::bootstrap::mix;
@@ -114,7 +114,7 @@ impl Doc {
             .choices
             .iter()
             .enumerate()
-            .map(|(i, choice)| format!("\n{}. {choice}", option_name(i).to_uppercase()));
+            .map(|(i, choice)| format!("\n{}. {choice}", choice_label(i).to_uppercase()));
         std::iter::once(self.question.clone()).chain(options).collect()
     }
 

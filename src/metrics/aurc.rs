@@ -1,5 +1,5 @@
-//! Area under the risk-coverage curve: the mean over k = 1..N of the error rate of the k most confident
-//! answers.
+//! Area under the risk-coverage curve: the mean over k = 1..N of the error rate of the k most
+//! confident answers.
 //!
 //! Tie-averaged, see `curve`, so it does not depend on the order of questions. It gives the few
 //! most confident answers most of the weight.

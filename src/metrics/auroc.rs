@@ -1,8 +1,8 @@
-//! P(a correct answer is more confident than an incorrect one), ties half: how well uncertainty tells correct from
-//! incorrect. 1/2 is a coin.
+//! P(a correct answer is more confident than an incorrect one), ties half: how well uncertainty
+//! tells correct from incorrect. 1/2 is a coin.
 //!
-//! `None` where all answers are correct or all are incorrect: there is nothing to tell apart, and no 0 or
-//! 1 is reported for it.
+//! `None` where all answers are correct or all are incorrect: there is nothing to tell apart, and
+//! no 0 or 1 is reported for it.
 
 use super::curve::by_uncertainty;
 use super::ties::correct_is_lower;

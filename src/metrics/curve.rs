@@ -1,4 +1,5 @@
-//! The risk-coverage curve: questions from the most confident on, and how many of them are incorrect.
+//! The risk-coverage curve: questions from the most confident on, and how many of them are
+//! incorrect.
 //!
 //! Contract: total, O(n log n). Within a group of equal uncertainties the curve is the expected
 //! value over a random order: after e errors, the j-th of a group with share m of errors adds m, so

@@ -4,8 +4,8 @@
 //! Bins decide the figure, so they are named: ten bins of equal width are (0, 0.1], (0.1, 0.2], ...
 //! (0.9, 1], 0 belonging to the first (Guo et al. 2017, section 2). Ten bins of equal mass hold N /
 //! 10 questions each, the first N mod 10 bins one more; a group of equal confidences that a border
-//! cuts gives both sides its own share of correct answers, so that order cannot show. Nothing outside
-//! 0 to 1 is ever binned: such a confidence is none.
+//! cuts gives both sides its own share of correct answers, so that order cannot show. Nothing
+//! outside 0 to 1 is ever binned: such a confidence is none.
 
 use super::brier::by_confidence;
 use super::ties::Group;

@@ -1,7 +1,8 @@
 //! Mean negative log-likelihood of being correct under the confidence, in nats.
 //!
 //! A confidence of exactly 0 or 1 is moved inward by the machine epsilon of `f64` (2.2e-16), as
-//! scikit-learn does: being certain and incorrect costs 36 nats, not infinity, which JSON cannot hold.
+//! scikit-learn does: being certain and incorrect costs 36 nats, not infinity, which JSON cannot
+//! hold.
 
 use super::brier::by_confidence;
 use super::{Formula, GradedQuestion, Metric, Population};

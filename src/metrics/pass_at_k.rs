@@ -33,8 +33,8 @@ pub(super) static PASS_AT_16: Metric =
 pub(super) static PASS_AT_32: Metric =
     row("pass_at_32", 32, Formula::Number(|questions| pass_at_k(questions, 32)));
 
-/// Mean probability that one of `k` samples is correct, 0 to 1, higher is better; over questions with
-/// at least `k` samples. `None` without such questions, or for `k` = 0.
+/// Mean probability that one of `k` samples is correct, 0 to 1, higher is better; over questions
+/// with at least `k` samples. `None` without such questions, or for `k` = 0.
 pub fn pass_at_k(questions: &[&GradedQuestion], k: usize) -> Option<f64> {
     mean_over_samples(questions, k, |samples| {
         let n = samples.len();

@@ -4,8 +4,8 @@
 //! A is the mean accuracy of what is kept, over rejecting 0, 1, 2, ... answers up to a largest
 //! share; PRR = (A - R) / (O - R) with R of a random and O of a perfect order. A is tie-averaged,
 //! and R is the expected value over random orders, which is the accuracy itself: no shuffles. 1 is
-//! a perfect ranking, 0 is none, below 0 it is worse than none. `None` where all answers are correct
-//! or all are incorrect.
+//! a perfect ranking, 0 is none, below 0 it is worse than none. `None` where all answers are
+//! correct or all are incorrect.
 
 use super::{Formula, GradedQuestion, Metric, Population, risk_coverage};
 

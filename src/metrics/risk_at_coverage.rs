@@ -38,8 +38,8 @@ pub(super) static RISK_AT_COVERAGE_90: Metric = Metric {
     ..ROW
 };
 
-/// Error rate of the most confident share `coverage` of all questions, 0 to 1, lower is better. `None`
-/// unless 0 < `coverage` <= 1.
+/// Error rate of the most confident share `coverage` of all questions, 0 to 1, lower is better.
+/// `None` unless 0 < `coverage` <= 1.
 pub fn risk_at_coverage(questions: &[&GradedQuestion], coverage: f64) -> Option<f64> {
     if !(coverage > 0.0 && coverage <= 1.0) {
         return None;

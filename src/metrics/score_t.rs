@@ -1,6 +1,6 @@
-//! The score that makes honesty pay: correct +1, silence 0, incorrect -t/(1-t), in the mean over all
-//! questions. An answer that is correct with probability p is worth giving exactly if p > t. t = 0 is
-//! plain accuracy of what was given, t = 0.75 fines an incorrect answer 3.
+//! The score that makes honesty pay: correct +1, silence 0, incorrect -t/(1-t), in the mean over
+//! all questions. An answer that is correct with probability p is worth giving exactly if p > t. t
+//! = 0 is plain accuracy of what was given, t = 0.75 fines an incorrect answer 3.
 //!
 //! A failed question scores 0, as silence. The rows judge the decisions as they were made;
 //! [`sweep`] makes them anew for each t.

@@ -1,5 +1,5 @@
-//! P(incorrect | answered): the error rate of what was answered. Not monotone in the threshold, and not
-//! P(answered and incorrect). `None` where nothing was answered: silence is not perfect.
+//! P(incorrect | answered): the error rate of what was answered. Not monotone in the threshold, and
+//! not P(answered and incorrect). `None` where nothing was answered: silence is not perfect.
 
 use super::{Formula, GradedQuestion, Metric, Population, count};
 

@@ -48,8 +48,8 @@ pub fn groups(points: impl IntoIterator<Item = (f64, bool)>) -> Vec<Group> {
     groups
 }
 
-/// Pairs of a correct and an incorrect point, and in how many of them the correct one has the lower value;
-/// equal values count half.
+/// Pairs of a correct and an incorrect point, and in how many of them the correct one has the lower
+/// value; equal values count half.
 ///
 /// (wins, pairs), both 0 or more; the ratio is an AUROC (Mann and Whitney 1947).
 pub fn correct_is_lower(groups: &[Group]) -> (f64, f64) {

@@ -1,5 +1,5 @@
-//! (correct - incorrect) / N over the answers given: an incorrect answer costs what a correct one earns, silence
-//! costs nothing.
+//! (correct - incorrect) / N over the answers given: an incorrect answer costs what a correct one
+//! earns, silence costs nothing.
 
 use super::{Formula, Metric, Population};
 

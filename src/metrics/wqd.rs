@@ -1,5 +1,5 @@
-//! Within-question discrimination: P(a correct sample is more confident than an incorrect one of the same
-//! question), ties half.
+//! Within-question discrimination: P(a correct sample is more confident than an incorrect one of
+//! the same question), ties half.
 //!
 //! Over all such pairs of all questions that have both, so a question weighs as many pairs as it
 //! has. What makes a good voting weight, where calibration across questions does not. Samples

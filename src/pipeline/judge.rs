@@ -159,7 +159,7 @@ impl Judge {
         let evidence = Evidence { generation, vote: &vote };
         let scores = uncertainty::scores(&evidence);
         let (uncertainty, confidence) = match &self.calibrated {
-            None if vote.declines() => (None, None),
+            None if vote.is_abstention() => (None, None),
             None => (self.estimator.uncertainty(&evidence), None),
             Some(calibrated) => calibrated.judge(&evidence),
         };
@@ -184,7 +184,7 @@ pub fn deciding_scores(
     evidence: &Evidence<'_>,
 ) -> Vec<Option<f64>> {
     let leads =
-        evidence.vote.leader().is_some() && !evidence.vote.tied && !evidence.vote.declines();
+        evidence.vote.leader().is_some() && !evidence.vote.tied && !evidence.vote.is_abstention();
     estimators
         .iter()
         .map(|estimator| leads.then(|| estimator.uncertainty(evidence))?.map(Uncertainty::value))

@@ -183,7 +183,7 @@ impl ResolvedConfig {
         };
         Ok(Fingerprint {
             weights_sha256,
-            quantisation: self.identity.quantization.clone(),
+            quantization: self.identity.quantization.clone(),
             template_sha256: self.template_sha256.clone().unwrap_or_else(|| "raw".to_owned()),
             frame: self.frame.name(),
             repetition: format!("{}, keep {}", self.repeat, self.kv_keep),

@@ -5,7 +5,7 @@
 //! confidences are exactly those that a run under it would have made, since a run decides by the
 //! same scores. It reads no texts but names.
 
-use crate::calibration::{Bound, Fingerprint, Mismatch, PolicyFile};
+use crate::calibration::{BoundPolicy, Fingerprint, Mismatch, PolicyFile};
 use crate::error::Result;
 use crate::eval::{Grader, Manifest, Scorer, correct_mass, is_correct_per_byte};
 use crate::metrics::{Grade, GradedQuestion};
@@ -62,7 +62,7 @@ pub struct Judging<'a> {
     scorer: Scorer,
     /// The estimators that are decided by.
     estimators: Vec<&'static Estimator>,
-    bound: Option<Bound<'a>>,
+    bound: Option<BoundPolicy<'a>>,
     /// The policy that decides in place of the recorded one.
     other: Option<&'a PolicyFile>,
 }
@@ -147,7 +147,7 @@ impl<'a> Judging<'a> {
             .as_ref()
             .map(|r| if r.detail.is_empty() { r.code.clone() } else { r.detail.clone() });
         match self.bound {
-            None if verdict.vote.declines() => {}
+            None if verdict.vote.is_abstention() => {}
             None => {
                 item.uncertainty =
                     self.estimators.first().and_then(|estimator| score(estimator, verdict));
@@ -155,7 +155,7 @@ impl<'a> Judging<'a> {
             Some(bound) => {
                 let leads = verdict.vote.leader().is_some()
                     && !verdict.vote.tied
-                    && !verdict.vote.declines();
+                    && !verdict.vote.is_abstention();
                 let scores: Vec<Option<f64>> =
                     self.estimators.iter().map(|e| leads.then(|| score(e, verdict))?).collect();
                 item.uncertainty = bound.uncertainty(&scores);

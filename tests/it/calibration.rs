@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use candor::calibration::{
-    Beta, Bound, Calibrator, Certificate, Deals, Example, Fingerprint, Fusion, Goal, Isotonic,
-    Method, PolicyFile, Refusal, Rule, Scored, Sigmoid, Split, Temperature, Threshold, VennAbers,
-    calibrate, cross_fit, fewest_answers, grid, learn_then_test, risk_control, target_coverage,
-    validate,
+    Beta, BoundPolicy, CalibrationError, Calibrator, Certificate, Example, Fingerprint, Fusion,
+    Isotonic, Method, PolicyFile, RandomSplits, Rule, ScoredQuestion, Sigmoid, Split, Target,
+    Temperature, Threshold, VennAbers, calibrate, cross_fit, grid, learn_then_test, min_answers,
+    risk_control, target_coverage, validate,
 };
 use candor::metrics::binomial::{clopper_pearson, lower_tail};
 use candor::metrics::bootstrap::mix;
@@ -65,7 +65,7 @@ fn maps_equal_the_reference() {
         }
         let venn_abers = VennAbers::fit(&points);
         for (q, expected) in query.iter().zip(expected["venn_abers"].as_array().unwrap()) {
-            let band = venn_abers.band(-q).unwrap();
+            let band = venn_abers.interval(-q).unwrap();
             check(&format!("low, {name}, {q}"), band.low, number(&expected[0]), ROUNDING);
             check(&format!("high, {name}, {q}"), band.high, number(&expected[1]), ROUNDING);
             assert!(band.low <= band.merged() && band.merged() <= band.high);
@@ -75,7 +75,7 @@ fn maps_equal_the_reference() {
             for method in [Method::Sigmoid, Method::Temperature, Method::Beta] {
                 let found = Calibrator::fit(method, &points);
                 assert!(
-                    matches!(found, Err(Refusal::WrongDirection { .. })),
+                    matches!(found, Err(CalibrationError::WrongDirection { .. })),
                     "{name}: {method:?}: {found:?}"
                 );
             }
@@ -90,8 +90,8 @@ fn maps_equal_the_reference() {
             SOLVERS * 10.0,
         );
         if name == "any score" {
-            let refusal = Calibrator::fit(Method::Beta, &points).unwrap_err();
-            assert!(matches!(refusal, Refusal::NotAProbability { .. }), "{refusal}");
+            let error = Calibrator::fit(Method::Beta, &points).unwrap_err();
+            assert!(matches!(error, CalibrationError::NotAProbability { .. }), "{error}");
             continue;
         }
         let temperature = Temperature::fit(&points).unwrap();
@@ -150,14 +150,17 @@ fn fusion_equals_the_reference() {
         assert_eq!(fusion.uncertainty(&missing), None);
     }
     let few: Vec<&Example> = examples.iter().take(199).collect();
-    assert!(matches!(Fusion::fit(&few), Err(Refusal::TooFew { have: 199, need: 200, .. })));
+    assert!(matches!(
+        Fusion::fit(&few),
+        Err(CalibrationError::TooFew { have: 199, need: 200, .. })
+    ));
     let wide: Vec<Example> = examples
         .iter()
         .map(|example| Example { scores: vec![Some(1.0); 7], ..example.clone() })
         .collect();
     assert!(matches!(
         Fusion::fit(&wide.iter().collect::<Vec<_>>()),
-        Err(Refusal::Parameter { .. })
+        Err(CalibrationError::Parameter { .. })
     ));
     let level: Vec<Example> = examples
         .iter()
@@ -165,7 +168,7 @@ fn fusion_equals_the_reference() {
         .collect();
     assert!(matches!(
         Fusion::fit(&level.iter().collect::<Vec<_>>()),
-        Err(Refusal::Constant { .. })
+        Err(CalibrationError::Constant { .. })
     ));
 }
 
@@ -247,32 +250,36 @@ fn labels_that_cannot_be_used_are_refused() {
     let points =
         |n: usize, label: &dyn Fn(usize) -> (f64, bool)| (0..n).map(label).collect::<Vec<_>>();
     let check = |method: Method, points: &[(f64, bool)], expected: &str| {
-        let refusal = Calibrator::fit(method, points).expect_err(expected).to_string();
-        assert!(refusal.contains(expected), "{refusal}, expected {expected}");
+        let error = Calibrator::fit(method, points).expect_err(expected).to_string();
+        assert!(error.contains(expected), "{error}, expected {expected}");
     };
     for method in Method::ALL {
         check(
             method,
             &points(5, &|i| (i as f64, true)),
-            "only 5 labelled questions, 5 of them right (true share 0.48 to 1.00 with 95 % confidence); ",
+            "only 5 labeled questions, 5 of them correct (true share 0.48 to 1.00 with 95 % confidence); ",
         );
-        check(method, &[], "only 0 labelled questions, 0 of them right; ");
+        check(method, &[], "only 0 labeled questions, 0 of them correct; ");
         check(
             method,
             &points(200, &|i| (-(i as f64) / 200.0, true)),
-            "all 200 labelled questions are right (true share 0.98 to 1.00 with 95 % confidence); add harder ones",
+            "all 200 labeled questions are correct (true share 0.98 to 1.00 with 95 % confidence); add harder ones",
         );
         check(
             method,
             &points(200, &|i| (-(i as f64) / 200.0, false)),
-            "all 200 labelled questions are wrong (true share 0.00 to 0.02 with 95 % confidence); add easier ones",
+            "all 200 labeled questions are incorrect (true share 0.00 to 0.02 with 95 % confidence); add easier ones",
         );
         check(method, &points(200, &|i| (-0.5, i % 2 == 0)), "same score -0.5");
-        check(method, &points(200, &|_| (f64::NAN, true)), "only 0 labelled questions");
+        check(method, &points(200, &|_| (f64::NAN, true)), "only 0 labeled questions");
     }
     // Parted by a threshold, wholly or with both kinds on it.
     for method in [Method::Sigmoid, Method::Beta, Method::Temperature] {
-        check(method, &points(100, &|i| (-(i as f64) / 100.0, i >= 50)), "without overlap");
+        check(
+            method,
+            &points(100, &|i| (-(i as f64) / 100.0, i >= 50)),
+            "perfectly, so no finite sigmoid fits",
+        );
     }
     for method in [Method::Sigmoid, Method::Beta] {
         check(
@@ -280,13 +287,13 @@ fn labels_that_cannot_be_used_are_refused() {
             &points(100, &|i| {
                 if i % 2 == 0 { (-0.3, false) } else { (-if i % 4 == 1 { 0.3 } else { 0.8 }, true) }
             }),
-            "without overlap",
+            "perfectly, so no finite sigmoid fits",
         );
     }
     check(
         Method::Sigmoid,
         &points(100, &|i| (i as f64, i >= 50 || i % 10 == 0)),
-        "does not tell right from wrong",
+        "does not separate correct from incorrect answers",
     );
     check(
         Method::Temperature,
@@ -305,9 +312,9 @@ fn labels_that_cannot_be_used_are_refused() {
 fn fewest_answers_equal_the_reference() {
     for row in reference()["fewest"].as_array().unwrap() {
         let [alpha, delta, expected] = numbers(row)[..] else { panic!("{row}") };
-        assert_eq!(fewest_answers(alpha, delta), Ok(expected as usize), "{row}");
+        assert_eq!(min_answers(alpha, delta), Ok(expected as usize), "{row}");
     }
-    // 22 right answers, none wrong: p = 0.9^22.
+    // 22 right answers, none incorrect: p = 0.9^22.
     check("p", lower_tail(0, 22, 0.1), 0.0985, 5e-5);
     for (alpha, delta) in [
         (0.0, 0.1),
@@ -319,7 +326,7 @@ fn fewest_answers_equal_the_reference() {
         (-0.1, 0.1),
     ] {
         assert!(
-            matches!(fewest_answers(alpha, delta), Err(Refusal::Parameter { .. })),
+            matches!(min_answers(alpha, delta), Err(CalibrationError::Parameter { .. })),
             "{alpha}, {delta}"
         );
     }
@@ -327,16 +334,17 @@ fn fewest_answers_equal_the_reference() {
 
 /// Questions with uncertainties 1, 2, 3, ...: so many more answered and so many more of them wrong
 /// at each.
-fn steps(answered: &[f64], wrong: &[f64]) -> Vec<Scored> {
+fn steps(answered: &[f64], wrong: &[f64]) -> Vec<ScoredQuestion> {
     let mut scored = Vec::new();
     let (mut a, mut w) = (0.0, 0.0);
     for (i, (answered, wrong)) in answered.iter().zip(wrong).enumerate() {
         let (more, more_wrong) = ((answered - a) as usize, (wrong - w) as usize);
         // The walk's counts need not be possible question by question; where they are not, the test
         // has nothing to say.
-        scored.extend(
-            (0..more).map(|j| Scored { uncertainty: Some(i as f64 + 1.0), right: j >= more_wrong }),
-        );
+        scored.extend((0..more).map(|j| ScoredQuestion {
+            uncertainty: Some(i as f64 + 1.0),
+            correct: j >= more_wrong,
+        }));
         (a, w) = (*answered, *wrong);
     }
     scored
@@ -360,7 +368,7 @@ fn fixed_sequences_equal_mapie() {
         let thresholds: Vec<f64> = (1..=answered.len()).map(|i| i as f64 + 0.5).collect();
         let found = learn_then_test(&steps(&answered, &wrong), &thresholds, 0.1, 0.1).unwrap();
         assert_eq!(
-            found.threshold().map(|t| (t.answered, t.wrong)),
+            found.threshold().map(|t| (t.answered, t.incorrect)),
             passed.checked_sub(1).map(|i| (answered[i] as usize, wrong[i] as usize)),
             "{walk}"
         );
@@ -371,39 +379,41 @@ fn fixed_sequences_equal_mapie() {
 
 #[test]
 fn what_cannot_be_certified_says_what_it_takes() {
-    let all_right = |n: usize| vec![Scored { uncertainty: Some(0.0), right: true }; n];
-    let check = |scored: &[Scored], expected: &str| match learn_then_test(scored, &[0.5], 0.1, 0.1)
-        .unwrap()
-    {
-        Certificate::CannotCertify(shortfall) => assert_eq!(shortfall.to_string(), expected),
-        Certificate::Certified(threshold) => panic!("{threshold:?}"),
-    };
-    let threshold = Threshold { max_uncertainty: 0.5, questions: 22, answered: 22, wrong: 0 };
+    let all_right = |n: usize| vec![ScoredQuestion { uncertainty: Some(0.0), correct: true }; n];
+    let check =
+        |scored: &[ScoredQuestion], expected: &str| match learn_then_test(scored, &[0.5], 0.1, 0.1)
+            .unwrap()
+        {
+            Certificate::CannotCertify(shortfall) => assert_eq!(shortfall.to_string(), expected),
+            Certificate::Certified(threshold) => panic!("{threshold:?}"),
+        };
+    let threshold = Threshold { max_uncertainty: 0.5, questions: 22, answered: 22, incorrect: 0 };
     assert_eq!(
         learn_then_test(&all_right(22), &[0.5], 0.1, 0.1),
         Ok(Certificate::Certified(threshold))
     );
     check(
         &all_right(21),
-        "cannot certify: of 21 labelled questions the surest 21 have 0 wrong answers; about 22 labelled questions are needed if more of \
+        "cannot certify: of 21 labeled questions, the 21 most confident have 0 incorrect answers; about 22 labeled questions are needed if more of \
          them look like these",
     );
     check(
         &all_right(5),
-        "cannot certify: of 5 labelled questions the surest 5 have 0 wrong answers; about 22 labelled questions are needed if more of \
+        "cannot certify: of 5 labeled questions, the 5 most confident have 0 incorrect answers; about 22 labeled questions are needed if more of \
          them look like these",
     );
-    let half_wrong: Vec<Scored> =
-        (0..40).map(|i| Scored { uncertainty: Some(0.0), right: i % 2 == 0 }).collect();
+    let half_wrong: Vec<ScoredQuestion> =
+        (0..40).map(|i| ScoredQuestion { uncertainty: Some(0.0), correct: i % 2 == 0 }).collect();
     check(
         &half_wrong,
-        "cannot certify: of 40 labelled questions the surest 40 have 20 wrong answers; more labels are not expected to help, since too \
-         many of the surest answers are wrong",
+        "cannot certify: of 40 labeled questions, the 40 most confident have 20 incorrect answers; more labels are not expected to help, since too \
+         many of the most confident answers are incorrect",
     );
     // 5 % wrong and half of the questions answered: 1 of 20, p = 0.39. With these shares 140
     // answers, so 280 labels, do.
-    let some: Vec<Scored> =
-        (0..40).map(|i| Scored { uncertainty: (i < 20).then_some(0.0), right: i > 0 }).collect();
+    let some: Vec<ScoredQuestion> = (0..40)
+        .map(|i| ScoredQuestion { uncertainty: (i < 20).then_some(0.0), correct: i > 0 })
+        .collect();
     let Certificate::CannotCertify(shortfall) = learn_then_test(&some, &[0.5], 0.1, 0.1).unwrap()
     else {
         panic!()
@@ -416,7 +426,7 @@ fn what_cannot_be_certified_says_what_it_takes() {
     );
     check(
         &[],
-        "cannot certify: of 0 labelled questions the surest 0 have 0 wrong answers; about 88 labelled questions are needed if more of \
+        "cannot certify: of 0 labeled questions, the 0 most confident have 0 incorrect answers; about 88 labeled questions are needed if more of \
          them look like these",
     );
     for broken in [&[0.5, 0.4][..], &[0.5, 0.5], &[f64::NAN], &[f64::INFINITY]] {
@@ -426,12 +436,12 @@ fn what_cannot_be_certified_says_what_it_takes() {
 }
 
 /// The largest threshold by definition: try every one.
-fn plain_risk_control(scored: &[Scored], alpha: f64) -> Option<usize> {
+fn plain_risk_control(scored: &[ScoredQuestion], alpha: f64) -> Option<usize> {
     let mut scores: Vec<f64> = scored.iter().filter_map(|s| s.uncertainty).collect();
     scores.sort_by(f64::total_cmp);
     let counts = |at: f64| {
         let answered = || scored.iter().filter(move |s| s.uncertainty.is_some_and(|u| u <= at));
-        (answered().count(), answered().filter(|s| !s.right).count())
+        (answered().count(), answered().filter(|s| !s.correct).count())
     };
     let passes =
         |at: &f64| (counts(*at).1 as f64 + 1.0) / (scored.len() as f64 + 1.0) <= alpha + 1e-15;
@@ -441,21 +451,22 @@ fn plain_risk_control(scored: &[Scored], alpha: f64) -> Option<usize> {
 #[test]
 fn risk_control_equals_its_definition() {
     // n = 99, alpha = 0.1: 9 wrong answers are allowed.
-    let scored: Vec<Scored> =
-        (0..99).map(|i| Scored { uncertainty: Some(f64::from(i)), right: i % 2 == 0 }).collect();
+    let scored: Vec<ScoredQuestion> = (0..99)
+        .map(|i| ScoredQuestion { uncertainty: Some(f64::from(i)), correct: i % 2 == 0 })
+        .collect();
     let threshold = *risk_control(&scored, 0.1).unwrap().threshold().unwrap();
-    assert_eq!((threshold.wrong, threshold.answered, threshold.max_uncertainty), (9, 19, 18.5));
+    assert_eq!((threshold.incorrect, threshold.answered, threshold.max_uncertainty), (9, 19, 18.5));
     for seed in 0..300 {
         let mut random = Random::new(seed);
         let n = (random.uniform() * 60.0) as usize;
         let (levels, alpha) =
             (1.0 + (random.uniform() * 30.0).floor(), 0.01 + 0.4 * random.uniform());
-        let scored: Vec<Scored> = (0..n)
+        let scored: Vec<ScoredQuestion> = (0..n)
             .map(|_| {
                 let u = (random.uniform() * levels).floor() / levels;
-                Scored {
+                ScoredQuestion {
                     uncertainty: (random.uniform() < 0.9).then_some(u),
-                    right: random.uniform() > 0.5 * u,
+                    correct: random.uniform() > 0.5 * u,
                 }
             })
             .collect();
@@ -467,7 +478,7 @@ fn risk_control_equals_its_definition() {
         );
     }
     // Fewer than 1 / alpha - 1 labels allow nothing, whatever they say.
-    let right = |n: usize| vec![Scored { uncertainty: Some(1.0), right: true }; n];
+    let right = |n: usize| vec![ScoredQuestion { uncertainty: Some(1.0), correct: true }; n];
     let Certificate::CannotCertify(shortfall) = risk_control(&right(8), 0.1).unwrap() else {
         panic!()
     };
@@ -478,8 +489,11 @@ fn risk_control_equals_its_definition() {
 
 #[test]
 fn target_coverage_counts_all_questions() {
-    let scored: Vec<Scored> = (0..10)
-        .map(|i| Scored { uncertainty: (i < 8).then_some(f64::from(i / 2)), right: i != 0 })
+    let scored: Vec<ScoredQuestion> = (0..10)
+        .map(|i| ScoredQuestion {
+            uncertainty: (i < 8).then_some(f64::from(i / 2)),
+            correct: i != 0,
+        })
         .collect();
     let check = |coverage: f64, expected: Option<(f64, usize)>| {
         let found = target_coverage(&scored, coverage).unwrap();
@@ -513,14 +527,17 @@ struct Scenario {
 }
 
 impl Scenario {
-    fn draw(&self, random: &mut Random) -> Scored {
+    fn draw(&self, random: &mut Random) -> ScoredQuestion {
         let u = random.uniform();
         let u = if self.levels == 0 {
             u
         } else {
             (u * f64::from(self.levels)).floor() / f64::from(self.levels)
         };
-        Scored { uncertainty: Some(u), right: random.uniform() >= self.base + self.rise * u * u }
+        ScoredQuestion {
+            uncertainty: Some(u),
+            correct: random.uniform() >= self.base + self.rise * u * u,
+        }
     }
 
     /// True (coverage, P(answered and wrong)) at a threshold.
@@ -555,7 +572,7 @@ const SCENARIOS: [Scenario; 6] = [
 ];
 
 /// A threshold from a grid and labels.
-type Choice<'a> = dyn Fn(&[f64], &[Scored]) -> Option<f64> + 'a;
+type Choice<'a> = dyn Fn(&[f64], &[ScoredQuestion]) -> Option<f64> + 'a;
 
 /// Violations and mean coverage of a way to choose a threshold, over `runs` runs of `n` labels with
 /// alpha = 0.1.
@@ -563,7 +580,8 @@ fn simulate(scenario: &Scenario, runs: u64, n: usize, choose: &Choice<'_>) -> (u
     let (mut violations, mut coverage) = (0, 0.0);
     for run in 0..runs {
         let mut random = Random::new(mix(run) ^ n as u64);
-        let mut sample = || (0..n).map(|_| scenario.draw(&mut random)).collect::<Vec<Scored>>();
+        let mut sample =
+            || (0..n).map(|_| scenario.draw(&mut random)).collect::<Vec<ScoredQuestion>>();
         let scores: Vec<Option<f64>> = sample().iter().map(|scored| scored.uncertainty).collect();
         let grid = grid(&scores, n, 0.1, 0.1).unwrap();
         if let Some(threshold) = choose(&grid, &sample()) {
@@ -574,9 +592,9 @@ fn simulate(scenario: &Scenario, runs: u64, n: usize, choose: &Choice<'_>) -> (u
     (violations, coverage)
 }
 
-fn counts(threshold: f64, scored: &[Scored]) -> (u64, u64) {
+fn counts(threshold: f64, scored: &[ScoredQuestion]) -> (u64, u64) {
     let answered = || scored.iter().filter(|s| s.uncertainty.is_some_and(|u| u <= threshold));
-    (answered().filter(|s| !s.right).count() as u64, answered().count() as u64)
+    (answered().filter(|s| !s.correct).count() as u64, answered().count() as u64)
 }
 
 /// P(X >= k) of Bin(n, p).
@@ -595,7 +613,7 @@ fn learn_then_test_keeps_its_promise() {
     const RUNS: u64 = 2000;
     for scenario in &SCENARIOS {
         for n in [100, 200, 400] {
-            let choose = |grid: &[f64], scored: &[Scored]| {
+            let choose = |grid: &[f64], scored: &[ScoredQuestion]| {
                 learn_then_test(scored, grid, 0.1, 0.1)
                     .unwrap()
                     .threshold()
@@ -621,10 +639,10 @@ fn learn_then_test_keeps_its_promise() {
 #[test]
 fn naive_thresholds_break_the_promise() {
     const RUNS: u64 = 2000;
-    let empirical = |grid: &[f64], scored: &[Scored]| {
+    let empirical = |grid: &[f64], scored: &[ScoredQuestion]| {
         grid.iter().copied().rfind(|threshold| matches!(counts(*threshold, scored), (k, n) if n > 0 && k as f64 <= 0.1 * n as f64))
     };
-    let pointwise = |grid: &[f64], scored: &[Scored]| {
+    let pointwise = |grid: &[f64], scored: &[ScoredQuestion]| {
         let bound = |threshold: f64| matches!(counts(threshold, scored), (k, n) if clopper_pearson(k, n, 0.8).is_some_and(|i| i.high <= 0.1));
         grid.iter().copied().rfind(|threshold| bound(*threshold))
     };
@@ -648,7 +666,8 @@ fn risk_control_keeps_its_promise() {
             let risks: Vec<f64> = (0..runs)
                 .map(|run| {
                     let mut random = Random::new(mix(run) ^ 0xc0ffee);
-                    let scored: Vec<Scored> = (0..n).map(|_| scenario.draw(&mut random)).collect();
+                    let scored: Vec<ScoredQuestion> =
+                        (0..n).map(|_| scenario.draw(&mut random)).collect();
                     risk_control(&scored, alpha)
                         .unwrap()
                         .threshold()
@@ -682,14 +701,14 @@ fn examples(n: usize, seed: u64) -> Vec<Example> {
     scored
         .iter()
         .enumerate()
-        .map(|(i, scored)| example(i, vec![scored.uncertainty], scored.right))
+        .map(|(i, scored)| example(i, vec![scored.uncertainty], scored.correct))
         .collect()
 }
 
 #[test]
 fn parts_have_no_common_question() {
     let all = examples(100, 1);
-    let split = Split::deal(all.clone(), 0.4, 0.4, 7).unwrap();
+    let split = Split::random_split(all.clone(), 0.4, 0.4, 7).unwrap();
     assert_eq!(
         [split.fit(), split.threshold(), split.report()].map(<[Example]>::len),
         [40, 40, 20]
@@ -697,24 +716,24 @@ fn parts_have_no_common_question() {
     // The same parts in any order; others for another seed.
     let mut reversed = all.clone();
     reversed.reverse();
-    assert_eq!(Split::deal(reversed, 0.4, 0.4, 7).unwrap(), split);
-    assert_ne!(Split::deal(all.clone(), 0.4, 0.4, 8).unwrap(), split);
-    let twice = Err(Refusal::Overlap { id: "q0000".into() });
+    assert_eq!(Split::random_split(reversed, 0.4, 0.4, 7).unwrap(), split);
+    assert_ne!(Split::random_split(all.clone(), 0.4, 0.4, 8).unwrap(), split);
+    let twice = Err(CalibrationError::Overlap { id: "q0000".into() });
     assert_eq!(Split::new(all.clone(), all[..1].to_vec(), Vec::new()), twice);
     assert_eq!(Split::new(Vec::new(), all.clone(), all[..1].to_vec()), twice);
-    assert_eq!(Split::deal([all.clone(), all[..1].to_vec()].concat(), 0.4, 0.4, 7), twice);
+    assert_eq!(Split::random_split([all.clone(), all[..1].to_vec()].concat(), 0.4, 0.4, 7), twice);
     assert_eq!(
         cross_fit(Method::Sigmoid, &[all.clone(), all[..1].to_vec()].concat(), 0, 5, 0)
             .unwrap_err(),
-        Refusal::Overlap { id: "q0000".into() }
+        CalibrationError::Overlap { id: "q0000".into() }
     );
     for (fit, threshold) in [(0.7, 0.4), (-0.1, 0.4), (f64::NAN, 0.4)] {
         assert!(matches!(
-            Split::deal(all.clone(), fit, threshold, 0),
-            Err(Refusal::Parameter { .. })
+            Split::random_split(all.clone(), fit, threshold, 0),
+            Err(CalibrationError::Parameter { .. })
         ));
     }
-    assert!(Split::deal(Vec::new(), 0.5, 0.5, 0).unwrap().fit().is_empty());
+    assert!(Split::random_split(Vec::new(), 0.5, 0.5, 0).unwrap().fit().is_empty());
 }
 
 #[test]
@@ -732,17 +751,20 @@ fn cross_fitting_never_sees_the_question() {
     assert_eq!(other[0], found[0]);
     assert!(found.iter().zip(&other).filter(|(a, b)| a != b).count() > 200);
     assert!(cross_fit(Method::Sigmoid, &all, 0, 1, 3).is_err());
-    assert!(matches!(cross_fit(Method::Sigmoid, &all[..20], 0, 5, 3), Err(Refusal::TooFew { .. })));
+    assert!(matches!(
+        cross_fit(Method::Sigmoid, &all[..20], 0, 5, 3),
+        Err(CalibrationError::TooFew { .. })
+    ));
     assert!(matches!(
         cross_fit(Method::Sigmoid, &all, 1, 5, 3),
-        Err(Refusal::TooFew { have: 0, .. })
+        Err(CalibrationError::TooFew { have: 0, .. })
     ));
 }
 
 fn fingerprint() -> Fingerprint {
     Fingerprint {
         weights_sha256: "ab".repeat(32),
-        quantisation: "Q4_K_M".into(),
+        quantization: "Q4_K_M".into(),
         template_sha256: "cd".repeat(32),
         frame: "{question}".into(),
         repetition: "off".into(),
@@ -753,18 +775,18 @@ fn fingerprint() -> Fingerprint {
     }
 }
 
-fn bound(policy: &PolicyFile) -> Bound<'_> {
+fn bound(policy: &PolicyFile) -> BoundPolicy<'_> {
     policy.check(&fingerprint()).unwrap()
 }
 
-fn policy(goal: Goal, n: usize) -> PolicyFile {
-    let split = Split::deal(examples(n, 4), 0.3, 0.5, 0).unwrap();
+fn policy(goal: Target, n: usize) -> PolicyFile {
+    let split = Split::random_split(examples(n, 4), 0.3, 0.5, 0).unwrap();
     calibrate(&split, Method::Isotonic, goal, fingerprint()).unwrap()
 }
 
 #[test]
 fn policies_promise_in_one_exact_sentence() {
-    let check = |goal: Goal, n: usize, expected: &str| {
+    let check = |goal: Target, n: usize, expected: &str| {
         let policy = policy(goal, n);
         assert_eq!(policy.guarantee(), expected);
         let written = policy.to_json().unwrap();
@@ -786,16 +808,16 @@ fn policies_promise_in_one_exact_sentence() {
         policy
     };
     let certified = check(
-        Goal::SelectiveRisk { alpha: 0.1, delta: 0.1 },
+        Target::SelectiveRisk { alpha: 0.1, delta: 0.1 },
         1000,
-        "P(wrong | answered) <= 0.10 with probability 0.90 over the draw of the 500 labelled questions, for questions drawn independently \
+        "P(wrong | answered) <= 0.10 with probability 0.90 over the draw of the 500 labeled questions, for questions drawn independently \
          from the same source and this configuration",
     );
     let threshold = certified.threshold().unwrap();
     assert!(
         threshold.questions == 500
             && threshold.coverage() > 0.4
-            && lower_tail(threshold.wrong as u64, threshold.answered as u64, 0.1) <= 0.1
+            && lower_tail(threshold.incorrect as u64, threshold.answered as u64, 0.1) <= 0.1
     );
     assert_eq!((certified.report.questions, certified.calibration_ids.len()), (200, 800));
     let risk = certified.report.selective_risk.unwrap();
@@ -810,28 +832,28 @@ fn policies_promise_in_one_exact_sentence() {
     );
     assert_eq!(certified.overlap(["nobody"]), None);
     check(
-        Goal::JointRisk { alpha: 0.05 },
+        Target::JointRisk { alpha: 0.05 },
         1000,
-        "P(answered and wrong) <= 0.05 on average over draws of 500 labelled questions, for questions exchangeable with them and \
+        "P(answered and wrong) <= 0.05 on average over draws of 500 labeled questions, for questions exchangeable with them and \
          this configuration",
     );
     check(
-        Goal::TargetCoverage { coverage: 0.6 },
+        Target::TargetCoverage { coverage: 0.6 },
         1000,
-        "no guarantee: the surest 0.60 of questions are answered, whatever their risk",
+        "no guarantee: the most confident 0.60 of questions are answered, whatever their risk",
     );
     let target = check(
-        Goal::TargetConfidence { t: 0.75 },
+        Target::TargetConfidence { t: 0.75 },
         1000,
         "no guarantee: questions are answered where the calibrated confidence exceeds 0.75",
     );
     assert!(examples(100, 3).iter().all(|e| bound(&target).answers(&e.scores)
         == (bound(&target).confidence(&e.scores).unwrap().value() > 0.75)));
     let refused = check(
-        Goal::SelectiveRisk { alpha: 0.001, delta: 0.05 },
+        Target::SelectiveRisk { alpha: 0.001, delta: 0.05 },
         1000,
-        "no guarantee: P(wrong | answered) <= 0.001 with probability 0.95: cannot certify: of 500 labelled questions the surest \
-         125 have 3 wrong answers; more labels are not expected to help, since too many of the surest answers are wrong",
+        "no guarantee: P(wrong | answered) <= 0.001 with probability 0.95: cannot certify: of 500 labeled questions, the 125 \
+         most confident have 3 incorrect answers; more labels are not expected to help, since too many of the most confident answers are incorrect",
     );
     assert!(
         !bound(&refused).answers(&[Some(0.0)])
@@ -842,7 +864,7 @@ fn policies_promise_in_one_exact_sentence() {
 
 #[test]
 fn calibrations_are_bound_to_what_they_were_made_on() {
-    let policy = policy(Goal::TargetConfidence { t: 0.5 }, 1000);
+    let policy = policy(Target::TargetConfidence { t: 0.5 }, 1000);
     assert!(policy.check(&fingerprint()).is_ok());
     let read: Value = serde_json::to_value(fingerprint()).unwrap();
     for (field, _) in fingerprint().fields() {
@@ -858,56 +880,64 @@ fn calibrations_are_bound_to_what_they_were_made_on() {
         assert_eq!(mismatch.differences.len(), 1);
     }
     assert_eq!(fingerprint().fields().len(), read.as_object().unwrap().len());
-    let two = Fingerprint { quantisation: "Q8_0".into(), repetition: "x2".into(), ..fingerprint() };
+    let two = Fingerprint { quantization: "Q8_0".into(), repetition: "x2".into(), ..fingerprint() };
     assert_eq!(
         policy.check(&two).unwrap_err().differences.iter().map(|d| d.field).collect::<Vec<_>>(),
-        ["quantisation", "repetition"]
+        ["quantization", "repetition"]
     );
 }
 
 /// A file that somebody edited, or that is none.
 #[test]
 fn policy_files_are_checked() {
-    let good =
-        serde_json::to_value(policy(Goal::SelectiveRisk { alpha: 0.1, delta: 0.1 }, 1000)).unwrap();
+    let good = serde_json::to_value(policy(Target::SelectiveRisk { alpha: 0.1, delta: 0.1 }, 1000))
+        .unwrap();
     assert!(PolicyFile::parse(&good.to_string()).is_ok());
     let check = |pointer: &str, value: Value, expected: &str| {
         let mut edited = good.clone();
         *edited.pointer_mut(pointer).unwrap() = value;
-        let refusal = PolicyFile::parse(&edited.to_string()).expect_err(pointer).to_string();
-        assert!(refusal.contains(expected), "{pointer}: {refusal}, expected {expected}");
+        let error = PolicyFile::parse(&edited.to_string()).expect_err(pointer).to_string();
+        assert!(error.contains(expected), "{pointer}: {error}, expected {expected}");
     };
     check("/version", json!(2), "version is 2, this program reads 1");
     check("/fingerprint/sampler", json!(""), "fingerprint field sampler is empty");
-    check("/calibrator/knots", json!([]), "no falling map");
-    check("/calibrator/knots", json!([[0.0, 0.2], [1.0, 0.9]]), "no falling map");
-    check("/calibrator/knots", json!([[0.0, 1.2]]), "no falling map");
+    check("/calibrator/knots", json!([]), "not a decreasing map");
+    check("/calibrator/knots", json!([[0.0, 0.2], [1.0, 0.9]]), "not a decreasing map");
+    check("/calibrator/knots", json!([[0.0, 1.2]]), "not a decreasing map");
     check(
         "/calibrator",
         json!({"method": "sigmoid", "slope": 1.0, "intercept": 0.0}),
-        "no falling map",
+        "not a decreasing map",
     );
-    check("/calibrator", json!({"method": "temperature", "temperature": 0.0}), "no falling map");
-    check("/calibrator", json!({"method": "beta", "a": 0.0, "b": 0.0, "c": 1.0}), "no falling map");
+    check(
+        "/calibrator",
+        json!({"method": "temperature", "temperature": 0.0}),
+        "not a decreasing map",
+    );
+    check(
+        "/calibrator",
+        json!({"method": "beta", "a": 0.0, "b": 0.0, "c": 1.0}),
+        "not a decreasing map",
+    );
     check(
         "/calibrator",
         json!({"method": "venn_abers", "counts": [[0.0, 0, 0]]}),
-        "no falling map",
+        "not a decreasing map",
     );
     check("/calibrator", json!({"method": "magic"}), "unknown variant");
     check(
         "/fusion",
         json!({"means": [0.0], "scales": [1.0], "weights": [1.0, 2.0], "intercept": 0.0}),
-        "do not fit together",
+        "inconsistent",
     );
     check("/rule/alpha", json!(0.0), "alpha is 0; it must be above 0 and below 1");
     // Stricter than the counts carry.
-    check("/rule/alpha", json!(0.05), "the counts do not carry the promise");
-    check("/rule/delta", json!(1e-9), "the counts do not carry the promise");
-    check("/rule/outcome/wrong", json!(100_000), "counts cannot be true");
-    check("/rule/outcome/answered", json!(4), "counts cannot be true");
-    check("/rule/outcome/max_uncertainty", json!(null), "no policy file");
-    check("/report", json!(7), "no policy file");
+    check("/rule/alpha", json!(0.05), "the counts do not support the guarantee");
+    check("/rule/delta", json!(1e-9), "the counts do not support the guarantee");
+    check("/rule/outcome/incorrect", json!(100_000), "counts are inconsistent");
+    check("/rule/outcome/answered", json!(4), "counts are inconsistent");
+    check("/rule/outcome/max_uncertainty", json!(null), "not a policy file");
+    check("/report", json!(7), "not a policy file");
     for text in ["", "null", "{}", "[1]", "{\"version\": 1e99}"] {
         assert!(PolicyFile::parse(text).is_err(), "{text}");
     }
@@ -924,16 +954,20 @@ fn several_estimators_fuse_into_one_policy() {
             example(i, vec![Some(truth + noise), Some(100.0 * noise)], right)
         })
         .collect();
-    let split = Split::deal(all.clone(), 0.4, 0.4, 1).unwrap();
-    let goal = Goal::SelectiveRisk { alpha: 0.1, delta: 0.1 };
+    let split = Split::random_split(all.clone(), 0.4, 0.4, 1).unwrap();
+    let goal = Target::SelectiveRisk { alpha: 0.1, delta: 0.1 };
     let fused = calibrate(&split, Method::Sigmoid, goal, fingerprint()).unwrap();
     let weights = &fused.fusion.as_ref().unwrap().weights;
     assert!(weights[0] < 0.0 && weights[1] > 0.0, "{weights:?}");
     let alone: Vec<Example> =
         all.iter().map(|e| Example { scores: e.scores[..1].to_vec(), ..e.clone() }).collect();
-    let alone =
-        calibrate(&Split::deal(alone, 0.4, 0.4, 1).unwrap(), Method::Sigmoid, goal, fingerprint())
-            .unwrap();
+    let alone = calibrate(
+        &Split::random_split(alone, 0.4, 0.4, 1).unwrap(),
+        Method::Sigmoid,
+        goal,
+        fingerprint(),
+    )
+    .unwrap();
     let coverage = |policy: &PolicyFile| policy.threshold().map_or(0.0, Threshold::coverage);
     println!(
         "coverage of one estimator {:.3}, of the fusion {:.3}",
@@ -948,7 +982,7 @@ fn several_estimators_fuse_into_one_policy() {
     );
     assert!(
         calibrate(
-            &Split::deal(all[..300].to_vec(), 0.4, 0.4, 1).unwrap(),
+            &Split::random_split(all[..300].to_vec(), 0.4, 0.4, 1).unwrap(),
             Method::Sigmoid,
             goal,
             fingerprint()
@@ -969,11 +1003,11 @@ fn failures_are_never_answered() {
             _ => {}
         }
     }
-    let split = Split::deal(all, 0.4, 0.4, 2).unwrap();
+    let split = Split::random_split(all, 0.4, 0.4, 2).unwrap();
     for goal in [
-        Goal::TargetCoverage { coverage: 0.65 },
-        Goal::SelectiveRisk { alpha: 0.1, delta: 0.1 },
-        Goal::JointRisk { alpha: 0.1 },
+        Target::TargetCoverage { coverage: 0.65 },
+        Target::SelectiveRisk { alpha: 0.1, delta: 0.1 },
+        Target::JointRisk { alpha: 0.1 },
     ] {
         let policy = calibrate(&split, Method::Sigmoid, goal, fingerprint()).unwrap();
         let threshold = policy.threshold().unwrap();
@@ -981,7 +1015,7 @@ fn failures_are_never_answered() {
         assert!(policy.report.questions == 200 && policy.report.answered < 150);
     }
     let beyond =
-        calibrate(&split, Method::Sigmoid, Goal::TargetCoverage { coverage: 0.9 }, fingerprint())
+        calibrate(&split, Method::Sigmoid, Target::TargetCoverage { coverage: 0.9 }, fingerprint())
             .unwrap();
     assert!(
         matches!(beyond.rule, Rule::TargetCoverage { threshold: None, .. })
@@ -1080,11 +1114,11 @@ fn the_promise_holds_on_real_samples() {
             let (mut violations, mut certified, mut coverage, mut held_out) =
                 (0_u64, 0_u64, 0.0, (0, 0));
             for seed in 0..200 {
-                let split = Split::deal(one.clone(), 0.25, 0.3, seed).unwrap();
+                let split = Split::random_split(one.clone(), 0.25, 0.3, seed).unwrap();
                 let policy = calibrate(
                     &split,
                     Method::Sigmoid,
-                    Goal::SelectiveRisk { alpha, delta: 0.1 },
+                    Target::SelectiveRisk { alpha, delta: 0.1 },
                     fingerprint(),
                 )
                 .unwrap();
@@ -1098,7 +1132,8 @@ fn the_promise_holds_on_real_samples() {
                 violations += u64::from(wrong as f64 > alpha * answered.len() as f64);
                 certified += u64::from(policy.threshold().is_some());
                 coverage += answered.len() as f64 / 375.0 / 200.0;
-                held_out = (held_out.0 + policy.report.wrong, held_out.1 + policy.report.answered);
+                held_out =
+                    (held_out.0 + policy.report.incorrect, held_out.1 + policy.report.answered);
             }
             println!(
                 "{name}, alpha = {alpha}: {violations} violations in 200 splits, {certified} certified, coverage {coverage:.3}, held-out \
@@ -1107,11 +1142,11 @@ fn the_promise_holds_on_real_samples() {
             );
             assert!(violations <= 40, "{name}, alpha = {alpha}: {violations}");
             // The library's own count is this one.
-            let deals = Deals { splits: 200, fit: 0.25, threshold: 0.3 };
+            let deals = RandomSplits { splits: 200, fit: 0.25, threshold: 0.3 };
             let counted =
                 validate(&one, (alpha, 0.1), Method::Sigmoid, &fingerprint(), deals).unwrap();
             assert_eq!(
-                (counted.violations, counted.certified, counted.refused),
+                (counted.violations, counted.certified, counted.not_fitted),
                 (violations, certified, 0)
             );
             assert_eq!(
@@ -1119,7 +1154,7 @@ fn the_promise_holds_on_real_samples() {
                 Some(held_out.0 as f64 / held_out.1 as f64).filter(|_| held_out.1 > 0)
             );
             // P(Bin(200, 0.1) <= 27) = 0.957, <= 26: 0.933, by sums of exact fractions.
-            assert_eq!((counted.explained, counted.holds()), (27, violations <= 27));
+            assert_eq!((counted.max_by_chance, counted.holds()), (27, violations <= 27));
         }
     }
 }
@@ -1196,40 +1231,40 @@ proptest! {
         alpha in 0.001..0.999_f64,
         delta in 0.001..0.999_f64,
     ) {
-        let scored: Vec<Scored> = scored.into_iter().map(|(uncertainty, right)| Scored { uncertainty, right }).collect();
+        let scored: Vec<ScoredQuestion> = scored.into_iter().map(|(uncertainty, right)| ScoredQuestion { uncertainty, correct: right }).collect();
         let scores: Vec<Option<f64>> = scored.iter().map(|scored| scored.uncertainty).collect();
         let grid = grid(&scores, scored.len(), alpha, delta).unwrap();
         prop_assert!(grid.windows(2).all(|pair| pair[0] < pair[1]));
         match learn_then_test(&scored, &grid, alpha, delta).unwrap() {
-            Certificate::Certified(t) => prop_assert!(lower_tail(t.wrong as u64, t.answered as u64, alpha) <= delta && t.answered > 0),
+            Certificate::Certified(t) => prop_assert!(lower_tail(t.incorrect as u64, t.answered as u64, alpha) <= delta && t.answered > 0),
             Certificate::CannotCertify(s) => prop_assert!(s.questions_needed.is_none_or(|needed| needed > scored.len())),
         }
         if let Some(t) = risk_control(&scored, alpha).unwrap().threshold() {
-            prop_assert!((t.wrong as f64 + 1.0) / (t.questions as f64 + 1.0) <= alpha + 1e-12);
+            prop_assert!((t.incorrect as f64 + 1.0) / (t.questions as f64 + 1.0) <= alpha + 1e-12);
         }
         if let Some(t) = target_coverage(&scored, alpha).unwrap() {
             prop_assert!(t.coverage() >= alpha - 1e-9);
         }
     }
 
-    /// Every pipeline on every input ends in a policy or a refusal with a text.
+    /// Every pipeline on every input ends in a policy or a error with a text.
     #[test]
     fn calibrating_survives_everything(
         scores in prop::collection::vec((prop::collection::vec(any_score(), 1..3), 0..3_u8), 0..200),
         method in prop::sample::select(Method::ALL.to_vec()),
         goal in prop::sample::select(vec![
-            Goal::SelectiveRisk { alpha: 0.3, delta: 0.2 },
-            Goal::JointRisk { alpha: 0.2 },
-            Goal::TargetCoverage { coverage: 0.5 },
-            Goal::TargetConfidence { t: 0.5 },
-            Goal::TargetConfidence { t: f64::NAN },
+            Target::SelectiveRisk { alpha: 0.3, delta: 0.2 },
+            Target::JointRisk { alpha: 0.2 },
+            Target::TargetCoverage { coverage: 0.5 },
+            Target::TargetConfidence { t: 0.5 },
+            Target::TargetConfidence { t: f64::NAN },
         ]),
     ) {
         let grade = |grade: u8| match grade { 0 => Grade::Correct, 1 => Grade::Incorrect, _ => Grade::NoAnswer };
         let all = scores.into_iter().enumerate().map(|(i, (scores, g))| Example { id: i.to_string(), scores, grade: grade(g) }).collect();
-        match calibrate(&Split::deal(all, 0.6, 0.3, 0).unwrap(), method, goal, fingerprint()) {
+        match calibrate(&Split::random_split(all, 0.6, 0.3, 0).unwrap(), method, goal, fingerprint()) {
             Ok(policy) => prop_assert!(PolicyFile::parse(&policy.to_json().unwrap()).is_ok() && !policy.guarantee().is_empty()),
-            Err(refusal) => prop_assert!(!refusal.to_string().is_empty()),
+            Err(error) => prop_assert!(!error.to_string().is_empty()),
         }
     }
 }

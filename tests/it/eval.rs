@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use candor::calibration::{Goal, Method, PolicyFile, Split, calibrate};
+use candor::calibration::{Method, PolicyFile, Split, Target, calibrate};
 use candor::consensus::{self, Extractor};
 use candor::decision::{AbstainReason, Policy};
 use candor::digest::sha256_hex;
@@ -473,7 +473,7 @@ fn two_runs_do_not_share_a_folder() {
 }
 
 /// A policy over labelled questions that were made up: surer is righter.
-fn policy(labels: &Labels, goal: Goal) -> PolicyFile {
+fn policy(labels: &Labels, goal: Target) -> PolicyFile {
     let example = |i: u64| candor::calibration::Example {
         id: format!("made:{i}"),
         scores: vec![Some(f64::from(i as u32 % 100) / 50.0)],
@@ -483,7 +483,7 @@ fn policy(labels: &Labels, goal: Goal) -> PolicyFile {
             Grade::Incorrect
         },
     };
-    let split = Split::deal((0..1000).map(example).collect(), 0.4, 0.4, 0).unwrap();
+    let split = Split::random_split((0..1000).map(example).collect(), 0.4, 0.4, 0).unwrap();
     calibrate(&split, Method::Sigmoid, goal, labels.fingerprint.clone()).unwrap()
 }
 
@@ -502,7 +502,7 @@ fn policies_decide_and_are_bound_to_the_run() {
     let path = PathBuf::from("policy.json");
 
     // Another configuration: refused, by field, and the pipeline is as it was.
-    let file = policy(&labels, Goal::JointRisk { alpha: 0.1 });
+    let file = policy(&labels, Target::JointRisk { alpha: 0.1 });
     let mut other =
         pipeline(&loaded, &Questions { frame: "{question}".into(), ..questions.clone() });
     let error = other.adopt(file.clone(), &path).unwrap_err();
@@ -554,7 +554,7 @@ fn policies_decide_and_are_bound_to_the_run() {
     assert_eq!(json["config"]["policy"], "max_uncertainty");
 
     // Nothing certified: nothing is answered, and the outcome says so.
-    let vain = policy(&labels, Goal::SelectiveRisk { alpha: 1e-6, delta: 1e-6 });
+    let vain = policy(&labels, Target::SelectiveRisk { alpha: 1e-6, delta: 1e-6 });
     assert!(!vain.is_certified());
     let mut silent = pipeline(&loaded, &questions);
     silent.adopt(vain, &path).unwrap();

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use candor::calibration::{Example, Goal, Method, PolicyFile, Split, calibrate};
+use candor::calibration::{Example, Method, PolicyFile, Split, Target, calibrate};
 use candor::eval::Labels;
 use candor::format::dtype::Dtype;
 use candor::metrics::Grade;
@@ -55,13 +55,13 @@ fn folder() -> tempfile::TempDir {
 }
 
 /// A policy for the run's configuration over labels that were made up: surer is righter.
-fn write_policy(folder: &Path, goal: Goal) -> PolicyFile {
+fn write_policy(folder: &Path, goal: Target) -> PolicyFile {
     let example = |i: u64| Example {
         id: format!("made:{i}"),
         scores: vec![Some((i % 100) as f64 / 50.0)],
         grade: if mix(i) % 100 >= i % 100 { Grade::Correct } else { Grade::Incorrect },
     };
-    let split = Split::deal((0..1000).map(example).collect(), 0.4, 0.4, 0).unwrap();
+    let split = Split::random_split((0..1000).map(example).collect(), 0.4, 0.4, 0).unwrap();
     let fingerprint = Labels::read(&folder.join("run"), &[]).unwrap().fingerprint;
     let policy = calibrate(&split, Method::Sigmoid, goal, fingerprint).unwrap();
     fs::write(folder.join("policy.json"), policy.to_json().unwrap()).unwrap();
@@ -107,7 +107,7 @@ fn a_run_is_scored_calibrated_and_decides() {
     );
     assert!(!at.join("policy.json").exists());
 
-    let policy = write_policy(at, Goal::SelectiveRisk { alpha: 0.3, delta: 0.1 });
+    let policy = write_policy(at, Target::SelectiveRisk { alpha: 0.3, delta: 0.1 });
     assert!(policy.is_certified());
     let (outcome, _) = said(
         &candor(at, "ask Question_x? --json --policy policy.json --frame {question}_A_digit."),
@@ -134,7 +134,7 @@ fn a_run_is_scored_calibrated_and_decides() {
     );
     fs::write(at.join("policy.json"), "{}").unwrap();
     let (_, broken) = said(&candor(at, "ask Question_x? --policy policy.json"), 4);
-    assert!(broken.contains("policy.json: no policy file"), "{broken}");
+    assert!(broken.contains("policy.json: not a policy file"), "{broken}");
 }
 
 #[test]
@@ -410,7 +410,7 @@ fn a_policy_decides_recorded_questions_and_its_promise_is_tested() {
             .contains("Answer only if you are > 75% confident"),
         "{manifest}"
     );
-    let policy = write_policy(at, Goal::SelectiveRisk { alpha: 0.3, delta: 0.1 });
+    let policy = write_policy(at, Target::SelectiveRisk { alpha: 0.3, delta: 0.1 });
     let threshold = policy.threshold().unwrap().max_uncertainty;
     let scored = said(&candor(at, "score run --policy policy.json --json"), 0).0;
     let report: Value = serde_json::from_str(&scored).unwrap();
@@ -462,20 +462,20 @@ fn a_policy_decides_recorded_questions_and_its_promise_is_tested() {
 
     let (tested, _) = said(&candor(at, "calibrate run --validate 20 --alpha 0.3"), 0);
     assert!(
-        tested.starts_with("20 deals of 30 questions, alpha 0.3, delta 0.1\n     0 violations")
+        tested.starts_with("20 splits of 30 questions, alpha 0.3, delta 0.1\n     0 violations")
             && tested.contains("20 not fitted"),
         "{tested}"
     );
     let (json, _) = said(&candor(at, "calibrate run --validate 20 --json"), 0);
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(
-        (json["splits"].as_u64(), json["refused"].as_u64(), json["violations"].as_u64()),
+        (json["splits"].as_u64(), json["not_fitted"].as_u64(), json["violations"].as_u64()),
         (Some(20), Some(20), Some(0))
     );
     for (command, expected) in [
         (
             "calibrate run --validate 9 --target coverage=0.5",
-            "--validate is for the target selective-risk",
+            "--validate is for --target selective-risk",
         ),
         ("calibrate run --validate 9 --alpha 2", "alpha is 2; it must be above 0 and below 1"),
         ("calibrate run", "--out"),

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use candor::calibration::{Example, Fingerprint, Goal, Method, PolicyFile, Split, calibrate};
+use candor::calibration::{Example, Fingerprint, Method, PolicyFile, Split, Target, calibrate};
 use candor::consensus::Extractor;
 use candor::digest::sha256_hex;
 use candor::eval::{
@@ -30,7 +30,7 @@ fn fingerprint() -> Fingerprint {
     let name = |text: &str| text.to_owned();
     Fingerprint {
         weights_sha256: name("w"),
-        quantisation: name("q"),
+        quantization: name("q"),
         template_sha256: name("t"),
         frame: name("{question}"),
         repetition: name("off"),
@@ -216,11 +216,11 @@ fn policy() -> PolicyFile {
         scores: vec![Some((i % 100) as f64 / 50.0)],
         grade: if mix(i) % 100 >= i % 100 { Grade::Correct } else { Grade::Incorrect },
     };
-    let split = Split::deal((0..1000).map(example).collect(), 0.4, 0.4, 0).unwrap();
+    let split = Split::random_split((0..1000).map(example).collect(), 0.4, 0.4, 0).unwrap();
     calibrate(
         &split,
         Method::Sigmoid,
-        Goal::SelectiveRisk { alpha: 0.2, delta: 0.1 },
+        Target::SelectiveRisk { alpha: 0.2, delta: 0.1 },
         fingerprint(),
     )
     .unwrap()

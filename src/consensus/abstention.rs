@@ -1,21 +1,21 @@
-//! Whether a completion says that its model does not know.
+//! Detection of completions that say that the model does not know.
 //!
-//! Contract: total and linear. It is about English phrases that are the answer, not about hedges
-//! around one: "I don't know, but it may be Paris" answers. Where a number, a letter or a box is
-//! asked for, a text that has one answers too, whatever else it says. What a model says about its
-//! own knowledge is its vote, and no measure of what it knows.
+//! Contract: total and linear. It matches English phrases that are the answer, not hedges around
+//! one: "I don't know, but it may be Paris" is an answer. A text with a number, a letter or a box
+//! is an answer too if the extractor looks for one. Such a statement is a vote, not a measure of
+//! what the model knows.
 
 use super::Extractor;
-use super::extract::{after_thinking, stated};
+use super::extract::{after_answer_phrase, after_thinking};
 use super::normalize::canonical;
 
-/// The canonical form of the answer that there is none.
-pub const DECLINED: &str = "i dont know";
+/// The canonical form of an abstention.
+pub const ABSTENTION: &str = "i dont know";
 
-/// A text of more bytes explains something.
-const LONGEST: usize = 400;
+/// Longer texts, in bytes, are not abstentions.
+const MAX_BYTES: usize = 400;
 
-/// What declines, in canonical form.
+/// Phrases of an abstention, in canonical form.
 const PHRASES: &[&str] = &[
     "i dont know",
     "i do not know",
@@ -43,29 +43,30 @@ const PHRASES: &[&str] = &[
     "i do not have sufficient information",
 ];
 
-/// What may come before, in canonical form.
+/// Phrases that may precede it, in canonical form.
 const OPENINGS: &[&str] =
     &["i apologize", "i am sorry", "im sorry", "sorry", "unfortunately", "well", "but"];
 
-/// Words after which an answer comes all the same.
-const TURNS: &[&str] = &[
+/// Words that introduce an answer after all.
+const HEDGES: &[&str] = &[
     "but", "however", "though", "although", "think", "guess", "believe", "assume", "suppose",
     "probably", "perhaps", "maybe", "likely", "might", "could", "best",
 ];
 
-/// Whether the text declines to answer.
-pub(super) fn declines(text: &str, extractor: Extractor) -> bool {
+/// Whether the text says that the model does not know.
+pub(super) fn is_abstention(text: &str, extractor: Extractor) -> bool {
     let Some(text) = after_thinking(text) else { return false };
-    if let Some(stated) = stated(text) {
-        return is_phrase(stated);
+    if let Some(stated) = after_answer_phrase(text) {
+        return is_abstention_phrase(stated);
     }
-    let needs_a_mark =
+    let has_marked_answers =
         matches!(extractor, Extractor::Number | Extractor::Choice | Extractor::Boxed);
-    is_phrase(text) && !(needs_a_mark && extractor.read(text).is_some())
+    is_abstention_phrase(text)
+        && !(has_marked_answers && extractor.extract_with_alternatives(text).is_some())
 }
 
-fn is_phrase(text: &str) -> bool {
-    if text.len() > LONGEST {
+fn is_abstention_phrase(text: &str) -> bool {
+    if text.len() > MAX_BYTES {
         return false;
     }
     let Some(form) = canonical(text) else { return false };
@@ -74,10 +75,10 @@ fn is_phrase(text: &str) -> bool {
         rest = after;
     }
     let after = PHRASES.iter().find_map(|phrase| after_words(rest, phrase));
-    after.is_some_and(|after| !after.split(' ').any(|word| TURNS.contains(&word)))
+    after.is_some_and(|after| !after.split(' ').any(|word| HEDGES.contains(&word)))
 }
 
-/// What follows some words at the start of a canonical form.
+/// The rest of a canonical form that starts with `words`.
 fn after_words<'a>(text: &'a str, words: &str) -> Option<&'a str> {
     let rest = text.strip_prefix(words)?;
     if rest.is_empty() { Some(rest) } else { rest.strip_prefix(' ') }
@@ -88,11 +89,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn phrases_decline_and_hedges_answer() {
+    fn phrases_abstain_and_hedges_answer() {
         let check = |text: &str, extractor: Extractor, expected: bool| {
-            assert_eq!(declines(text, extractor), expected, "{text:?}");
+            assert_eq!(is_abstention(text, extractor), expected, "{text:?}");
         };
-        assert_eq!(canonical("I don't know.").as_deref(), Some(DECLINED));
+        assert_eq!(canonical("I don't know.").as_deref(), Some(ABSTENTION));
         for text in [
             "I don't know",
             "I don’t know.",
