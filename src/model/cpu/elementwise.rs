@@ -23,7 +23,7 @@ impl<'y, F: Fn(usize) -> &'y mut [f32]> Kernel for StoreColumns<'_, F> {
     #[inline(always)]
     unsafe fn run<V: F32x16>(self) {
         let Self { sums, bias, column } = self;
-        // SAFETY: the slices are as long as a register; the caller guarantees the instructions.
+        // SAFETY: every slice has 16 values; the caller guarantees the instructions.
         unsafe {
             let bias = bias.map(|bias| V::load(bias[..LANES].as_ptr()));
             for (index, sums) in sums.iter().enumerate() {
@@ -71,7 +71,7 @@ impl Kernel for RmsNorm<'_> {
 /// V's instructions must be available.
 #[inline(always)]
 unsafe fn root_mean_square<V: F32x16>(x: &[f32], eps: f32) -> f32 {
-    // SAFETY: never more than is left of the slice; the caller guarantees the instructions.
+    // SAFETY: never beyond the end of the slice; the caller guarantees the instructions.
     unsafe {
         let mut squares = V::splat(0.0);
         for at in (0..x.len()).step_by(LANES) {
@@ -103,7 +103,7 @@ impl Kernel for ApplyRope<'_> {
         let half = head_dim / 2;
         let (cos, sin) = (&cos[..half], &sin[..half]);
         for head in x.chunks_exact_mut(head_dim) {
-            // SAFETY: never more than is left of the halves; the caller guarantees
+            // SAFETY: never beyond the end of the halves; the caller guarantees
             // the instructions.
             unsafe {
                 let factor = norm.map(|(weight, eps)| {
@@ -150,7 +150,7 @@ impl Kernel for GatedActivation<'_> {
         let (len, up) = (gate.len(), &up[..gate.len()]);
         for at in (0..len).step_by(LANES) {
             let count = len - at;
-            // SAFETY: never more than is left of the slices; the caller guarantees
+            // SAFETY: never beyond the end of the slices; the caller guarantees
             // the instructions.
             unsafe {
                 let x = V::load_partial(gate.as_ptr().add(at), count);
@@ -186,7 +186,7 @@ impl Kernel for ResidualAdd<'_> {
     unsafe fn run<V: F32x16>(self) {
         let Self { x, y, norm } = self;
         let (len, y) = (x.len(), &y[..x.len()]);
-        // SAFETY: never more than is left of the slices; the caller guarantees the instructions.
+        // SAFETY: never beyond the end of the slices; the caller guarantees the instructions.
         unsafe {
             let factor = norm.map(|(weight, eps)| {
                 (&weight[..len], V::splat(root_mean_square::<V>(y, eps).recip()))
@@ -218,7 +218,7 @@ impl Kernel for SoftCap<'_> {
     unsafe fn run<V: F32x16>(self) {
         let len = self.x.len();
         for at in (0..len).step_by(LANES) {
-            // SAFETY: never more than is left of the slice; the caller guarantees
+            // SAFETY: never beyond the end of the slice; the caller guarantees
             // the instructions.
             unsafe {
                 let place = self.x.as_mut_ptr().add(at);

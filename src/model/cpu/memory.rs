@@ -57,7 +57,7 @@ impl Drop for Chunk {
 fn advise(memory: *mut u8, start: usize, size: usize) {
     let whole = size / HUGE_PAGE * HUGE_PAGE;
     if whole > 0 {
-        // SAFETY: the range lies inside the allocation, and this advice changes no contents.
+        // SAFETY: the range lies inside the allocation, and this advice does not change contents.
         let _ = unsafe {
             rustix::mm::madvise(
                 memory.wrapping_add(start).cast(),

@@ -57,7 +57,7 @@ struct Shared {
 // written only while the gate is closed and the count is zero, under the pool's lock, and read only
 // between entering and leaving. The closure that it points to is `Sync`.
 unsafe impl Sync for Shared {}
-// SAFETY: nothing in it belongs to one thread; the pointer is only followed as said above.
+// SAFETY: nothing in it is tied to a thread; the pointer is only used as described above.
 unsafe impl Send for Shared {}
 
 /// A fork-join pool. Dropping it ends its threads.

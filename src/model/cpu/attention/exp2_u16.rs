@@ -66,7 +66,7 @@ mod tests {
     fn exp2_is_near_the_library() {
         let check = |bits: u16| {
             for x in 0..=u16::MAX {
-                // SAFETY: plain Rust quads everywhere.
+                // SAFETY: plain Rust runs everywhere.
                 let power = unsafe { exp2_neg::<[u16; U16_LANES]>([x; U16_LANES], bits) }[0];
                 let want =
                     f64::from(LARGEST_WEIGHT) * (-f64::from(x) / f64::from(1 << bits)).exp2();

@@ -58,8 +58,7 @@ const _: () = assert!(SPAN / 4 == QuadMask::BITS as usize);
 /// One thread's buffers.
 #[derive(Default)]
 pub(super) struct Int8Scratch {
-    /// `[BATCH, STRIDE]`: signed, in the order of [`token_at`](super::int8_kv::token_at): the
-    /// scores of two tiles interleaved.
+    /// `[BATCH, STRIDE]`: signed; the scores of two adjacent tiles are interleaved.
     scores: AlignedVec<u16>,
     /// `[BATCH, SPAN / 64, QUAD_BYTES]`: int8 weights, stored as quads in the order of
     /// [`token_at`](super::int8_kv::token_at).
@@ -170,14 +169,14 @@ pub(super) struct Int8Attention<'a> {
     pub vectors: &'a [f32],
     /// The vectors to process.
     pub range: Range<usize>,
-    pub buffers: &'a mut Int8Scratch,
+    pub scratch: &'a mut Int8Scratch,
     /// `[vectors, stored_dim]`: sums of values, weighted by e^(score - max). These three fields
     /// hold the result of earlier spans; this span is merged into them.
     pub sums: &'a mut [f32],
     /// `[vectors]`: the largest score.
     pub maxima: &'a mut [f32],
     /// `[vectors]`: the sum of the weights.
-    pub weights: &'a mut [f32],
+    pub weight_sums: &'a mut [f32],
 }
 
 impl Kernel for Int8Attention<'_> {
@@ -186,24 +185,24 @@ impl Kernel for Int8Attention<'_> {
     #[inline(always)]
     unsafe fn run<V: F32x16>(self) {
         let mut this = self;
-        this.buffers.scores.resize(BATCH * STRIDE);
-        this.buffers.weights.resize(BATCH * weight_bytes::<V>());
-        this.buffers.mean_scores.resize(this.vectors.len() / this.shape.head_dim);
+        this.scratch.scores.resize(BATCH * STRIDE);
+        this.scratch.weights.resize(BATCH * weight_bytes::<V>());
+        this.scratch.mean_scores.resize(this.vectors.len() / this.shape.head_dim);
         for first in (this.range.start / LANES * LANES..this.range.end).step_by(LANES) {
             // SAFETY: there is room for every sixteen vectors; the caller guarantees
             // the instructions.
             unsafe {
                 this.mean_scores::<V>(first)
-                    .store(this.buffers.mean_scores[first..][..LANES].as_mut_ptr());
+                    .store(this.scratch.mean_scores[first..][..LANES].as_mut_ptr());
             };
         }
         let (cap, norms, longest) =
             (this.shape.soft_cap, &this.queries.norms[this.range.clone()], this.span.max_key_norm);
-        this.buffers.score_scales.resize(this.range.end, ScoreScale::default());
+        this.scratch.score_scales.resize(this.range.end, ScoreScale::default());
         let scales =
             this.queries.scales[this.range.clone()].iter().map(|scale| scale * this.span.key_scale);
         for (score_scale, (norm, scale)) in
-            this.buffers.score_scales[this.range.clone()].iter_mut().zip(norms.iter().zip(scales))
+            this.scratch.score_scales[this.range.clone()].iter_mut().zip(norms.iter().zip(scales))
         {
             *score_scale = ScoreScale::for_scores_up_to(cap.unwrap_or(norm * longest));
             score_scale.factor =
@@ -377,7 +376,7 @@ impl Int8Attention<'_> {
                 }
             }
             let cap = self.shape.soft_cap.unwrap_or_default();
-            let Int8Scratch { scores, mean_scores, score_scales, .. } = &mut *self.buffers;
+            let Int8Scratch { scores, mean_scores, score_scales, .. } = &mut *self.scratch;
             let (score_scales, mean_scores) =
                 (&score_scales[first..][..N], &mean_scores[first..][..N]);
             let places = &mut scores[slot * STRIDE..][..N * STRIDE];
@@ -454,11 +453,11 @@ impl Int8Attention<'_> {
             maxima,
             sums: totals,
             ..
-        } = &mut *self.buffers;
+        } = &mut *self.scratch;
         let stride = weight_bytes::<V>();
         let (scores, weights) =
             (&scores[slot * STRIDE..][..N * STRIDE], &mut weights[slot * stride..][..N * stride]);
-        // SAFETY: whole registers; the caller guarantees the instructions.
+        // SAFETY: the slices are whole registers; the caller guarantees the instructions.
         unsafe {
             // Reductions over lanes are latency-bound, so the vectors' reductions are interleaved.
             let mut largest = [V::U16x32::splat(i16::MIN.cast_unsigned()); N];
@@ -518,18 +517,18 @@ impl Int8Attention<'_> {
     /// V's instructions must be available.
     #[inline(always)]
     unsafe fn merge<V: F32x16>(&mut self, batch: &Range<usize>) {
-        let Int8Scratch { maxima, sums, old_factors, new_factors, .. } = &mut *self.buffers;
+        let Int8Scratch { maxima, sums, old_factors, new_factors, .. } = &mut *self.scratch;
         for at in (0..batch.len()).step_by(LANES) {
             let count = LANES.min(batch.len() - at);
             let places = batch.start + at..batch.start + at + count;
-            let (old_maxima, old_weights) =
-                (&mut self.maxima[places.clone()], &mut self.weights[places]);
+            let (old_maxima, old_sums) =
+                (&mut self.maxima[places.clone()], &mut self.weight_sums[places]);
             // SAFETY: the arrays are whole registers; `count` old values are read and written; the
             // caller guarantees the instructions.
             unsafe {
                 let earlier = SoftmaxState {
                     max: V::load_partial(old_maxima.as_ptr(), count),
-                    sum: V::load_partial(old_weights.as_ptr(), count),
+                    sum: V::load_partial(old_sums.as_ptr(), count),
                 };
                 let later = SoftmaxState {
                     max: V::load(maxima[at..][..LANES].as_ptr()),
@@ -537,7 +536,7 @@ impl Int8Attention<'_> {
                 };
                 let (merged, [old_factor, new_factor]) = earlier.merge(later);
                 merged.max.store_partial(old_maxima.as_mut_ptr(), count);
-                merged.sum.store_partial(old_weights.as_mut_ptr(), count);
+                merged.sum.store_partial(old_sums.as_mut_ptr(), count);
                 old_factor.store(old_factors[at..][..LANES].as_mut_ptr());
                 new_factor.store(new_factors[at..][..LANES].as_mut_ptr());
             }
@@ -558,7 +557,7 @@ impl Int8Attention<'_> {
         let span = self.span;
         let stride = weight_bytes::<V>();
         let Int8Scratch { weights, nonzero, sums: totals, old_factors, new_factors, .. } =
-            &*self.buffers;
+            &*self.scratch;
         let weights = &weights[slot * stride..][..((N - 1) * step + 1) * stride];
         let values = &span.values[..SPAN * stored];
         let mut nonzero = (0..N).fold(0, |all, i| all | nonzero[slot + i * step]);
@@ -612,14 +611,14 @@ mod tests {
     #[test]
     fn score_scales_leave_room_for_every_score() {
         let check = |bound: f32, fraction_bits: u16| {
-            let unit = ScoreScale::for_scores_up_to(bound);
-            assert_eq!(unit.fraction_bits, fraction_bits, "{bound}");
-            assert!(bound * unit.units_per_score < 32_767.0, "{bound}");
+            let scale = ScoreScale::for_scores_up_to(bound);
+            assert_eq!(scale.fraction_bits, fraction_bits, "{bound}");
+            assert!(bound * scale.units_per_score < 32_767.0, "{bound}");
             // No finer unit would fit, unless the limits apply.
             assert!(
                 fraction_bits == 0
                     || i32::from(fraction_bits) == MAX_FRACTION_BITS
-                    || 2.0 * bound * unit.units_per_score > MAX_SCORE,
+                    || 2.0 * bound * scale.units_per_score > MAX_SCORE,
                 "{bound}"
             );
         };

@@ -20,7 +20,7 @@ pub(super) const ROUND: f32 = 12_582_912.0;
 /// Bias that makes int8 keys unsigned.
 const KEY_BIAS: f32 = 128.0;
 /// Replaces a zero scale, to avoid a division by zero. Smaller than any scale of f16 values.
-const TINY: f32 = 1e-30;
+const MIN_MAGNITUDE: f32 = 1e-30;
 /// int8 values that [`F32x16::store_quads`] stores together.
 pub(super) const INT8_BLOCK: usize = 64;
 /// Tiles that are interleaved.
@@ -108,7 +108,7 @@ unsafe fn quantize_keys<V: F32x16>(shape: Shape, keys: &[f16], into: &mut Int8Sp
             V::load_half(tile[dimension * TILE..][..TILE].as_ptr())
                 .sub(V::splat(into.key_mean[dimension]))
         };
-        let mut largest = V::splat(TINY);
+        let mut largest = V::splat(MIN_MAGNITUDE);
         for tile in tiles.clone() {
             for dimension in 0..d {
                 largest = abs(centered(tile, dimension)).max(largest);
@@ -161,7 +161,7 @@ unsafe fn quantize_values<V: F32x16>(shape: Shape, values: &[f16], into: &mut In
                 sum = sum.add(value(token));
             }
             let mean = sum.mul(V::splat(1.0 / SPAN as f32));
-            let mut largest = V::splat(TINY);
+            let mut largest = V::splat(MIN_MAGNITUDE);
             for token in 0..SPAN {
                 largest = abs(value(token).sub(mean)).max(largest);
             }
@@ -233,7 +233,7 @@ impl<'q, F: Fn(usize) -> &'q [f32]> Kernel for QuantizeQueries<'_, F> {
             // the caller guarantees the instructions.
             unsafe {
                 let chunk = |at: usize| V::load_partial(q[at..].as_ptr(), d - at);
-                let mut largest = V::splat(TINY);
+                let mut largest = V::splat(MIN_MAGNITUDE);
                 for at in (0..d).step_by(LANES) {
                     largest = abs(chunk(at)).max(largest);
                 }

@@ -67,7 +67,7 @@ struct SpanScratch {
     /// `[vectors, SCORE_STRIDE]`: scores, then weights.
     scores: AlignedVec<f32>,
     quantizer: SpanQuantizer,
-    buffers: Int8Scratch,
+    int8: Int8Scratch,
 }
 
 /// Buffers that all threads fill and the calling thread owns.
@@ -88,7 +88,7 @@ struct Partial {
     /// nothing was visible, so that differences are never NaN.
     maxima: AlignedVec<f32>,
     /// `[vectors]`, padded to whole registers: the sum of the weights.
-    weights: AlignedVec<f32>,
+    weight_sums: AlignedVec<f32>,
 }
 
 impl Partial {
@@ -96,7 +96,7 @@ impl Partial {
     fn resize(&mut self, vectors: usize, stored: usize) {
         self.sums.resize(vectors * stored);
         self.maxima.resize(vectors.next_multiple_of(LANES));
-        self.weights.resize(vectors.next_multiple_of(LANES));
+        self.weight_sums.resize(vectors.next_multiple_of(LANES));
     }
 
     /// Resets to the attention over nothing.
@@ -104,7 +104,7 @@ impl Partial {
         self.resize(vectors, stored);
         self.sums.fill(0.0);
         self.maxima.fill(f32::MIN);
-        self.weights.fill(0.0);
+        self.weight_sums.fill(0.0);
     }
 }
 
@@ -276,7 +276,7 @@ fn write_output(
 ) {
     let (d, stored, group) = (shape.head_dim, shape.stored_dim(), shape.group());
     for (vector, (sum, sums)) in
-        total.weights.iter().zip(total.sums.chunks_exact(stored)).enumerate()
+        total.weight_sums.iter().zip(total.sums.chunks_exact(stored)).enumerate()
     {
         let (query, member) = (block.first + vector / group, vector % group);
         let at = query * shape.heads * d + (head * group + member) * d;
@@ -302,8 +302,8 @@ impl Kernel for MergePartial<'_> {
         let Self { stored, from, into } = self;
         let sums = from.sums.chunks(LANES * stored).zip(into.sums.chunks_mut(LANES * stored));
         let (maxima, weights) =
-            (into.maxima.chunks_exact_mut(LANES), into.weights.chunks_exact_mut(LANES));
-        let from = from.maxima.chunks_exact(LANES).zip(from.weights.chunks_exact(LANES));
+            (into.maxima.chunks_exact_mut(LANES), into.weight_sums.chunks_exact_mut(LANES));
+        let from = from.maxima.chunks_exact(LANES).zip(from.weight_sums.chunks_exact(LANES));
         for (((max, weight), (old_max, old_weight)), (sums, totals)) in
             from.zip(maxima.zip(weights)).zip(sums)
         {
@@ -398,9 +398,9 @@ impl SpanGroupTask<'_> {
             };
             at = from + block.queries[from..].iter().take_while(same).count();
             let int8 = self.scratch.quantizer.int8_span(isa, shape, head, row.ranges, first);
-            let (buffers, queries, vectors, prefetch) =
-                (&mut self.scratch.buffers, &packed.int8, &packed.vectors, Prefetch::of(next));
-            let Partial { sums, maxima, weights } = &mut *self.partial;
+            let (scratch, queries, vectors, prefetch) =
+                (&mut self.scratch.int8, &packed.int8, &packed.vectors, Prefetch::of(next));
+            let Partial { sums, maxima, weight_sums } = &mut *self.partial;
             // SAFETY: the caller guarantees the instructions.
             unsafe {
                 Int8Attention {
@@ -410,10 +410,10 @@ impl SpanGroupTask<'_> {
                     queries,
                     vectors,
                     range: from * group..at * group,
-                    buffers,
+                    scratch,
                     sums,
                     maxima,
-                    weights,
+                    weight_sums,
                 }
                 .run::<V>();
             }
@@ -458,7 +458,7 @@ impl SpanGroupTask<'_> {
             let visible = block.queries[index / group].f16_range(span);
             if !visible.is_empty() {
                 // SAFETY: the caller guarantees the instructions.
-                [partial.maxima[index], partial.weights[index]] = unsafe {
+                [partial.maxima[index], partial.weight_sums[index]] = unsafe {
                     softmax::<V>(&mut scores[index * SCORE_STRIDE..][..SPAN], visible, shape)
                 };
             }

@@ -301,7 +301,7 @@ fn few_columns<F: Format>(
         let scales = x.block_scales(b, start, columns);
         panel.prefetch::<F>(b);
         for half in 0..ROWS / LANES {
-            // SAFETY: this function has the instructions.
+            // SAFETY: this function enables the instructions.
             let w = unsafe { unpack::<F>(panel.quants::<F>(b), half) };
             let f = Factors::read::<F>(panel, b, half);
             for ((x, scale), sums) in quants.iter().zip(scales).zip(&mut *sums) {
@@ -331,7 +331,7 @@ fn many_columns<F: Format, const STEPS: usize, const N: usize>(
     for b in 0..panel.blocks() {
         panel.prefetch::<F>(b);
         for (half, plane) in unpacked.iter_mut().enumerate() {
-            // SAFETY: this function has the instructions.
+            // SAFETY: this function enables the instructions.
             let quants = unsafe { unpack::<F>(panel.quants::<F>(b), half) };
             for k in 0..QUADS {
                 if F::BITS == 8 {
@@ -506,7 +506,7 @@ fn add_block<F: Format>(
     let sums = &mut sums[..LANES];
     let d = _mm256_set1_ps(scale.d);
     let product = _mm256_cvtepi32_ps(product);
-    // SAFETY: the slice has eight numbers, and neither access needs alignment.
+    // SAFETY: the slice has eight values, and neither access needs alignment.
     let sum = unsafe { _mm256_loadu_ps(sums.as_ptr()) };
     let sum = _mm256_fmadd_ps(product, _mm256_mul_ps(f.d, d), sum);
     let sum = match F::SCALES {
@@ -582,7 +582,7 @@ fn dense_columns<E: Element, const N: usize>(
     }
     for (sums, acc) in sums.iter_mut().zip(acc) {
         let (low, high) = sums.split_at_mut(LANES);
-        // SAFETY: both halves have eight numbers, and the stores need no alignment.
+        // SAFETY: both halves have eight values, and the stores need no alignment.
         unsafe {
             _mm256_storeu_ps(low.as_mut_ptr(), acc[0]);
             _mm256_storeu_ps(high.as_mut_ptr(), acc[1]);
@@ -593,7 +593,7 @@ fn dense_columns<E: Element, const N: usize>(
 /// Quantizes one block, like `quantize::scalar_block`.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn quantize(x: &[f32; BLOCK], quants: &mut [i8; BLOCK], scale: &mut BlockScale) {
-    // SAFETY: the array has 32 numbers, and the loads need no alignment.
+    // SAFETY: the array has 32 values, and the loads need no alignment.
     let v = unsafe { [0, 8, 16, 24].map(|at| _mm256_loadu_ps(x.as_ptr().add(at))) };
     let sign = _mm256_set1_ps(-0.0);
     let abs = |v| _mm256_andnot_ps(sign, v);

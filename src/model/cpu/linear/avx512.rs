@@ -259,7 +259,7 @@ fn add_block<F: Format, const N: usize>(
     let products = dot::<F, N>(w, x, f, scales, &pairs);
     for (i, (sums, scale)) in sums.iter_mut().zip(scales).enumerate() {
         let d = _mm512_set1_ps(scale.d);
-        // SAFETY: the array has sixteen numbers, and neither access needs alignment.
+        // SAFETY: the array has sixteen values, and neither access needs alignment.
         let sum = unsafe { _mm512_loadu_ps(sums.as_ptr()) };
         let sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products[i]), _mm512_mul_ps(f.d, d), sum);
         let sum = match F::SCALES {
@@ -332,7 +332,7 @@ fn dense_columns<E: Element, const N: usize>(
         }
     }
     for (sums, acc) in sums.iter_mut().zip(acc) {
-        // SAFETY: the array has sixteen numbers, and the store needs no alignment.
+        // SAFETY: the array has sixteen values, and the store needs no alignment.
         unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), acc) }
     }
 }

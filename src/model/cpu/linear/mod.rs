@@ -156,7 +156,7 @@ pub fn gate_up(
                         x.isa,
                         elementwise::GatedActivation { activation, x: &mut gate, up: &up },
                     );
-                    // SAFETY: one task has this block, and one pass this row.
+                    // SAFETY: one task has this block, and one pass of its loop has this row.
                     unsafe { writer.write(start + column, block, &gate[..count]) };
                 }
             }
@@ -241,7 +241,7 @@ impl DtypeVisitor for MultiplyPanel<'_> {
     fn quantized<F: Format>(self) {
         match self.x.isa {
             Isa::Scalar => scalar::quantized::<F>(&self.panel, self.x, self.start, self.sums),
-            // SAFETY: activations are made with available instructions only.
+            // SAFETY: activations only have available instruction sets.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => unsafe {
                 avx2::quantized::<F>(&self.panel, self.x, self.start, self.sums);
@@ -257,7 +257,7 @@ impl DtypeVisitor for MultiplyPanel<'_> {
     fn dense<E: Element>(self) {
         match self.x.isa {
             Isa::Scalar => scalar::dense::<E>(&self.panel, self.x, self.start, self.sums),
-            // SAFETY: activations are made with available instructions only.
+            // SAFETY: activations only have available instruction sets.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => unsafe { avx2::dense::<E>(&self.panel, self.x, self.start, self.sums) },
             // SAFETY: as above.

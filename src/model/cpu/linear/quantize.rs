@@ -302,7 +302,7 @@ impl<'a> Quantizer<'a> {
     /// Quantizes row `row`. No two tasks may have the same row.
     fn row(&self, row: usize, x: &[f32]) {
         for (b, x) in x.as_chunks().0.iter().enumerate() {
-            // SAFETY: one task has this row: every caller goes by rows.
+            // SAFETY: one task has this row: every caller distributes whole rows.
             unsafe { self.block(row, b, x) };
         }
     }

@@ -192,7 +192,7 @@ pub(super) trait F32x16: Copy {
     #[inline(always)]
     unsafe fn lanes(self) -> [f32; LANES] {
         let mut lanes = [0.0; LANES];
-        // SAFETY: the array has 16 places; the caller guarantees the instructions.
+        // SAFETY: the array has 16 elements; the caller guarantees the instructions.
         unsafe { self.store(lanes.as_mut_ptr()) };
         lanes
     }
@@ -260,14 +260,14 @@ pub(super) fn run<K: Kernel>(isa: Isa, kernel: K) -> K::Out {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn run_avx2<K: Kernel>(kernel: K) -> K::Out {
-    // SAFETY: the features of this function.
+    // SAFETY: this function enables the instructions.
     unsafe { kernel.run::<x86::Pair>() }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
 unsafe fn run_avx512<K: Kernel>(kernel: K) -> K::Out {
-    // SAFETY: the features of this function.
+    // SAFETY: this function enables the instructions.
     unsafe { kernel.run::<std::arch::x86_64::__m512>() }
 }
 
@@ -286,7 +286,7 @@ impl F32x16 for [f32; LANES] {
     }
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: guaranteed by the caller; arrays of f32 may lie anywhere that f32 may.
+        // SAFETY: guaranteed by the caller; an array of f32 has the alignment of f32.
         unsafe { from.cast::<Self>().read() }
     }
     #[inline(always)]
@@ -465,7 +465,7 @@ mod tests {
     impl Kernel for Exp {
         type Out = [f32; LANES];
         unsafe fn run<V: F32x16>(self) -> [f32; LANES] {
-            // SAFETY: the array has 16 numbers; the caller guarantees the instructions.
+            // SAFETY: the array has 16 values; the caller guarantees the instructions.
             unsafe { exp(V::load(self.0.as_ptr())).lanes() }
         }
     }

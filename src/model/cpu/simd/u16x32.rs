@@ -59,7 +59,7 @@ pub(in super::super) trait U16x32: Copy {
     #[inline(always)]
     unsafe fn max_lane_signed(self) -> i16 {
         let mut words = [0; U16_LANES];
-        // SAFETY: the array has 32 places; the caller guarantees the instructions.
+        // SAFETY: the array has 32 elements; the caller guarantees the instructions.
         unsafe { self.store(words.as_mut_ptr()) };
         words.into_iter().fold(i16::MIN, |largest, word| largest.max(word.cast_signed()))
     }
@@ -72,7 +72,7 @@ impl U16x32 for [u16; U16_LANES] {
     }
     #[inline(always)]
     unsafe fn load(from: *const u16) -> Self {
-        // SAFETY: guaranteed by the caller; arrays of u16 may lie anywhere that u16 may.
+        // SAFETY: guaranteed by the caller; an array of u16 has the alignment of u16.
         unsafe { from.cast::<Self>().read() }
     }
     #[inline(always)]
