@@ -87,6 +87,11 @@ impl Error {
         matches!(self, Self::Resources(_))
     }
 
+    /// The question or its parameters are at fault, so that other questions can go on.
+    pub fn is_question_fault(&self) -> bool {
+        matches!(self, Self::Usage(_) | Self::Resources(_) | Self::Numerical(_))
+    }
+
     /// The process exit code: 1 error, 2 usage, 4 invalid model or data file, 5 offline or network,
     /// 6 refused for resources.
     pub fn exit_code(&self) -> u8 {

@@ -206,8 +206,13 @@ impl SamplingParams {
             (-2.0..=2.0).contains(&self.frequency_penalty),
             "-2 to 2",
         )?;
-        for (id, bias) in &self.logit_bias {
+        for (at, (id, bias)) in self.logit_bias.iter().enumerate() {
             check(&format!("logit_bias of token {id}"), *bias, bias.is_finite(), "finite")?;
+            if self.logit_bias[..at].iter().any(|(other, _)| other == id) {
+                return Err(Error::usage(format!(
+                    "logit_bias names token {id} twice; give one bias per token"
+                )));
+            }
         }
         if self.stop.iter().any(String::is_empty) {
             return Err(Error::usage("a stop string is empty; give at least one character"));
@@ -261,10 +266,12 @@ pub enum FinishReason {
     Stop,
     /// `max_tokens` or the context was reached: the text is truncated and does not vote.
     Length,
-    /// A callback stopped it.
+    /// A callback stopped it: it neither votes nor counts as failed.
     Cancelled,
-    /// The logits were no numbers.
+    /// The model produced NaN logits.
     NumericalError,
+    /// The text was given and scored, not drawn.
+    Scored,
 }
 
 /// One finished sample.
@@ -280,29 +287,107 @@ pub struct Completion {
     pub finish_reason: FinishReason,
 }
 
-/// What a generation cost.
+/// What a question or a request cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
-    /// Tokens of the rendered prompt.
-    pub prompt_tokens: usize,
-    /// How many of them came from the prefix cache.
-    pub cached_tokens: usize,
-    /// Tokens drawn over all samples.
-    pub completion_tokens: usize,
-    /// Rows really computed after the prompt: lazy forking makes it smaller than
-    /// `completion_tokens`.
-    pub forward_tokens: usize,
-    /// Time to the first token: the prompt's prefill, in milliseconds.
-    pub prefill_ms: f64,
-    /// Time from the first token to the last, in milliseconds.
-    pub decode_ms: f64,
+    /// What was computed.
+    #[serde(flatten)]
+    pub tokens: TokenCounts,
+    /// What depends on cache and clock.
+    #[serde(flatten)]
+    pub timing: Timing,
 }
 
-/// All samples of one prompt.
+/// The part of a cost that is the same in every run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenCounts {
+    /// Tokens of the rendered prompts.
+    pub prompt_tokens: usize,
+    /// Tokens drawn or scored, over all samples.
+    pub completion_tokens: usize,
+    /// Rows really computed after the prompts: lazy forking makes it smaller than
+    /// `completion_tokens`.
+    pub forward_tokens: usize,
+}
+
+/// The part of a cost that depends on cache and clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Timing {
+    /// Prompt tokens that came from the prefix cache.
+    pub cached_tokens: usize,
+    /// Time to the first token in milliseconds, beside other questions.
+    pub prefill_ms: Option<f64>,
+    /// Time from the first token to the last in milliseconds, beside other questions.
+    pub decode_ms: Option<f64>,
+}
+
+impl Cost {
+    /// Adds what a later request of the same question cost.
+    pub fn add(&mut self, later: &Self) {
+        self.tokens.prompt_tokens += later.tokens.prompt_tokens;
+        self.add_samples(later);
+    }
+
+    /// Adds what later samples of the same prompt cost.
+    pub fn add_samples(&mut self, later: &Self) {
+        self.add_tokens(later);
+        let (own, later) = (&mut self.timing, later.timing);
+        if let (Some(so_far), Some(prefill), Some(decode)) =
+            (own.decode_ms, later.prefill_ms, later.decode_ms)
+        {
+            own.decode_ms = Some(so_far + prefill + decode);
+        } else {
+            (own.prefill_ms, own.decode_ms) = (later.prefill_ms, later.decode_ms);
+        }
+    }
+
+    /// Adds what a request on the same prompt cost that ran at the same time.
+    pub fn add_parallel(&mut self, other: &Self) {
+        self.add_tokens(other);
+        let own = &mut self.timing;
+        let end = |timing: Timing| Some(timing.prefill_ms? + timing.decode_ms?);
+        let last = end(*own).into_iter().chain(end(other.timing)).reduce(f64::max);
+        own.prefill_ms = own.prefill_ms.or(other.timing.prefill_ms);
+        own.decode_ms = last.zip(own.prefill_ms).map(|(last, prefill)| last - prefill);
+    }
+
+    fn add_tokens(&mut self, other: &Self) {
+        self.tokens.completion_tokens += other.tokens.completion_tokens;
+        self.tokens.forward_tokens += other.tokens.forward_tokens;
+        self.timing.cached_tokens += other.timing.cached_tokens;
+    }
+}
+
+/// What a probe found out: an extra forward pass about an answer, beside the samples.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Probe {
+    /// What was measured, as in `p_true`.
+    pub name: String,
+    /// The answer that it is about.
+    pub answer: String,
+    /// The result, 0 to 1.
+    pub value: f64,
+    /// Its parts: for `p_true` the probability under each order of the labels.
+    pub parts: Vec<f64>,
+}
+
+/// All samples of one question, and what probes found out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Generation {
     /// Finished samples by index.
     pub completions: Vec<Completion>,
-    /// What they cost.
+    /// What they cost, probes included.
     pub cost: Cost,
+    /// Extra passes about the answers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<Probe>,
+}
+
+impl Generation {
+    /// Adds later samples of the same prompt.
+    pub fn add_samples(&mut self, later: Self) {
+        self.completions.extend(later.completions);
+        self.cost.add_samples(&later.cost);
+    }
 }

@@ -80,14 +80,13 @@ pub mod model;
 pub mod pipeline;
 pub mod prompt;
 pub mod report;
-mod reuse;
 pub mod strategy;
 pub mod tokenizer;
 pub mod uncertainty;
 
 pub use consensus::{Extractor, Vote};
 pub use decision::{AbstainReason, Decision, Policy};
-pub use engine::{Control, Engine, EngineOptions};
+pub use engine::{Engine, EngineOptions, LocalEngine, StepControl};
 pub use error::{Error, Result};
 pub use generation::{
     Completion, FinishReason, Generation, Message, Role, SamplingParams, Token, TokenStats,

@@ -13,10 +13,12 @@ pub struct Fingerprint {
     pub weights_sha256: String,
     /// The quantization, as the file names it.
     pub quantization: String,
+    /// What computes, with the types of activations and of cached keys and values.
+    pub compute: String,
     /// SHA-256 of the chat template, in hexadecimal.
     pub template_sha256: String,
-    /// The question template: the system message and the text with `{question}` in it.
-    pub frame: String,
+    /// The text around a question: the system message and the template with `{question}` in it.
+    pub question_template: String,
     /// How the prompt is repeated.
     pub repetition: String,
     /// The sampler chain with its parameters.
@@ -31,12 +33,13 @@ pub struct Fingerprint {
 
 impl Fingerprint {
     /// The fields by name.
-    pub fn fields(&self) -> [(&'static str, &str); 9] {
+    pub fn fields(&self) -> [(&'static str, &str); 10] {
         [
             ("weights_sha256", &self.weights_sha256),
             ("quantization", &self.quantization),
+            ("compute", &self.compute),
             ("template_sha256", &self.template_sha256),
-            ("frame", &self.frame),
+            ("question_template", &self.question_template),
             ("repetition", &self.repetition),
             ("sampler", &self.sampler),
             ("strategy", &self.strategy),

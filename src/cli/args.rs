@@ -15,9 +15,9 @@ use crate::generation::{DrawMode, SamplingParams};
 use crate::hub::{self, ResolvedModel};
 use crate::manifest::DEFAULT_MODEL;
 use crate::model::{ComputeType, Device, LoadOptions};
-use crate::pipeline::{Frame, LoadedModel, Pipeline, QUESTION, Settings};
+use crate::pipeline::{LoadedModel, Pipeline, QUESTION, QuestionTemplate, Settings};
 use crate::prompt::{KvKeep, Mode, PromptOptions, Repetition};
-use crate::strategy::Strategy;
+use crate::strategy::{STRATEGIES, Strategy};
 use crate::uncertainty;
 
 /// Which model, and where it comes from.
@@ -198,7 +198,7 @@ pub struct PromptArgs {
     /// Put the question into this text, where it says {question}; without it, the question alone or
     /// the task's own frame
     #[arg(long, value_name = "TEXT")]
-    pub frame: Option<String>,
+    pub question_template: Option<String>,
     /// Tell the model to answer only where it is surer than this, 0 to below 1, and to say "I don't
     /// know" otherwise
     #[arg(long, value_name = "T")]
@@ -228,7 +228,7 @@ impl PromptArgs {
     }
 
     /// Says so where the context that was asked for is more than the model was made for.
-    pub fn tell_context(&self, loaded: &LoadedModel, output: &Output) {
+    pub fn warn_context(&self, loaded: &LoadedModel, output: &Output) {
         let most = loaded.model.spec().max_position_embeddings;
         if let Some(context) = self.context.filter(|context| *context > most) {
             output.warning(&format!(
@@ -243,8 +243,8 @@ impl PromptArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Decision")]
 pub struct DecisionArgs {
-    /// What to sample: self-consistency (all samples vote) or greedy (one, the most probable)
-    #[arg(long, default_value = "self-consistency")]
+    /// What to sample, NAME[:KEY=VALUE...]
+    #[arg(long, default_value = "self-consistency", help = strategy_help())]
     pub strategy: Strategy,
     /// How an answer is read from a text: auto, number, choice, boxed, short-answer or last-line;
     /// without it auto, or the task's own
@@ -270,6 +270,13 @@ impl DecisionArgs {
     }
 }
 
+/// The help of --strategy: a line for each.
+fn strategy_help() -> String {
+    let lines =
+        STRATEGIES.iter().map(|(strategy, help)| format!("\n- {}: {help}", strategy.name()));
+    std::iter::once("What to sample, NAME[:KEY=VALUE...]:".to_owned()).chain(lines).collect()
+}
+
 /// Reads a policy file.
 pub fn read_policy(path: &Path) -> Result<PolicyFile> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
@@ -278,13 +285,13 @@ pub fn read_policy(path: &Path) -> Result<PolicyFile> {
 
 /// What a task says where no flag does.
 pub struct TaskDefaults<'a> {
-    pub frame: &'a str,
+    pub question_template: &'a str,
     pub extractor: Extractor,
 }
 
 impl Default for TaskDefaults<'_> {
     fn default() -> Self {
-        Self { frame: QUESTION, extractor: Extractor::default() }
+        Self { question_template: QUESTION, extractor: Extractor::default() }
     }
 }
 
@@ -307,7 +314,7 @@ impl PipelineArgs {
         self.sampling.over(&SamplingParams::default()).validate()?;
         uncertainty::estimator(&self.decision.estimator)?;
         self.engine.options(self.prompt.context)?;
-        self.frame(&TaskDefaults::default()).validate()?;
+        self.template(&TaskDefaults::default()).validate()?;
         Policy::MinVoteShare { min_vote_share: self.decision.min_vote_share }.validate()
     }
 
@@ -316,7 +323,7 @@ impl PipelineArgs {
         Ok(Settings {
             params: self.sampling.over(card),
             strategy: self.decision.strategy,
-            frame: self.frame(defaults),
+            question_template: self.template(defaults),
             prompt: self.prompt.options(),
             extractor: self.decision.extractor.unwrap_or(defaults.extractor),
             estimator: uncertainty::estimator(&self.decision.estimator)?,
@@ -344,16 +351,24 @@ impl PipelineArgs {
         let mut pipeline =
             Pipeline::new(loaded, settings, self.engine.options(self.prompt.context)?)?;
         if let Some((path, file)) = policy {
-            pipeline.adopt(file, path)?;
+            pipeline.bind_policy(file, path)?;
         }
         Ok(pipeline)
     }
 
-    /// What stands around a question.
-    pub fn frame(&self, defaults: &TaskDefaults<'_>) -> Frame {
-        let user = self.prompt.frame.as_deref().unwrap_or(defaults.frame).to_owned();
-        let confidence_target = self.prompt.confidence_target;
-        Frame { system: self.prompt.system.clone(), user, confidence_target, ..Frame::default() }
+    /// The text around a question.
+    pub fn template(&self, defaults: &TaskDefaults<'_>) -> QuestionTemplate {
+        QuestionTemplate {
+            system: self.prompt.system.clone(),
+            user: self
+                .prompt
+                .question_template
+                .as_deref()
+                .unwrap_or(defaults.question_template)
+                .to_owned(),
+            confidence_target: self.prompt.confidence_target,
+            ..QuestionTemplate::default()
+        }
     }
 }
 
@@ -370,22 +385,22 @@ pub struct EngineArgs {
     /// Megabytes of keys and values that the samples may come to need
     #[arg(long, default_value_t = 4096, value_name = "MB")]
     pub kv_budget: usize,
-    /// Prompt tokens computed at once
+    /// Tokens of one forward pass, shared by samples and prompts
     #[arg(long, default_value_t = 256, value_name = "TOKENS")]
-    pub prefill_chunk: usize,
+    pub max_batch_tokens: usize,
 }
 
 impl EngineArgs {
     pub fn options(&self, context: Option<usize>) -> Result<EngineOptions> {
-        if self.prefill_chunk == 0 {
-            return Err(Error::usage("prefill-chunk is 0; it must be at least 1"));
+        if self.max_batch_tokens == 0 {
+            return Err(Error::usage("max-batch-tokens is 0; it must be at least 1"));
         }
         if context == Some(0) {
             return Err(Error::usage("context is 0; it must be at least 1"));
         }
         Ok(EngineOptions {
             context,
-            prefill_chunk: self.prefill_chunk,
+            max_batch_tokens: self.max_batch_tokens,
             eager_forking: self.eager_forking,
             prefix_cache_bytes: self.prefix_cache.saturating_mul(1 << 20),
             kv_budget_bytes: self.kv_budget.saturating_mul(1 << 20),

@@ -2,21 +2,24 @@
 
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use serde_json::Value;
 
 use super::args::{ModelArgs, PipelineArgs, TaskDefaults};
 use super::output::Output;
-use super::{Ended, explain};
+use super::progress::SampleProgress;
+use super::{ExitStatus, explain};
+use crate::engine::TokenEvent;
 use crate::error::{Error, Result};
 use crate::generation::{Message, Role};
-use crate::pipeline::Outcome;
+use crate::pipeline::{Answered, DriveOptions, Outcome, Sink};
+use crate::strategy::Question;
+use crate::tokenizer::Decoder;
 
 /// Longest prompt read from stdin, and longest line of an input file.
 const MAX_PROMPT_BYTES: u64 = 16 << 20;
-/// Questions of an input file that share a batch.
-const BATCH: usize = 16;
 
 /// Ask a model many times and get one honest verdict.
 #[derive(Debug, Args)]
@@ -37,7 +40,10 @@ pub struct Ask {
     /// Print the outcome as one line of JSON per question
     #[arg(long, conflicts_with = "json")]
     jsonl: bool,
-    /// Show every sample coloured by entropy, where samples diverged, and what it cost
+    /// Print the first sample's text on stderr as it is drawn; the verdict follows
+    #[arg(long, conflicts_with_all = ["input", "json", "jsonl"])]
+    stream: bool,
+    /// Show every sample colored by entropy, where samples diverged, and what it cost
     #[arg(long)]
     explain: bool,
     /// Include times in JSON; without them the same seed gives the same bytes
@@ -53,44 +59,36 @@ pub struct Ask {
 }
 
 impl Ask {
-    pub fn run(&self, output: &Output) -> Result<Ended> {
+    pub fn run(&self, output: &Output) -> Result<ExitStatus> {
         let questions = self.questions()?;
         self.pipeline.check()?;
         let policy = self.pipeline.decision.policy_file()?;
         let loaded = self.model.load(output)?;
-        self.pipeline.prompt.tell_context(&loaded, output);
+        self.pipeline.prompt.warn_context(&loaded, output);
         let mut pipeline = self.pipeline.pipeline(&TaskDefaults::default(), policy, &loaded)?;
+        let tokenizer = Arc::clone(&loaded.tokenizer);
         drop(loaded);
-        let mut abstained = false;
-        let mut failure = None;
         let (lines, messages): (Vec<Option<usize>>, Vec<Vec<Message>>) =
             questions.into_iter().unzip();
-        let many = messages.len() > 1;
-        pipeline.answer_each(&messages, BATCH, &mut |at, outcome| {
-            let line = lines.get(at).copied().flatten();
-            match outcome {
-                Ok(outcome) => {
-                    abstained |= !outcome.decision.is_answer();
-                    self.show(&outcome, messages.get(at).map_or(&[], Vec::as_slice), many, output)
-                }
-                // With many questions one that cannot be asked does not stop the others.
-                Err(error) => {
-                    if let Some(line) = line.filter(|_| self.jsonl) {
-                        let row = serde_json::json!({"line": line, "error": {"message": error.to_string()}});
-                        output.raw(format!("{row}\n").as_bytes())?;
-                    }
-                    if let Some(line) = line.filter(|_| many) {
-                        output.warning(&format!("line {line}: {error}"));
-                    }
-                    failure = failure.take().or(Some(error));
-                    Ok(())
-                }
-            }
-        })?;
-        match failure {
+        let stream = self.stream.then(|| tokenizer.decoder());
+        let progress = SampleProgress::new(output, !self.stream && messages.len() == 1);
+        let mut printer = Printer {
+            ask: self,
+            output,
+            lines,
+            messages: &messages,
+            progress,
+            stream,
+            abstained: false,
+            failure: None,
+        };
+        let mut asked =
+            messages.iter().map(|m| Question { messages: m.clone(), choices: Vec::new() });
+        pipeline.drive(&mut asked, DriveOptions::default(), &mut printer)?;
+        match printer.failure {
             Some(error) => Err(error),
-            None if abstained && self.exit_on_abstain => Ok(Ended::Abstained),
-            None => Ok(Ended::Well),
+            None if printer.abstained && self.exit_on_abstain => Ok(ExitStatus::Abstained),
+            None => Ok(ExitStatus::Success),
         }
     }
 
@@ -131,9 +129,9 @@ impl Ask {
         Ok(vec![(None, self.framed(text))])
     }
 
-    /// A question in its frame.
+    /// A question in its template.
     fn framed(&self, question: &str) -> Vec<Message> {
-        self.pipeline.frame(&TaskDefaults::default()).messages(question)
+        self.pipeline.template(&TaskDefaults::default()).messages(question)
     }
 
     fn with_system(&self, mut messages: Vec<Message>) -> Vec<Message> {
@@ -235,6 +233,60 @@ impl Ask {
             output.note(&explain::samples(outcome, output));
         }
         Ok(())
+    }
+}
+
+/// Prints outcomes in the order of the questions.
+struct Printer<'a> {
+    ask: &'a Ask,
+    output: &'a Output,
+    /// The line each question stands on, where they come from a file.
+    lines: Vec<Option<usize>>,
+    messages: &'a [Vec<Message>],
+    progress: SampleProgress,
+    /// Prints the first sample as it is drawn.
+    stream: Option<Decoder<'a>>,
+    abstained: bool,
+    /// The first question that could not be asked.
+    failure: Option<Error>,
+}
+
+impl Sink for Printer<'_> {
+    fn on_token(&mut self, _: usize, event: &TokenEvent<'_>) {
+        self.progress.on_token(event);
+        if let Some(stream) = self.stream.as_mut().filter(|_| event.sample == 0) {
+            let mut text = stream.push(event.token.id);
+            if event.finished.is_some() {
+                text += &stream.finish();
+                text.push('\n');
+            }
+            self.output.stream(&text);
+        }
+    }
+
+    fn on_outcome(&mut self, question: usize, answered: Answered) -> Result<()> {
+        self.progress.finish();
+        let (many, line) = (self.messages.len() > 1, self.lines.get(question).copied().flatten());
+        match answered.outcome {
+            Ok(outcome) => {
+                self.abstained |= !outcome.decision.is_answer();
+                let messages = self.messages.get(question).map_or(&[][..], Vec::as_slice);
+                self.ask.show(&outcome, messages, many, self.output)
+            }
+            // With many questions one that cannot be asked does not stop the others.
+            Err(error) => {
+                if let Some(line) = line.filter(|_| self.ask.jsonl) {
+                    let message = error.to_string();
+                    let row = serde_json::json!({"line": line, "error": {"message": message}});
+                    self.output.raw(format!("{row}\n").as_bytes())?;
+                }
+                if let Some(line) = line.filter(|_| many) {
+                    self.output.warning(&format!("line {line}: {error}"));
+                }
+                self.failure = self.failure.take().or(Some(error));
+                Ok(())
+            }
+        }
     }
 }
 

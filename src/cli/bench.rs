@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use super::args::ModelArgs;
 use super::output::Output;
-use crate::engine::{Engine, EngineOptions};
+use crate::engine::{EngineOptions, LocalEngine};
 use crate::error::{Error, Result};
-use crate::generation::{Cost, Generation, SamplingParams};
+use crate::generation::{Cost, Generation, SamplingParams, TokenCounts};
 use crate::machine;
 use crate::pipeline::{Identity, LoadedModel};
 use crate::prompt::{Prompt, PromptFormat, PromptOptions};
@@ -105,6 +105,20 @@ struct Forking {
     own_rows_milliseconds_per_question: f64,
 }
 
+/// Milliseconds to the first token.
+fn prefill_ms(cost: &Cost) -> f64 {
+    cost.timing.prefill_ms.unwrap_or_default()
+}
+
+/// Milliseconds from the first token to the last.
+fn decode_ms(cost: &Cost) -> f64 {
+    cost.timing.decode_ms.unwrap_or_default()
+}
+
+fn total_ms(cost: &Cost) -> f64 {
+    prefill_ms(cost) + decode_ms(cost)
+}
+
 impl Bench {
     pub fn run(&self, output: &Output) -> Result<()> {
         let start = Instant::now();
@@ -187,14 +201,14 @@ impl Bench {
     }
 
     /// A fresh engine: nothing is cached.
-    fn engine(loaded: &LoadedModel, eager_forking: bool) -> Result<Engine> {
+    fn engine(loaded: &LoadedModel, eager_forking: bool) -> Result<LocalEngine> {
         let options = EngineOptions {
             eager_forking,
             prefix_cache_bytes: 0,
             end_tokens: loaded.stop_tokens.clone(),
             ..EngineOptions::default()
         };
-        Engine::new(Arc::clone(&loaded.model), Arc::clone(&loaded.tokenizer), options)
+        LocalEngine::new(Arc::clone(&loaded.model), Arc::clone(&loaded.tokenizer), options)
     }
 
     fn run_tokens(
@@ -226,33 +240,33 @@ impl Bench {
     fn prefill(&self, loaded: &LoadedModel) -> Result<Rate> {
         let tokens = self.prefill_tokens;
         let generation =
-            self.median(|| Self::run_tokens(loaded, tokens, 1, 1), |g| g.cost.prefill_ms)?;
-        let ms = generation.cost.prefill_ms;
+            self.median(|| Self::run_tokens(loaded, tokens, 1, 1), |g| prefill_ms(&g.cost))?;
+        let ms = prefill_ms(&generation.cost);
         Ok(Rate { tokens, tokens_per_second: tokens as f64 / ms * 1e3, time_to_first_token_ms: ms })
     }
 
     fn decode(&self, loaded: &LoadedModel) -> Result<Rate> {
         let tokens = self.decode_tokens;
         let generation =
-            self.median(|| Self::run_tokens(loaded, 16, 1, tokens + 1), |g| g.cost.decode_ms)?;
+            self.median(|| Self::run_tokens(loaded, 16, 1, tokens + 1), |g| decode_ms(&g.cost))?;
         let cost = generation.cost;
         Ok(Rate {
             tokens,
-            tokens_per_second: tokens as f64 / cost.decode_ms * 1e3,
-            time_to_first_token_ms: cost.prefill_ms,
+            tokens_per_second: tokens as f64 / decode_ms(&cost) * 1e3,
+            time_to_first_token_ms: prefill_ms(&cost),
         })
     }
 
     fn shared(&self, loaded: &LoadedModel, n: usize) -> Result<SampleRate> {
         let generation = self.median(
             || Self::run_tokens(loaded, self.shared_tokens, n, self.sample_tokens + 1),
-            |g| g.cost.decode_ms,
+            |g| decode_ms(&g.cost),
         )?;
         let tokens = n * self.sample_tokens;
         Ok(SampleRate {
             n,
             tokens,
-            tokens_per_second: tokens as f64 / generation.cost.decode_ms * 1e3,
+            tokens_per_second: tokens as f64 / decode_ms(&generation.cost) * 1e3,
         })
     }
 
@@ -269,19 +283,19 @@ impl Bench {
             None => loaded.sampling(),
         };
         let params = SamplingParams { n, max_tokens: self.sample_tokens, ..sampling };
-        let (mut total, mut milliseconds) = (Cost::default(), [0.0; 2]);
+        let (mut total, mut milliseconds) = (TokenCounts::default(), [0.0; 2]);
         for question in &self.questions {
             for (milliseconds, own_rows) in milliseconds.iter_mut().zip([false, true]) {
                 let run = || {
                     Self::engine(loaded, own_rows)?
                         .generate(format.render(&[Message::user(question)])?, params.clone())
                 };
-                let cost = self.median(run, |g| g.cost.prefill_ms + g.cost.decode_ms)?.cost;
-                *milliseconds += cost.prefill_ms + cost.decode_ms;
+                let cost = self.median(run, |g| total_ms(&g.cost))?.cost;
+                *milliseconds += total_ms(&cost);
                 if !own_rows {
-                    total.prompt_tokens += cost.prompt_tokens;
-                    total.completion_tokens += cost.completion_tokens;
-                    total.forward_tokens += cost.forward_tokens;
+                    total.prompt_tokens += cost.tokens.prompt_tokens;
+                    total.completion_tokens += cost.tokens.completion_tokens;
+                    total.forward_tokens += cost.tokens.forward_tokens;
                 }
             }
         }

@@ -11,12 +11,12 @@ use super::score;
 use crate::calibration::PolicyFile;
 use crate::error::{Error, Result};
 use crate::eval::{
-    self, Existing, FileTask, FoundRun, Map, PLAIN, Progress, Questions, Run, Scorer, Shard,
-    Subset, TASKS,
+    self, FileTask, IfExists, Map, PLAIN, Progress, Questions, Run, RunRef, Scorer, Shard, Subset,
+    TASKS, Variant,
 };
 use crate::generation::SamplingParams;
 use crate::hub::{self, DatasetFile};
-use crate::pipeline::{Arm, LoadedModel, Pipeline, Settings, Shots};
+use crate::pipeline::{FewShot, LoadedModel, Pipeline, Settings};
 use crate::strategy::Strategy;
 
 /// Run a task into a run folder.
@@ -46,7 +46,7 @@ pub struct Eval {
     /// strategy with settings that differ from the flags, as in
     /// greedy,self-consistency:samples=8,self-consistency:samples=8:repeat=x2
     #[arg(long, value_name = "STRATEGY[:KEY=VALUE...]", value_delimiter = ',', conflicts_with_all = ["strategy", "policy"])]
-    compare: Vec<Arm>,
+    compare: Vec<Variant>,
     /// Ask only part I of N of the questions, into a folder of its own below RUN; `candor score
     /// RUN` puts the parts together
     #[arg(long, value_name = "I/N")]
@@ -90,14 +90,15 @@ impl Eval {
         };
         let questions = self.questions(task, output)?;
         self.pipeline.check()?;
-        let arms = self.arms(&questions, out)?;
+        let variants = self.variants(&questions, out)?;
         let policy = self.pipeline.decision.policy_file()?;
         let loaded = self.model.load(output)?;
-        self.pipeline.prompt.tell_context(&loaded, output);
+        self.pipeline.prompt.warn_context(&loaded, output);
         let mut places = Vec::new();
-        for Planned { arm, folder } in &arms {
-            let mut pipeline = self.pipeline(&questions, arm.as_ref(), policy.clone(), &loaded)?;
-            let existing = if self.force { Existing::Replace } else { Existing::Keep };
+        for PlannedRun { variant, folder } in &variants {
+            let mut pipeline =
+                self.pipeline(&questions, variant.as_ref(), policy.clone(), &loaded)?;
+            let if_exists = if self.force { IfExists::Overwrite } else { IfExists::Refuse };
             let new = Run::new(&questions, folder);
             let (subset, fail_on_error) = (self.subset(), self.fail_on_error);
             let run = Run {
@@ -105,20 +106,21 @@ impl Eval {
                 shard: self.shard,
                 in_flight: self.batch,
                 fail_on_error,
-                existing,
+                if_exists,
                 ..new
             };
-            let what = arm
-                .as_ref()
-                .map_or_else(|| questions.name.clone(), |arm| format!("{} {arm}", questions.name));
+            let what = variant.as_ref().map_or_else(
+                || questions.name.clone(),
+                |variant| format!("{} {variant}", questions.name),
+            );
             watched(&mut pipeline, &run, &what, output)?;
-            places.push(FoundRun::open(&run.place())?);
+            places.push(RunRef::open(&run.records_folder())?);
         }
         score::show(&places, self.json, output)
     }
 
     /// What is run where. With --compare, every strategy has a folder of its own.
-    fn arms(&self, questions: &Questions, out: &Path) -> Result<Vec<Planned>> {
+    fn variants(&self, questions: &Questions, out: &Path) -> Result<Vec<PlannedRun>> {
         if questions.scorer.is_likelihood() && !self.compare.is_empty() {
             return Err(Error::usage(format!(
                 "--compare is about samples, and scorer {} draws none; run without it",
@@ -126,19 +128,19 @@ impl Eval {
             )));
         }
         if self.compare.is_empty() {
-            return Ok(vec![Planned { arm: None, folder: out.to_owned() }]);
+            return Ok(vec![PlannedRun { variant: None, folder: out.to_owned() }]);
         }
         let settings = self.pipeline.settings(&defaults(questions), &SamplingParams::default())?;
-        let mut planned: Vec<Planned> = Vec::new();
-        for arm in &self.compare {
-            arm.apply(&settings)?;
-            let folder = out.join(arm.folder());
+        let mut planned: Vec<PlannedRun> = Vec::new();
+        for variant in &self.compare {
+            variant.apply(&settings)?;
+            let folder = out.join(variant.folder());
             if planned.iter().any(|other| other.folder == folder) {
                 return Err(Error::usage(format!(
-                    "--compare names {arm} twice; name each strategy once"
+                    "--compare names {variant} twice; name each strategy once"
                 )));
             }
-            planned.push(Planned { arm: Some(arm.clone()), folder });
+            planned.push(PlannedRun { variant: Some(variant.clone()), folder });
         }
         Ok(planned)
     }
@@ -146,7 +148,7 @@ impl Eval {
     fn pipeline(
         &self,
         questions: &Questions,
-        arm: Option<&Arm>,
+        variant: Option<&Variant>,
         policy: Option<(&Path, PolicyFile)>,
         loaded: &LoadedModel,
     ) -> Result<Pipeline> {
@@ -157,7 +159,8 @@ impl Eval {
         if self.shots > 0 {
             self.show(questions, &mut settings)?;
         }
-        let settings = arm.map_or_else(|| Ok(settings.clone()), |arm| arm.apply(&settings))?;
+        let settings =
+            variant.map_or_else(|| Ok(settings.clone()), |variant| variant.apply(&settings))?;
         self.pipeline.build(settings, policy, loaded)
     }
 
@@ -165,16 +168,19 @@ impl Eval {
     /// would begin.
     fn show(&self, questions: &Questions, settings: &mut Settings) -> Result<()> {
         let plain = self.pipeline.prompt.raw;
-        if plain && self.pipeline.prompt.frame.is_none() {
-            PLAIN.clone_into(&mut settings.frame.user);
+        if plain && self.pipeline.prompt.question_template.is_none() {
+            PLAIN.clone_into(&mut settings.question_template.user);
         }
         if plain && settings.params.stop.is_empty() {
             settings.params.stop.push("\n\n".into());
         }
         let asked = questions.subset(self.subset())?;
-        let shown = Questions { frame: settings.frame.user.clone(), ..questions.clone() };
-        settings.frame.shots =
-            Some(Shots { plain, examples: shown.shots(self.shots, &asked, self.subset_seed)? });
+        let shown = Questions {
+            question_template: settings.question_template.user.clone(),
+            ..questions.clone()
+        };
+        settings.question_template.few_shot =
+            Some(FewShot { plain, examples: shown.shots(self.shots, &asked, self.subset_seed)? });
         Ok(())
     }
 
@@ -223,14 +229,14 @@ impl Eval {
 }
 
 /// One run of several.
-struct Planned {
+struct PlannedRun {
     /// The strategy; the flags' own where `None`.
-    arm: Option<Arm>,
+    variant: Option<Variant>,
     folder: PathBuf,
 }
 
 fn defaults(questions: &Questions) -> TaskDefaults<'_> {
-    TaskDefaults { frame: &questions.frame, extractor: questions.extractor }
+    TaskDefaults { question_template: &questions.question_template, extractor: questions.extractor }
 }
 
 /// Runs, showing how far it is.

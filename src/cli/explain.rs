@@ -56,6 +56,10 @@ pub fn verdict(outcome: &Outcome, output: &Output) -> String {
         let _ = write!(text, "; {} {:.3} {}", u.estimator.replace('_', " "), u.value, u.unit);
     }
     let _ = write!(text, "\n{}", worth(outcome));
+    for probe in &outcome.probes {
+        let (name, answer) = (probe.name.replace('_', " "), sanitize(&probe.answer));
+        let _ = write!(text, "\n{name} {:.2} for {answer}", probe.value);
+    }
     for note in &outcome.notes {
         let _ = write!(text, "\nnote: {}", sanitize(note));
     }
@@ -103,12 +107,13 @@ pub fn samples(outcome: &Outcome, output: &Output) -> String {
             FinishReason::Length => "cut",
             FinishReason::Cancelled => "stopped",
             FinishReason::NumericalError => "numerical error",
+            FinishReason::Scored => "scored",
         };
         let _ = writeln!(text, "\n[{}]{times} {answer}, {ended}", sample.index);
         let tokens: String = sample
             .tokens
             .iter()
-            .map(|t| terminal::shade(&t.text, t.entropy, output.colored()))
+            .map(|t| terminal::shade(&t.text, t.stats.entropy, output.colored()))
             .collect();
         let _ = writeln!(text, "{}", tokens.trim_end());
         if let Some(at) = reference.and_then(|reference| parting(reference, sample)) {
@@ -126,17 +131,18 @@ pub fn samples(outcome: &Outcome, output: &Output) -> String {
 
 fn cost(outcome: &Outcome) -> String {
     let cost = &outcome.cost;
-    let share = cost.forward_tokens as f64 / (cost.completion_tokens as f64).max(1.0);
+    let (tokens, timing) = (&cost.tokens, &cost.timing);
+    let share = tokens.forward_tokens as f64 / (tokens.completion_tokens as f64).max(1.0);
     let ms = |value: Option<f64>| value.unwrap_or(0.0);
     format!(
         "cost:\n  {} prompt tokens ({} from the cache) in {:.0} ms\n  {} tokens drawn with {} \
          rows computed ({share:.2} rows per token) in {:.0} ms",
-        cost.prompt_tokens,
-        cost.cached_tokens,
-        ms(cost.prefill_ms),
-        cost.completion_tokens,
-        cost.forward_tokens,
-        ms(cost.decode_ms)
+        tokens.prompt_tokens,
+        timing.cached_tokens,
+        ms(timing.prefill_ms),
+        tokens.completion_tokens,
+        tokens.forward_tokens,
+        ms(timing.decode_ms)
     )
 }
 
@@ -172,7 +178,7 @@ fn describe_parting(reference: Option<&Sample>, sample: &Sample, at: usize) -> S
             reference.index,
             word(sample),
             word(reference),
-            token.entropy
+            token.stats.entropy
         ),
         _ => format!("ended at token {at}, before the others"),
     }

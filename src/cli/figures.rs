@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::terminal::sanitize;
 use crate::decision::AbstainReason;
-use crate::eval::{Difference, FoundRun, Manifest, Scored};
+use crate::eval::{Difference, Manifest, RunRef, Scored};
 use crate::metrics::bootstrap::Bootstrap;
 use crate::metrics::{Estimate, METRICS, estimates};
 use crate::report::text::fixed;
@@ -50,7 +50,7 @@ struct Cost {
 
 impl Cost {
     fn new(scored: &[Scored]) -> Self {
-        let mean = |tokens: fn(&crate::eval::RecordedCost) -> usize| {
+        let mean = |tokens: fn(&crate::generation::TokenCounts) -> usize| {
             let all: Vec<f64> = scored
                 .iter()
                 .filter_map(|scored| scored.cost.as_ref().map(|cost| tokens(cost) as f64))
@@ -73,11 +73,10 @@ impl Cost {
 }
 
 impl Report {
-    pub fn new(run: &FoundRun, scored: &[Scored]) -> Self {
+    pub fn new(run: &RunRef, scored: &[Scored]) -> Self {
         let items: Vec<_> = scored.iter().map(|scored| &scored.item).collect();
         let mut abstained = BTreeMap::new();
-        for reason in
-            scored.iter().filter_map(|scored| scored.judgement.as_ref()?.decision.reason())
+        for reason in scored.iter().filter_map(|scored| scored.verdict.as_ref()?.decision.reason())
         {
             *abstained.entry(AbstainReason::code(reason)).or_default() += 1;
         }
@@ -106,8 +105,7 @@ impl Report {
             ));
         }
         if self.differing > 0 {
-            let version =
-                self.manifest.config.get("version").and_then(|v| v.as_str()).unwrap_or("unknown");
+            let version = &self.manifest.config.version;
             warnings.push(format!(
                 "{}: {} records come out otherwise than candor {version} recorded them; the \
                  figures are this version's",
@@ -119,7 +117,7 @@ impl Report {
 
     /// A line per figure: name, value, interval, questions behind it, direction, meaning.
     pub fn table(&self) -> String {
-        let model = self.manifest.config.get("model").and_then(|v| v.as_str()).unwrap_or("");
+        let model = &self.manifest.config.identity.model;
         let (task, run) = (sanitize(&self.manifest.task.name), sanitize(&self.run));
         let mut text = format!(
             "{task}, {} questions, {}, {run}; figures with 95 % intervals\n",

@@ -85,8 +85,8 @@ enum Command {
 
 /// How a command ended without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ended {
-    Well,
+enum ExitStatus {
+    Success,
     Abstained,
     GateFailed,
 }
@@ -115,9 +115,9 @@ pub fn main() -> ExitCode {
     quiet_decoders();
     let output = Output::new(cli.color, cli.verbose, cli.quiet);
     match run(cli.command, &output) {
-        Ok(Ended::Well) => ExitCode::SUCCESS,
-        Ok(Ended::Abstained) => ExitCode::from(3),
-        Ok(Ended::GateFailed) => ExitCode::from(100),
+        Ok(ExitStatus::Success) => ExitCode::SUCCESS,
+        Ok(ExitStatus::Abstained) => ExitCode::from(3),
+        Ok(ExitStatus::GateFailed) => ExitCode::from(100),
         Err(_) if output.is_closed() => ExitCode::SUCCESS,
         Err(error) => {
             output.error(&error);
@@ -126,7 +126,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command, output: &Output) -> Result<Ended> {
+fn run(command: Command, output: &Output) -> Result<ExitStatus> {
     match command {
         Command::Ask(ask) => return ask.run(output),
         Command::Eval(eval) => eval.run(output),
@@ -142,5 +142,5 @@ fn run(command: Command, output: &Output) -> Result<Ended> {
         Command::Doctor(doctor) => doctor.run(output),
         Command::Completions(completions) => completions.run(output),
     }?;
-    Ok(Ended::Well)
+    Ok(ExitStatus::Success)
 }

@@ -85,6 +85,14 @@ impl Output {
         }
     }
 
+    /// Part of a line for the person who watches.
+    pub fn stream(&self, text: &str) {
+        if !self.quiet {
+            let mut stderr = io::stderr().lock();
+            let _ = write!(stderr, "{}", terminal::sanitize(text)).and_then(|()| stderr.flush());
+        }
+    }
+
     /// A line for the person who wants to know more.
     pub fn detail(&self, line: &str) {
         if self.verbose {

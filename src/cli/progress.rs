@@ -6,6 +6,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::output::Output;
 use super::terminal;
+use crate::engine::TokenEvent;
 use crate::hub::Progress;
 
 /// Draws what the hub reports.
@@ -130,6 +131,42 @@ impl<'a> Steps<'a> {
     }
 
     /// Takes the bar away.
+    pub fn finish(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Counts finished samples and tokens of one question on a line of the terminal, which goes when
+/// the verdict is there. Draws nothing in a pipe.
+pub struct SampleProgress {
+    bar: Option<ProgressBar>,
+    tokens: u64,
+    finished: usize,
+}
+
+impl SampleProgress {
+    pub fn new(output: &Output, wanted: bool) -> Self {
+        let bar = (wanted && output.is_interactive()).then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+                bar.set_style(style);
+            }
+            bar
+        });
+        Self { bar, tokens: 0, finished: 0 }
+    }
+
+    pub fn on_token(&mut self, event: &TokenEvent<'_>) {
+        let Some(bar) = &self.bar else { return };
+        self.tokens += 1;
+        self.finished += usize::from(event.finished.is_some());
+        let samples = if self.finished == 1 { "sample" } else { "samples" };
+        bar.set_message(format!("{} {samples} finished, {} tokens", self.finished, self.tokens));
+        bar.tick();
+    }
+
     pub fn finish(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();

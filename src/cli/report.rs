@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Ended;
+use super::ExitStatus;
 use super::args::read_policy;
 use super::output::Output;
 use crate::error::{Error, Result};
@@ -46,7 +46,7 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn run(&self, output: &Output) -> Result<Ended> {
+    pub fn run(&self, output: &Output) -> Result<ExitStatus> {
         let is_page = !(self.markdown || self.json || self.csv);
         let only_gates = is_page && self.out.is_none() && !self.fail_under.is_empty();
         if is_page && self.out.is_none() && !only_gates && std::io::stdout().is_terminal() {
@@ -77,7 +77,11 @@ impl Report {
         if let Some(path) = &self.junit {
             files::write_atomic(path, junit(&gated).as_bytes()).map_err(|e| Error::io(path, e))?;
         }
-        Ok(if gated.iter().all(Gated::passes) { Ended::Well } else { Ended::GateFailed })
+        Ok(if gated.iter().all(Gated::passes) {
+            ExitStatus::Success
+        } else {
+            ExitStatus::GateFailed
+        })
     }
 
     fn text(&self, report: &Figures) -> Result<String> {

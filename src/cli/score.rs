@@ -9,9 +9,8 @@ use super::args::read_policy;
 use super::figures::{self, Report};
 use super::output::Output;
 use crate::error::{Error, Result};
-use crate::eval::{Difference, FoundRun, Scored, runs};
+use crate::eval::{Difference, RunRef, Scored, Variant, runs};
 use crate::metrics::GradedQuestion;
-use crate::pipeline::Arm;
 
 /// Make votes, scores and figures of runs again from their stored samples.
 #[derive(Debug, Args)]
@@ -51,7 +50,7 @@ impl Score {
                 out.display(),
                 run.folders.len()
             ));
-            return show(&[FoundRun::open(out)?], self.json, output);
+            return show(&[RunRef::open(out)?], self.json, output);
         }
         let policy = self.policy.as_deref().map(read_policy).transpose()?;
         let scored = found
@@ -67,13 +66,13 @@ impl Score {
 }
 
 /// Prints the figures of runs.
-pub fn show(found: &[FoundRun], json: bool, output: &Output) -> Result<()> {
+pub fn show(found: &[RunRef], json: bool, output: &Output) -> Result<()> {
     let scored = found.iter().map(|run| Ok((run, run.rescore()?))).collect::<Result<Vec<_>>>()?;
     print(&scored, &[], json, output)
 }
 
 fn print(
-    scored: &[(&FoundRun, Vec<Scored>)],
+    scored: &[(&RunRef, Vec<Scored>)],
     baselines: &[String],
     json: bool,
     output: &Output,
@@ -93,11 +92,8 @@ fn print(
 }
 
 /// Every run against every baseline on the same questions.
-fn differences(
-    scored: &[(&FoundRun, Vec<Scored>)],
-    baselines: &[String],
-) -> Result<Vec<Difference>> {
-    let arms: Vec<(&str, Vec<&GradedQuestion>)> = scored
+fn differences(scored: &[(&RunRef, Vec<Scored>)], baselines: &[String]) -> Result<Vec<Difference>> {
+    let variants: Vec<(&str, Vec<&GradedQuestion>)> = scored
         .iter()
         .map(|(run, scored)| {
             (run.name.as_str(), scored.iter().map(|scored| &scored.item).collect())
@@ -108,12 +104,12 @@ fn differences(
         let last = Path::new(name).file_name().unwrap_or_default();
         name == wanted
             || last == wanted
-            || wanted.parse::<Arm>().is_ok_and(|arm| last == arm.folder().as_str())
+            || wanted.parse::<Variant>().is_ok_and(|variant| last == variant.folder().as_str())
     };
     let mut chosen = Vec::new();
     for wanted in baselines {
-        let Some(at) = arms.iter().position(|(name, _)| is_named(name, wanted)) else {
-            let names: Vec<&str> = arms.iter().map(|(name, _)| *name).collect();
+        let Some(at) = variants.iter().position(|(name, _)| is_named(name, wanted)) else {
+            let names: Vec<&str> = variants.iter().map(|(name, _)| *name).collect();
             return Err(Error::usage(format!(
                 "baseline `{wanted}` is none of the runs {}",
                 names.join(", ")
@@ -121,14 +117,14 @@ fn differences(
         };
         chosen.push(at);
     }
-    if baselines.is_empty() && arms.len() > 1 {
+    if baselines.is_empty() && variants.len() > 1 {
         chosen.push(0);
     }
     let pairs = chosen.iter().flat_map(|&baseline| {
-        (0..arms.len()).filter(move |&run| run != baseline).map(move |run| (run, baseline))
+        (0..variants.len()).filter(move |&run| run != baseline).map(move |run| (run, baseline))
     });
     let compared = pairs.filter_map(|(run, baseline)| {
-        let ((run, items), (baseline, before)) = (arms.get(run)?, arms.get(baseline)?);
+        let ((run, items), (baseline, before)) = (variants.get(run)?, variants.get(baseline)?);
         // Runs on other questions have nothing to be paired with.
         Difference::new((run, items), (baseline, before)).ok()
     });

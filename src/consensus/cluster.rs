@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::abstention::{ABSTENTION, is_abstention};
 use super::extract::{Answer, Extraction, Extractor};
+use super::likelihood::likelihood_vote;
 use crate::generation::{Completion, FinishReason, Generation, LOGPROB_FLOOR};
 
 /// The samples that gave one answer.
@@ -33,6 +34,11 @@ impl Cluster {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
 /// The vote of one generation's samples.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Vote {
@@ -45,8 +51,11 @@ pub struct Vote {
     pub unparsed: usize,
     /// Samples cut by the length limit.
     pub truncated: usize,
-    /// Samples with a numerical error, or cancelled.
+    /// Samples with a numerical error.
     pub failed: usize,
+    /// Samples that a strategy stopped: they neither vote nor count as drawn.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub stopped: usize,
     /// The two heaviest clusters weigh the same.
     pub tied: bool,
 }
@@ -62,9 +71,9 @@ impl Vote {
         self.leader().is_some_and(Cluster::is_abstention)
     }
 
-    /// The number of samples drawn, the denominator of every share.
+    /// How many samples count, voting or not: the denominator of every share.
     pub fn samples(&self) -> usize {
-        self.answers.len()
+        self.answers.len() - self.stopped.min(self.answers.len())
     }
 
     /// The leader's weight per sample drawn, 0 to 1; 0 without votes. Higher = more confident.
@@ -84,22 +93,30 @@ impl Vote {
     }
 }
 
+/// The vote: over scored choices their likelihoods, over samples [the count](count).
+pub fn vote(generation: &Generation, extractor: Extractor) -> Vote {
+    let completions = &generation.completions;
+    if completions.iter().any(|c| c.finish_reason == FinishReason::Scored) {
+        return likelihood_vote(generation);
+    }
+    count(completions, extractor)
+}
+
 /// Extracts every sample's answer and counts equal ones (self-consistency, Wang et al., arXiv
 /// 2203.11171).
 ///
-/// Truncated, cancelled and failed samples never vote, nor do samples without an answer. An
+/// Truncated, stopped and failed samples never vote, nor do samples without an answer. An
 /// alternative counts if it is the only one of its text that is another sample's own answer, see
 /// [`Extraction::alternatives`].
-pub fn vote(generation: &Generation, extractor: Extractor) -> Vote {
-    let completions = &generation.completions;
-    let count = |reasons: &[FinishReason]| {
-        completions.iter().filter(|c| reasons.contains(&c.finish_reason)).count()
-    };
+fn count(completions: &[Completion], extractor: Extractor) -> Vote {
+    let ended =
+        |reason: FinishReason| completions.iter().filter(|c| c.finish_reason == reason).count();
     let answers: Vec<Option<Answer>> = resolve_alternatives(
         completions.iter().map(|completion| read(completion, extractor)).collect(),
     );
-    let truncated = count(&[FinishReason::Length]);
-    let failed = count(&[FinishReason::Cancelled, FinishReason::NumericalError]);
+    let truncated = ended(FinishReason::Length);
+    let failed = ended(FinishReason::NumericalError);
+    let stopped = ended(FinishReason::Cancelled);
     let voted = answers.iter().flatten().count();
     let clusters = clusters(&answers, completions);
     let tied = matches!(clusters.as_slice(), [first, second, ..] if first.weight.total_cmp(&second.weight).is_eq());
@@ -107,9 +124,10 @@ pub fn vote(generation: &Generation, extractor: Extractor) -> Vote {
     Vote {
         clusters,
         answers,
-        unparsed: completions.len() - truncated - failed - voted,
+        unparsed: completions.len() - truncated - failed - stopped - voted,
         truncated,
         failed,
+        stopped,
         tied,
     }
 }

@@ -34,7 +34,7 @@ pub fn likelihood_vote(generation: &Generation) -> Vote {
         .map(|(choice, weight)| weight.map(|_| choice.text.clone()))
         .collect();
     let failed = choices.len() - clusters.len();
-    Vote { clusters, answers, unparsed: 0, truncated: 0, failed, tied }
+    Vote { clusters, answers, failed, tied, ..Vote::default() }
 }
 
 /// The log-likelihood of a choice from those of its tokens; `None` without tokens, or if one is not

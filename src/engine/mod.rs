@@ -1,37 +1,90 @@
-//! The engine: many jobs, one ragged batch per step.
+//! The engine: requests in, one ragged batch per step, replies out.
 //!
-//! [`Engine::step`] gathers the rows of all jobs, runs one forward pass and lets every job record
-//! its logits; [`Engine::generate`] and [`Engine::score`] are folds over it. Sample i of a job
-//! depends only on (model, prompt, parameters, seed, i): not on the number of samples, other jobs,
-//! threads, cache hits or forking. It knows token ids; text only to find stop strings.
+//! [`Engine`] is what a strategy needs of whatever computes; [`LocalEngine`] runs a [`Model`] here.
+//! A step is three calls: schedule, forward, record. Sample i of a request depends only on (model,
+//! prompt, parameters, seed, i): not on the other samples, other requests, threads, cache hits,
+//! forking or preemption. The engine knows token ids; it looks at text only to find stop strings.
 
-mod job;
-mod prefix;
+#[cfg(feature = "internals")]
+pub mod mock;
+mod prefix_cache;
 mod random;
+mod request;
 pub mod sampler;
+mod scheduler;
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
-use crate::generation::{FinishReason, Generation, SamplingParams, Token};
-use crate::model::{Logits, Model, Row};
+use crate::generation::{Cost, FinishReason, Generation, SamplingParams, Token};
+use crate::model::{Logits, Model};
 use crate::prompt::Prompt;
-use crate::reuse::emptied;
 use crate::tokenizer::Tokenizer;
-use job::{Job, Prepared, Sampling, Scoring, Statistics, Surroundings, Task};
-use prefix::PrefixCache;
+pub use prefix_cache::CacheHold;
+use prefix_cache::PrefixCache;
+use request::{RequestState, RowResult, SampleGroup, ScoreState, StepContext, Work};
 use sampler::{Candidates, Scratch};
+use scheduler::Scheduler;
 
-/// Names a submitted job.
+/// Identifies a submitted request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct JobId(u64);
+pub struct RequestId(pub(crate) u64);
+
+/// What an engine can be asked for.
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one per question or continuation, moved a few times"
+)]
+pub enum Request {
+    /// Draw samples of a prompt. Indices name random streams, so 4..8 continues what 0..4 began.
+    Sample {
+        /// The prompt.
+        prompt: Prompt,
+        /// How tokens are drawn; `n` is not read.
+        params: SamplingParams,
+        /// Indices of the samples, below [`SamplingParams::MAX_SAMPLES`].
+        samples: Range<usize>,
+        /// Keeps prompt and completions in the prefix cache while the hold lives.
+        hold: Option<CacheHold>,
+    },
+    /// The statistics that generating exactly these tokens would record.
+    Score {
+        /// The tokens before.
+        prefix: Vec<u32>,
+        /// The tokens to score.
+        continuation: Vec<u32>,
+        /// Record this many most probable tokens of each step.
+        top_logprobs: usize,
+        /// Keeps the prefix in the prefix cache while the hold lives.
+        hold: Option<CacheHold>,
+    },
+}
+
+/// What a request returns.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// Of [`Request::Sample`].
+    Samples(Generation),
+    /// Of [`Request::Score`].
+    Score(ScoredTokens),
+}
+
+/// Scored tokens.
+#[derive(Clone, Debug)]
+pub struct ScoredTokens {
+    /// One per token of the continuation.
+    pub tokens: Vec<Token>,
+    /// What it cost: prefix and continuation count as prompt tokens.
+    pub cost: Cost,
+}
 
 /// A token that a sample has just drawn.
 #[derive(Debug)]
-pub struct Drawn<'a> {
-    /// The job.
-    pub job: JobId,
+pub struct TokenEvent<'a> {
+    /// The request.
+    pub request: RequestId,
     /// The sample's index.
     pub sample: usize,
     /// The token's index in the sample, from 0.
@@ -44,7 +97,7 @@ pub struct Drawn<'a> {
 
 /// What a callback wants to happen next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Control {
+pub enum StepControl {
     /// Go on.
     #[default]
     Continue,
@@ -52,18 +105,46 @@ pub enum Control {
     StopSample,
     /// End this sample here as if it had drawn its end token: it votes.
     EndSample,
-    /// Stop all samples of the job that have not ended yet.
+    /// Stop all samples of the request that have not ended.
     StopAll,
 }
 
-/// What a job came to.
-#[derive(Debug)]
-pub enum Output {
-    /// Of [`Engine::submit`].
-    Generation(Generation),
-    /// Of [`Engine::submit_score`]: one token per scored token, and how many tokens of the prefix
-    /// came from the cache.
-    Score(Vec<Token>, usize),
+/// A callback that receives every token as it is drawn.
+pub type OnToken<'a> = dyn FnMut(&TokenEvent<'_>) -> StepControl + 'a;
+
+/// Whatever computes: a model on this machine, or a mock.
+pub trait Engine {
+    /// Queues a request.
+    ///
+    /// # Errors
+    /// What is wrong with the request itself; the engine is unchanged.
+    fn submit(&mut self, request: Request) -> Result<RequestId>;
+
+    /// Computes one step for all running requests and returns the finished ones, in order of
+    /// submission. A request's own fault is its own error; the others go on.
+    ///
+    /// # Errors
+    /// A failed forward pass, which ends all running requests.
+    fn step(&mut self, on_token: &mut OnToken<'_>) -> Result<Vec<(RequestId, Result<Reply>)>>;
+
+    /// Drops a request, queued or running. An unknown id is ignored.
+    fn cancel(&mut self, id: RequestId);
+
+    /// Largest number of tokens of prompt and output together.
+    fn context(&self) -> usize;
+}
+
+/// Runs one request on an idle engine.
+///
+/// # Errors
+/// Those of [`Engine::submit`] and [`Engine::step`], and the request's own.
+pub fn run(engine: &mut dyn Engine, request: Request, on_token: &mut OnToken<'_>) -> Result<Reply> {
+    let id = engine.submit(request)?;
+    loop {
+        if let Some((_, reply)) = engine.step(on_token)?.into_iter().find(|(done, _)| *done == id) {
+            return reply;
+        }
+    }
 }
 
 /// How the engine runs. None of it changes a sample.
@@ -72,13 +153,16 @@ pub struct EngineOptions {
     /// Largest number of tokens of prompt and output together; the model's own limit where it is
     /// smaller or this is `None`.
     pub context: Option<usize>,
-    /// Prompt tokens that one job puts into a step.
-    pub prefill_chunk: usize,
+    /// Tokens of one forward pass, shared by decoding rows and prompts. Decoding rows always run;
+    /// prompts get what is left, at least a quarter.
+    pub max_batch_tokens: usize,
     /// Every sample on a row of its own: for measuring what lazy forking saves.
     pub eager_forking: bool,
-    /// Bytes of keys and values kept for later prompts; 0 switches the prefix cache off.
+    /// Bytes of keys and values kept for later prompts; 0 switches the prefix cache off, except
+    /// for what is held.
     pub prefix_cache_bytes: usize,
-    /// Bytes of keys and values that all running jobs may come to need; further jobs wait.
+    /// KV-cache budget in bytes over all running requests; others wait, and the youngest one is
+    /// recomputed later if the running ones outgrow it.
     pub kv_budget_bytes: usize,
     /// Token ids that end a sample besides the tokenizer's.
     pub end_tokens: Vec<u32>,
@@ -88,7 +172,7 @@ impl Default for EngineOptions {
     fn default() -> Self {
         Self {
             context: None,
-            prefill_chunk: 256,
+            max_batch_tokens: 256,
             eager_forking: false,
             prefix_cache_bytes: 128 << 20,
             kv_budget_bytes: 4 << 30,
@@ -97,54 +181,23 @@ impl Default for EngineOptions {
     }
 }
 
-/// Runs jobs on a model.
-pub struct Engine {
+/// Runs requests on a model.
+pub struct LocalEngine {
     model: Arc<Model>,
     tokenizer: Arc<Tokenizer>,
     options: EngineOptions,
     vocab_size: usize,
-    waiting: VecDeque<Pending>,
-    running: Vec<(Job, usize)>,
-    /// Finished while somebody waited for another job; the next step returns them.
-    finished: Vec<(JobId, Output)>,
-    prefixes: PrefixCache,
-    /// A step's rows, and of each job how many rows of logits it wants.
-    rows: Vec<Row<'static>>,
-    wanted: Vec<usize>,
-    /// A step's rows of logits while they are made ready.
-    slots: Vec<Slot>,
-    /// A step's rows of logits, ready for their jobs.
-    prepared: Vec<Prepared>,
-    /// One for each thread that prepares rows.
+    scheduler: Scheduler,
+    prefix_cache: PrefixCache,
+    /// One for each thread that looks at rows of logits.
     scratch: Vec<Mutex<Scratch>>,
     /// Candidates whose memory is used again.
-    spare: Vec<Candidates>,
-    /// The most rows of logits that a step had.
-    most_rows: usize,
+    free_candidates: Mutex<Vec<Candidates>>,
     next_id: u64,
 }
 
-/// A row of logits: whose it is, which of its owner's, and what became of it, in two halves that
-/// two threads may work on.
-struct Slot {
-    job: usize,
-    index: usize,
-    statistics: OnceLock<Result<Statistics>>,
-    candidates: OnceLock<Result<Option<Candidates>>>,
-}
-
-struct Pending {
-    id: JobId,
-    prompt: Prompt,
-    task: Task,
-    /// Bytes of keys and values that it may come to need.
-    bytes: usize,
-    /// Cached tokens may cover the prompt up to here.
-    cacheable: usize,
-}
-
-impl Engine {
-    /// An engine without jobs.
+impl LocalEngine {
+    /// An engine without requests.
     ///
     /// # Errors
     /// A tokenizer with more tokens than the model has rows.
@@ -156,29 +209,27 @@ impl Engine {
         let (vocab_size, rows) = (tokenizer.vocab_size(), model.spec().vocab_size);
         if vocab_size > rows {
             return Err(Error::usage(format!(
-                "the tokenizer has {vocab_size} tokens and the model {rows} rows; they do not belong together"
+                "the tokenizer has {vocab_size} tokens and the model {rows} rows; they do not \
+                 belong together"
             )));
         }
         options.end_tokens.extend_from_slice(tokenizer.end_tokens());
         let threads = model.pool().map_or(1, |pool| pool.threads());
         let scratch = (0..threads).map(|_| Mutex::default()).collect();
-        let prefixes = PrefixCache::new(options.prefix_cache_bytes, model.kv_bytes_per_token());
+        let bytes_per_token = model.kv_bytes_per_token();
         Ok(Self {
+            scheduler: Scheduler::new(
+                model.spec().layers.len(),
+                options.kv_budget_bytes / bytes_per_token.max(1),
+                options.max_batch_tokens,
+            ),
+            prefix_cache: PrefixCache::new(options.prefix_cache_bytes, bytes_per_token),
             model,
             tokenizer,
             options,
             vocab_size,
-            waiting: VecDeque::new(),
-            running: Vec::new(),
-            finished: Vec::new(),
-            prefixes,
-            rows: Vec::new(),
-            wanted: Vec::new(),
-            slots: Vec::new(),
-            prepared: Vec::new(),
             scratch,
-            spare: Vec::new(),
-            most_rows: 0,
+            free_candidates: Mutex::default(),
             next_id: 0,
         })
     }
@@ -193,24 +244,59 @@ impl Engine {
         &self.tokenizer
     }
 
-    /// Largest number of tokens of prompt and output together.
-    pub fn context(&self) -> usize {
-        let own = self.model.spec().max_position_embeddings;
-        self.options.context.map_or(own, |context| context.min(own))
-    }
-
     /// Bytes held by the prefix cache.
     pub fn prefix_cache_bytes(&self) -> usize {
-        self.prefixes.bytes()
+        self.prefix_cache.bytes()
     }
 
-    /// Queues a generation.
+    /// Draws `params.n` samples of a prompt on an idle engine.
     ///
     /// # Errors
-    /// Parameters out of range; an empty prompt; a prompt that does not fit the context or the
-    /// cache budget, with the numbers.
-    pub fn submit(&mut self, prompt: Prompt, params: SamplingParams) -> Result<JobId> {
+    /// As [`run`].
+    pub fn generate(&mut self, prompt: Prompt, params: SamplingParams) -> Result<Generation> {
+        let samples = 0..params.n;
+        let request = Request::Sample { prompt, params, samples, hold: None };
+        match run(self, request, &mut |_| StepControl::Continue)? {
+            Reply::Samples(generation) => Ok(generation),
+            Reply::Score(_) => Err(Error::Backend("a generation came back as a score".into())),
+        }
+    }
+
+    /// Checks what the model could not compute.
+    fn check(&self, prompt: &Prompt, max_tokens: usize, kv_tokens: usize) -> Result<()> {
+        prompt.check_fits(self.context(), max_tokens)?;
+        let rows = self.model.spec().vocab_size;
+        if let Some(id) = prompt.tokens.iter().find(|id| **id as usize >= rows) {
+            return Err(Error::usage(format!(
+                "token id {id} is outside the model's vocabulary of {rows}"
+            )));
+        }
+        let bytes = kv_tokens.saturating_mul(self.model.kv_bytes_per_token());
+        let budget = self.options.kv_budget_bytes;
+        if bytes > budget {
+            return Err(Error::Resources(format!(
+                "{kv_tokens} tokens over all samples may need {} MB of keys and values and the \
+                 budget is {} MB; draw fewer samples or fewer tokens",
+                bytes >> 20,
+                budget >> 20
+            )));
+        }
+        Ok(())
+    }
+
+    fn sample_request(
+        &self,
+        prompt: Prompt,
+        params: SamplingParams,
+        samples: Range<usize>,
+    ) -> Result<(Prompt, Work)> {
         params.validate()?;
+        if samples.is_empty() || samples.end > SamplingParams::MAX_SAMPLES {
+            return Err(Error::usage(format!(
+                "samples are {samples:?}; give at least one, with indices below {}",
+                SamplingParams::MAX_SAMPLES
+            )));
+        }
         if let Some((id, _)) =
             params.logit_bias.iter().find(|(id, _)| *id as usize >= self.vocab_size)
         {
@@ -222,254 +308,126 @@ impl Engine {
         if prompt.tokens.is_empty() {
             return Err(Error::usage("the prompt is empty; give it at least one token"));
         }
-        prompt.check_fits(self.context(), params.max_tokens)?;
-        let tokens = prompt.tokens.len() + params.n * params.max_tokens;
-        let cacheable = prompt.tokens.len() - 1;
-        let sampling = Sampling::new(params, &prompt.tokens);
-        self.enqueue(prompt, Task::Generate(sampling), tokens, cacheable)
+        let kv_tokens = prompt.tokens.len() + samples.len() * params.max_tokens;
+        self.check(&prompt, params.max_tokens, kv_tokens)?;
+        let group = SampleGroup::new(params, &prompt.tokens, samples);
+        Ok((prompt, Work::Sample(group)))
     }
 
-    /// Queues the scoring of `continuation` after `prefix`: the statistics that generating exactly
-    /// these tokens would record.
-    ///
-    /// # Errors
-    /// An empty prefix or continuation; tokens that do not fit.
-    pub fn submit_score(
-        &mut self,
+    fn score_request(
+        &self,
         prefix: &[u32],
         continuation: &[u32],
         top_logprobs: usize,
-    ) -> Result<JobId> {
+    ) -> Result<(Prompt, Work)> {
         if prefix.is_empty() || continuation.is_empty() {
             return Err(Error::usage(
                 "scoring needs at least one token of prefix and one of continuation",
             ));
         }
         let prompt = Prompt::from_tokens([prefix, continuation].concat());
-        prompt.check_fits(self.context(), 0)?;
-        let tokens = prompt.tokens.len();
-        let scoring = Scoring { from: prefix.len(), top_logprobs, scored: Vec::new() };
-        self.enqueue(prompt, Task::Score(scoring), tokens, prefix.len() - 1)
-    }
-
-    fn enqueue(
-        &mut self,
-        prompt: Prompt,
-        task: Task,
-        tokens: usize,
-        cacheable: usize,
-    ) -> Result<JobId> {
-        let bytes = tokens * self.model.kv_bytes_per_token();
-        let budget = self.options.kv_budget_bytes;
-        if bytes > budget {
-            return Err(Error::Resources(format!(
-                "{tokens} tokens over all samples may need {} MB of keys and values and the \
-                 budget is {} MB; draw fewer samples or fewer tokens",
-                bytes >> 20,
-                budget >> 20
+        self.check(&prompt, 0, prompt.tokens.len())?;
+        if let Some(id) = continuation.iter().find(|id| **id as usize >= self.vocab_size) {
+            return Err(Error::usage(format!(
+                "token id {id} is outside the tokenizer's vocabulary of {}",
+                self.vocab_size
             )));
         }
-        let id = JobId(self.next_id);
-        self.next_id += 1;
-        self.waiting.push_back(Pending { id, prompt, task, bytes, cacheable });
-        Ok(id)
+        Ok((prompt, Work::Score(ScoreState::new(prefix.len(), top_logprobs))))
     }
 
-    /// Whether every job has been returned.
-    pub fn is_idle(&self) -> bool {
-        self.running.is_empty() && self.waiting.is_empty() && self.finished.is_empty()
-    }
-
-    /// Drops a job, queued or running.
-    pub fn cancel(&mut self, id: JobId) {
-        self.waiting.retain(|pending| pending.id != id);
-        self.running.retain(|(job, _)| job.id != id);
-    }
-
-    /// One forward pass for all running jobs. Returns those that are finished, in order of
-    /// submission.
-    ///
-    /// # Errors
-    /// The tensor backend's; all running jobs are lost then.
-    pub fn step(
-        &mut self,
-        on_token: &mut dyn FnMut(Drawn<'_>) -> Control,
-    ) -> Result<Vec<(JobId, Output)>> {
-        self.admit();
-        let mut finished = std::mem::take(&mut self.finished);
-        match self.advance(on_token) {
-            Ok(new) => finished.extend(new),
-            Err(error) => {
-                self.running.clear();
-                self.finished = finished;
-                return Err(error);
-            }
-        }
-        Ok(finished)
-    }
-
-    fn advance(
-        &mut self,
-        on_token: &mut dyn FnMut(Drawn<'_>) -> Control,
-    ) -> Result<Vec<(JobId, Output)>> {
-        let mut rows: Vec<Row<'_>> = std::mem::take(&mut self.rows);
-        self.wanted.clear();
-        for (job, _) in &mut self.running {
-            let first = rows.len();
-            job.rows(self.options.prefill_chunk, &mut rows);
-            self.wanted.push(rows[first..].iter().map(|row| row.logits).sum());
-        }
-        let logits = self.model.forward(&mut rows);
-        self.rows = emptied(rows);
-        let logits = logits?;
-        self.prepare(&logits)?;
-        let mut around = Surroundings {
-            tokenizer: &self.tokenizer,
-            end_tokens: &self.options.end_tokens,
-            eager_forking: self.options.eager_forking,
-            prefixes: &mut self.prefixes,
-            spare: &mut self.spare,
-            on_token,
-        };
-        let mut each = logits.rows().map(|z| &z[..self.vocab_size]).zip(self.prepared.drain(..));
-        for ((job, _), &wanted) in self.running.iter_mut().zip(&self.wanted) {
-            job.record(&mut each.by_ref().take(wanted), &mut around)?;
-        }
-        let finished = self.running.extract_if(.., |(job, _)| job.is_finished());
-        Ok(finished.map(|(job, _)| (job.id, job.output(&around))).collect())
-    }
-
-    /// Makes every row of logits ready for its job, on all threads: what a row becomes depends on
-    /// that row alone.
-    fn prepare(&mut self, logits: &Logits) -> Result<()> {
-        self.slots.clear();
-        for (job, &wanted) in self.wanted.iter().enumerate() {
-            let slot = |index| Slot {
-                job,
-                index,
-                statistics: OnceLock::new(),
-                candidates: OnceLock::new(),
-            };
-            self.slots.extend((0..wanted).map(slot));
-        }
-        // A row takes one, whichever thread it meets. As many are kept as there were rows at most:
-        // jobs come and go, and memory that is let go and taken again has to be cleared every time.
-        self.most_rows = self.most_rows.max(self.slots.len());
-        self.spare.truncate(self.most_rows);
-        let spare = Mutex::new(std::mem::take(&mut self.spare));
-        let halves = 2 * self.slots.len();
+    /// Looks at every row of logits, on all threads: what a row gives depends on that row alone.
+    fn row_results(&self, logits: &Logits) -> Vec<RowResult> {
+        let owners: Vec<(&RequestState, usize)> = self
+            .scheduler
+            .running()
+            .iter()
+            .flat_map(|request| (0..request.logit_rows).map(move |index| (request, index)))
+            .collect();
+        let rows: Vec<&[f32]> = logits.rows().map(|z| &z[..self.vocab_size]).collect();
+        let results: Vec<Mutex<Option<RowResult>>> =
+            owners.iter().map(|_| Mutex::default()).collect();
         let work = |thread: usize, threads: usize| {
             let mut scratch = self.scratch[thread].lock().unwrap_or_else(PoisonError::into_inner);
-            let first = thread * halves / threads;
-            for half in first..(thread + 1) * halves / threads {
-                let slot = &self.slots[half / 2];
-                let Some(z) = logits.rows().nth(half / 2) else { return };
-                // The real vocabulary: logits of padded rows beyond it do not exist.
-                let (job, z) = (&self.running[slot.job].0, &z[..self.vocab_size]);
-                if half % 2 == 0 {
-                    slot.statistics.get_or_init(|| job.statistics(slot.index, z, &mut scratch));
-                } else {
-                    scratch.take_from_pool(|| {
-                        spare.lock().unwrap_or_else(PoisonError::into_inner).pop()
-                    });
-                    let said = slot
-                        .statistics
-                        .get()
-                        .filter(|_| half > first)
-                        .and_then(|said| said.as_ref().ok());
-                    slot.candidates
-                        .get_or_init(|| job.candidates(slot.index, z, &mut scratch, said));
-                }
+            let range = thread * owners.len() / threads..(thread + 1) * owners.len() / threads;
+            for row in range {
+                let (request, index) = owners[row];
+                scratch.take_from_pool(|| lock(&self.free_candidates).pop());
+                let result = request.row_result(index, rows[row], &mut scratch);
+                *lock(&results[row]) = Some(result);
             }
         };
         match self.model.pool() {
             Some(pool) => pool.run(work),
             None => work(0, 1),
         }
-        self.spare = spare.into_inner().unwrap_or_else(PoisonError::into_inner);
-        self.prepared.clear();
-        for slot in self.slots.drain(..) {
-            if let (Some(statistics), Some(candidates)) =
-                (slot.statistics.into_inner(), slot.candidates.into_inner())
-            {
-                self.prepared.push(Prepared::join(statistics, candidates)?);
+        results
+            .into_iter()
+            .filter_map(|result| result.into_inner().unwrap_or_else(PoisonError::into_inner))
+            .collect()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Engine for LocalEngine {
+    fn submit(&mut self, request: Request) -> Result<RequestId> {
+        let (prompt, work, hold) = match request {
+            Request::Sample { prompt, params, samples, hold } => {
+                let (prompt, work) = self.sample_request(prompt, params, samples)?;
+                (prompt, work, hold)
             }
-        }
-        Ok(())
-    }
-
-    /// Starts waiting jobs, in order, while the budget holds what all running ones may come to
-    /// need.
-    fn admit(&mut self) {
-        while let Some(pending) = self.waiting.front() {
-            let used: usize = self.running.iter().map(|(_, bytes)| bytes).sum();
-            if used + pending.bytes > self.options.kv_budget_bytes {
-                return;
+            Request::Score { prefix, continuation, top_logprobs, hold } => {
+                let (prompt, work) = self.score_request(&prefix, &continuation, top_logprobs)?;
+                (prompt, work, hold)
             }
-            let Some(Pending { id, prompt, task, bytes, cacheable }) = self.waiting.pop_front()
-            else {
-                return;
-            };
-            let (_, views) = self.prefixes.lookup(&prompt.tokens[..cacheable]);
-            let kv = crate::model::kv::KvSeq::from_views(self.model.spec().layers.len(), views);
-            self.running
-                .push((Job::new(id, prompt.tokens, prompt.drop_after_prefill, kv, task), bytes));
+        };
+        let id = RequestId(self.next_id);
+        self.next_id += 1;
+        self.scheduler.submit(RequestState::new(id, prompt, hold, work));
+        Ok(id)
+    }
+
+    fn step(&mut self, on_token: &mut OnToken<'_>) -> Result<Vec<(RequestId, Result<Reply>)>> {
+        self.prefix_cache.evict();
+        let mut rows = self.scheduler.schedule(&mut self.prefix_cache);
+        if rows.is_empty() {
+            return Ok(Vec::new());
         }
-    }
-
-    /// Draws all samples of a prompt.
-    ///
-    /// # Errors
-    /// As [`Self::submit`] and [`Self::step`].
-    pub fn generate(&mut self, prompt: Prompt, params: SamplingParams) -> Result<Generation> {
-        self.generate_with(prompt, params, &mut |_| Control::Continue)
-    }
-
-    /// Draws all samples of a prompt, calling `on_token` for every token.
-    ///
-    /// # Errors
-    /// As [`Self::submit`] and [`Self::step`].
-    pub fn generate_with(
-        &mut self,
-        prompt: Prompt,
-        params: SamplingParams,
-        on_token: &mut dyn FnMut(Drawn<'_>) -> Control,
-    ) -> Result<Generation> {
-        let id = self.submit(prompt, params)?;
-        match self.run_until(id, on_token)? {
-            Output::Generation(generation) => Ok(generation),
-            Output::Score(..) => Err(Error::Backend("a generation came back as a score".into())),
-        }
-    }
-
-    /// The statistics of `continuation`'s tokens after `prefix`.
-    ///
-    /// # Errors
-    /// As [`Self::submit_score`] and [`Self::step`].
-    pub fn score(&mut self, prefix: &[u32], continuation: &[u32]) -> Result<Vec<Token>> {
-        let id = self.submit_score(prefix, continuation, 0)?;
-        match self.run_until(id, &mut |_| Control::Continue)? {
-            Output::Score(tokens, _) => Ok(tokens),
-            Output::Generation(_) => {
-                Err(Error::Backend("a score came back as a generation".into()))
+        let logits = match self.model.forward(&mut rows) {
+            Ok(logits) => logits,
+            Err(error) => {
+                drop(rows);
+                self.scheduler.clear_running();
+                return Err(error);
             }
+        };
+        let mut results = self.row_results(&logits).into_iter();
+        let mut z = logits.rows().map(|z| &z[..self.vocab_size]);
+        let mut ctx = StepContext {
+            tokenizer: &self.tokenizer,
+            end_tokens: &self.options.end_tokens,
+            eager_forking: self.options.eager_forking,
+            prefix_cache: &mut self.prefix_cache,
+            free_candidates: self.free_candidates.get_mut().unwrap_or_else(PoisonError::into_inner),
+            on_token,
+        };
+        for request in self.scheduler.running_mut() {
+            let count = request.logit_rows;
+            request.record(&mut z.by_ref().zip(results.by_ref()).take(count), &mut ctx);
         }
+        let finished = self.scheduler.take_finished();
+        Ok(finished.into_iter().map(|request| (request.id, request.reply(&ctx))).collect())
     }
 
-    fn run_until(
-        &mut self,
-        id: JobId,
-        on_token: &mut dyn FnMut(Drawn<'_>) -> Control,
-    ) -> Result<Output> {
-        while !self.is_idle() {
-            let mut finished = self.step(on_token)?;
-            let mine =
-                finished.iter().position(|(job, _)| *job == id).map(|i| finished.remove(i).1);
-            self.finished.append(&mut finished);
-            if let Some(output) = mine {
-                return Ok(output);
-            }
-        }
-        Err(Error::Backend(format!("job {} was lost", id.0)))
+    fn cancel(&mut self, id: RequestId) {
+        self.scheduler.cancel(id);
+    }
+
+    fn context(&self) -> usize {
+        let own = self.model.spec().max_position_embeddings;
+        self.options.context.map_or(own, |context| context.min(own))
     }
 }

@@ -121,7 +121,7 @@ impl FileTask {
                 .file_name()
                 .map_or_else(|| "file".to_owned(), |name| name.to_string_lossy().into_owned()),
             file_sha256: Some(sha256_hex(&bytes)),
-            frame: scorer.frame().unwrap_or(QUESTION).to_owned(),
+            question_template: scorer.question_template().unwrap_or(QUESTION).to_owned(),
             scorer,
             extractor: match scorer {
                 Scorer::Exact => Extractor::Auto,

@@ -20,7 +20,7 @@ use crate::digest::sha256_hex;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::machine;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, ResolvedConfig};
 
 /// The only layout there is.
 const FORMAT: u32 = 1;
@@ -39,16 +39,15 @@ pub struct Manifest {
     /// The questions.
     pub task: TaskConfig,
     /// The resolved configuration of the pipeline.
-    pub config: Value,
+    pub config: ResolvedConfig,
     /// The estimator whose score is the uncertainty.
     pub estimator: String,
     /// What a calibration of this run is bound to; `None` for a model without one digest.
     pub fingerprint: Option<Fingerprint>,
     /// The policy file that decided, if there was one.
     pub policy: Option<PolicyFile>,
-    /// The machine. `device` and `dtype` may not change while a run goes on, since samples depend
-    /// on them. `cpu` may, and so may `cpu_features` where candor's own kernels compute, which give
-    /// the same bits with all of them; elsewhere they may not.
+    /// The machine. `cpu` may change while a run is continued, and so may `cpu_features` where
+    /// candor's own kernels compute, which give the same bits with all of them.
     pub machine: Value,
 }
 
@@ -91,9 +90,6 @@ impl Manifest {
         subset: Subset,
         asked: &[usize],
     ) -> Result<Self> {
-        // Through text, since a value would widen f32: 0.7 has to stay 0.7.
-        let config =
-            serde_json::to_string(pipeline.config()).and_then(|text| serde_json::from_str(&text));
         let hashes: Vec<String> =
             asked.iter().filter_map(|i| questions.docs.get(*i)).map(super::Doc::hash).collect();
         Ok(Self {
@@ -107,16 +103,13 @@ impl Manifest {
                 scorer: questions.scorer,
                 shard: None,
             },
-            config: config
-                .map_err(|e| Error::Backend(format!("the configuration is no JSON: {e}")))?,
-            estimator: pipeline.judge().estimator.name.to_owned(),
+            config: pipeline.config().clone(),
+            estimator: pipeline.selector().estimator.name.to_owned(),
             fingerprint: pipeline.fingerprint().ok(),
-            policy: pipeline.judge().policy_file().cloned(),
+            policy: pipeline.selector().policy_file().cloned(),
             machine: json!({
                 "cpu": machine::cpu_name(),
                 "cpu_features": machine::cpu_features(),
-                "device": pipeline.device().0,
-                "dtype": pipeline.device().1,
             }),
         })
     }
@@ -137,7 +130,7 @@ impl Manifest {
             );
             return Err(Error::invalid_file(&path, reason));
         }
-        if let Some(shard) = manifest.task.shard.filter(|shard| !shard.is_sound()) {
+        if let Some(shard) = manifest.task.shard.filter(|shard| !shard.is_valid()) {
             return Err(Error::invalid_file(
                 &path,
                 format!("shard {shard} cannot be; it must be 1 or more of as many as there are"),
@@ -148,17 +141,18 @@ impl Manifest {
 
     /// The manifest of the run that this is a shard of, or itself.
     #[must_use]
-    pub fn undivided(&self) -> Self {
+    pub fn without_shard(&self) -> Self {
         Self { task: TaskConfig { shard: None, ..self.task.clone() }, ..self.clone() }
     }
 
     /// The fields that must be the same for a run to go on, by path.
     fn fields(&self) -> BTreeMap<String, String> {
         let mut fields = BTreeMap::new();
-        // It was made of JSON, and is JSON again.
-        flatten("", &serde_json::to_value(self).unwrap_or_default(), &mut fields);
+        // Through text, since a value would widen f32: 0.7 has to stay 0.7.
+        let text = serde_json::to_string(self).unwrap_or_default();
+        flatten("", &serde_json::from_str(&text).unwrap_or_default(), &mut fields);
         fields.remove("machine.cpu");
-        if self.machine.get("device").is_some_and(|device| device == "cpu") {
+        if self.config.compute.device == "cpu" {
             fields.remove("machine.cpu_features");
         }
         fields
@@ -209,12 +203,12 @@ fn shortened(text: &str) -> String {
 
 /// What to do with a folder where another run was begun.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Existing {
+pub enum IfExists {
     /// Refuse it.
     #[default]
-    Keep,
-    /// Drop the other run's records and start anew. The same run goes on all the same.
-    Replace,
+    Refuse,
+    /// Drop the other run's records and start over. The same run is still continued.
+    Overwrite,
 }
 
 /// A run folder that this process writes to.
@@ -229,10 +223,10 @@ impl RunFolder {
     /// Takes a folder for a run: a new one, or one where the same run was begun.
     ///
     /// # Errors
-    /// Usage: another run writes there, or, unless `existing` says to replace it, another run was
+    /// Usage: another run writes there, or, unless `if_exists` says to overwrite it, another run was
     /// begun there, with every field that differs. Io: it cannot be made. What no run wrote is
     /// never replaced.
-    pub fn open(folder: &Path, manifest: &Manifest, existing: Existing) -> Result<Self> {
+    pub fn open(folder: &Path, manifest: &Manifest, if_exists: IfExists) -> Result<Self> {
         fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         check_place(folder)?;
         let path = folder.join(RECORDS);
@@ -240,9 +234,9 @@ impl RunFolder {
         let io = |e| Error::io(&path, e);
         if folder.join(MANIFEST).exists() {
             let differences = Manifest::read(folder)?.differences(manifest);
-            match existing {
+            match if_exists {
                 _ if differences.is_empty() => return Ok(Self { path, records }),
-                Existing::Keep => {
+                IfExists::Refuse => {
                     let (folder, differences) = (folder.display(), differences.join("; "));
                     let remedy = "take another folder, the same settings, or --force to start anew";
                     return Err(Error::usage(format!(
@@ -250,7 +244,7 @@ impl RunFolder {
                     )));
                 }
                 // Records first: those of one run never stand under the manifest of another.
-                Existing::Replace => {
+                IfExists::Overwrite => {
                     records.set_len(0).and_then(|()| records.sync_all()).map_err(io)?;
                 }
             }
@@ -356,7 +350,7 @@ fn check_place(folder: &Path) -> Result<()> {
     let names = |folders: &[PathBuf]| {
         folders.iter().take(5).map(|f| f.display().to_string()).collect::<Vec<_>>().join(", ")
     };
-    let inner = runs::below(folder)?;
+    let inner = runs::run_dirs_in(folder)?;
     if !inner.is_empty() {
         let reason = format!(
             "{} is a folder around the runs {}; take another one",

@@ -58,7 +58,7 @@ impl Scorer {
     }
 
     /// What a question is put into where its options are scored; `None` where samples are drawn.
-    pub fn frame(self) -> Option<&'static str> {
+    pub fn question_template(self) -> Option<&'static str> {
         match self {
             Self::Loglikelihood => Some(PLAIN),
             Self::LoglikelihoodLetter => Some("{question}\nAnswer:"),
@@ -67,7 +67,7 @@ impl Scorer {
     }
 
     /// The texts that are scored; none where samples are drawn.
-    pub fn options(self, doc: &Doc) -> Vec<String> {
+    pub fn choices(self, doc: &Doc) -> Vec<String> {
         match self {
             Self::Loglikelihood => doc.choices.clone(),
             Self::LoglikelihoodLetter => doc.letters().map(String::from).collect(),

@@ -7,7 +7,7 @@ use super::{Grader, Manifest, Record, Scorer, runs, score};
 use crate::calibration::{Example, Fingerprint};
 use crate::error::{Error, Result};
 use crate::metrics::Grade;
-use crate::pipeline::{Judge, deciding_scores, names};
+use crate::pipeline::{Selector, decision_scores, estimator_names};
 use crate::uncertainty::{self, Estimator, Evidence};
 
 /// The labelled questions of a run.
@@ -28,7 +28,7 @@ impl Labels {
     /// An unknown estimator, a model without one digest, a path that leads to no run or several, or
     /// a line that is no record.
     pub fn read(path: &Path, estimators: &[String]) -> Result<Self> {
-        let run = runs::only_run(path)?;
+        let run = runs::single_run(path)?;
         let manifest = &run.manifest;
         let own = [manifest.estimator.clone()];
         let chosen = if estimators.is_empty() { &own[..] } else { estimators };
@@ -41,14 +41,14 @@ impl Labels {
                 run.name
             )));
         };
-        let judge = score::judge(manifest)?;
+        let selector = score::selector(manifest)?;
         let examples = run
             .records()?
-            .map(|record| Ok(example(&record?, manifest.task.scorer, &judge, &estimators)))
+            .map(|record| Ok(example(&record?, manifest.task.scorer, &selector, &estimators)))
             .collect::<Result<Vec<_>>>()?;
         Ok(Self {
             examples,
-            fingerprint: Fingerprint { estimator: names(&estimators), ..fingerprint },
+            fingerprint: Fingerprint { estimator: estimator_names(&estimators), ..fingerprint },
             manifest: run.manifest,
         })
     }
@@ -58,7 +58,7 @@ impl Labels {
 fn example(
     record: &Record,
     scorer: Scorer,
-    judge: &Judge,
+    selector: &Selector,
     estimators: &[&'static Estimator],
 ) -> Example {
     let id = record.doc.id.clone();
@@ -66,7 +66,7 @@ fn example(
         return Example { id, scores: vec![None; estimators.len()], grade: Grade::NoAnswer };
     };
     let generation = recorded.generation();
-    let vote = judge.judge(&generation).vote;
-    let scores = deciding_scores(estimators, &Evidence { generation: &generation, vote: &vote });
+    let vote = selector.verdict(&generation).vote;
+    let scores = decision_scores(estimators, &Evidence { generation: &generation, vote: &vote });
     Example { id, scores, grade: Grader::new(scorer, &record.doc).grade(&vote) }
 }

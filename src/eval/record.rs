@@ -10,12 +10,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Doc, Grader, OptionScore, Questions, option_scores};
+use super::{Doc, Grader, Questions, ScoredChoice, scored_choices};
 use crate::consensus::Vote;
 use crate::decision::Decision;
 use crate::digest::sha256_hex;
 use crate::error::{Error, Result};
-use crate::generation::Generation;
+use crate::generation::{Cost, Generation, Probe, Timing, TokenCounts};
 use crate::metrics::Grade;
 use crate::pipeline::{Outcome, Sample};
 use crate::uncertainty::Confidence;
@@ -46,14 +46,14 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// The outcome; `None` if the question could not be asked.
-    pub outcome: Option<Recorded>,
-    /// What differs from run to run.
+    pub outcome: Option<RecordedOutcome>,
+    /// What depends on time and cache, and so differs from run to run.
     pub timing: Timing,
 }
 
 /// An outcome without what the manifest holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Recorded {
+pub struct RecordedOutcome {
     /// Answer, or abstain with a reason.
     #[serde(flatten)]
     pub decision: Decision,
@@ -63,7 +63,7 @@ pub struct Recorded {
     pub text: Option<String>,
     /// Calibrated probability of being right; `None` without a calibrator.
     pub confidence: Option<f64>,
-    /// What the confidence rests on.
+    /// What the confidence is based on.
     pub calibration: Value,
     /// The chosen estimator's score.
     pub uncertainty: Option<RecordedScore>,
@@ -73,11 +73,14 @@ pub struct Recorded {
     pub vote: Vote,
     /// Every sample with its tokens; where options were scored, every option.
     pub samples: Vec<Sample>,
-    /// The likelihood of every option, where they were scored.
+    /// Extra passes about the answers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub options: Vec<OptionScore>,
-    /// What it cost.
-    pub cost: RecordedCost,
+    pub probes: Vec<Probe>,
+    /// The likelihood of every choice, where they were scored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<ScoredChoice>,
+    /// What it cost, without what depends on time and cache.
+    pub cost: TokenCounts,
     /// Deviations from what was asked, one sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -94,28 +97,6 @@ pub struct RecordedScore {
     pub unit: String,
 }
 
-/// What does not depend on time and cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecordedCost {
-    /// Tokens of the rendered prompt.
-    pub prompt_tokens: usize,
-    /// Tokens drawn over all samples.
-    pub completion_tokens: usize,
-    /// Rows really computed after the prompt.
-    pub forward_tokens: usize,
-}
-
-/// What differs from run to run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Timing {
-    /// Prompt tokens that came from the prefix cache.
-    pub cached_tokens: usize,
-    /// Time to the first token in milliseconds, beside other questions.
-    pub prefill_ms: Option<f64>,
-    /// Time from the first token to the last in milliseconds, beside other questions.
-    pub decode_ms: Option<f64>,
-}
-
 impl Record {
     /// A question that came to an outcome.
     pub fn new(
@@ -125,24 +106,17 @@ impl Record {
         outcome: Outcome,
     ) -> Self {
         let doc = questions.docs.get(doc_id).cloned().unwrap_or_default();
-        let cost = outcome.cost;
-        let timing = Timing {
-            cached_tokens: cost.cached_tokens,
-            prefill_ms: cost.prefill_ms,
-            decode_ms: cost.decode_ms,
-        };
-        let mut recorded = Recorded::from(outcome);
-        let mut resps = vec![recorded.samples.iter().map(|sample| sample.text.clone()).collect()];
-        if questions.scorer.is_likelihood() {
-            recorded.options = option_scores(&recorded.generation());
-            let response = |option: &OptionScore| {
-                vec![
-                    option.logprob.map_or("NaN".to_owned(), |l| l.to_string()),
-                    option.greedy.to_string(),
-                ]
+        let timing = outcome.cost.timing;
+        let recorded = RecordedOutcome::from(outcome);
+        let resps = if recorded.choices.is_empty() {
+            vec![recorded.samples.iter().map(|sample| sample.text.clone()).collect()]
+        } else {
+            let response = |choice: &ScoredChoice| {
+                let logprob = choice.logprob.map_or("NaN".to_owned(), |l| l.to_string());
+                vec![logprob, choice.greedy.to_string()]
             };
-            resps = recorded.options.iter().map(response).collect();
-        }
+            recorded.choices.iter().map(response).collect()
+        };
         Self {
             grade: Grader::new(questions.scorer, &doc).grade(&recorded.vote),
             resps,
@@ -160,7 +134,7 @@ impl Record {
     }
 
     /// A question that could not be asked.
-    pub fn unasked(
+    pub fn failed(
         questions: &Questions,
         doc_id: usize,
         prompt_hash: Option<String>,
@@ -193,30 +167,31 @@ impl Record {
     /// A number that JSON cannot hold.
     pub fn to_line(&self) -> Result<Vec<u8>> {
         let mut line = serde_json::to_vec(self)
-            .map_err(|e| Error::Backend(format!("record {} is no JSON: {e}", self.doc_id)))?;
+            .map_err(|e| Error::Backend(format!("record {} is not JSON: {e}", self.doc_id)))?;
         line.push(b'\n');
         Ok(line)
     }
 }
 
-impl Recorded {
+impl RecordedOutcome {
     /// The samples as they came from the engine.
     pub fn generation(&self) -> Generation {
         Generation {
             completions: self.samples.iter().map(Sample::completion).collect(),
-            cost: crate::generation::Cost::default(),
+            cost: Cost::default(),
+            probes: self.probes.clone(),
         }
     }
 }
 
-impl From<Outcome> for Recorded {
+impl From<Outcome> for RecordedOutcome {
     fn from(outcome: Outcome) -> Self {
         Self {
             decision: outcome.decision,
             answer: outcome.answer,
             text: outcome.text,
             confidence: outcome.confidence.map(Confidence::value),
-            // It serialises to a text or a flat object; neither can fail.
+            // It serializes to a text or a flat object; neither can fail.
             calibration: serde_json::to_value(&outcome.calibration).unwrap_or_default(),
             uncertainty: outcome.uncertainty.map(|score| RecordedScore {
                 estimator: score.estimator.to_owned(),
@@ -229,13 +204,10 @@ impl From<Outcome> for Recorded {
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect(),
             vote: outcome.vote,
+            choices: scored_choices(outcome.samples.iter().map(Sample::completion)),
             samples: outcome.samples,
-            options: Vec::new(),
-            cost: RecordedCost {
-                prompt_tokens: outcome.cost.prompt_tokens,
-                completion_tokens: outcome.cost.completion_tokens,
-                forward_tokens: outcome.cost.forward_tokens,
-            },
+            probes: outcome.probes,
+            cost: outcome.cost.tokens,
             notes: outcome.notes,
         }
     }

@@ -1,19 +1,17 @@
-//! The run: many questions in flight in one batch, records in the order of questions.
+//! The run: many questions in flight, records in the order of questions.
 //!
-//! Contract: a record is written, and on the disk, as soon as all records before it are; so
-//! whatever ends the run, what is done stays done and the same call goes on after it. The records
-//! of a run that was interrupted are those of one that was not, to the byte, but for
-//! [`Record::timing`]: a sample depends neither on the batch nor on what came before. A question
-//! that cannot be asked is a record that says why; an error of the machine ends the run.
+//! A record is written, and on the disk, as soon as all records before it are; so whatever ends the
+//! run, what is done stays done and the same call continues it. The records of a run that was
+//! interrupted are those of one that was not, to the byte, except for [`Record::timing`]: a sample
+//! depends neither on the batch nor on what came before. A question that cannot be asked is a
+//! record that says why; a failed forward pass or a full disk ends the run.
 
-use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::{Doc, Existing, Manifest, Questions, Record, RunFolder, Shard, Subset};
-use crate::digest::sha256_hex;
-use crate::engine::JobId;
+use super::{Doc, IfExists, Manifest, Questions, Record, RunFolder, Shard, Subset};
 use crate::error::{Error, Result};
-use crate::pipeline::{AHEAD, Pipeline};
+use crate::pipeline::{Answered, DriveOptions, Pipeline, Sink};
+use crate::strategy::Question;
 
 /// Questions in one batch, unless the caller says otherwise.
 pub const IN_FLIGHT: usize = 16;
@@ -33,7 +31,7 @@ pub struct Run<'a> {
     /// Stop at the first question that cannot be asked, instead of recording why and going on.
     pub fail_on_error: bool,
     /// What to do where another run's records are.
-    pub existing: Existing,
+    pub if_exists: IfExists,
 }
 
 impl<'a> Run<'a> {
@@ -46,12 +44,12 @@ impl<'a> Run<'a> {
             folder,
             in_flight: IN_FLIGHT,
             fail_on_error: false,
-            existing: Existing::Keep,
+            if_exists: IfExists::Refuse,
         }
     }
 
     /// Where its records go.
-    pub fn place(&self) -> PathBuf {
+    pub fn records_folder(&self) -> PathBuf {
         self.shard.map_or_else(|| self.folder.to_owned(), |shard| shard.folder(self.folder))
     }
 }
@@ -69,17 +67,16 @@ pub struct Progress {
     pub torn_bytes: u64,
 }
 
-/// Runs, or goes on with what was begun. `heard` hears of the start and of every record.
+/// Runs, or continues what was begun. `on_progress` is called at the start and after every record.
 ///
 /// # Errors
-/// A folder that cannot be taken, see [`RunFolder::open`]; the questions' overlap with the policy
-/// file's; the engine's; no space; with
-/// [`Run::fail_on_error`] the first question that cannot be asked, after all those before it are
-/// recorded.
+/// A folder that cannot be taken, see [`RunFolder::open`]; questions that the policy file was made
+/// on; a failed forward pass; a full disk; with [`Run::fail_on_error`] the first question that
+/// cannot be asked, after all those before it are recorded.
 pub fn run(
     pipeline: &mut Pipeline,
     run: &Run<'_>,
-    heard: &mut dyn FnMut(Progress),
+    on_progress: &mut dyn FnMut(Progress),
 ) -> Result<Progress> {
     let asked = run.questions.subset(run.subset)?;
     check_overlap(pipeline, run.questions, &asked)?;
@@ -89,43 +86,57 @@ pub fn run(
         Some(shard) => shard.take(asked.into_iter()).collect(),
         None => asked,
     };
-    let mut folder = RunFolder::open(&run.place(), &manifest, run.existing)?;
+    let mut folder = RunFolder::open(&run.records_folder(), &manifest, run.if_exists)?;
     let docs = asked.iter().filter_map(|i| Some((*i, run.questions.docs.get(*i)?)));
     let expected: Vec<(usize, String)> = docs.map(|(i, doc)| (i, doc.hash())).collect();
     let (found, torn_bytes) = folder.resume(&expected)?;
-    let mut progress = Progress { done: found, found, total: asked.len(), torn_bytes };
-    heard(progress);
-    let mut flight = Flight { pipeline, questions: run.questions, jobs: HashMap::new(), ended: 0 };
-    let mut ready = InOrder { next: found, waiting: BTreeMap::new() };
-    let (mut next, mut failed) = (found, None);
-    while ready.next < asked.len() {
-        let limit = asked.len().min(ready.next + AHEAD * run.in_flight.max(1));
-        while next < limit
-            && failed.is_none()
-            && flight.jobs.len() < flight.width(run.in_flight.max(1))
-        {
-            match flight.submit(next, asked[next])? {
-                Some(record) if run.fail_on_error => failed = Some(stopped(&record)),
-                Some(record) => drop(ready.waiting.insert(next, record.to_line()?)),
-                None => {}
+    let progress = Progress { done: found, found, total: asked.len(), torn_bytes };
+    on_progress(progress);
+    let left = asked.get(found..).unwrap_or_default();
+    let (scorer, template) = (run.questions.scorer, pipeline.template().clone());
+    let docs = left.iter().map(|i| run.questions.docs.get(*i).cloned().unwrap_or_default());
+    let mut questions = docs.map(|doc| Question {
+        messages: template.messages(&scorer.question(&doc)),
+        choices: scorer.choices(&doc),
+    });
+    let mut recorder = Recorder { run, asked: left, folder, progress, on_progress };
+    let options = DriveOptions { in_flight: run.in_flight, ordered: true };
+    pipeline.drive(&mut questions, options, &mut recorder)?;
+    Ok(recorder.progress)
+}
+
+/// Writes a record for every outcome.
+struct Recorder<'a> {
+    run: &'a Run<'a>,
+    /// The questions' indices in the task.
+    asked: &'a [usize],
+    folder: RunFolder,
+    progress: Progress,
+    on_progress: &'a mut dyn FnMut(Progress),
+}
+
+impl Sink for Recorder<'_> {
+    fn on_outcome(&mut self, question: usize, answered: Answered) -> Result<()> {
+        let (questions, doc_id) = (self.run.questions, self.asked[question]);
+        let Answered { prompt_sha256, outcome } = answered;
+        let record = match outcome {
+            Ok(outcome) => {
+                Record::new(questions, doc_id, prompt_sha256.unwrap_or_default(), outcome)
             }
-            next += 1;
-        }
-        for (place, record) in flight.step()? {
-            ready.waiting.insert(place, record.to_line()?);
-        }
-        let lines = ready.take();
-        if !lines.is_empty() {
-            folder.append(&lines)?;
-            progress.done = ready.next;
-            heard(progress);
-        }
-        // What was asked before it is recorded; then it ends here.
-        if let Some(error) = failed.take_if(|_| flight.jobs.is_empty()) {
-            return Err(error);
-        }
+            Err(error) if error.is_question_fault() => {
+                let record = Record::failed(questions, doc_id, prompt_sha256, &error);
+                if self.run.fail_on_error {
+                    return Err(stopped(&record));
+                }
+                record
+            }
+            Err(error) => return Err(error),
+        };
+        self.folder.append(&record.to_line()?)?;
+        self.progress.done += 1;
+        (self.on_progress)(self.progress);
+        Ok(())
     }
-    Ok(progress)
 }
 
 fn stopped(record: &Record) -> Error {
@@ -139,91 +150,10 @@ fn stopped(record: &Record) -> Error {
 /// Refuses questions that the policy file was made on: figures over them would flatter.
 fn check_overlap(pipeline: &Pipeline, questions: &Questions, asked: &[usize]) -> Result<()> {
     let ids = asked.iter().filter_map(|i| questions.docs.get(*i)).map(|doc: &Doc| doc.id.as_str());
-    match pipeline.judge().policy_file().and_then(|file| file.overlap(ids)) {
+    match pipeline.selector().policy_file().and_then(|file| file.overlap(ids)) {
         Some(id) => Err(Error::usage(format!(
             "the policy was made on question {id}, which is asked again here; ask others"
         ))),
         None => Ok(()),
-    }
-}
-
-/// Questions that the engine works on.
-struct Flight<'a> {
-    pipeline: &'a mut Pipeline,
-    questions: &'a Questions,
-    /// Place among the questions asked, index in the task, hash of the prompt.
-    jobs: HashMap<JobId, (usize, usize, String)>,
-    /// Questions that came back.
-    ended: usize,
-}
-
-impl Flight<'_> {
-    /// How many questions may be on their way. Where all share their examples, the first goes ahead
-    /// until these are in the prefix cache.
-    fn width(&mut self, in_flight: usize) -> usize {
-        let waits = self.ended == 0
-            && self.pipeline.config().frame.shots.is_some()
-            && self.pipeline.engine().prefix_cache_bytes() == 0;
-        if waits { 1 } else { in_flight }
-    }
-
-    /// Asks a question; gives its record right away if it cannot be asked.
-    fn submit(&mut self, place: usize, doc_id: usize) -> Result<Option<Record>> {
-        let scorer = self.questions.scorer;
-        let doc = self.questions.docs.get(doc_id);
-        let messages =
-            self.pipeline.frame(&doc.map(|doc| scorer.question(doc)).unwrap_or_default());
-        let options = doc.map(|doc| scorer.options(doc)).unwrap_or_default();
-        let mut prompt_hash = None;
-        let submitted = self.pipeline.render(&messages).and_then(|prompt| {
-            prompt_hash = Some(sha256_hex(prompt.text.as_bytes()));
-            if scorer.is_likelihood() {
-                self.pipeline.submit_options(&messages, &options)
-            } else {
-                self.pipeline.submit(prompt)
-            }
-        });
-        match submitted {
-            Ok(id) => {
-                self.jobs.insert(id, (place, doc_id, prompt_hash.unwrap_or_default()));
-                Ok(None)
-            }
-            Err(error) if error.is_usage() || error.is_resources() => {
-                Ok(Some(Record::unasked(self.questions, doc_id, prompt_hash, &error)))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// One step of the engine; the records of what is finished, with their places.
-    fn step(&mut self) -> Result<Vec<(usize, Record)>> {
-        if self.jobs.is_empty() {
-            return Ok(Vec::new());
-        }
-        let finished = self.pipeline.step()?;
-        self.ended += finished.len();
-        let records = finished.into_iter().filter_map(|(id, outcome)| {
-            let (place, doc_id, prompt_hash) = self.jobs.remove(&id)?;
-            Some((place, Record::new(self.questions, doc_id, prompt_hash, outcome)))
-        });
-        Ok(records.collect())
-    }
-}
-
-/// Lines that wait for those before them.
-struct InOrder {
-    next: usize,
-    waiting: BTreeMap<usize, Vec<u8>>,
-}
-
-impl InOrder {
-    /// All lines whose turn it is.
-    fn take(&mut self) -> Vec<u8> {
-        let mut lines = Vec::new();
-        while let Some(line) = self.waiting.remove(&self.next) {
-            lines.extend(line);
-            self.next += 1;
-        }
-        lines
     }
 }

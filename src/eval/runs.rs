@@ -10,8 +10,8 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::folder::{Existing, MANIFEST, Manifest, RECORDS, Records, RunFolder};
-use super::{Scored, Shard, judge, score};
+use super::folder::{IfExists, MANIFEST, Manifest, RECORDS, Records, RunFolder};
+use super::{Scored, Shard, score, selector};
 use crate::calibration::PolicyFile;
 use crate::error::{Error, Result};
 
@@ -20,7 +20,7 @@ const WRITTEN_AT_ONCE: usize = 1 << 20;
 
 /// A run that was found.
 #[derive(Clone, Debug, PartialEq)]
-pub struct FoundRun {
+pub struct RunRef {
     /// The path that was given; for a strategy's run below it, with the strategy's folder.
     pub name: String,
     /// What was run; of shards, what the undivided run would say.
@@ -29,7 +29,7 @@ pub struct FoundRun {
     pub folders: Vec<PathBuf>,
 }
 
-impl FoundRun {
+impl RunRef {
     /// One run folder as it is, even if it is one shard of several.
     ///
     /// # Errors
@@ -47,14 +47,14 @@ impl FoundRun {
         Records::of(&self.folders)
     }
 
-    /// All its questions, judged again.
+    /// All its questions, with verdicts from the stored samples.
     ///
     /// # Errors
-    /// A manifest that this program cannot judge by, or a line that is no record.
+    /// A manifest of another version, or a line that is not a record.
     pub fn rescore(&self) -> Result<Vec<Scored>> {
-        let judge = judge(&self.manifest)?;
+        let selector = selector(&self.manifest)?;
         self.records()?
-            .map(|record| Ok(score::item(&record?, self.manifest.task.scorer, &judge)))
+            .map(|record| Ok(score::item(&record?, self.manifest.task.scorer, &selector)))
             .collect()
     }
 
@@ -64,14 +64,14 @@ impl FoundRun {
     /// # Errors
     /// A policy of another configuration, by field; as for [`Self::rescore`].
     pub fn decide(&self, policy: &PolicyFile) -> Result<Vec<Scored>> {
-        let judge = score::judge_by(&self.manifest, Some(policy.clone()))?;
+        let selector = score::selector_with_policy(&self.manifest, Some(policy.clone()))?;
         let made_on: HashSet<&str> = policy.calibration_ids.iter().map(String::as_str).collect();
         let scorer = self.manifest.task.scorer;
         let held_out = self.records()?.filter(|record| {
             record.as_ref().map_or(true, |record| !made_on.contains(record.doc.id.as_str()))
         });
         held_out
-            .map(|record| Ok(Scored { differs: None, ..score::item(&record?, scorer, &judge) }))
+            .map(|record| Ok(Scored { differs: None, ..score::item(&record?, scorer, &selector) }))
             .collect()
     }
 
@@ -91,7 +91,7 @@ impl FoundRun {
                 return Err(Error::usage(reason));
             }
         }
-        let mut merged = RunFolder::open(out, &self.manifest, Existing::Keep)?;
+        let mut merged = RunFolder::open(out, &self.manifest, IfExists::Refuse)?;
         if !merged.is_empty()? {
             return Err(Error::usage(format!(
                 "{} holds records already; merge into another folder",
@@ -118,30 +118,32 @@ impl FoundRun {
 /// # Errors
 /// A path without a run; a manifest that cannot be read; shards that are missing, there twice, or
 /// of different runs.
-pub fn runs(paths: &[impl AsRef<Path>]) -> Result<Vec<FoundRun>> {
-    let mut groups: Vec<Group> = Vec::new();
+pub fn runs(paths: &[impl AsRef<Path>]) -> Result<Vec<RunRef>> {
+    let mut groups: Vec<ShardGroup> = Vec::new();
     for path in paths {
-        for leaf in leaves(path.as_ref())? {
+        for run_dir in run_dirs(path.as_ref())? {
             match groups.iter_mut().find(|group| {
-                leaf.shard().is_some() && group.root == leaf.root && group.relative == leaf.relative
+                run_dir.shard().is_some()
+                    && group.root == run_dir.root
+                    && group.relative == run_dir.relative
             }) {
-                Some(group) => group.leaves.push(leaf),
-                None => groups.push(Group {
-                    root: leaf.root.clone(),
-                    relative: leaf.relative.clone(),
-                    leaves: vec![leaf],
+                Some(group) => group.run_dirs.push(run_dir),
+                None => groups.push(ShardGroup {
+                    root: run_dir.root.clone(),
+                    relative: run_dir.relative.clone(),
+                    run_dirs: vec![run_dir],
                 }),
             }
         }
     }
-    gather(groups).into_iter().map(Group::assemble).collect()
+    gather(groups).into_iter().map(ShardGroup::assemble).collect()
 }
 
 /// The one run that a path leads to.
 ///
 /// # Errors
 /// As for [`runs`]; several runs, with their names.
-pub fn only_run(path: &Path) -> Result<FoundRun> {
+pub fn single_run(path: &Path) -> Result<RunRef> {
     let mut found = runs(&[path])?;
     match (found.pop(), found.is_empty()) {
         (Some(run), true) => Ok(run),
@@ -157,7 +159,7 @@ pub fn only_run(path: &Path) -> Result<FoundRun> {
 }
 
 /// A folder with a manifest of its own.
-struct Leaf {
+struct RunDir {
     /// What a shard lies under, as it was given.
     root: PathBuf,
     /// The strategy's folder below it; empty where there is none.
@@ -166,7 +168,7 @@ struct Leaf {
     manifest: Manifest,
 }
 
-impl Leaf {
+impl RunDir {
     fn shard(&self) -> Option<Shard> {
         self.manifest.task.shard
     }
@@ -174,14 +176,19 @@ impl Leaf {
 
 /// The folders with a manifest at a path, right below it, or, for shards of strategies, one
 /// further.
-fn leaves(path: &Path) -> Result<Vec<Leaf>> {
+fn run_dirs(path: &Path) -> Result<Vec<RunDir>> {
     if is_run(path) {
         let manifest = Manifest::read(path)?;
         let above = path
             .parent()
             .filter(|above| manifest.task.shard.is_some() && !above.as_os_str().is_empty());
         let root = above.unwrap_or(path).to_owned();
-        return Ok(vec![Leaf { root, relative: String::new(), folder: path.to_owned(), manifest }]);
+        return Ok(vec![RunDir {
+            root,
+            relative: String::new(),
+            folder: path.to_owned(),
+            manifest,
+        }]);
     }
     let mut found = Vec::new();
     for child in folders(path)? {
@@ -189,12 +196,12 @@ fn leaves(path: &Path) -> Result<Vec<Leaf>> {
         if is_run(&child) {
             let manifest = Manifest::read(&child)?;
             let relative = if manifest.task.shard.is_some() { String::new() } else { name };
-            found.push(Leaf { root: path.to_owned(), relative, folder: child, manifest });
+            found.push(RunDir { root: path.to_owned(), relative, folder: child, manifest });
             continue;
         }
         for shard in folders(&child)?.into_iter().filter(|folder| is_run(folder)) {
             let manifest = Manifest::read(&shard)?;
-            found.push(Leaf {
+            found.push(RunDir {
                 root: path.to_owned(),
                 relative: name.clone(),
                 folder: shard,
@@ -217,7 +224,7 @@ fn is_run(folder: &Path) -> bool {
 }
 
 /// The run folders right below one, by name.
-pub(super) fn below(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn run_dirs_in(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(folders(folder)?
         .into_iter()
         .filter(|child| is_run(child) && child.join(RECORDS).is_file())
@@ -235,39 +242,39 @@ fn folders(path: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Folders that are one run.
-struct Group {
+struct ShardGroup {
     root: PathBuf,
     relative: String,
-    leaves: Vec<Leaf>,
+    run_dirs: Vec<RunDir>,
 }
 
 /// Joins shards that lie under different paths, as they do when several machines ran them.
-fn gather(groups: Vec<Group>) -> Vec<Group> {
-    let mut gathered: Vec<Group> = Vec::new();
+fn gather(groups: Vec<ShardGroup>) -> Vec<ShardGroup> {
+    let mut gathered: Vec<ShardGroup> = Vec::new();
     for group in groups {
         let alone = group
-            .leaves
+            .run_dirs
             .first()
-            .and_then(Leaf::shard)
-            .is_none_or(|shard| shard.of <= group.leaves.len());
+            .and_then(RunDir::shard)
+            .is_none_or(|shard| shard.of <= group.run_dirs.len());
         let other = gathered.iter_mut().find(|other| {
             let missing = other
-                .leaves
+                .run_dirs
                 .first()
-                .and_then(Leaf::shard)
-                .is_some_and(|shard| other.leaves.len() < shard.of);
+                .and_then(RunDir::shard)
+                .is_some_and(|shard| other.run_dirs.len() < shard.of);
             !alone && missing && other.relative == group.relative
         });
         match other {
-            Some(other) => other.leaves.extend(group.leaves),
+            Some(other) => other.run_dirs.extend(group.run_dirs),
             None => gathered.push(group),
         }
     }
     gathered
 }
 
-impl Group {
-    fn assemble(mut self) -> Result<FoundRun> {
+impl ShardGroup {
+    fn assemble(mut self) -> Result<RunRef> {
         let name = if self.relative.is_empty() {
             self.root.clone()
         } else {
@@ -275,21 +282,21 @@ impl Group {
         }
         .display()
         .to_string();
-        self.leaves.sort_by_key(Leaf::shard);
-        let Some(first) = self.leaves.first() else {
+        self.run_dirs.sort_by_key(RunDir::shard);
+        let Some(first) = self.run_dirs.first() else {
             return Err(Error::usage(format!("{name}: no run in it")));
         };
-        let manifest = first.manifest.undivided();
+        let manifest = first.manifest.without_shard();
         if first.shard().is_none() {
-            return Ok(FoundRun {
+            return Ok(RunRef {
                 name: first.folder.display().to_string(),
                 manifest,
                 folders: vec![first.folder.clone()],
             });
         }
-        for pair in self.leaves.windows(2) {
+        for pair in self.run_dirs.windows(2) {
             let [a, b] = pair else { continue };
-            let differences = a.manifest.undivided().differences(&b.manifest.undivided());
+            let differences = a.manifest.without_shard().differences(&b.manifest.without_shard());
             if !differences.is_empty() || a.shard().map(|s| s.of) != b.shard().map(|s| s.of) {
                 return Err(different(a, b, &differences));
             }
@@ -302,7 +309,9 @@ impl Group {
         }
         let of = first.shard().map_or(1, |shard| shard.of);
         let there = |index: &usize| {
-            self.leaves.iter().any(|leaf| leaf.shard().is_some_and(|shard| shard.index == *index))
+            self.run_dirs
+                .iter()
+                .any(|run_dir| run_dir.shard().is_some_and(|shard| shard.index == *index))
         };
         let missing: Vec<String> = (1..=of)
             .filter(|index| !there(index))
@@ -315,22 +324,22 @@ impl Group {
                 "{name} lacks shard {missing}; run it with --shard, or give its folder too"
             )));
         }
-        Ok(FoundRun {
+        Ok(RunRef {
             name,
             manifest,
-            folders: self.leaves.into_iter().map(|leaf| leaf.folder).collect(),
+            folders: self.run_dirs.into_iter().map(|run_dir| run_dir.folder).collect(),
         })
     }
 }
 
-fn different(a: &Leaf, b: &Leaf, differences: &[String]) -> Error {
-    let shard = |leaf: &Leaf| {
-        leaf.shard().map_or_else(|| "no shard".to_owned(), |shard| format!("shard {shard}"))
+fn different(a: &RunDir, b: &RunDir, differences: &[String]) -> Error {
+    let shard = |run_dir: &RunDir| {
+        run_dir.shard().map_or_else(|| "no shard".to_owned(), |shard| format!("shard {shard}"))
     };
     let split = [format!("{} and {}", shard(b), shard(a))];
     let differences = if differences.is_empty() { &split[..] } else { differences }.join("; ");
     let (a, b) = (a.folder.display(), b.folder.display());
     Error::usage(format!(
-        "{b} is no shard of the run that {a} is of: {differences}; give the shards of one run"
+        "{b} is not a shard of the run that {a} is of: {differences}; give the shards of one run"
     ))
 }

@@ -1,83 +1,76 @@
 //! Votes, scores, decisions and grades again from stored samples, without the model.
 //!
-//! Contract: what comes out is what the run recorded, to the bit, as long as candor is the same;
-//! where it is not, [`Scored::differs`] says so.
+//! The result is what the run recorded, to the bit, as long as candor is the same; where it is not,
+//! [`Scored::differs`] says so.
 
 use std::path::Path;
 
 use super::{
-    Grader, Manifest, Record, RecordedCost, Scorer, Timing, correct_mass, is_correct_per_byte,
-    option_scores, runs,
+    Grader, Manifest, Record, Scorer, correct_mass, is_correct_per_byte, runs, scored_choices,
 };
 use crate::calibration::PolicyFile;
-use crate::decision::Policy;
 use crate::error::{Error, Result};
+use crate::generation::{Timing, TokenCounts};
 use crate::metrics::{Grade, GradedQuestion};
-use crate::pipeline::{Judge, Judgement};
+use crate::pipeline::{Selector, Verdict};
 use crate::uncertainty;
 
-/// A question judged again.
+/// A question with the verdict on its stored samples.
 #[derive(Clone, Debug)]
 pub struct Scored {
     /// What figures are made from.
     pub item: GradedQuestion,
     /// The verdict; `None` if the question could not be asked.
-    pub judgement: Option<Judgement>,
+    pub verdict: Option<Verdict>,
     /// What it cost; `None` if the question could not be asked.
-    pub cost: Option<RecordedCost>,
+    pub cost: Option<TokenCounts>,
     /// How long it took.
     pub timing: Timing,
     /// The first thing that differs from the record, in a word.
     pub differs: Option<&'static str>,
 }
 
-/// The judge of a run.
+/// The selector of a run.
 ///
 /// # Errors
-/// A manifest without extractor, policy or estimator that this program knows.
-pub fn judge(manifest: &Manifest) -> Result<Judge> {
-    judge_by(manifest, manifest.policy.clone())
+/// An estimator that this version does not have, or a policy file of another run.
+pub fn selector(manifest: &Manifest) -> Result<Selector> {
+    selector_with_policy(manifest, manifest.policy.clone())
 }
 
-/// The judge of a run under a policy file, whichever the run had.
-pub(super) fn judge_by(manifest: &Manifest, policy_file: Option<PolicyFile>) -> Result<Judge> {
+/// The selector of a run under a policy file, whichever the run had.
+pub(super) fn selector_with_policy(
+    manifest: &Manifest,
+    policy_file: Option<PolicyFile>,
+) -> Result<Selector> {
     let bad = |reason: String| {
         Error::usage(format!("the run's manifest: {reason}; run again with this version"))
     };
-    let extractor = manifest
-        .config
-        .get("extractor")
-        .and_then(|name| name.as_str())
-        .unwrap_or_default()
-        .parse()?;
-    let policy: Policy =
-        serde_json::from_value(manifest.config.clone()).map_err(|e| bad(e.to_string()))?;
-    let strategy =
-        manifest.config.get("strategy").and_then(|name| name.as_str()).unwrap_or_default();
-    let mut judge = Judge::new(extractor, uncertainty::estimator(&manifest.estimator)?, policy)
-        .by_strategy(strategy);
+    let estimator = uncertainty::estimator(&manifest.estimator)?;
+    let config = &manifest.config;
+    let mut selector = Selector::new(config.extractor, estimator, config.policy);
     if let Some(file) = policy_file {
         let running = manifest
             .fingerprint
             .clone()
             .ok_or_else(|| bad("a policy without a fingerprint".into()))?;
-        judge.adopt(file, running).map_err(|mismatch| bad(mismatch.to_string()))?;
+        selector.bind_policy(file, running).map_err(|mismatch| bad(mismatch.to_string()))?;
     }
-    Ok(judge)
+    Ok(selector)
 }
 
-/// All questions of the one run that a path leads to, judged again.
+/// All questions of the one run that a path leads to, with verdicts from the stored samples.
 ///
 /// # Errors
-/// A folder that holds no run, or several, or a line that is no record.
+/// A folder that holds no run, or several, or a line that is not a record.
 pub fn rescore(path: &Path) -> Result<(Manifest, Vec<Scored>)> {
-    let run = runs::only_run(path)?;
+    let run = runs::single_run(path)?;
     let scored = run.rescore()?;
     Ok((run.manifest, scored))
 }
 
-/// One question, judged again.
-pub fn item(record: &Record, scorer: Scorer, judge: &Judge) -> Scored {
+/// One question, with verdicts from the stored samples.
+pub fn item(record: &Record, scorer: Scorer, selector: &Selector) -> Scored {
     let id = record.doc.id.clone();
     let answerable = record.doc.answerable;
     let Some(recorded) = &record.outcome else {
@@ -92,41 +85,41 @@ pub fn item(record: &Record, scorer: Scorer, judge: &Judge) -> Scored {
             correct_mass: None,
             samples: Vec::new(),
         };
-        return Scored { item, judgement: None, cost: None, timing: record.timing, differs: None };
+        return Scored { item, verdict: None, cost: None, timing: record.timing, differs: None };
     };
     let generation = recorded.generation();
-    let judgement = judge.judge(&generation);
-    let options = if scorer.is_likelihood() { option_scores(&generation) } else { Vec::new() };
+    let verdict = selector.verdict(&generation);
+    let choices = scored_choices(generation.completions.iter().cloned());
     let grader = Grader::new(scorer, &record.doc);
     let item = GradedQuestion {
         id,
-        grade: grader.grade(&judgement.vote),
-        answered: judgement.decision.is_answer(),
-        uncertainty: judgement.uncertainty.map(uncertainty::Uncertainty::value),
-        confidence: judgement.confidence.map(uncertainty::Confidence::value),
+        grade: grader.grade(&verdict.vote),
+        answered: verdict.decision.is_answer(),
+        uncertainty: verdict.uncertainty.map(uncertainty::Uncertainty::value),
+        confidence: verdict.confidence.map(uncertainty::Confidence::value),
         answerable,
-        correct_per_byte: is_correct_per_byte(&options, &record.doc),
-        correct_mass: correct_mass(&options, &record.doc),
-        // Options are no draws: how many of them are right says nothing.
-        samples: if scorer.is_likelihood() { Vec::new() } else { grader.samples(&judgement.vote) },
+        correct_per_byte: is_correct_per_byte(&choices, &record.doc),
+        correct_mass: correct_mass(&choices, &record.doc),
+        // Scored choices are not draws: how many of them are right says nothing.
+        samples: if choices.is_empty() { grader.samples(&verdict.vote) } else { Vec::new() },
     };
-    let same_scores = judgement
+    let same_scores = verdict
         .scores
         .iter()
         .map(|(name, value)| (*name, *value))
         .eq(recorded.scores.iter().map(|(n, v)| (n.as_str(), *v)));
     let checks = [
-        ("vote", judgement.vote == recorded.vote),
+        ("vote", verdict.vote == recorded.vote),
         ("scores", same_scores),
-        ("options", options == recorded.options),
+        ("choices", choices == recorded.choices),
         ("confidence", item.confidence == recorded.confidence),
-        ("decision", judgement.decision == recorded.decision),
+        ("decision", verdict.decision == recorded.decision),
         ("grade", item.grade == record.grade),
     ];
     let differs = checks.into_iter().find_map(|(what, same)| (!same).then_some(what));
     Scored {
         item,
-        judgement: Some(judgement),
+        verdict: Some(verdict),
         cost: Some(recorded.cost),
         timing: record.timing,
         differs,

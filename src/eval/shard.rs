@@ -33,7 +33,7 @@ impl Shard {
     }
 
     /// Whether there can be such a shard; a manifest may say anything.
-    pub(super) fn is_sound(self) -> bool {
+    pub(super) fn is_valid(self) -> bool {
         (1..=self.of).contains(&self.index)
     }
 }
@@ -51,7 +51,7 @@ impl FromStr for Shard {
         let numbers = text.split_once('/').and_then(|(index, of)| {
             Some(Self { index: index.parse().ok()?, of: of.parse().ok()? })
         });
-        let shard = numbers.filter(|shard| shard.is_sound());
+        let shard = numbers.filter(|shard| shard.is_valid());
         shard.ok_or_else(|| {
             Error::usage(format!("shard is {text:?}; it must be I/N with I from 1 to N, as in 1/4"))
         })

@@ -15,7 +15,7 @@ use crate::consensus::{Extractor, choice_label};
 use crate::digest::sha256_hex;
 use crate::error::{Error, Result};
 use crate::metrics::bootstrap::mix;
-use crate::pipeline::Shot;
+use crate::pipeline::Example;
 
 /// Tells the draw of examples from that of a subset.
 const SHOTS: u64 = 0x7368_6f74;
@@ -108,7 +108,7 @@ impl Doc {
         }
     }
 
-    /// The question as it goes into the frame: with its options, a line each.
+    /// The question as it goes into the question template: with its options, a line each.
     pub fn text(&self) -> String {
         let options = self
             .choices
@@ -163,7 +163,7 @@ pub struct Task {
     /// when it is not there.
     pub files: &'static [&'static str],
     /// The text around a question.
-    pub frame: &'static str,
+    pub question_template: &'static str,
     /// How an answer is graded.
     pub scorer: Scorer,
     /// How an answer is read.
@@ -214,7 +214,7 @@ pub struct Questions {
     /// the spot.
     pub file_sha256: Option<String>,
     /// The text around a question, if the user gives none.
-    pub frame: String,
+    pub question_template: String,
     /// How an answer is graded.
     pub scorer: Scorer,
     /// How an answer is read, if the user does not say.
@@ -250,7 +250,7 @@ impl Task {
         let mut questions = Questions {
             name: self.name.to_owned(),
             file_sha256: None,
-            frame: self.frame.to_owned(),
+            question_template: self.question_template.to_owned(),
             scorer: self.scorer,
             extractor: self.extractor,
             docs: Vec::new(),
@@ -324,9 +324,14 @@ impl Questions {
                 scorer.name(),
                 doc.id
             ))),
-            None => {
-                Ok(Self { scorer, frame: scorer.frame().unwrap_or(&self.frame).to_owned(), ..self })
-            }
+            None => Ok(Self {
+                scorer,
+                question_template: scorer
+                    .question_template()
+                    .unwrap_or(&self.question_template)
+                    .to_owned(),
+                ..self
+            }),
         }
     }
 
@@ -335,7 +340,7 @@ impl Questions {
     ///
     /// # Errors
     /// Fewer questions than that are left.
-    pub fn shots(&self, count: usize, asked: &[usize], seed: u64) -> Result<Vec<Shot>> {
+    pub fn shots(&self, count: usize, asked: &[usize], seed: u64) -> Result<Vec<Example>> {
         let asked_texts: HashSet<&str> = asked
             .iter()
             .filter_map(|i| self.docs.get(*i))
@@ -359,7 +364,7 @@ impl Questions {
         Ok(left
             .into_iter()
             .take(count)
-            .map(|(_, doc)| Shot {
+            .map(|(_, doc)| Example {
                 question: self.scorer.question(doc),
                 answer: self.shown_answer(doc),
             })
@@ -375,7 +380,9 @@ impl Questions {
                 .and_then(|right| doc.choices.get(*right))
                 .cloned()
                 .unwrap_or_default(),
-            Scorer::Number if self.frame.contains("####") => format!("#### {}", doc.target()),
+            Scorer::Number if self.question_template.contains("####") => {
+                format!("#### {}", doc.target())
+            }
             _ => doc.target().to_owned(),
         }
     }

@@ -21,6 +21,8 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device as CandleDevice};
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 use cpu::{Isa, Pool};
 use decoder::Decoder;
@@ -87,13 +89,17 @@ impl Model {
         2 * self.spec.layers.len() * self.spec.key_value_size() * number
     }
 
-    /// What computes, `cpu` (the CPU's own kernels), `portable`, `cuda` or `metal`, and in which
-    /// type.
-    pub fn device(&self) -> (&'static str, &'static str) {
-        match &self.backend {
-            Backend::Cpu(_) => ("cpu", "f32"),
-            Backend::Portable(decoder) => decoder.ops().device(),
-        }
+    /// What computes, and in which types.
+    pub fn compute(&self) -> Compute {
+        let (device, dtype, kv_dtype) = match &self.backend {
+            Backend::Cpu(_) => ("cpu", "f32", "f16, int8 beyond the latest"),
+            Backend::Portable(decoder) => {
+                let (device, dtype) = decoder.ops().device();
+                (device, dtype, dtype)
+            }
+        };
+        let [device, dtype, kv_dtype] = [device, dtype, kv_dtype].map(str::to_owned);
+        Compute { device, dtype, kv_dtype }
     }
 
     /// The threads that the model computes with, for work on what it gives; `None` where it
@@ -141,6 +147,18 @@ impl std::fmt::Debug for Model {
             self.spec.hidden_size
         )
     }
+}
+
+/// What computes, and in which types: the part of a configuration that rounding depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compute {
+    /// `cpu` (the CPU's own kernels, the same bits with every instruction set), `portable`, `cuda`
+    /// or `metal`.
+    pub device: String,
+    /// Type of activations.
+    pub dtype: String,
+    /// Type of cached keys and values.
+    pub kv_dtype: String,
 }
 
 /// Where the model computes.

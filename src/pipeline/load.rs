@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::format::dtype::Dtype;
@@ -15,7 +15,7 @@ use crate::model::{Device, LoadOptions, Model, WeightSource};
 use crate::tokenizer::Tokenizer;
 
 /// What a model is: the part of the configuration that results depend on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// A known name, a reference or a path.
     pub model: String,
@@ -26,7 +26,7 @@ pub struct Identity {
     /// The quantisation, as in `Q4_K_M`.
     pub quantization: String,
     /// The family in [`crate::model::spec::FAMILIES`].
-    pub family: &'static str,
+    pub family: String,
 }
 
 /// A model in memory.
@@ -96,7 +96,7 @@ impl LoadedModel {
             revision: resolved.revision.clone(),
             model_sha256: sha256,
             quantization: quantization(&source)?,
-            family: model.spec().family.name,
+            family: model.spec().family.name.to_owned(),
         };
         Ok(Self {
             model: Arc::new(model),

@@ -5,18 +5,21 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Calibration, Frame, Identity, Judge, Judgement, Settings};
+use super::{Calibration, Identity, LoadedModel, QuestionTemplate, Selector, Settings, Verdict};
 use crate::calibration::Fingerprint;
 use crate::consensus::{Extractor, Vote};
 use crate::decision::{Decision, Policy};
 use crate::error::{Error, Result};
-use crate::generation::{Completion, FinishReason, Generation, SamplingParams, Token, TokenStats};
+use crate::generation::{
+    Completion, Cost, FinishReason, Generation, Probe, SamplingParams, Timing, Token, TokenStats,
+};
+use crate::model::Compute;
 use crate::prompt::{Date, KvKeep, PromptFormat, Repetition};
 use crate::strategy::Strategy;
 use crate::tokenizer::Tokenizer;
 use crate::uncertainty::Confidence;
 
-/// The verdict on one question with everything it rests on.
+/// The verdict on one question with everything it is based on.
 #[derive(Clone, Debug, Serialize)]
 pub struct Outcome {
     /// Answer, or abstain with a reason.
@@ -28,7 +31,7 @@ pub struct Outcome {
     pub text: Option<String>,
     /// Calibrated probability of being right; `None` without a calibrator.
     pub confidence: Option<Confidence>,
-    /// What the confidence rests on.
+    /// What the confidence is based on.
     pub calibration: Calibration,
     /// The chosen estimator's score.
     pub uncertainty: Option<ScoredUncertainty>,
@@ -38,6 +41,9 @@ pub struct Outcome {
     pub vote: Vote,
     /// Every sample with its tokens.
     pub samples: Vec<Sample>,
+    /// Extra passes about the answers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<Probe>,
     /// What it cost.
     pub cost: Cost,
     /// Deviations from what was asked, one sentence each.
@@ -75,60 +81,41 @@ pub struct Sample {
 
 /// One token of a sample.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the fields are those of `TokenStats`")]
 pub struct SampleToken {
+    /// Token id.
     pub id: u32,
+    /// Its text, or the name of a control token.
     pub text: String,
-    /// The token's bytes where they are no whole characters, which `text` cannot hold.
+    /// The token's bytes where they are not whole characters, which `text` cannot hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<Vec<u8>>,
-    pub logprob: f64,
-    pub entropy: f64,
-    pub varentropy: f64,
-    pub margin: f64,
-    pub max_prob: f64,
-    pub self_certainty: f64,
-    pub top_confidence: f64,
-    pub sampling_logprob: f64,
+    /// Statistics of the step that drew it.
+    #[serde(flatten)]
+    pub stats: TokenStats,
+    /// The most probable (id, ln p) of the raw distribution, best first; empty unless asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub top_logprobs: Vec<(u32, f64)>,
 }
 
-/// What an outcome cost. Times differ from run to run, so they are there only when asked for: the
-/// rest is identical to the byte.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Cost {
-    /// Tokens of the rendered prompt.
-    pub prompt_tokens: usize,
-    /// How many of them came from the prefix cache.
-    pub cached_tokens: usize,
-    /// Tokens drawn over all samples.
-    pub completion_tokens: usize,
-    /// Rows really computed after the prompt.
-    pub forward_tokens: usize,
-    /// Time to the first token in milliseconds.
-    pub prefill_ms: Option<f64>,
-    /// Time from the first token to the last in milliseconds.
-    pub decode_ms: Option<f64>,
-}
-
 /// Everything a result depends on.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ResolvedConfig {
     /// What the model is.
     #[serde(flatten)]
     pub identity: Identity,
+    /// Where the model computes, and in which types.
+    pub compute: Compute,
     /// SHA-256 of the chat template; `None` for raw prompts.
     pub template_sha256: Option<String>,
-    /// The day that the template is told.
+    /// The date given to the chat template.
     pub date: Date,
     /// What is sampled.
     pub strategy: Strategy,
     /// How tokens are drawn, the seed among it.
     #[serde(flatten)]
     pub params: SamplingParams,
-    /// What stands around a question.
-    pub frame: Frame,
+    /// The text around a question.
+    pub question_template: QuestionTemplate,
     /// How the prompt is repeated.
     pub repeat: Repetition,
     /// Which copies stay in the cache.
@@ -141,34 +128,35 @@ pub struct ResolvedConfig {
     /// Largest number of tokens of prompt and output together.
     pub context: usize,
     /// candor's version.
-    pub version: &'static str,
+    pub version: String,
 }
 
 impl ResolvedConfig {
-    /// The configuration that `settings` come to with this model.
+    /// The configuration of `settings` with a model.
     pub fn new(
-        identity: &Identity,
+        loaded: &LoadedModel,
         settings: &Settings,
         format: &PromptFormat,
         context: usize,
     ) -> Self {
         Self {
-            identity: identity.clone(),
+            identity: loaded.identity.clone(),
+            compute: loaded.model.compute(),
             template_sha256: format.template_sha256(),
             date: settings.prompt.date,
             strategy: settings.strategy,
             params: settings.strategy.params(&settings.params),
-            frame: settings.frame.clone(),
+            question_template: settings.question_template.clone(),
             repeat: settings.prompt.repetition.clone(),
             kv_keep: settings.prompt.kv_keep,
             extractor: settings.extractor,
             policy: settings.policy,
             context,
-            version: env!("CARGO_PKG_VERSION"),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
 
-    /// What a calibration of such a run is bound to. The seed is no part of it: other draws from
+    /// What a calibration of such a run is bound to. The seed is not part of it: other draws from
     /// the same distribution are as good.
     ///
     /// # Errors
@@ -181,15 +169,22 @@ impl ResolvedConfig {
                 self.identity.model
             )));
         };
+        let json = |e: serde_json::Error| Error::Backend(format!("the strategy is not JSON: {e}"));
+        let Compute { device, dtype, kv_dtype } = &self.compute;
         Ok(Fingerprint {
             weights_sha256,
             quantization: self.identity.quantization.clone(),
+            compute: format!("{device}, activations {dtype}, keys and values {kv_dtype}"),
             template_sha256: self.template_sha256.clone().unwrap_or_else(|| "raw".to_owned()),
-            frame: self.frame.name(),
+            question_template: self.question_template.name(),
             repetition: format!("{}, keep {}", self.repeat, self.kv_keep),
             sampler: sampler(&self.params)?,
-            strategy: format!("{}, n = {}", self.strategy.name(), self.params.n),
-            extractor: self.extractor.name().to_owned(),
+            strategy: format!(
+                "{}, n = {}",
+                serde_json::to_string(&self.strategy).map_err(json)?,
+                self.params.n
+            ),
+            extractor: format!("{}, candor {}", self.extractor.name(), self.version),
             estimator: estimator.to_owned(),
         })
     }
@@ -201,7 +196,7 @@ fn sampler(params: &SamplingParams) -> Result<String> {
     // Through text, since a value would widen f32: 0.7 has to stay 0.7.
     let fields = serde_json::to_string(params)
         .and_then(|text| serde_json::from_str::<serde_json::Map<String, Value>>(&text));
-    let fields = fields.map_err(|e| Error::Backend(format!("the sampler is no JSON: {e}")))?;
+    let fields = fields.map_err(|e| Error::Backend(format!("the sampler is not JSON: {e}")))?;
     let shaping = fields
         .iter()
         .filter(|(name, _)| !matches!(name.as_str(), "n" | "seed" | "top_logprobs" | "ignore_eos"));
@@ -214,42 +209,36 @@ fn sampler(params: &SamplingParams) -> Result<String> {
 }
 
 impl Outcome {
-    /// Puts an outcome together.
+    /// An outcome from its parts.
     pub(super) fn new(
-        judgement: Judgement,
-        judge: &Judge,
+        verdict: Verdict,
+        selector: &Selector,
         generation: Generation,
         tokenizer: &Tokenizer,
         config: ResolvedConfig,
         notes: Vec<String>,
     ) -> Self {
-        let Judgement { vote, scores, confidence, decision, .. } = judgement;
-        let estimator = judge.estimator;
-        let answer =
-            vote.leader().filter(|_| decision.is_answer()).map(|leader| leader.answer.clone());
-        let speaker = vote.leader().and_then(|leader| {
-            let words_it_so = |&&i: &&usize| {
+        let Verdict { vote, scores, confidence, decision, .. } = verdict;
+        let estimator = selector.estimator;
+        let leader = vote.leader().filter(|_| decision.is_answer());
+        // The leader's answer in the words of one of its samples.
+        let text = leader.and_then(|leader| {
+            let same = |&&i: &&usize| {
                 vote.answers.get(i).is_some_and(|a| a.as_ref() == Some(&leader.answer))
             };
-            leader.samples.iter().find(words_it_so).copied()
+            let sample = leader.samples.iter().find(same)?;
+            generation.completions.get(*sample).map(|completion| completion.text.clone())
         });
-        let text = answer
-            .as_ref()
-            .and_then(|_| generation.completions.get(speaker?).map(|c| c.text.clone()));
         let value = scores.get(estimator.name).copied();
-        let cost = generation.cost;
-        let samples = generation
-            .completions
-            .into_iter()
-            .zip(&vote.answers)
-            .map(|(c, answer)| sample(c, answer.clone(), tokenizer))
-            .collect();
+        let Generation { completions, cost, probes } = generation;
+        let samples = completions.into_iter().zip(&vote.answers);
+        let samples = samples.map(|(c, answer)| sample(c, answer.clone(), tokenizer)).collect();
         Self {
             decision,
-            answer,
+            answer: leader.map(|leader| leader.answer.clone()),
             text,
             confidence,
-            calibration: judge.calibration(),
+            calibration: selector.calibration(),
             uncertainty: value.map(|value| ScoredUncertainty {
                 estimator: estimator.name,
                 value,
@@ -257,15 +246,9 @@ impl Outcome {
             }),
             scores,
             samples,
+            probes,
             vote,
-            cost: Cost {
-                prompt_tokens: cost.prompt_tokens,
-                cached_tokens: cost.cached_tokens,
-                completion_tokens: cost.completion_tokens,
-                forward_tokens: cost.forward_tokens,
-                prefill_ms: Some(cost.prefill_ms),
-                decode_ms: Some(cost.decode_ms),
-            },
+            cost,
             notes,
             config,
         }
@@ -274,7 +257,8 @@ impl Outcome {
     /// The outcome without what differs from run to run.
     #[must_use]
     pub fn without_times(mut self) -> Self {
-        (self.cost.prefill_ms, self.cost.decode_ms) = (None, None);
+        let timing = &mut self.cost.timing;
+        *timing = Timing { cached_tokens: timing.cached_tokens, ..Timing::default() };
         self
     }
 }
@@ -294,17 +278,7 @@ impl Sample {
 
 impl SampleToken {
     fn token(&self) -> Token {
-        let stats = TokenStats {
-            logprob: self.logprob,
-            entropy: self.entropy,
-            varentropy: self.varentropy,
-            margin: self.margin,
-            max_prob: self.max_prob,
-            self_certainty: self.self_certainty,
-            top_confidence: self.top_confidence,
-            sampling_logprob: self.sampling_logprob,
-        };
-        Token { id: self.id, stats, top_logprobs: self.top_logprobs.clone() }
+        Token { id: self.id, stats: self.stats, top_logprobs: self.top_logprobs.clone() }
     }
 }
 
@@ -330,14 +304,7 @@ fn sample_token(Token { id, stats, top_logprobs }: Token, tokenizer: &Tokenizer)
         id,
         text,
         bytes: std::str::from_utf8(&bytes).is_err().then(|| bytes.to_vec()),
-        logprob: stats.logprob,
-        entropy: stats.entropy,
-        varentropy: stats.varentropy,
-        margin: stats.margin,
-        max_prob: stats.max_prob,
-        self_certainty: stats.self_certainty,
-        top_confidence: stats.top_confidence,
-        sampling_logprob: stats.sampling_logprob,
+        stats,
         top_logprobs,
     }
 }

@@ -295,7 +295,7 @@ impl Texts {
             let entropies: String = own.iter().map(|token| hundredths(token.entropy)).collect();
             let leave = leaves.get(*at).copied().flatten().map_or(-1, |at| at as i64);
             let ended = match sample.finish_reason {
-                FinishReason::Stop => 0,
+                FinishReason::Stop | FinishReason::Scored => 0,
                 FinishReason::Length => 1,
                 FinishReason::Cancelled => 2,
                 FinishReason::NumericalError => 3,

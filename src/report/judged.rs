@@ -9,7 +9,7 @@ use crate::calibration::{BoundPolicy, Fingerprint, Mismatch, PolicyFile};
 use crate::error::Result;
 use crate::eval::{Grader, Manifest, Scorer, correct_mass, is_correct_per_byte};
 use crate::metrics::{Grade, GradedQuestion};
-use crate::pipeline::names;
+use crate::pipeline::estimator_names;
 use crate::uncertainty::{self, Confidence, ESTIMATORS, Estimator, Uncertainty};
 
 use super::read::{Head, Verdict, Word};
@@ -84,7 +84,7 @@ pub struct Judged {
 /// Every field that differs: the policy is not for this run. A run without a fingerprint fits none.
 pub fn fits(policy: &PolicyFile, manifest: &Manifest) -> Result<Option<Fingerprint>, Mismatch> {
     let Some(fingerprint) = manifest.fingerprint.clone() else { return Ok(None) };
-    let running = Fingerprint { estimator: names(&estimators(policy)), ..fingerprint };
+    let running = Fingerprint { estimator: estimator_names(&estimators(policy)), ..fingerprint };
     policy.check(&running)?;
     Ok(Some(running))
 }
@@ -134,8 +134,8 @@ impl<'a> Judging<'a> {
                 scores: vec![None; ESTIMATORS.len()],
             };
         };
-        item.correct_per_byte = is_correct_per_byte(&verdict.options, &head.doc);
-        item.correct_mass = correct_mass(&verdict.options, &head.doc);
+        item.correct_per_byte = is_correct_per_byte(&verdict.choices, &head.doc);
+        item.correct_mass = correct_mass(&verdict.choices, &head.doc);
         if !self.scorer.is_likelihood() {
             // Options are no draws: how many of them are right says nothing.
             item.samples = Grader::new(self.scorer, &head.doc).samples(&verdict.vote);

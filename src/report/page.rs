@@ -189,7 +189,7 @@ fn overview(out: &mut String, report: &Report) {
             c.abstained(),
             c.no_answer
         );
-        let model = run.config("model").rsplit('/').next().unwrap_or_default();
+        let model = run.manifest.config.identity.model.rsplit('/').next().unwrap_or_default();
         let _ = writeln!(
             out,
             "<tr><th scope=\"row\">{}</th><td class=\"name\">{}, {}<br><span \

@@ -14,8 +14,9 @@ use serde::Deserialize;
 
 use crate::consensus::Vote;
 use crate::error::{Error, Result};
-use crate::eval::{Doc, FoundRun, OptionScore, RecordedCost, Timing};
+use crate::eval::{Doc, RunRef, ScoredChoice};
 use crate::generation::FinishReason;
+use crate::generation::{Timing, TokenCounts};
 use crate::metrics::Grade;
 
 /// Lines that may wait for each thread.
@@ -55,9 +56,9 @@ pub struct Verdict {
     pub vote: Vote,
     /// The likelihood of every option, where they were scored.
     #[serde(default)]
-    pub options: Vec<OptionScore>,
+    pub choices: Vec<ScoredChoice>,
     /// What it cost.
-    pub cost: RecordedCost,
+    pub cost: TokenCounts,
     /// Deviations from what was asked.
     #[serde(default)]
     pub notes: Vec<String>,
@@ -137,7 +138,7 @@ type Parsed = std::result::Result<Vec<(usize, ReadQuestion)>, (usize, Error)>;
 ///
 /// # Errors
 /// No records there, or a line that is no record.
-pub fn read(run: &FoundRun, listed: &(dyn Fn(usize) -> bool + Sync)) -> Result<Vec<ReadQuestion>> {
+pub fn read(run: &RunRef, listed: &(dyn Fn(usize) -> bool + Sync)) -> Result<Vec<ReadQuestion>> {
     let mut records = run.records()?;
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let mut questions = thread::scope(|scope| {

@@ -40,9 +40,14 @@ pub fn markdown(report: &Report) -> String {
     out.push_str("|---|---|---|---|--:|--:|--:|--:|--:|\n");
     for run in &report.runs {
         let c = run.counts;
-        let names = [&run.label, &run.manifest.task.name, run.config("model"), &run.strategy()]
-            .map(md)
-            .join(" | ");
+        let names = [
+            &run.label,
+            &run.manifest.task.name,
+            &run.manifest.config.identity.model,
+            &run.strategy(),
+        ]
+        .map(|name| md(name))
+        .join(" | ");
         let _ = writeln!(
             out,
             "| {names} | {} | {} | {} | {} | {} |",
@@ -171,7 +176,8 @@ pub fn csv(report: &Report) -> Result<String> {
     for run in &report.runs {
         let strategy = run.strategy();
         let names =
-            [&run.label, &run.manifest.task.name, run.config("model"), &strategy].map(text::csv);
+            [&run.label, &run.manifest.task.name, &run.manifest.config.identity.model, &strategy]
+                .map(|name| text::csv(name));
         let own = run.metrics.iter().map(|view| ("", view));
         let ranked = run
             .estimators

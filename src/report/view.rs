@@ -16,7 +16,7 @@ use super::judged::{Judged, Judging, OutcomeClass, fits};
 use super::read::{self, ReadQuestion};
 use crate::calibration::{PolicyFile, Rule};
 use crate::error::{Error, Result};
-use crate::eval::{Difference, FoundRun, Manifest};
+use crate::eval::{Difference, Manifest, RunRef};
 use crate::metrics::binomial::NORMAL_97_5;
 use crate::metrics::bootstrap::Bootstrap;
 use crate::metrics::{Estimate, GradedQuestion, METRICS, Metric, estimates, metric};
@@ -182,7 +182,7 @@ impl Report {
     /// # Errors
     /// A line that is no record; a policy file that fits no run, or that was made on one of the
     /// questions.
-    pub fn new(runs: &[FoundRun], other: Option<OtherPolicy<'_>>) -> Result<Self> {
+    pub fn new(runs: &[RunRef], other: Option<OtherPolicy<'_>>) -> Result<Self> {
         let labels = labels(runs);
         let mut warnings = Vec::new();
         let fitting = fitting(runs, other, &mut warnings)?;
@@ -201,7 +201,7 @@ impl Report {
 
 /// Which runs the policy fits.
 fn fitting(
-    runs: &[FoundRun],
+    runs: &[RunRef],
     other: Option<OtherPolicy<'_>>,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<bool>> {
@@ -231,7 +231,7 @@ fn fitting(
 }
 
 impl RunView {
-    fn read(run: &FoundRun, label: String, other: Option<&PolicyFile>, cap: usize) -> Result<Self> {
+    fn read(run: &RunRef, label: String, other: Option<&PolicyFile>, cap: usize) -> Result<Self> {
         let due = run.manifest.task.due().max(1);
         // Spread evenly over the run: the first ones may be of one kind.
         let listed =
@@ -390,19 +390,10 @@ impl RunView {
         self.metrics.iter().find(|view| view.metric.name == name)
     }
 
-    /// A text of the configuration, such as `model`.
-    pub fn config(&self, key: &str) -> &str {
-        self.manifest.config.get(key).and_then(|value| value.as_str()).unwrap_or_default()
-    }
-
     /// The strategy with its number of samples.
     pub fn strategy(&self) -> String {
-        let n = self.manifest.config.get("n").and_then(serde_json::Value::as_u64).unwrap_or(1);
-        format!(
-            "{}, {n} {}",
-            self.config("strategy").replace('_', " "),
-            if n == 1 { "sample" } else { "samples" }
-        )
+        let (strategy, n) = (self.manifest.config.strategy, self.manifest.config.params.n);
+        format!("{strategy}, {n} {}", if n == 1 { "sample" } else { "samples" })
     }
 
     /// The largest risk that the policy file aims at, and whether it is that of all questions
@@ -422,7 +413,7 @@ fn named(names: &[&str]) -> Vec<&'static Metric> {
 }
 
 /// Paths without the folders that all of them share; a single one is its last part.
-fn labels(runs: &[FoundRun]) -> Vec<String> {
+fn labels(runs: &[RunRef]) -> Vec<String> {
     let parts: Vec<Vec<String>> = runs
         .iter()
         .map(|run| {
@@ -436,7 +427,7 @@ fn labels(runs: &[FoundRun]) -> Vec<String> {
     let shared = (0..shortest)
         .take_while(|at| parts.iter().all(|p| p.get(*at) == parts.first().and_then(|f| f.get(*at))))
         .count();
-    let label = |(part, run): (&Vec<String>, &FoundRun)| {
+    let label = |(part, run): (&Vec<String>, &RunRef)| {
         let label = part.get(shared..).unwrap_or_default().join("/");
         if label.is_empty() { run.name.clone() } else { label }
     };

@@ -27,6 +27,7 @@ mod discrete_semantic_entropy;
 mod max_token_entropy;
 mod mean_token_entropy;
 mod min_token_prob;
+mod p_true;
 mod perplexity;
 mod self_certainty;
 mod sequence_logprob;
@@ -141,6 +142,8 @@ pub enum Direction {
 pub enum Needs {
     /// The vote alone; works with samples whose token statistics are unknown.
     Vote,
+    /// A probe of the strategy about the leading answer.
+    Probe,
     /// The token statistics of the samples that give the leading answer.
     TokenStats,
 }
@@ -197,6 +200,7 @@ pub static ESTIMATORS: &[&Estimator] = &[
     &min_token_prob::MIN_TOKEN_PROB,
     &self_certainty::SELF_CERTAINTY,
     &tail_confidence::TAIL_CONFIDENCE,
+    &p_true::P_TRUE,
 ];
 
 /// The estimator whose score is reported by default: it needs only the vote, and measures

@@ -765,8 +765,9 @@ fn fingerprint() -> Fingerprint {
     Fingerprint {
         weights_sha256: "ab".repeat(32),
         quantization: "Q4_K_M".into(),
+        compute: "cpu".into(),
         template_sha256: "cd".repeat(32),
-        frame: "{question}".into(),
+        question_template: "{question}".into(),
         repetition: "off".into(),
         sampler: "temperature=0.7,top_p=0.95".into(),
         strategy: "self_consistency,n=8".into(),

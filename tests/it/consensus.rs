@@ -409,6 +409,7 @@ fn generation(completions: Vec<Completion>) -> Generation {
     Generation {
         completions: completions.into_iter().enumerate().map(number).collect(),
         cost: Cost::default(),
+        probes: Vec::new(),
     }
 }
 
@@ -493,9 +494,10 @@ fn samples_without_an_answer_never_vote_but_count() {
         ]),
         Extractor::Auto,
     );
-    assert_eq!((vote.unparsed, vote.truncated, vote.failed, vote.samples()), (1, 1, 2, 5));
+    let counts = (vote.unparsed, vote.truncated, vote.failed, vote.stopped, vote.samples());
+    assert_eq!(counts, (1, 1, 1, 1, 4));
     assert_eq!(vote.answers, [Some("7".to_owned()), None, None, None, None]);
-    assert_eq!((vote.share(), vote.tied), (0.2, false));
+    assert_eq!((vote.share(), vote.tied), (0.25, false));
 }
 
 #[test]

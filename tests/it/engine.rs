@@ -1,10 +1,15 @@
 //! The engine's promise, bit for bit: sample i depends only on (model, prompt, parameters, seed,
 //! i).
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use candor::engine::{Control, Engine, EngineOptions, Output};
+use candor::Result;
+use candor::engine::{
+    self, CacheHold, Engine, EngineOptions, LocalEngine, Reply, Request, RequestId, StepControl,
+};
 use candor::format::dtype::Dtype;
 use candor::format::gguf::Gguf;
 use candor::generation::FinishReason::{self, Cancelled, Length, Stop};
@@ -42,10 +47,10 @@ impl Subject {
     }
 
     /// The same on a number of threads of its own.
-    fn on_threads(&self, threads: usize) -> Engine {
+    fn on_threads(&self, threads: usize) -> LocalEngine {
         let options = LoadOptions { threads: Some(threads), ..LoadOptions::default() };
         let model = Arc::new(Model::load(&self.source, options).unwrap());
-        Engine::new(model, self.tokenizer.clone(), EngineOptions::default()).unwrap()
+        LocalEngine::new(model, self.tokenizer.clone(), EngineOptions::default()).unwrap()
     }
 
     /// The three real models, where they are at hand: between them every block type that candle
@@ -88,8 +93,8 @@ impl Subject {
         tiny.map(|(family, dtype)| Self::tiny(family, dtype)).chain(Self::real())
     }
 
-    fn engine(&self, options: EngineOptions) -> Engine {
-        Engine::new(self.model.clone(), self.tokenizer.clone(), options).unwrap()
+    fn engine(&self, options: EngineOptions) -> LocalEngine {
+        LocalEngine::new(self.model.clone(), self.tokenizer.clone(), options).unwrap()
     }
 }
 
@@ -104,7 +109,7 @@ fn params(n: usize) -> SamplingParams {
     }
 }
 
-fn generate(engine: &mut Engine, prompt: &[u32], params: SamplingParams) -> Vec<Completion> {
+fn generate(engine: &mut LocalEngine, prompt: &[u32], params: SamplingParams) -> Vec<Completion> {
     engine.generate(Prompt::from_tokens(prompt.to_vec()), params).unwrap().completions
 }
 
@@ -131,7 +136,7 @@ fn a_sample_is_the_same_in_any_company() {
                 &generate(&mut subject.engine(eager), prompt, params(16)),
             );
             for chunk in [1, 3] {
-                let chunked = EngineOptions { prefill_chunk: chunk, ..EngineOptions::default() };
+                let chunked = EngineOptions { max_batch_tokens: chunk, ..EngineOptions::default() };
                 check(
                     &format!("prefill in chunks of {chunk}"),
                     &generate(&mut subject.engine(chunked), prompt, params(4)),
@@ -140,10 +145,14 @@ fn a_sample_is_the_same_in_any_company() {
             let mut warm = subject.engine(EngineOptions::default());
             generate(&mut warm, &subject.prompts[1], params(2));
             let hit = warm.generate(Prompt::from_tokens(prompt.clone()), params(4)).unwrap();
-            assert!(hit.cost.cached_tokens > 0, "{}: the prompts share a prefix", subject.name);
+            assert!(
+                hit.cost.timing.cached_tokens > 0,
+                "{}: the prompts share a prefix",
+                subject.name
+            );
             check("with a prefix from the cache", &hit.completions);
             let again = warm.generate(Prompt::from_tokens(prompt.clone()), params(4)).unwrap();
-            assert_eq!(again.cost.cached_tokens, prompt.len() - 1);
+            assert_eq!(again.cost.timing.cached_tokens, prompt.len() - 1);
             check("with the whole prompt from the cache", &again.completions);
             check("beside other jobs", &beside_others(&subject, &params(4)));
         }
@@ -162,32 +171,198 @@ fn threads_do_not_show() {
     }
 }
 
+fn sample_request(prompt: &[u32], params: &SamplingParams, samples: Range<usize>) -> Request {
+    let prompt = Prompt::from_tokens(prompt.to_vec());
+    Request::Sample { prompt, params: params.clone(), samples, hold: None }
+}
+
+fn score(engine: &mut LocalEngine, prefix: &[u32], continuation: &[u32]) -> Result<Vec<Token>> {
+    let (prefix, continuation) = (prefix.to_vec(), continuation.to_vec());
+    let request = Request::Score { prefix, continuation, top_logprobs: 0, hold: None };
+    match engine::run(engine, request, &mut |_| StepControl::Continue)? {
+        Reply::Score(scored) => Ok(scored.tokens),
+        Reply::Samples(_) => panic!("a score"),
+    }
+}
+
+/// Steps until `expected` requests have come back; their replies by id.
+fn run_all(engine: &mut LocalEngine, expected: usize) -> BTreeMap<RequestId, Result<Reply>> {
+    let mut replies = BTreeMap::new();
+    while replies.len() < expected {
+        replies.extend(engine.step(&mut |_| StepControl::Continue).unwrap());
+    }
+    replies
+}
+
+fn completions(reply: Result<Reply>) -> Vec<Completion> {
+    match reply.unwrap() {
+        Reply::Samples(generation) => generation.completions,
+        Reply::Score(_) => panic!("samples"),
+    }
+}
+
 /// The first prompt's samples, drawn while other prompts are prefilled and sampled in the same
 /// steps.
 fn beside_others(subject: &Subject, params: &SamplingParams) -> Vec<Completion> {
     let options =
-        EngineOptions { prefill_chunk: 5, prefix_cache_bytes: 0, ..EngineOptions::default() };
+        EngineOptions { max_batch_tokens: 5, prefix_cache_bytes: 0, ..EngineOptions::default() };
     let mut engine = subject.engine(options);
     let mut submit = |i: usize, n: usize, seed: u64| {
-        engine
-            .submit(
-                Prompt::from_tokens(subject.prompts[i].clone()),
-                SamplingParams { n, seed, ..params.clone() },
-            )
-            .unwrap()
+        let params = SamplingParams { seed, ..params.clone() };
+        engine.submit(sample_request(&subject.prompts[i], &params, 0..n)).unwrap()
     };
     submit(1, 3, 1);
     let mine = submit(0, params.n, params.seed);
     submit(2, 5, 2);
-    let mut result = None;
-    while !engine.is_idle() {
-        for (id, output) in engine.step(&mut |_| Control::Continue).unwrap() {
-            if let (true, Output::Generation(generation)) = (id == mine, output) {
-                result = Some(generation.completions);
-            }
+    completions(run_all(&mut engine, 3).remove(&mine).unwrap())
+}
+
+#[test]
+fn a_later_wave_continues_the_same_samples() {
+    for subject in Subject::all() {
+        for draw in [DrawMode::Independent, DrawMode::Stratified] {
+            let params = SamplingParams { draw, ..params(8) };
+            let prompt = &subject.prompts[0];
+            let mut engine = subject.engine(EngineOptions::default());
+            let all = generate(&mut engine, prompt, params.clone());
+            let mut wave = |samples| {
+                let request = sample_request(prompt, &params, samples);
+                completions(engine::run(&mut engine, request, &mut |_| StepControl::Continue))
+            };
+            assert_eq!([wave(0..4), wave(4..8)].concat(), all, "{} {draw:?}", subject.name);
         }
     }
-    result.unwrap()
+}
+
+/// Runs five requests under a budget that holds only one in the worst case, so that most lose
+/// their cache on the way; and each of them alone.
+#[test]
+fn a_request_that_loses_its_cache_draws_the_same_samples() {
+    for subject in Subject::all() {
+        let params =
+            SamplingParams { repetition_penalty: 1.2, draw: DrawMode::Stratified, ..params(4) };
+        let longest = subject.prompts.iter().map(Vec::len).max().unwrap();
+        let worst = longest + 4 * params.max_tokens;
+        let options = EngineOptions {
+            kv_budget_bytes: worst * subject.model.kv_bytes_per_token(),
+            prefix_cache_bytes: 0,
+            ..EngineOptions::default()
+        };
+        let mut engine = subject.engine(options);
+        let requests: Vec<(usize, u64)> = vec![(0, 7), (1, 1), (2, 2), (0, 3), (1, 4)];
+        let seeded = |seed| SamplingParams { seed, ..params.clone() };
+        let ids: Vec<RequestId> = requests
+            .iter()
+            .map(|&(i, seed)| {
+                engine.submit(sample_request(&subject.prompts[i], &seeded(seed), 0..4)).unwrap()
+            })
+            .collect();
+        // Every token is reported once, in order, also where it was computed twice.
+        let mut events: BTreeMap<(RequestId, usize), usize> = BTreeMap::new();
+        let (mut replies, mut steps) = (BTreeMap::new(), 0);
+        while replies.len() < ids.len() {
+            steps += 1;
+            let finished = engine.step(&mut |event| {
+                let next = events.entry((event.request, event.sample)).or_default();
+                assert_eq!(event.step, *next, "{}", subject.name);
+                *next += 1;
+                StepControl::Continue
+            });
+            replies.extend(finished.unwrap());
+        }
+        for (id, (i, seed)) in ids.iter().zip(&requests) {
+            let mut alone = subject.engine(EngineOptions::default());
+            let expected = alone
+                .generate(Prompt::from_tokens(subject.prompts[*i].clone()), seeded(*seed))
+                .unwrap();
+            let Reply::Samples(found) = replies.remove(id).unwrap().unwrap() else { panic!() };
+            assert_eq!(found.completions, expected.completions, "{} prompt {i}", subject.name);
+            assert_eq!(found.cost.tokens, expected.cost.tokens, "{} prompt {i}", subject.name);
+        }
+        assert!(steps > params.max_tokens, "{}: all fitted at once", subject.name);
+    }
+}
+
+#[test]
+fn a_request_waits_for_a_running_prefill_of_its_prefix() {
+    let subject = Subject::tiny("llama", Dtype::F32);
+    let shared: Vec<u32> = (0..100).map(|i| 97 + i % 26).collect();
+    let mut engine = subject.engine(EngineOptions::default());
+    for last in 1..=4_u32 {
+        let prompt = [&shared[..], &[last]].concat();
+        engine.submit(sample_request(&prompt, &params(1), 0..1)).unwrap();
+    }
+    let cached: Vec<usize> = run_all(&mut engine, 4)
+        .into_values()
+        .map(|reply| match reply.unwrap() {
+            Reply::Samples(generation) => generation.cost.timing.cached_tokens,
+            Reply::Score(_) => panic!("samples"),
+        })
+        .collect();
+    assert_eq!(cached, [0, 100, 100, 100]);
+}
+
+#[test]
+fn what_is_held_costs_only_its_new_tokens() {
+    for subject in [Subject::tiny("llama", Dtype::Q8_0), Subject::tiny("gemma3", Dtype::F32)] {
+        // Without a prefix cache of its own: what is held stays all the same.
+        let options = EngineOptions { prefix_cache_bytes: 0, ..EngineOptions::default() };
+        let mut engine = subject.engine(options);
+        let (prompt, hold) = (subject.prompts[1].clone(), CacheHold::default());
+        let params = SamplingParams { ignore_eos: true, ..params(2) };
+        let run = |engine: &mut LocalEngine, prompt: Vec<u32>| {
+            let request = Request::Sample {
+                prompt: Prompt::from_tokens(prompt),
+                params: params.clone(),
+                samples: 0..2,
+                hold: Some(hold.clone()),
+            };
+            match engine::run(engine, request, &mut |_| StepControl::Continue).unwrap() {
+                Reply::Samples(generation) => generation,
+                Reply::Score(_) => panic!("samples"),
+            }
+        };
+        let first = run(&mut engine, prompt.clone());
+        for completion in &first.completions {
+            // A fork after each answer: all of its tokens but the last, which was drawn and never
+            // computed, are in the cache.
+            let drawn = completion.tokens.iter().map(|token| token.id);
+            let longer: Vec<u32> = prompt.iter().copied().chain(drawn).chain([65, 66]).collect();
+            let next = run(&mut engine, longer.clone());
+            assert_eq!(next.cost.timing.cached_tokens, longer.len() - 3, "{}", subject.name);
+            let alone =
+                generate(&mut subject.engine(EngineOptions::default()), &longer, params.clone());
+            assert_eq!(next.completions, alone, "{}", subject.name);
+        }
+        assert!(engine.prefix_cache_bytes() > 0);
+        drop(hold);
+        engine.step(&mut |_| StepControl::Continue).unwrap();
+        assert_eq!(engine.prefix_cache_bytes(), 0);
+    }
+}
+
+/// A request that cannot be computed fails alone; the others draw what they draw alone.
+#[test]
+fn a_request_fails_alone() {
+    let subject = Subject::tiny("llama", Dtype::F32);
+    let expected =
+        generate(&mut subject.engine(EngineOptions::default()), &subject.prompts[0], params(3));
+    let mut engine = subject.engine(EngineOptions::default());
+    let good = engine.submit(sample_request(&subject.prompts[0], &params(3), 0..3)).unwrap();
+    // Logits over such a penalty are infinite.
+    let bad = SamplingParams { repetition_penalty: 1e-44, ..params(2) };
+    let bad = engine.submit(sample_request(&subject.prompts[1], &bad, 0..2)).unwrap();
+    let later = engine.submit(sample_request(&subject.prompts[0], &params(3), 0..3)).unwrap();
+    let mut replies = run_all(&mut engine, 3);
+    let error = replies.remove(&bad).unwrap().unwrap_err().to_string();
+    assert!(error.contains("repetition_penalty"), "{error}");
+    for id in [good, later] {
+        assert_eq!(completions(replies.remove(&id).unwrap()), expected);
+    }
+    // What can be seen beforehand is refused when it is submitted.
+    let twice = SamplingParams { logit_bias: vec![(5, 1.0), (5, 2.0)], ..params(1) };
+    let error = engine.submit(sample_request(&[1], &twice, 0..1)).unwrap_err().to_string();
+    assert!(error.contains("logit_bias names token 5 twice"), "{error}");
 }
 
 /// Everything about a scored token that sampling does not decide.
@@ -217,7 +392,8 @@ fn scores_are_the_statistics_that_generation_recorded() {
             let recorded: Vec<_> = completion.tokens.iter().map(raw).collect();
             let mut engine = subject.engine(EngineOptions::default());
             for pass in ["fresh", "with a cached prefix"] {
-                let scored: Vec<_> = engine.score(prompt, &ids).unwrap().iter().map(raw).collect();
+                let scored: Vec<_> =
+                    score(&mut engine, prompt, &ids).unwrap().iter().map(raw).collect();
                 assert_eq!(scored, recorded, "{}: {pass}", subject.name);
             }
         }
@@ -283,6 +459,7 @@ fn samples_that_agree_share_their_rows() {
             .generate(Prompt::from_tokens(subject.prompts[0].clone()), params)
             .unwrap()
             .cost
+            .tokens
     };
     // The last token of a sample is drawn and not computed.
     assert_eq!((run(0.0, false).completion_tokens, run(0.0, false).forward_tokens), (8 * 12, 11));
@@ -293,25 +470,24 @@ fn samples_that_agree_share_their_rows() {
 #[test]
 fn callbacks_stop_samples() {
     let subject = Subject::tiny("qwen2", Dtype::F32);
-    let run = |control: &dyn Fn(usize, usize) -> Control| {
-        let prompt = Prompt::from_tokens(subject.prompts[0].clone());
+    let run = |control: &dyn Fn(usize, usize) -> StepControl| {
         let params = SamplingParams { ignore_eos: true, ..params(4) };
-        let generation = subject
-            .engine(EngineOptions::default())
-            .generate_with(prompt, params, &mut |d| control(d.sample, d.step))
-            .unwrap();
-        generation.completions.iter().map(|c| (c.tokens.len(), c.finish_reason)).collect::<Vec<_>>()
+        let request = sample_request(&subject.prompts[0], &params, 0..4);
+        let mut engine = subject.engine(EngineOptions::default());
+        let completions =
+            completions(engine::run(&mut engine, request, &mut |e| control(e.sample, e.step)));
+        completions.iter().map(|c| (c.tokens.len(), c.finish_reason)).collect::<Vec<_>>()
     };
     let one = run(&|sample, step| {
-        if (sample, step) == (1, 3) { Control::StopSample } else { Control::Continue }
+        if (sample, step) == (1, 3) { StepControl::StopSample } else { StepControl::Continue }
     });
     assert_eq!(one, [(12, Length), (4, Cancelled), (12, Length), (12, Length)]);
     let end = run(&|sample, step| {
-        if (sample, step) == (2, 0) { Control::EndSample } else { Control::Continue }
+        if (sample, step) == (2, 0) { StepControl::EndSample } else { StepControl::Continue }
     });
     assert_eq!(end, [(12, Length), (12, Length), (1, Stop), (12, Length)]);
     let all = run(&|sample, step| {
-        if (sample, step) == (0, 5) { Control::StopAll } else { Control::Continue }
+        if (sample, step) == (0, 5) { StepControl::StopAll } else { StepControl::Continue }
     });
     assert!(
         all.iter().all(|(tokens, reason)| (5..=6).contains(tokens) && *reason == Cancelled),
@@ -383,13 +559,13 @@ fn jobs_wait_for_the_budget_and_all_come_back() {
         prefix_cache_bytes: 0,
         ..EngineOptions::default()
     });
-    let ids: Vec<_> = (0..5)
-        .map(|_| engine.submit(Prompt::from_tokens(prompt.clone()), params(2)).unwrap())
-        .collect();
+    let ids: Vec<_> =
+        (0..5).map(|_| engine.submit(sample_request(prompt, &params(2), 0..2)).unwrap()).collect();
     engine.cancel(ids[3]);
     let mut back = Vec::new();
-    while !engine.is_idle() {
-        back.extend(engine.step(&mut |_| Control::Continue).unwrap().into_iter().map(|(id, _)| id));
+    while back.len() < 4 {
+        let finished = engine.step(&mut |_| StepControl::Continue).unwrap();
+        back.extend(finished.into_iter().map(|(id, _)| id));
     }
     assert_eq!(back, [ids[0], ids[1], ids[2], ids[4]]);
 }
@@ -409,8 +585,9 @@ fn logits_that_are_no_numbers_end_the_sample() {
             .iter()
             .all(|c| c.finish_reason == FinishReason::NumericalError && c.tokens.is_empty())
     );
-    let error = subject.engine(EngineOptions::default()).score(&[65], &[66]).unwrap_err();
-    assert!(error.to_string().contains("no numbers"), "{error}");
+    let mut engine = subject.engine(EngineOptions::default());
+    let error = score(&mut engine, &[65], &[66]).unwrap_err();
+    assert!(error.to_string().contains("produced NaN logits"), "{error}");
 }
 
 #[test]
@@ -422,7 +599,7 @@ fn two_prompts_meet_different_points_under_one_seed() {
     let params =
         SamplingParams { n: 8, temperature: 100.0, max_tokens: 1, ..SamplingParams::default() };
     for draw in [DrawMode::Independent, DrawMode::Stratified] {
-        let first = |prompt: &[u32], engine: &mut Engine| -> Vec<u32> {
+        let first = |prompt: &[u32], engine: &mut LocalEngine| -> Vec<u32> {
             let params = SamplingParams { draw, ..params.clone() };
             let generation = engine.generate(Prompt::from_tokens(prompt.to_vec()), params).unwrap();
             generation.completions.iter().map(|completion| completion.tokens[0].id).collect()

@@ -9,14 +9,14 @@ use candor::consensus::{self, Extractor};
 use candor::decision::{AbstainReason, Policy};
 use candor::digest::sha256_hex;
 use candor::eval::{
-    self, Doc, Existing, FileTask, Grader, Labels, Map, Progress, Questions, Run, Scorer, Shard,
+    self, Doc, FileTask, Grader, IfExists, Labels, Map, Progress, Questions, Run, Scorer, Shard,
     Subset, TASKS, rescore,
 };
 use candor::format::dtype::Dtype;
 use candor::generation::{Completion, Cost, FinishReason, Generation, SamplingParams};
 use candor::hub::{Location, ResolvedModel};
 use candor::metrics::Grade;
-use candor::pipeline::{Frame, Judge, LoadedModel, deciding_scores};
+use candor::pipeline::{LoadedModel, QuestionTemplate, Selector, decision_scores};
 use candor::{LoadOptions, Pipeline, Settings};
 
 use crate::support::folder;
@@ -34,7 +34,7 @@ pub fn digits(count: usize) -> Questions {
     Questions {
         name: "digits".into(),
         file_sha256: None,
-        frame: "{question} A digit.".into(),
+        question_template: "{question} A digit.".into(),
         scorer: Scorer::Number,
         extractor: Extractor::Number,
         docs: (0..count).map(doc).collect(),
@@ -71,10 +71,18 @@ pub fn settings(loaded: &LoadedModel, questions: &Questions, seed: u64) -> Setti
             logit_bias: biased.collect(),
             ..SamplingParams::default()
         },
-        frame: Frame { user: questions.frame.clone(), ..Frame::default() },
+        question_template: QuestionTemplate {
+            user: questions.question_template.clone(),
+            ..QuestionTemplate::default()
+        },
         extractor: questions.extractor,
         ..Settings::for_model(loaded)
     }
+}
+
+fn ask(pipeline: &mut Pipeline, question: &str) -> candor::Result<candor::Outcome> {
+    let messages = pipeline.template().messages(question);
+    pipeline.answer(&messages)
 }
 
 pub fn pipeline(loaded: &LoadedModel, questions: &Questions) -> Pipeline {
@@ -105,7 +113,7 @@ fn survives_cuts(questions: &Questions, shard: Option<Shard>, due: usize) {
     let mut pipeline = pipeline(&loaded, questions);
     let mut go = |folder: &Path| {
         let run = Run { shard, in_flight: 5, ..Run::new(questions, folder) };
-        (eval::run(&mut pipeline, &run, &mut |_| {}), run.place())
+        (eval::run(&mut pipeline, &run, &mut |_| {}), run.records_folder())
     };
     let (progress, whole) = go(&folder.path().join("whole"));
     let progress = progress.unwrap();
@@ -165,7 +173,7 @@ fn another_run_is_replaced_only_when_asked() {
         .unwrap()
     };
     let out = folder.path().join("run");
-    let force = Run { existing: Existing::Replace, ..Run::new(&questions, &out) };
+    let force = Run { if_exists: IfExists::Overwrite, ..Run::new(&questions, &out) };
     go(&mut with_seed(0), &questions, &out).unwrap();
     let first = timeless(&out);
     // The same run goes on, forced or not.
@@ -241,6 +249,7 @@ fn said(texts: &[&str]) -> Generation {
     Generation {
         completions: texts.iter().enumerate().map(completion).collect(),
         cost: Cost::default(),
+        probes: Vec::new(),
     }
 }
 
@@ -248,21 +257,21 @@ fn said(texts: &[&str]) -> Generation {
 fn a_model_that_does_not_know_abstains() {
     let estimator = candor::uncertainty::DEFAULT_ESTIMATOR;
     let policy = Policy::MinVoteShare { min_vote_share: 0.2 };
-    let judge = Judge::new(Extractor::Number, estimator, policy);
+    let selector = Selector::new(Extractor::Number, estimator, policy);
     let doc = Doc::new("d", "How many?", vec!["7".into()]);
     let grader = Grader::new(Scorer::Number, &doc);
     let check = |texts: &[&str], code: Option<&str>, scored: bool, grade: Grade| {
         let generation = said(texts);
-        let judgement = judge.judge(&generation);
-        assert_eq!(judgement.decision.reason().map(AbstainReason::code), code, "{texts:?}");
+        let verdict = selector.verdict(&generation);
+        assert_eq!(verdict.decision.reason().map(AbstainReason::code), code, "{texts:?}");
         assert_eq!(
-            (judgement.uncertainty.is_some(), grader.grade(&judgement.vote)),
+            (verdict.uncertainty.is_some(), grader.grade(&verdict.vote)),
             (scored, grade),
             "{texts:?}"
         );
         let evidence =
-            candor::uncertainty::Evidence { generation: &generation, vote: &judgement.vote };
-        assert_eq!(deciding_scores(&[estimator], &evidence)[0].is_some(), scored, "{texts:?}");
+            candor::uncertainty::Evidence { generation: &generation, vote: &verdict.vote };
+        assert_eq!(decision_scores(&[estimator], &evidence)[0].is_some(), scored, "{texts:?}");
     };
     check(
         &["I don't know", "7", "I don't know."],
@@ -280,8 +289,8 @@ fn a_model_that_does_not_know_abstains() {
     check(&["I don't know, but 7", "7", "I'm not sure, perhaps 7"], None, true, Grade::Correct);
     // Not to know is no answer to a question whose gold answer reads so either.
     let odd = Grader::new(Scorer::Exact, &Doc::new("d", "Say it", vec!["I don't know".into()]));
-    assert_eq!(odd.grade(&judge.judge(&said(&["I don't know"])).vote), Grade::Incorrect);
-    let reason = judge.judge(&said(&["I don't know", "7", "I don't know."])).decision;
+    assert_eq!(odd.grade(&selector.verdict(&said(&["I don't know"])).vote), Grade::Incorrect);
+    let reason = selector.verdict(&said(&["I don't know", "7", "I don't know."])).decision;
     let text = serde_json::to_string(&reason).unwrap();
     assert!(
         text.contains("\"code\":\"model_abstained\"")
@@ -397,12 +406,12 @@ fn other_settings_do_not_go_on() {
         "config.extractor is \"auto\" and was \"number\"",
     );
     check(
-        &|settings, _| settings.frame.user = "{question}".into(),
-        "config.frame.user is \"{question}\" and was",
+        &|settings, _| settings.question_template.user = "{question}".into(),
+        "config.question_template.user is \"{question}\" and was",
     );
     check(
-        &|settings, _| settings.frame.confidence_target = Some(0.9),
-        "config.frame.confidence_target is 0.9 and was absent",
+        &|settings, _| settings.question_template.confidence_target = Some(0.9),
+        "config.question_template.confidence_target is 0.9 and was absent",
     );
     check(
         &|settings, _| settings.prompt.date = "2026-01-01".parse().unwrap(),
@@ -425,7 +434,7 @@ fn other_settings_do_not_go_on() {
     let elsewhere = load(folder.path(), portable);
     let error =
         go(&mut pipeline(&elsewhere, &questions), &questions, &out).unwrap_err().to_string();
-    assert!(error.contains("machine.device is \"portable\" and was \"cpu\""), "{error}");
+    assert!(error.contains("config.compute.device is \"portable\" and was \"cpu\""), "{error}");
     let manifest = fs::read_to_string(out.join("manifest.json")).unwrap();
     let mut other: serde_json::Value = serde_json::from_str(&manifest).unwrap();
     other["machine"]["cpu"] = "another".into();
@@ -503,21 +512,23 @@ fn policies_decide_and_are_bound_to_the_run() {
 
     // Another configuration: refused, by field, and the pipeline is as it was.
     let file = policy(&labels, Target::JointRisk { alpha: 0.1 });
-    let mut other =
-        pipeline(&loaded, &Questions { frame: "{question}".into(), ..questions.clone() });
-    let error = other.adopt(file.clone(), &path).unwrap_err();
+    let mut other = pipeline(
+        &loaded,
+        &Questions { question_template: "{question}".into(), ..questions.clone() },
+    );
+    let error = other.bind_policy(file.clone(), &path).unwrap_err();
     assert!(error.is_invalid_file() && error.exit_code() == 4, "{error}");
     assert!(
         error
             .to_string()
-            .contains("frame is `{question}` here and was `{question} A digit.` there"),
+            .contains("question_template is `{question}` here and was `{question} A digit.` there"),
         "{error}"
     );
-    assert!(other.judge().policy_file().is_none());
+    assert!(other.selector().policy_file().is_none());
 
     // The same: the outcome has a confidence, and the threshold decides, in ask and in a run.
     let mut same = pipeline(&loaded, &questions);
-    same.adopt(file.clone(), &path).unwrap();
+    same.bind_policy(file.clone(), &path).unwrap();
     let threshold = file.threshold().unwrap().max_uncertainty;
     let decided = folder.path().join("decided");
     go(&mut same, &questions, &decided).unwrap();
@@ -525,26 +536,26 @@ fn policies_decide_and_are_bound_to_the_run() {
     assert!(scored.iter().all(|scored| scored.differs.is_none()));
     let mut seen = [0, 0, 0];
     for scored in &scored {
-        let judgement = scored.judgement.as_ref().unwrap();
-        match (judgement.uncertainty, judgement.vote.tied || judgement.vote.leader().is_none()) {
+        let verdict = scored.verdict.as_ref().unwrap();
+        match (verdict.uncertainty, verdict.vote.tied || verdict.vote.leader().is_none()) {
             (Some(uncertainty), false) => {
-                assert_eq!(judgement.decision.is_answer(), uncertainty.value() <= threshold);
-                assert!((0.0..=1.0).contains(&judgement.confidence.unwrap().value()));
-                seen[usize::from(judgement.decision.is_answer())] += 1;
+                assert_eq!(verdict.decision.is_answer(), uncertainty.value() <= threshold);
+                assert!((0.0..=1.0).contains(&verdict.confidence.unwrap().value()));
+                seen[usize::from(verdict.decision.is_answer())] += 1;
             }
             (score, silent) => {
                 assert!(
                     silent
                         && score.is_none()
-                        && judgement.confidence.is_none()
-                        && !judgement.decision.is_answer()
+                        && verdict.confidence.is_none()
+                        && !verdict.decision.is_answer()
                 );
                 seen[2] += 1;
             }
         }
     }
     assert!(seen[2] > 0 && seen[0] + seen[1] > 0, "{seen:?}");
-    let outcome = same.answer(&same.frame("Question x?")).unwrap();
+    let outcome = ask(&mut same, "Question x?").unwrap();
     let json = serde_json::to_value(&outcome).unwrap();
     assert_eq!(json["calibration"]["guarantee"], file.guarantee());
     assert_eq!(json["calibration"]["n"], 800);
@@ -557,12 +568,9 @@ fn policies_decide_and_are_bound_to_the_run() {
     let vain = policy(&labels, Target::SelectiveRisk { alpha: 1e-6, delta: 1e-6 });
     assert!(!vain.is_certified());
     let mut silent = pipeline(&loaded, &questions);
-    silent.adopt(vain, &path).unwrap();
-    let outcomes: Vec<_> = questions
-        .docs
-        .iter()
-        .map(|doc| silent.answer(&silent.frame(&doc.text())).unwrap())
-        .collect();
+    silent.bind_policy(vain, &path).unwrap();
+    let outcomes: Vec<_> =
+        questions.docs.iter().map(|doc| ask(&mut silent, &doc.text()).unwrap()).collect();
     assert!(outcomes.iter().all(|outcome| !outcome.decision.is_answer()));
     assert!(
         outcomes.iter().any(|outcome| outcome.decision.reason().unwrap().code() == "uncertified")
@@ -590,7 +598,7 @@ fn tied_questions_have_no_score_to_certify_by() {
     let (_, scored) = rescore(&out).unwrap();
     let mut tied = 0;
     for (example, scored) in labels.examples.iter().zip(&scored) {
-        let vote = &scored.judgement.as_ref().unwrap().vote;
+        let vote = &scored.verdict.as_ref().unwrap().vote;
         let silent = vote.tied || vote.leader().is_none();
         assert_eq!((example.scores.len(), example.grade), (2, scored.item.grade));
         assert!(example.scores.iter().all(|score| score.is_none() == silent));
@@ -616,6 +624,7 @@ fn voted(texts: &[&str], extractor: Extractor) -> consensus::Vote {
     let generation = Generation {
         completions: texts.iter().enumerate().map(completion).collect(),
         cost: Cost::default(),
+        probes: Vec::new(),
     };
     consensus::vote(&generation, extractor)
 }
@@ -943,7 +952,7 @@ fn tasks_say_what_they_are_and_read_their_files() {
             !task.summary.is_empty()
                 && !task.source.is_empty()
                 && !task.licence.is_empty()
-                && task.frame.contains("{question}")
+                && task.question_template.contains("{question}")
         );
         if let Some(first) = task.files.first() {
             assert!(task.open(None).unwrap_err().to_string().contains("--data"));
@@ -982,7 +991,7 @@ fn tasks_say_what_they_are_and_read_their_files() {
     for (name, count, frame) in counts {
         let questions = eval::task(name).unwrap().open(Some(&data)).unwrap();
         assert_eq!(questions.docs.len(), count, "{name}");
-        assert!(questions.frame.contains(frame) && questions.file_sha256.is_some());
+        assert!(questions.question_template.contains(frame) && questions.file_sha256.is_some());
         assert!(questions.docs.iter().all(|doc| doc.id.starts_with(&format!("{name}:"))));
     }
     // The same questions in every language, and they are the first of GSM8K.

@@ -72,7 +72,7 @@ fn write_policy(folder: &Path, goal: Target) -> PolicyFile {
 fn a_run_is_scored_calibrated_and_decides() {
     let folder = folder();
     let at = folder.path();
-    let eval = "eval q.csv --out run --map question=q,answer=a --scorer number --json --frame {question}_A_digit.";
+    let eval = "eval q.csv --out run --map question=q,answer=a --scorer number --json --question-template {question}_A_digit.";
     let (figures, notes) = said(&candor(at, eval), 0);
     assert!(notes.contains("q.csv: 100 % (30 of 30; ") && notes.contains(" a second"), "{notes}");
     let report: Value = serde_json::from_str(&figures).unwrap();
@@ -110,13 +110,18 @@ fn a_run_is_scored_calibrated_and_decides() {
     let policy = write_policy(at, Target::SelectiveRisk { alpha: 0.3, delta: 0.1 });
     assert!(policy.is_certified());
     let (outcome, _) = said(
-        &candor(at, "ask Question_x? --json --policy policy.json --frame {question}_A_digit."),
+        &candor(
+            at,
+            "ask Question_x? --json --policy policy.json --question-template {question}_A_digit.",
+        ),
         0,
     );
     let outcome: Value = serde_json::from_str(&outcome).unwrap();
     assert_eq!(outcome["calibration"]["guarantee"], policy.guarantee());
-    let (_, view) =
-        said(&candor(at, "ask Question_x? --policy policy.json --frame {question}_A_digit."), 0);
+    let (_, view) = said(
+        &candor(at, "ask Question_x? --policy policy.json --question-template {question}_A_digit."),
+        0,
+    );
     assert!(view.contains(&policy.guarantee()) && !view.contains("uncalibrated"), "{view}");
     let (_, mismatch) =
         said(&candor(at, "ask Question_x? --policy policy.json --temperature 0.5"), 4);
@@ -125,7 +130,8 @@ fn a_run_is_scored_calibrated_and_decides() {
         "{mismatch}"
     );
     assert!(
-        mismatch.contains("frame is `{question}` here and was `{question} A digit.` there"),
+        mismatch
+            .contains("question_template is `{question}` here and was `{question} A digit.` there"),
         "{mismatch}"
     );
     assert!(
@@ -180,7 +186,7 @@ fn usage_is_explained() {
     );
     check("eval datasets/user --out run", "data reference \"datasets/user\" names no repository");
     check("eval arithmetic", "--out");
-    check("eval arithmetic --out run --frame x", "it must hold {question}");
+    check("eval arithmetic --out run --question-template x", "it must contain {question}");
     check("calibrate run -o x --method magic", "`magic` is unknown; use one of sigmoid");
     check(
         "calibrate run -o x --target lower",
@@ -196,7 +202,7 @@ fn timeless(folder: &Path) -> Vec<String> {
 }
 
 const EVAL: &str =
-    "eval q.csv --map question=q,answer=a --scorer number --frame {question}_A_digit.";
+    "eval q.csv --map question=q,answer=a --scorer number --question-template {question}_A_digit.";
 const ARMS: [&str; 3] = ["greedy", "self-consistency_samples=3", "self-consistency_repeat=x2"];
 const COMPARE: &str =
     "--limit 12 --compare greedy,self-consistency:samples=3,self-consistency:repeat=x2";
@@ -402,9 +408,9 @@ fn a_policy_decides_recorded_questions_and_its_promise_is_tested() {
     said(&candor(at, &format!("{EVAL} --out run --confidence-target 0.75")), 0);
     let manifest: Value =
         serde_json::from_str(&fs::read_to_string(at.join("run/manifest.json")).unwrap()).unwrap();
-    assert_eq!(manifest["config"]["frame"]["confidence_target"], 0.75);
+    assert_eq!(manifest["config"]["question_template"]["confidence_target"], 0.75);
     assert!(
-        manifest["fingerprint"]["frame"]
+        manifest["fingerprint"]["question_template"]
             .as_str()
             .unwrap()
             .contains("Answer only if you are > 75% confident"),

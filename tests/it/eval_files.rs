@@ -347,14 +347,14 @@ fn several_options_may_be_right() {
     assert_eq!((doc.id.as_str(), &doc.right[..]), ("truthfulqa:0", &[0, 1][..]));
     assert_eq!(doc.answers, ["Nothing.", "They pass through."]);
     assert_eq!(
-        (questions.scorer, questions.scorer.question(doc), questions.scorer.options(doc)),
+        (questions.scorer, questions.scorer.question(doc), questions.scorer.choices(doc)),
         (Scorer::Loglikelihood, doc.question.clone(), doc.choices.clone())
     );
     // Its own frame stays, whether or not the scorer is named; letters are no way to say that
     // several are right.
     assert!(
-        questions.frame.ends_with("Barcelona, Spain.\n\nQ: {question}\nA:")
-            && questions.frame.matches("Q: ").count() == 7
+        questions.question_template.ends_with("Barcelona, Spain.\n\nQ: {question}\nA:")
+            && questions.question_template.matches("Q: ").count() == 7
     );
     assert_eq!(questions.clone().by_likelihood(Scorer::Loglikelihood).unwrap(), questions);
     let error = questions.by_likelihood(Scorer::LoglikelihoodLetter).unwrap_err();

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use candor::consensus::likelihood_vote;
 use candor::digest::sha256_hex;
-use candor::engine::EngineOptions;
+use candor::engine::{self, EngineOptions, LocalEngine, Reply, Request, StepControl};
 use candor::eval::{
-    self, Doc, Grader, OptionScore, PLAIN, Questions, Record, Records, Run, Scorer, Subset,
+    self, Doc, Grader, PLAIN, Questions, Record, Records, Run, ScoredChoice, Scorer, Subset,
     correct_mass, is_correct_per_byte, rescore,
 };
 use candor::format::dtype::Dtype;
@@ -15,10 +15,10 @@ use candor::generation::{Completion, Cost, FinishReason, Generation, Role, Token
 use candor::hub::{Location, ResolvedModel};
 use candor::metrics::bootstrap::Bootstrap;
 use candor::metrics::{Grade, estimates, metric};
-use candor::pipeline::{Frame, LoadedModel, Shot, Shots};
+use candor::pipeline::{Example, FewShot, LoadedModel, QuestionTemplate};
 use candor::prompt::{Mode, PromptOptions};
 use candor::strategy::Strategy;
-use candor::uncertainty::ESTIMATORS;
+use candor::uncertainty::{ESTIMATORS, Needs};
 use candor::{LoadOptions, Pipeline, Settings};
 
 use crate::support::tiny::Recipe;
@@ -38,14 +38,25 @@ fn loaded(folder: &Path) -> LoadedModel {
     LoadedModel::load(&resolved, Some(sha256_hex(&bytes)), LoadOptions::default()).unwrap()
 }
 
-fn pipeline(loaded: &LoadedModel, mode: Mode, frame: Frame) -> Pipeline {
+fn pipeline(loaded: &LoadedModel, mode: Mode, question_template: QuestionTemplate) -> Pipeline {
     let settings = Settings {
         strategy: Strategy::Likelihood,
-        frame,
+        question_template,
         prompt: PromptOptions { mode, ..PromptOptions::default() },
         ..Settings::for_model(loaded)
     };
     Pipeline::new(loaded, settings, EngineOptions::default()).unwrap()
+}
+
+fn score(loaded: &LoadedModel, prefix: &[u32], continuation: &[u32]) -> Vec<Token> {
+    let (model, tokenizer) = (loaded.model.clone(), loaded.tokenizer.clone());
+    let mut engine = LocalEngine::new(model, tokenizer, EngineOptions::default()).unwrap();
+    let (prefix, continuation) = (prefix.to_vec(), continuation.to_vec());
+    let request = Request::Score { prefix, continuation, top_logprobs: 0, hold: None };
+    match engine::run(&mut engine, request, &mut |_| StepControl::Continue).unwrap() {
+        Reply::Score(scored) => scored.tokens,
+        Reply::Samples(_) => panic!("a score"),
+    }
 }
 
 /// Questions with options of different lengths, some of them with a token that crosses the seam to
@@ -64,15 +75,15 @@ fn questions(count: usize) -> Questions {
     Questions {
         name: "made".into(),
         file_sha256: None,
-        frame: PLAIN.into(),
+        question_template: PLAIN.into(),
         scorer: Scorer::Loglikelihood,
         extractor: candor::consensus::Extractor::Choice,
         docs: (0..count).map(doc).collect(),
     }
 }
 
-fn framed(user: &str) -> Frame {
-    Frame { user: user.into(), ..Frame::default() }
+fn framed(user: &str) -> QuestionTemplate {
+    QuestionTemplate { user: user.into(), ..QuestionTemplate::default() }
 }
 
 /// A run's records, and their lines without what differs from run to run.
@@ -103,14 +114,14 @@ fn options_are_scored_as_continuations_of_one_prompt() {
         let out = folder.path().join(format!("{mode:?}{}", frame.len()));
         let (records, _) = records(&mut pipeline, &questions, &out, 4);
         for (record, doc) in records.iter().zip(&questions.docs) {
-            let prompt = pipeline.render(&pipeline.frame(&doc.question)).unwrap();
+            let prompt = pipeline.render(&pipeline.template().messages(&doc.question)).unwrap();
             assert_eq!(
                 record.prompt_hash.as_deref(),
                 Some(sha256_hex(prompt.text.as_bytes()).as_str())
             );
             let outcome = record.outcome.as_ref().unwrap();
             assert_eq!(
-                (outcome.samples.len(), outcome.options.len(), record.resps.len()),
+                (outcome.samples.len(), outcome.choices.len(), record.resps.len()),
                 (doc.choices.len(), doc.choices.len(), doc.choices.len())
             );
             for (sample, choice) in outcome.samples.iter().zip(&doc.choices) {
@@ -126,9 +137,9 @@ fn options_are_scored_as_continuations_of_one_prompt() {
                     }
                 };
                 let common = whole.iter().zip(&prompt.tokens).take_while(|(a, b)| a == b).count();
-                let expected = pipeline.engine().score(&whole[..common], &whole[common..]).unwrap();
+                let expected = score(&loaded, &whole[..common], &whole[common..]);
                 let found: Vec<(u32, f64)> =
-                    sample.tokens.iter().map(|token| (token.id, token.logprob)).collect();
+                    sample.tokens.iter().map(|token| (token.id, token.stats.logprob)).collect();
                 assert_eq!(
                     found,
                     expected
@@ -139,13 +150,13 @@ fn options_are_scored_as_continuations_of_one_prompt() {
                 );
                 assert_eq!(sample.text, *choice);
                 let sum: f64 = found.iter().map(|(_, logprob)| logprob).sum();
-                let score = outcome.options[sample.index];
+                let score = outcome.choices[sample.index];
                 assert_eq!((score.logprob, score.bytes), (Some(sum), choice.len()));
                 assert_eq!(record.resps[sample.index], [sum.to_string(), score.greedy.to_string()]);
             }
             assert_eq!(
                 outcome.scores.len(),
-                ESTIMATORS.len(),
+                ESTIMATORS.iter().filter(|e| e.needs != Needs::Probe).count(),
                 "every estimator has a score: {:?}",
                 outcome.scores
             );
@@ -155,9 +166,9 @@ fn options_are_scored_as_continuations_of_one_prompt() {
                     .abs()
                     < 1e-9
             );
-            // All options but the first find the prompt, but for its last token, whose logits are
-            // needed.
-            let shared = (doc.choices.len() - 1) * (prompt.tokens.len() - 2);
+            // All choices but the first find the prompt, except its last token, whose logits are
+            // needed, and what is too short to wait for.
+            let shared = (doc.choices.len() - 1) * (prompt.tokens.len() - 2 - 15);
             assert!(
                 record.timing.cached_tokens >= shared,
                 "{} of {shared}",
@@ -181,10 +192,10 @@ fn scored_records_do_not_depend_on_the_batch_and_are_judged_again() {
     let (manifest, scored) = rescore(&folder.path().join("4")).unwrap();
     assert!(scored.iter().all(|scored| scored.differs.is_none()));
     assert_eq!(
-        (manifest.task.scorer, manifest.config["strategy"].as_str()),
-        (Scorer::Loglikelihood, Some("likelihood"))
+        (manifest.task.scorer, manifest.config.strategy),
+        (Scorer::Loglikelihood, Strategy::Likelihood)
     );
-    assert!(manifest.fingerprint.unwrap().strategy.starts_with("likelihood"));
+    assert!(manifest.fingerprint.unwrap().strategy.contains("likelihood"));
     let items: Vec<_> = scored.iter().map(|scored| &scored.item).collect();
     assert!(items[4].grade == Grade::NoAnswer && items[4].correct_per_byte.is_none());
     let figure = |name: &str| metric(name).unwrap().evaluate(&items);
@@ -209,7 +220,7 @@ fn scored_records_do_not_depend_on_the_batch_and_are_judged_again() {
         .into_iter()
         .filter_map(|scored| scored.differs)
         .collect();
-    assert_eq!(differing, ["options"]);
+    assert_eq!(differing, ["choices"]);
 }
 
 /// Options with these log-likelihoods, of one token each.
@@ -222,11 +233,12 @@ fn options(logprobs: &[f64]) -> Generation {
             top_logprobs: vec![(7, *logprob)],
         }],
         text: format!("option {index}"),
-        finish_reason: FinishReason::Stop,
+        finish_reason: FinishReason::Scored,
     };
     Generation {
         completions: logprobs.iter().enumerate().map(completion).collect(),
         cost: Cost::default(),
+        probes: Vec::new(),
     }
 }
 
@@ -259,7 +271,7 @@ fn the_vote_is_the_softmax_of_the_likelihoods() {
 fn per_byte_is_another_choice() {
     let doc = Doc::choice("x".into(), "x".into(), vec!["aa".into(), "bbbbbbbb".into()], 1).unwrap();
     let score =
-        |logprob: f64, bytes: usize| OptionScore { logprob: Some(logprob), bytes, greedy: false };
+        |logprob: f64, bytes: usize| ScoredChoice { logprob: Some(logprob), bytes, greedy: false };
     // By their sums the first is likelier, by bytes the second: -2 > -4 and -1 < -0.5.
     let both = [score(-2.0, 2), score(-4.0, 8)];
     assert_eq!(is_correct_per_byte(&both, &doc), Some(true));
@@ -271,10 +283,10 @@ fn per_byte_is_another_choice() {
     // Of equals the first counts, and nothing scored is no answer.
     assert_eq!(is_correct_per_byte(&[score(-1.0, 2), score(-4.0, 8)], &doc), Some(false));
     assert_eq!(
-        is_correct_per_byte(&[OptionScore { logprob: None, ..both[0] }, both[1]], &doc),
+        is_correct_per_byte(&[ScoredChoice { logprob: None, ..both[0] }, both[1]], &doc),
         Some(true)
     );
-    assert_eq!(is_correct_per_byte(&[OptionScore { logprob: None, ..both[0] }], &doc), None);
+    assert_eq!(is_correct_per_byte(&[ScoredChoice { logprob: None, ..both[0] }], &doc), None);
     // An option's text that spells another one's letter is not taken for it.
     let doc = Doc::choice("x".into(), "x".into(), vec!["B".into(), "A".into()], 0).unwrap();
     assert_eq!(
@@ -306,9 +318,9 @@ fn the_mass_of_several_right_options_is_numpys() {
         (&[-1000.0, -1001.5, -999.0, -1004.0, -998.5], &[1, 0, 1, 1, 0], 0.44265051721785503),
     ];
     for (logprobs, labels, expected) in cases {
-        let scores: Vec<OptionScore> = logprobs
+        let scores: Vec<ScoredChoice> = logprobs
             .iter()
-            .map(|logprob| OptionScore { logprob: Some(*logprob), bytes: 1, greedy: false })
+            .map(|logprob| ScoredChoice { logprob: Some(*logprob), bytes: 1, greedy: false })
             .collect();
         let doc = several("x", labels);
         let found = correct_mass(&scores, &doc).unwrap();
@@ -324,7 +336,7 @@ fn the_mass_of_several_right_options_is_numpys() {
     }
     let one = Doc::choice("x".into(), "x".into(), vec!["a".into(), "b".into()], 1).unwrap();
     assert_eq!(
-        correct_mass(&[OptionScore { logprob: Some(-1.0), bytes: 1, greedy: false }; 2], &one),
+        correct_mass(&[ScoredChoice { logprob: Some(-1.0), bytes: 1, greedy: false }; 2], &one),
         None,
         "one is right: acc says it"
     );
@@ -413,9 +425,9 @@ fn only_options_are_scored() {
     empty.docs[1].choices[0] = " ".into();
     check(empty, Scorer::Loglikelihood, "made:1: option 1 is empty");
     let letters = questions(3).by_likelihood(Scorer::LoglikelihoodLetter).unwrap();
-    assert_eq!(letters.scorer.options(&letters.docs[1]), ["A", "B", "C"]);
+    assert_eq!(letters.scorer.choices(&letters.docs[1]), ["A", "B", "C"]);
     assert_eq!(letters.scorer.question(&letters.docs[0]), "What?\nA. the sea\nB. hehe");
-    assert_eq!(letters.frame, "{question}\nAnswer:");
+    assert_eq!(letters.question_template, "{question}\nAnswer:");
 }
 
 #[test]
@@ -446,31 +458,32 @@ fn examples_are_not_asked_and_come_before_every_question() {
         "{error}"
     );
     // The answer is worded as the task wants it.
-    let answer = |scorer: Scorer, frame: &str| {
-        let worded = Questions { scorer, frame: frame.into(), ..questions.clone() };
+    let answer = |scorer: Scorer, question_template: &str| {
+        let worded =
+            Questions { scorer, question_template: question_template.into(), ..questions.clone() };
         worded.shots(1, &asked, 3).unwrap().remove(0).answer
     };
     assert!(["A", "B"].contains(&answer(Scorer::Choice, "{question}").as_str()));
     let sums = eval::task("gsm8k").unwrap();
     let sums = Questions {
         docs: vec![Doc::new("x", "1+1?", vec!["2".into()])],
-        frame: sums.frame.into(),
+        question_template: sums.question_template.into(),
         scorer: Scorer::Number,
         ..questions.clone()
     };
     assert_eq!(
         sums.shots(1, &[], 0).unwrap(),
-        [Shot { question: "1+1?".into(), answer: "#### 2".into() }]
+        [Example { question: "1+1?".into(), answer: "#### 2".into() }]
     );
 
-    let examples: Vec<Shot> = [("p", "1"), ("{question}", "2")]
-        .map(|(q, a)| Shot { question: q.into(), answer: a.into() })
+    let examples: Vec<Example> = [("p", "1"), ("{question}", "2")]
+        .map(|(q, a)| Example { question: q.into(), answer: a.into() })
         .into();
-    let frame = Frame {
+    let frame = QuestionTemplate {
         system: Some("s".into()),
         user: "Q {question}?".into(),
-        shots: Some(Shots { plain: false, examples: examples.clone() }),
-        ..Frame::default()
+        few_shot: Some(FewShot { plain: false, examples: examples.clone() }),
+        ..QuestionTemplate::default()
     };
     let turns: Vec<(Role, String)> =
         frame.messages("x").into_iter().map(|message| (message.role, message.content)).collect();
@@ -483,12 +496,15 @@ fn examples_are_not_asked_and_come_before_every_question() {
         (Role::User, "Q x?"),
     ];
     assert_eq!(turns, expected.map(|(role, text)| (role, text.to_owned())));
-    let plain =
-        Frame { shots: Some(Shots { plain: true, examples }), user: PLAIN.into(), ..frame.clone() };
+    let plain = QuestionTemplate {
+        few_shot: Some(FewShot { plain: true, examples }),
+        user: PLAIN.into(),
+        ..frame.clone()
+    };
     let text = "Question: p\nAnswer: 1\n\nQuestion: {question}\nAnswer: 2\n\nQuestion: x\nAnswer:";
     assert_eq!(plain.messages("x")[1].content, text);
     // A calibration is bound to them.
-    let none = Frame { shots: None, ..frame.clone() };
+    let none = QuestionTemplate { few_shot: None, ..frame.clone() };
     assert!(none.name() != frame.name() && frame.name() != plain.name());
 }
 
@@ -499,9 +515,9 @@ fn examples_are_prefilled_once() {
     let questions = questions(12);
     let run = |count: usize, name: &str, in_flight: usize| {
         let asked: Vec<usize> = (0..6).collect();
-        let shots = Shots { plain: true, examples: questions.shots(count, &asked, 0).unwrap() };
+        let shots = FewShot { plain: true, examples: questions.shots(count, &asked, 0).unwrap() };
         let few = Questions { docs: questions.docs[..6].to_vec(), ..questions.clone() };
-        let frame = Frame { shots: Some(shots), ..framed(PLAIN) };
+        let frame = QuestionTemplate { few_shot: Some(shots), ..framed(PLAIN) };
         let header = frame.messages("").remove(0).content.len() - "Question: \nAnswer:".len();
         let mut pipeline = pipeline(&loaded, Mode::Raw, frame);
         let out = folder.path().join(name);
@@ -513,7 +529,7 @@ fn examples_are_prefilled_once() {
     };
     let (four, header, manifest) = run(4, "four", 1);
     let (together, ..) = run(4, "together", 6);
-    assert_eq!(manifest.config["frame"]["shots"]["examples"].as_array().unwrap().len(), 4);
+    assert_eq!(manifest.config.question_template.few_shot.as_ref().unwrap().examples.len(), 4);
     // One token a byte, but for " the" and "he": the header's tokens are those of a run that has
     // it, less those of one that has none.
     let tokens = loaded.tokenizer.encode(&questions_header(&manifest)).unwrap().len();
@@ -536,13 +552,8 @@ fn examples_are_prefilled_once() {
 
 /// The text of a manifest's examples, as it stands before every question.
 fn questions_header(manifest: &eval::Manifest) -> String {
-    let examples = manifest.config["frame"]["shots"]["examples"].as_array().unwrap();
-    let shown = |shot: &serde_json::Value| {
-        format!(
-            "Question: {}\nAnswer: {}\n\n",
-            shot["question"].as_str().unwrap(),
-            shot["answer"].as_str().unwrap()
-        )
-    };
+    let examples = &manifest.config.question_template.few_shot.as_ref().unwrap().examples;
+    let shown =
+        |shot: &Example| format!("Question: {}\nAnswer: {}\n\n", shot.question, shot.answer);
     examples.iter().map(shown).collect()
 }

@@ -4,7 +4,9 @@
 use std::fs;
 use std::path::Path;
 
-use candor::eval::{self, FoundRun, Questions, Run, Shard, Subset, only_run, rescore, runs};
+use candor::eval::{self, Questions, Run, RunRef, Shard, Subset, rescore, runs, single_run};
+use candor::pipeline::{Answered, DriveOptions, Sink};
+use candor::strategy::Question;
 
 use crate::eval::{digits, go, loaded, pipeline, settings, timeless};
 
@@ -37,7 +39,7 @@ fn shards_come_together_to_the_undivided_run() {
             // Again: nothing is left to do.
             assert_eq!(eval::run(&mut pipeline, &run, &mut |_| {}).unwrap().found, progress.total);
         }
-        let run = only_run(&split).unwrap();
+        let run = single_run(&split).unwrap();
         assert_eq!((run.folders.len(), &run.name), (of, &split.display().to_string()));
         let (manifest, scored) = rescore(&split).unwrap();
         let (undivided, expected) = rescore(&whole).unwrap();
@@ -97,7 +99,11 @@ fn shards_that_do_not_fit_are_named() {
     );
     check(
         &["a", "other"],
-        &["a/shard-1-of-3 is no shard of the run", "other/shard-1-of-2", "shard 1/3 and shard 1/2"],
+        &[
+            "a/shard-1-of-3 is not a shard of the run",
+            "other/shard-1-of-2",
+            "shard 1/3 and shard 1/2",
+        ],
     );
     // Shards of two machines come together, in any order and as folders of their own too.
     for paths in [
@@ -122,7 +128,7 @@ fn shards_that_do_not_fit_are_named() {
     check(
         &["a", "c"],
         &[
-            "c/shard-2-of-3 is no shard of the run",
+            "c/shard-2-of-3 is not a shard of the run",
             "config.seed is 5 and was 0",
             "give the shards of one run",
         ],
@@ -153,52 +159,62 @@ fn shards_that_do_not_fit_are_named() {
     }
 }
 
+/// Collects outcomes; refuses more than `most`.
+struct Collector {
+    outcomes: Vec<(usize, Option<String>)>,
+    most: usize,
+}
+
+impl Sink for Collector {
+    fn on_outcome(&mut self, question: usize, answered: Answered) -> candor::Result<()> {
+        if self.outcomes.len() == self.most {
+            return Err(candor::Error::usage("gone"));
+        }
+        self.outcomes.push((question, answered.outcome.ok().map(plain)));
+        Ok(())
+    }
+}
+
 #[test]
-fn each_answer_is_heard_in_order_and_no_more_once_nobody_listens() {
+fn outcomes_come_in_order_and_the_reader_may_leave() {
     let folder = tempfile::tempdir().unwrap();
     let questions = digits(9);
     let loaded = loaded(folder.path());
     let mut pipeline = pipeline(&loaded, &questions);
+    let template = pipeline.template().clone();
     let mut asked: Vec<_> =
-        questions.docs.iter().map(|doc| pipeline.frame(&doc.question)).collect();
-    asked[4] = pipeline.frame(&"x".repeat(100_000));
+        questions.docs.iter().map(|doc| template.messages(&doc.question)).collect();
+    asked[4] = template.messages(&"x".repeat(100_000));
     let alone: Vec<Option<String>> =
         asked.iter().map(|messages| pipeline.answer(messages).ok().map(plain)).collect();
+    let mut drive = |count: usize, in_flight, ordered, most| {
+        let mut collector = Collector { outcomes: Vec::new(), most };
+        let mut asked = asked[..count]
+            .iter()
+            .map(|messages| Question { messages: messages.clone(), choices: Vec::new() });
+        let options = DriveOptions { in_flight, ordered };
+        let result = pipeline.drive(&mut asked, options, &mut collector);
+        (result, collector.outcomes)
+    };
+    let expected: Vec<_> = alone.iter().cloned().enumerate().collect();
     for in_flight in [0, 1, 3, 20] {
-        let mut heard = Vec::new();
-        let mut listen = |at, outcome: candor::Result<candor::pipeline::Outcome>| {
-            heard.push((at, outcome.ok().map(plain)));
-            Ok(())
-        };
-        pipeline.answer_each(&asked, in_flight, &mut listen).unwrap();
-        assert!(
-            heard == alone.iter().cloned().enumerate().collect::<Vec<_>>(),
-            "{in_flight} in flight"
-        );
+        let (result, outcomes) = drive(9, in_flight, true, 9);
+        assert!(result.is_ok() && outcomes == expected, "{in_flight} in flight");
+        let (_, mut outcomes) = drive(9, in_flight, false, 9);
+        outcomes.sort();
+        assert!(outcomes == expected, "{in_flight} in flight, as they are ready");
     }
     assert!(alone[4].is_none() && alone.iter().flatten().count() == 8);
-    // The reader goes away after the third: nothing more is said, and the next question is asked as
-    // if nothing had been.
-    let mut count = 0;
-    let mut leave = |at, _| {
-        count += 1;
-        if at == 2 { Err(candor::Error::usage("gone")) } else { Ok(()) }
-    };
-    let error = pipeline.answer_each(&asked, 20, &mut leave).unwrap_err();
-    assert!(error.to_string() == "gone" && count == 3, "{error}, {count}");
-    let mut again = Vec::new();
-    pipeline
-        .answer_each(&asked[..2], 2, &mut |_, outcome| {
-            again.push(outcome.ok().map(plain));
-            Ok(())
-        })
-        .unwrap();
-    assert_eq!(again, alone[..2]);
+    // The reader leaves after the third: the loop ends, and the next questions are answered as if
+    // there had been none before.
+    let (result, outcomes) = drive(9, 20, true, 3);
+    assert!(result.unwrap_err().to_string() == "gone" && outcomes == expected[..3]);
+    assert_eq!(drive(2, 2, true, 2).1, expected[..2]);
 }
 
 /// An outcome as JSON without what differs from run to run.
 fn plain(mut outcome: candor::pipeline::Outcome) -> String {
-    outcome.cost.cached_tokens = 0;
+    outcome.cost.timing.cached_tokens = 0;
     serde_json::to_string(&outcome.without_times()).unwrap()
 }
 
@@ -229,13 +245,13 @@ fn a_folder_is_one_run_or_holds_runs() {
         names(&["alone", "compared/split", "compared/greedy"]),
         ["alone", "compared/split", "compared/greedy"]
     );
-    let several = only_run(&at("compared")).unwrap_err().to_string();
+    let several = single_run(&at("compared")).unwrap_err().to_string();
     assert!(
         several.contains("holds several runs; give one of") && several.contains("compared/other"),
         "{several}"
     );
-    assert!(only_run(&at("compared/greedy")).unwrap().rescore().unwrap().len() == 4);
-    assert_eq!(FoundRun::open(&at("compared/split/shard-2-of-2")).unwrap().manifest.task.due(), 2);
+    assert!(single_run(&at("compared/greedy")).unwrap().rescore().unwrap().len() == 4);
+    assert_eq!(RunRef::open(&at("compared/split/shard-2-of-2")).unwrap().manifest.task.due(), 2);
     fs::create_dir(at("empty")).unwrap();
     assert!(runs(&[at("empty")]).unwrap_err().to_string().contains("empty: no run in it"));
     assert!(runs(&[at("nowhere")]).unwrap_err().to_string().contains("nowhere"));

@@ -30,7 +30,8 @@ fn grade(questions: &Questions, doc: &Doc, text: &str) -> Grade {
         text: text.to_owned(),
         finish_reason: FinishReason::Stop,
     };
-    let generation = Generation { completions: vec![sample], cost: Cost::default() };
+    let generation =
+        Generation { completions: vec![sample], cost: Cost::default(), probes: Vec::new() };
     Grader::new(questions.scorer, doc).grade(&consensus::vote(&generation, questions.extractor))
 }
 
@@ -43,7 +44,7 @@ fn listed(doc: &Doc) -> Vec<&str> {
 fn name_index_asks_for_the_twenty_fifth_of_fifty() {
     let questions = open("name_index");
     check_made(&questions, 300, "53d6844dd2f96d011415f217c9f1074600fb06730233aeb5d2f850f1b75ce4bb");
-    assert_eq!(questions.frame, "{question}");
+    assert_eq!(questions.question_template, "{question}");
     let mut gold = BTreeSet::new();
     for doc in &questions.docs {
         let names = listed(doc);

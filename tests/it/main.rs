@@ -21,6 +21,7 @@ mod prompt; // chat templates against transformers
 mod report; // pages, tables and gates over runs
 mod safetensors; // safetensors files, shards, folders
 mod sampling; // statistics and sampler chain
+mod strategies; // strategies and the loop under ask and eval, over a scripted engine
 mod support;
 mod tidy; // the architecture
 mod tokenizer; // token for token against the reference libraries

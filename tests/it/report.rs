@@ -11,16 +11,19 @@ use candor::calibration::{Example, Fingerprint, Method, PolicyFile, Split, Targe
 use candor::consensus::Extractor;
 use candor::digest::sha256_hex;
 use candor::eval::{
-    Doc, Grader, Manifest, Record, Recorded, RecordedCost, RecordedScore, Scorer, Subset,
-    TaskConfig, Timing, runs,
+    Doc, Grader, Manifest, Record, RecordedOutcome, RecordedScore, Scorer, Subset, TaskConfig, runs,
 };
 use candor::generation::{
-    Completion, Cost, FinishReason, Generation, LOGPROB_FLOOR, Token, TokenStats,
+    Completion, Cost, FinishReason, Generation, LOGPROB_FLOOR, SamplingParams, Timing, Token,
+    TokenCounts, TokenStats,
 };
 use candor::metrics::Grade;
 use candor::metrics::bootstrap::mix;
-use candor::pipeline::{Judge, Sample, SampleToken};
+use candor::model::Compute;
+use candor::pipeline::{Identity, QuestionTemplate, ResolvedConfig, Sample, SampleToken, Selector};
+use candor::prompt::{Date, KvKeep, Repetition};
 use candor::report::{Gate, OtherPolicy, Report, csv, html, junit, markdown, svg, text};
+use candor::strategy::Strategy;
 use candor::uncertainty::{self, Confidence};
 use candor::{Decision, Policy};
 use serde_json::{Value, json};
@@ -31,8 +34,9 @@ fn fingerprint() -> Fingerprint {
     Fingerprint {
         weights_sha256: name("w"),
         quantization: name("q"),
+        compute: name("cpu"),
         template_sha256: name("t"),
-        frame: name("{question}"),
+        question_template: name("{question}"),
         repetition: name("off"),
         sampler: name("s"),
         strategy: name("self-consistency, n = 4"),
@@ -53,8 +57,27 @@ fn manifest(questions: usize, model: &str, policy: Option<PolicyFile>) -> Manife
             scorer: Scorer::Number,
             shard: None,
         },
-        config: json!({"model": model, "strategy": "self_consistency", "n": 4, "extractor": "number", "policy": "min_vote_share",
-            "min_vote_share": 0.5, "version": "0.1.0"}),
+        config: ResolvedConfig {
+            identity: Identity {
+                model: model.to_owned(),
+                revision: None,
+                model_sha256: None,
+                quantization: "q".into(),
+                family: "llama".into(),
+            },
+            compute: Compute { device: "cpu".into(), dtype: "f32".into(), kv_dtype: "f16".into() },
+            template_sha256: None,
+            date: Date::default(),
+            strategy: Strategy::SelfConsistency,
+            params: SamplingParams { n: 4, ..SamplingParams::default() },
+            question_template: QuestionTemplate::default(),
+            repeat: Repetition::default(),
+            kv_keep: KvKeep::default(),
+            extractor: Extractor::Number,
+            policy: Policy::default(),
+            context: 4096,
+            version: "0.1.0".into(),
+        },
         estimator: "discrete_semantic_entropy".into(),
         fingerprint: Some(fingerprint()),
         policy,
@@ -93,17 +116,17 @@ fn record(
     let doc = Doc::new(format!("made:{at}"), question, vec![gold.to_owned()]);
     let completions: Vec<Completion> =
         samples.iter().enumerate().map(|(index, words)| completion(index, words)).collect();
-    let generation = Generation { completions, cost: Cost::default() };
-    let mut judge =
-        Judge::new(Extractor::Number, uncertainty::DEFAULT_ESTIMATOR, Policy::default());
+    let generation = Generation { completions, cost: Cost::default(), probes: Vec::new() };
+    let mut selector =
+        Selector::new(Extractor::Number, uncertainty::DEFAULT_ESTIMATOR, Policy::default());
     if let Some(policy) = policy {
-        judge.adopt(policy.clone(), fingerprint()).unwrap();
+        selector.bind_policy(policy.clone(), fingerprint()).unwrap();
     }
-    let judgement = judge.judge(&generation);
+    let verdict = selector.verdict(&generation);
     let sample = |c: &Completion| Sample {
         index: c.index,
         text: c.text.clone(),
-        answer: judgement.vote.answers[c.index].clone(),
+        answer: verdict.vote.answers[c.index].clone(),
         finish_reason: c.finish_reason,
         tokens: c
             .tokens
@@ -112,23 +135,24 @@ fn record(
             .map(|(token, word)| shown(token, word))
             .collect(),
     };
-    let outcome = Recorded {
-        decision: judgement.decision.clone(),
+    let outcome = RecordedOutcome {
+        decision: verdict.decision.clone(),
         answer: None,
         text: None,
-        confidence: judgement.confidence.map(Confidence::value),
+        confidence: verdict.confidence.map(Confidence::value),
         calibration: Value::Null,
         uncertainty: Some(RecordedScore {
             estimator: "discrete_semantic_entropy".into(),
             value: 0.0,
             unit: "nats".into(),
         }),
-        scores: judgement.scores.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
+        scores: verdict.scores.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
         samples: generation.completions.iter().map(sample).collect(),
-        options: Vec::new(),
-        cost: RecordedCost { prompt_tokens: 9, completion_tokens: 8, forward_tokens: 4 + at % 3 },
+        choices: Vec::new(),
+        probes: Vec::new(),
+        cost: TokenCounts { prompt_tokens: 9, completion_tokens: 8, forward_tokens: 4 + at % 3 },
         notes: Vec::new(),
-        vote: judgement.vote,
+        vote: verdict.vote,
     };
     Record {
         doc_id: at,
@@ -151,28 +175,11 @@ fn record(
 }
 
 fn shown(token: &Token, word: &str) -> SampleToken {
-    let TokenStats {
-        logprob,
-        entropy,
-        varentropy,
-        margin,
-        max_prob,
-        self_certainty,
-        top_confidence,
-        sampling_logprob,
-    } = token.stats;
     SampleToken {
         id: token.id,
         text: word.to_owned(),
         bytes: None,
-        logprob,
-        entropy,
-        varentropy,
-        margin,
-        max_prob,
-        self_certainty,
-        top_confidence,
-        sampling_logprob,
+        stats: token.stats,
         top_logprobs: Vec::new(),
     }
 }
@@ -583,8 +590,8 @@ fn another_policy_decides_as_a_run_under_it_would() {
     };
     check(&made_on, "made on all questions of");
     let mut foreign = policy.clone();
-    foreign.fingerprint.frame = "other".into();
-    check(&foreign, "frame is `{question}` here and was `other` there");
+    foreign.fingerprint.question_template = "other".into();
+    check(&foreign, "question_template is `{question}` here and was `other` there");
 }
 
 #[test]
@@ -741,7 +748,7 @@ fn every_form_has_the_same_figures() {
         .to_owned();
     assert!(
         line.starts_with(&format!(
-            "run,made,m,\"self consistency, 4 samples\",,accuracy,true,{value},"
+            "run,made,m,\"self-consistency, 4 samples\",,accuracy,true,{value},"
         )),
         "{line}"
     );

@@ -18,7 +18,7 @@ pub(super) static ARC_CHALLENGE: Task = Task {
     source: "Clark et al., arXiv 1803.05457",
     licence: "CC BY-SA 4.0",
     files: &["datasets/allenai/ai2_arc/ARC-Challenge/test-00000-of-00001.parquet"],
-    frame: LETTER,
+    question_template: LETTER,
     scorer: Scorer::Choice,
     extractor: Extractor::Choice,
     load: |source| records(source, |row, _| doc(row)),

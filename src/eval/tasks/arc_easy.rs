@@ -11,7 +11,7 @@ pub(super) static ARC_EASY: Task = Task {
     source: "Clark et al., arXiv 1803.05457",
     licence: "CC BY-SA 4.0",
     files: &["arc_easy/arc_easy.jsonl"],
-    frame: LETTER,
+    question_template: LETTER,
     scorer: Scorer::Choice,
     extractor: Extractor::Choice,
     load: |source| options(source, "arc_easy"),

@@ -18,7 +18,7 @@ pub(super) static ARITHMETIC: Task = Task {
     source: "candor",
     licence: "CC0-1.0",
     files: &[],
-    frame: "What is {question}? Answer with the number and nothing else.",
+    question_template: "What is {question}? Answer with the number and nothing else.",
     scorer: Scorer::Number,
     extractor: Extractor::Number,
     load: |_| Ok(KINDS.iter().flat_map(|(operation, digits)| kind(*operation, *digits)).collect()),

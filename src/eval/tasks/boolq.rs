@@ -16,7 +16,7 @@ pub(super) static BOOLQ: Task = Task {
     source: "Clark et al., arXiv 1905.10044",
     licence: "CC BY-SA 3.0",
     files: &["datasets/google/boolq/data/validation-00000-of-00001.parquet"],
-    frame: "{question}\nAnswer with yes or no and nothing else.",
+    question_template: "{question}\nAnswer with yes or no and nothing else.",
     scorer: Scorer::Exact,
     extractor: Extractor::ShortAnswer,
     load: |source| records(source, |row, index| Ok(doc(&row, index))),

@@ -13,7 +13,7 @@ pub(super) static GSM8K: Task = Task {
     source: "Cobbe et al., arXiv 2110.14168",
     licence: "MIT",
     files: &["gsm8k/grade_school_math/data/test.jsonl"],
-    frame: WORD_PROBLEM,
+    question_template: WORD_PROBLEM,
     scorer: Scorer::Number,
     extractor: Extractor::Number,
     load: |source| lines(source, doc),

@@ -19,7 +19,7 @@ pub(super) static INVENTED: Task = Task {
     source: "candor",
     licence: "CC0-1.0",
     files: &[],
-    frame: SHORT,
+    question_template: SHORT,
     scorer: Scorer::Exact,
     extractor: Extractor::ShortAnswer,
     load: |_| Ok(KINDS.iter().enumerate().flat_map(|(tag, kind)| kind.docs(tag as u64)).collect()),

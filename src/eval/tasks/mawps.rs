@@ -13,7 +13,7 @@ pub(super) static MAWPS: Task = Task {
     source: "Koncel-Kedziorski et al., NAACL 2016, aclanthology N16-1136",
     licence: "MIT",
     files: &["mawps/singleop.jsonl"],
-    frame: WORD_PROBLEM,
+    question_template: WORD_PROBLEM,
     scorer: Scorer::Number,
     extractor: Extractor::Number,
     load: |source| {

@@ -86,7 +86,7 @@ const fn language(
         source: "Shi et al., arXiv 2210.03057",
         licence: "CC BY 4.0",
         files,
-        frame: WORD_PROBLEM,
+        question_template: WORD_PROBLEM,
         scorer: Scorer::Number,
         extractor: Extractor::Number,
         load,

@@ -17,7 +17,7 @@ pub(super) static MIDDLE_MATCH: Task = Task {
     source: "Leviathan et al., arXiv 2512.14982; names of candor's own",
     licence: "CC0-1.0",
     files: &[],
-    frame: QUESTION,
+    question_template: QUESTION,
     scorer: Scorer::Exact,
     extractor: Extractor::ShortAnswer,
     load: |_| Ok((0..).filter_map(doc).take(QUESTIONS).enumerate().map(named).collect()),

@@ -17,7 +17,7 @@ pub(super) static MISSING_QUANTITY: Task = Task {
     source: "candor",
     licence: "CC0-1.0",
     files: &[],
-    frame: WORD_PROBLEM,
+    question_template: WORD_PROBLEM,
     scorer: Scorer::Number,
     extractor: Extractor::Number,
     load: |_| Ok((0..EACH * PROBLEMS.len()).flat_map(twins).collect()),

@@ -16,7 +16,7 @@ pub(super) static MMLU: Task = Task {
     source: "Hendrycks et al., arXiv 2009.03300",
     licence: "MIT",
     files: &["datasets/cais/mmlu/all/test-00000-of-00001.parquet"],
-    frame: LETTER,
+    question_template: LETTER,
     scorer: Scorer::Choice,
     extractor: Extractor::Choice,
     load: |source| records(source, doc),

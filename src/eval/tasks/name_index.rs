@@ -16,7 +16,7 @@ pub(super) static NAME_INDEX: Task = Task {
     source: "Leviathan et al., arXiv 2512.14982; names of candor's own",
     licence: "CC0-1.0",
     files: &[],
-    frame: QUESTION,
+    question_template: QUESTION,
     scorer: Scorer::Exact,
     extractor: Extractor::ShortAnswer,
     load: |_| Ok((0..QUESTIONS).map(doc).collect()),

@@ -17,7 +17,7 @@ pub(super) static NQ_OPEN: Task = Task {
     source: "Kwiatkowski et al., TACL 2019; Lee et al., arXiv 1906.00300",
     licence: "CC BY-SA 3.0",
     files: &["datasets/google-research-datasets/nq_open/nq_open/validation-00000-of-00001.parquet"],
-    frame: SHORT,
+    question_template: SHORT,
     scorer: Scorer::Exact,
     extractor: Extractor::ShortAnswer,
     load: |source| records(source, |row, index| Ok(doc(row, index))),

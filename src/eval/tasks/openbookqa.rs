@@ -11,7 +11,7 @@ pub(super) static OPENBOOKQA: Task = Task {
     source: "Mihaylov et al., arXiv 1809.02789",
     licence: "Apache-2.0",
     files: &["openbookqa/openbook_qa.jsonl"],
-    frame: LETTER,
+    question_template: LETTER,
     scorer: Scorer::Choice,
     extractor: Extractor::Choice,
     load: |source| options(source, "openbookqa"),

@@ -49,7 +49,7 @@ pub(super) static RELATIONS: Task = Task {
         "relations_lre/data/factual/superhero_archnemesis.json",
         "relations_lre/data/factual/superhero_person.json",
     ],
-    frame: "Complete this with a name or a few words and nothing else: {question}",
+    question_template: "Complete this with a name or a few words and nothing else: {question}",
     scorer: Scorer::Exact,
     extractor: Extractor::ShortAnswer,
     load,

@@ -13,7 +13,7 @@ pub(super) static SELFAWARE: Task = Task {
     source: "Yin et al., arXiv 2305.18153",
     licence: "CC BY-SA 4.0",
     files: &["selfaware/data/SelfAware.json"],
-    frame: SHORT,
+    question_template: SHORT,
     scorer: Scorer::Exact,
     extractor: Extractor::ShortAnswer,
     load: |source| rows(source, whole::<File>(source)?.example, |row, _| Ok(doc(row))),

@@ -16,7 +16,7 @@ pub(super) static SIMPLEQA: Task = Task {
              paper's judge",
     licence: "MIT",
     files: &["simpleqa/datasets/simple_qa_test_set.csv"],
-    frame: SHORT,
+    question_template: SHORT,
     scorer: Scorer::Exact,
     extractor: Extractor::ShortAnswer,
     load,

@@ -14,7 +14,7 @@ pub(super) static SVAMP: Task = Task {
     source: "Patel et al., arXiv 2103.07191",
     licence: "MIT",
     files: &["svamp/SVAMP.json"],
-    frame: WORD_PROBLEM,
+    question_template: WORD_PROBLEM,
     scorer: Scorer::Number,
     extractor: Extractor::Number,
     load: |source| rows(source, whole(source)?, |row: Row, _| Ok(doc(&row))),

@@ -16,7 +16,7 @@ pub(super) static TRIVIAQA: Task = Task {
     source: "Joshi et al., arXiv 1705.03551",
     licence: "Apache-2.0 for the code; the questions' own terms are not stated",
     files: &["datasets/mandarjoshi/trivia_qa/rc.nocontext/validation-00000-of-00001.parquet"],
-    frame: SHORT,
+    question_template: SHORT,
     scorer: Scorer::Exact,
     extractor: Extractor::ShortAnswer,
     load: |source| records(source, |row, _| Ok(doc(row))),

@@ -20,7 +20,7 @@ pub(super) static TRUTHFULQA: Task = Task {
     source: "Lin et al., arXiv 2109.07958, MC1, options in random order",
     licence: "Apache-2.0",
     files: &["datasets/truthfulqa/truthful_qa/multiple_choice/validation-00000-of-00001.parquet"],
-    frame: LETTER,
+    question_template: LETTER,
     scorer: Scorer::Choice,
     extractor: Extractor::Choice,
     load: |source| records(source, doc),

@@ -14,7 +14,7 @@ pub(super) static UMWP: Task = Task {
     source: "Sun et al., arXiv 2403.03558",
     licence: "CC BY-SA 4.0",
     files: &["umwp/data/StandardDataset.jsonl"],
-    frame: WORD_PROBLEM,
+    question_template: WORD_PROBLEM,
     scorer: Scorer::Number,
     extractor: Extractor::Number,
     load: |source| lines(source, |row, _| Ok(doc(row))),

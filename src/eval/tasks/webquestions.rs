@@ -14,7 +14,7 @@ pub(super) static WEBQUESTIONS: Task = Task {
     source: "Berant et al., EMNLP 2013, aclanthology D13-1160",
     licence: "CC BY 4.0",
     files: &["webquestions/main/test.json"],
-    frame: SHORT,
+    question_template: SHORT,
     scorer: Scorer::Exact,
     extractor: Extractor::ShortAnswer,
     load: |source| {

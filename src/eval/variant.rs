@@ -1,25 +1,25 @@
-//! One arm of a comparison: a strategy with settings of its own, as one word:
+//! One variant of a comparison: a strategy with settings of its own, in one word:
 //! `self-consistency:samples=8:repeat=x2`.
 //!
-//! Contract: what an arm does not name stays as it is. The keys are the names of the flags. It
-//! prints nothing and knows no model.
+//! What a variant does not name keeps its value. A key is a parameter of the strategy or the name
+//! of a flag.
 
 use std::fmt;
 use std::str::FromStr;
 
-use super::Settings;
 use crate::decision::Policy;
 use crate::digest::sha256_hex;
 use crate::error::{Error, Result};
+use crate::pipeline::Settings;
 use crate::strategy::Strategy;
 use crate::uncertainty;
 
-/// Longest name of an arm's folder.
+/// Longest folder name of a variant.
 const LONGEST_NAME: usize = 80;
 
 /// A strategy and what it changes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Arm {
+#[derive(Clone, Debug, PartialEq)]
+pub struct Variant {
     strategy: Strategy,
     /// Key and value, in the order given.
     changes: Vec<(String, String)>,
@@ -28,7 +28,7 @@ pub struct Arm {
 /// Sets one setting from its text.
 type Change = fn(&mut Settings, &str) -> Result<()>;
 
-/// What an arm may change.
+/// What a variant may change.
 const KEYS: &[(&str, Change)] = &[
     ("samples", |s, v| set(&mut s.params.n, v)),
     ("temperature", |s, v| set(&mut s.params.temperature, v)),
@@ -39,7 +39,7 @@ const KEYS: &[(&str, Change)] = &[
     ("max-tokens", |s, v| set(&mut s.params.max_tokens, v)),
     ("repeat", |s, v| parse(&mut s.prompt.repetition, v)),
     ("kv-keep", |s, v| parse(&mut s.prompt.kv_keep, v)),
-    ("confidence-target", |s, v| set(s.frame.confidence_target.insert(0.0), v)),
+    ("confidence-target", |s, v| set(s.question_template.confidence_target.insert(0.0), v)),
     ("extractor", |s, v| parse(&mut s.extractor, v)),
     ("estimator", |s, v| uncertainty::estimator(v).map(|estimator| s.estimator = estimator)),
     ("min-vote-share", |s, v| {
@@ -61,8 +61,8 @@ fn parse<T: FromStr<Err = Error>>(setting: &mut T, value: &str) -> Result<()> {
     Ok(())
 }
 
-impl Arm {
-    /// The settings with what this arm changes.
+impl Variant {
+    /// The settings with what this variant changes.
     ///
     /// # Errors
     /// A value that its key cannot take, named.
@@ -74,16 +74,11 @@ impl Arm {
                     .map_err(|error| Error::usage(format!("{self}: {key}={value}: {error}")))?;
             }
         }
-        let checked = settings
-            .params
-            .validate()
-            .and_then(|()| settings.policy.validate())
-            .and_then(|()| settings.frame.validate());
-        checked.map_err(|error| Error::usage(format!("{self}: {error}")))?;
+        settings.validate().map_err(|error| Error::usage(format!("{self}: {error}")))?;
         Ok(settings)
     }
 
-    /// A name for the arm's folder: letters, digits and a few signs that every file system takes;
+    /// A name for the variant's folder: letters, digits and a few signs that every file system takes;
     /// different arms have different ones.
     pub fn folder(&self) -> String {
         let text = self.to_string();
@@ -98,38 +93,41 @@ impl Arm {
     }
 }
 
-impl fmt::Display for Arm {
+impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.strategy.name())?;
+        write!(f, "{}", self.strategy)?;
         self.changes.iter().try_for_each(|(key, value)| write!(f, ":{key}={value}"))
     }
 }
 
-impl FromStr for Arm {
+impl FromStr for Variant {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
         let mut parts = text.trim().split(':');
-        let strategy = parts.next().unwrap_or_default().parse()?;
+        let mut strategy: Strategy = parts.next().unwrap_or_default().parse()?;
         let mut changes: Vec<(String, String)> = Vec::new();
+        let mut keys: Vec<String> = Vec::new();
         for part in parts {
             let Some((key, value)) = part.split_once('=') else {
                 return Err(Error::usage(format!(
                     "{text:?} has {part:?}; it must be KEY=VALUE, as in self-consistency:samples=8"
                 )));
             };
-            let key = key.trim().replace('_', "-");
-            if !KEYS.iter().any(|(name, _)| *name == key) {
-                let names: Vec<&str> = KEYS.iter().map(|(name, _)| *name).collect();
-                return Err(Error::usage(format!(
-                    "{text:?} sets `{key}`; it may set {}",
-                    names.join(", ")
-                )));
-            }
-            if changes.iter().any(|(other, _)| *other == key) {
+            let (key, value) = (key.trim().replace('_', "-"), value.trim());
+            if keys.contains(&key) {
                 return Err(Error::usage(format!("{text:?} sets {key} twice; set it once")));
             }
-            changes.push((key, value.trim().to_owned()));
+            if KEYS.iter().any(|(name, _)| *name == key) {
+                changes.push((key.clone(), value.to_owned()));
+            } else {
+                let names: Vec<&str> = KEYS.iter().map(|(name, _)| *name).collect();
+                strategy.set(&key, value).map_err(|error| {
+                    let settings = names.join(", ");
+                    Error::usage(format!("{text:?}: {error}; settings are {settings}"))
+                })?;
+            }
+            keys.push(key);
         }
         Ok(Self { strategy, changes })
     }
@@ -140,11 +138,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arms_are_read_and_named() {
+    fn variants_are_read_and_named() {
         let check = |text: &str, shown: &str, folder: &str| {
-            let arm: Arm = text.parse().unwrap();
-            assert_eq!((arm.to_string().as_str(), arm.folder().as_str()), (shown, folder));
-            assert_eq!(arm.to_string().parse::<Arm>().unwrap(), arm);
+            let variant: Variant = text.parse().unwrap();
+            assert_eq!((variant.to_string().as_str(), variant.folder().as_str()), (shown, folder));
+            assert_eq!(variant.to_string().parse::<Variant>().unwrap(), variant);
         };
         check("greedy", "greedy", "greedy");
         check(
@@ -157,9 +155,9 @@ mod tests {
             "greedy:top-p=0.5:repeat=x2",
             "greedy_top-p=0.5_repeat=x2",
         );
-        // What no file system likes is replaced, and told apart by a digest.
+        // What file systems dislike is replaced, and a digest keeps such names apart.
         let names = ["greedy:repeat=a/{query}", "greedy:repeat=a|{query}"]
-            .map(|text| text.parse::<Arm>().unwrap().folder());
+            .map(|text| text.parse::<Variant>().unwrap().folder());
         assert!(
             names[0] != names[1]
                 && names.iter().all(|name| name.starts_with("greedy_repeat=a__query__")),
@@ -170,16 +168,20 @@ mod tests {
     #[test]
     fn what_cannot_be_is_named() {
         let check = |text: &str, expected: &str| {
-            let error = text.parse::<Arm>().unwrap_err();
+            let error = text.parse::<Variant>().unwrap_err();
             assert!(
                 error.is_usage() && error.to_string().contains(expected),
                 "{error}, expected {expected}"
             );
         };
         check("", "strategy `` is unknown");
-        check("magic", "strategy `magic` is unknown; use greedy");
+        check("magic", "strategy `magic` is unknown; use self-consistency, greedy");
         check("greedy:x2", "has \"x2\"; it must be KEY=VALUE");
-        check("greedy:speed=3", "sets `speed`; it may set samples, temperature,");
+        check(
+            "greedy:speed=3",
+            "no parameter `speed`; it has none; settings are samples, temperature,",
+        );
+        check("adaptive:wave=2:wave=3", "sets wave twice");
         check("greedy:seed=1:seed=2", "sets seed twice");
     }
 }

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Doc;
 use crate::consensus::logprob;
-use crate::generation::{Completion, Generation};
+use crate::generation::{Completion, FinishReason};
 
 /// One scored option, as a record has it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct OptionScore {
+pub struct ScoredChoice {
     /// Sum of the log-probabilities of its tokens, in nats; `None` if one of them is no number.
     pub logprob: Option<f64>,
     /// Length of its text in bytes, without what stands between prompt and option.
@@ -22,7 +22,7 @@ pub struct OptionScore {
     pub greedy: bool,
 }
 
-impl OptionScore {
+impl ScoredChoice {
     /// The score of an option.
     pub fn new(option: &Completion) -> Self {
         let likeliest =
@@ -35,16 +35,19 @@ impl OptionScore {
     }
 }
 
-/// Every option's score.
-pub fn option_scores(generation: &Generation) -> Vec<OptionScore> {
-    generation.completions.iter().map(OptionScore::new).collect()
+/// The scores of all choices; none where samples were drawn.
+pub fn scored_choices(completions: impl Iterator<Item = Completion>) -> Vec<ScoredChoice> {
+    completions
+        .filter(|completion| completion.finish_reason == FinishReason::Scored)
+        .map(|choice| ScoredChoice::new(&choice))
+        .collect()
 }
 
 /// Whether the option that is likeliest per byte is the right one; `None` where none has a
 /// likelihood.
-pub fn is_correct_per_byte(options: &[OptionScore], doc: &Doc) -> Option<bool> {
+pub fn is_correct_per_byte(options: &[ScoredChoice], doc: &Doc) -> Option<bool> {
     let per_byte =
-        |option: &OptionScore| option.logprob.map(|logprob| logprob / option.bytes.max(1) as f64);
+        |option: &ScoredChoice| option.logprob.map(|logprob| logprob / option.bytes.max(1) as f64);
     let scored =
         options.iter().enumerate().filter_map(|(index, option)| Some((index, per_byte(option)?)));
     // Reversed, the last of equals is the first.
@@ -55,7 +58,7 @@ pub fn is_correct_per_byte(options: &[OptionScore], doc: &Doc) -> Option<bool> {
 /// Where several options may be right: the probability of all right ones together, of that of all
 /// options, 0 to 1 (MC2 of Lin et al., arXiv 2109.07958). `None` where one is right, nothing was
 /// scored, or an option has no likelihood.
-pub fn correct_mass(options: &[OptionScore], doc: &Doc) -> Option<f64> {
+pub fn correct_mass(options: &[ScoredChoice], doc: &Doc) -> Option<f64> {
     let logprobs: Vec<f64> = options.iter().map(|option| option.logprob).collect::<Option<_>>()?;
     // Relative to the largest: of long options every likelihood may be too small for a number.
     let most = logprobs.iter().copied().fold(f64::NEG_INFINITY, f64::max);

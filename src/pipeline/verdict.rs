@@ -1,10 +1,10 @@
-//! From samples to a verdict: vote, scores, confidence, decision.
+//! From samples to a verdict: vote, scores, confidence, decision (selective prediction).
 //!
-//! Contract: pure and total, so that stored samples are judged again as they were at first. A
-//! confidence exists only under a policy file whose fingerprint is that of the run. A question
-//! whose first place is shared has no score under a policy file: no policy answers it, so neither
-//! may it count among the answers that a threshold was certified on. The same holds, with or
-//! without a policy file, where the model says that it does not know: how sure it is of that is no
+//! Pure and total, so that stored samples get the verdict again that they got at first. A
+//! confidence exists only under a policy file whose fingerprint is that of the run. Under a policy
+//! file a question has no score where two answers lead together: no policy answers it, so it must
+//! not count among the answers that a threshold was certified on. The same holds, with or without a
+//! policy file, where the model says that it does not know: how sure it is of that is not the
 //! uncertainty of an answer.
 
 use std::collections::BTreeMap;
@@ -18,23 +18,20 @@ use crate::decision::{Decision, Policy};
 use crate::digest::sha256_hex;
 use crate::error::Result;
 use crate::generation::Generation;
-use crate::strategy::Strategy;
 use crate::uncertainty::{self, Confidence, Estimator, Evidence, Uncertainty};
 
-/// What joins the names of several estimators in a fingerprint.
-const AND: char = '+';
+/// Joins the names of several estimators in a fingerprint.
+const SEPARATOR: char = '+';
 
-/// Everything about a verdict that is not the samples.
+/// Everything that a verdict depends on besides the samples.
 #[derive(Clone)]
-pub struct Judge {
+pub struct Selector {
     /// How an answer is read from a text.
     pub extractor: Extractor,
     /// Which estimator's score is the outcome's uncertainty.
     pub estimator: &'static Estimator,
     /// When to answer.
     pub policy: Policy,
-    /// The completions are options with their likelihoods, not samples.
-    options: bool,
     calibrated: Option<Calibrated>,
 }
 
@@ -49,12 +46,12 @@ struct Calibrated {
 
 /// A verdict on samples.
 #[derive(Clone, Debug)]
-pub struct Judgement {
+pub struct Verdict {
     /// The vote.
     pub vote: Vote,
     /// Every estimator's natural score.
     pub scores: BTreeMap<&'static str, f64>,
-    /// What was decided by; `None` without a score.
+    /// The score that the decision goes by; `None` without one.
     pub uncertainty: Option<Uncertainty>,
     /// The calibrated probability of being right; `None` without a calibrator.
     pub confidence: Option<Confidence>,
@@ -62,10 +59,10 @@ pub struct Judgement {
     pub decision: Decision,
 }
 
-/// What a confidence rests on.
+/// What a confidence is based on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Calibration {
-    /// Nothing: there is no confidence.
+    /// Nothing, so there is no confidence.
     Uncalibrated,
     /// A policy file.
     Calibrated {
@@ -73,9 +70,9 @@ pub enum Calibration {
         id: String,
         /// Labelled questions behind map and threshold.
         n: usize,
-        /// The promise in one sentence, or that there is none.
+        /// The guarantee in one sentence, or that the policy has none.
         guarantee: String,
-        /// Whether it is a promise.
+        /// Whether the policy has a guarantee.
         certified: bool,
     },
 }
@@ -96,31 +93,25 @@ impl Serialize for Calibration {
     }
 }
 
-impl Judge {
-    /// A judge without a policy file.
+impl Selector {
+    /// A selector without a policy file.
     pub fn new(extractor: Extractor, estimator: &'static Estimator, policy: Policy) -> Self {
-        Self { extractor, estimator, policy, options: false, calibrated: None }
+        Self { extractor, estimator, policy, calibrated: None }
     }
 
-    /// A judge of options that were scored by their likelihood, where that is the strategy.
-    #[must_use]
-    pub fn by_strategy(self, strategy: &str) -> Self {
-        Self { options: strategy == Strategy::Likelihood.name(), ..self }
-    }
-
-    /// Judges by a policy file from now on. `running` is this run's fingerprint, with any
+    /// Decides by a policy file from now on. `running` is this run's fingerprint, with any
     /// estimator.
     ///
     /// # Errors
-    /// Every field that differs; the judge is as it was.
-    pub fn adopt(&mut self, file: PolicyFile, running: Fingerprint) -> Result<(), Mismatch> {
+    /// Every field that differs; the selector is unchanged.
+    pub fn bind_policy(&mut self, file: PolicyFile, running: Fingerprint) -> Result<(), Mismatch> {
         let estimators: Vec<_> = file
             .fingerprint
             .estimator
-            .split(AND)
+            .split(SEPARATOR)
             .filter_map(|name| uncertainty::estimator(name).ok())
             .collect();
-        let running = Fingerprint { estimator: names(&estimators), ..running };
+        let running = Fingerprint { estimator: estimator_names(&estimators), ..running };
         file.check(&running)?;
         let calibration = Calibration::Calibrated {
             id: sha256_hex(file.to_json().unwrap_or_default().as_bytes())
@@ -142,44 +133,40 @@ impl Judge {
         self.calibrated.as_ref().map(|calibrated| &calibrated.file)
     }
 
-    /// What confidences rest on.
+    /// What confidences are based on.
     pub fn calibration(&self) -> Calibration {
         self.calibrated
             .as_ref()
             .map_or(Calibration::Uncalibrated, |calibrated| calibrated.calibration.clone())
     }
 
-    /// Judges.
-    pub fn judge(&self, generation: &Generation) -> Judgement {
-        let vote = if self.options {
-            consensus::likelihood_vote(generation)
-        } else {
-            consensus::vote(generation, self.extractor)
-        };
+    /// The verdict on samples.
+    pub fn verdict(&self, generation: &Generation) -> Verdict {
+        let vote = consensus::vote(generation, self.extractor);
         let evidence = Evidence { generation, vote: &vote };
         let scores = uncertainty::scores(&evidence);
         let (uncertainty, confidence) = match &self.calibrated {
             None if vote.is_abstention() => (None, None),
             None => (self.estimator.uncertainty(&evidence), None),
-            Some(calibrated) => calibrated.judge(&evidence),
+            Some(calibrated) => calibrated.scores(&evidence),
         };
         let decision = self.policy.decide(&vote, uncertainty, confidence);
-        Judgement { vote, scores, uncertainty, confidence, decision }
+        Verdict { vote, scores, uncertainty, confidence, decision }
     }
 }
 
 impl Calibrated {
-    fn judge(&self, evidence: &Evidence<'_>) -> (Option<Uncertainty>, Option<Confidence>) {
-        // Checked when it was adopted; a bound policy is had in no other way.
+    fn scores(&self, evidence: &Evidence<'_>) -> (Option<Uncertainty>, Option<Confidence>) {
+        // Cannot fail: it was checked when the policy was bound.
         let Ok(bound) = self.file.check(&self.running) else { return (None, None) };
-        let scores = deciding_scores(&self.estimators, evidence);
+        let scores = decision_scores(&self.estimators, evidence);
         (bound.uncertainty(&scores).and_then(Uncertainty::new), bound.confidence(&scores))
     }
 }
 
 /// The uncertainties that a calibrated decision goes by, in the order of `estimators`; none where
 /// no answer leads alone, or none is given.
-pub fn deciding_scores(
+pub fn decision_scores(
     estimators: &[&'static Estimator],
     evidence: &Evidence<'_>,
 ) -> Vec<Option<f64>> {
@@ -192,7 +179,7 @@ pub fn deciding_scores(
 }
 
 /// The names of estimators as one text, as a fingerprint has them.
-pub fn names(estimators: &[&'static Estimator]) -> String {
+pub fn estimator_names(estimators: &[&'static Estimator]) -> String {
     let names: Vec<&str> = estimators.iter().map(|estimator| estimator.name).collect();
-    names.join(&AND.to_string())
+    names.join(&SEPARATOR.to_string())
 }

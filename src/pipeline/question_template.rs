@@ -1,7 +1,7 @@
-//! What stands around a question: instructions and examples before it, and the text that it is put
-//! into.
+//! The text around a question: instructions and examples before it, and the template of the user's
+//! message.
 //!
-//! A frame moves scores as much as a sampler does, so it belongs to the configuration that a
+//! A template moves scores as much as a sampler does, so it belongs to the configuration that a
 //! calibration is bound to.
 
 use serde::{Deserialize, Serialize};
@@ -15,14 +15,14 @@ pub const QUESTION: &str = "{question}";
 
 /// A system message and the text of the user's message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Frame {
+pub struct QuestionTemplate {
     /// Instructions that come before the question.
     pub system: Option<String>,
     /// The user's message, with [`QUESTION`] where the question goes.
     pub user: String,
     /// Examples before the question; the same for every question, so that they are prefilled once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shots: Option<Shots>,
+    pub few_shot: Option<FewShot>,
     /// Tells the model to answer only where it is surer than this, 0 to below 1, and how that is
     /// scored, after the user's message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -31,30 +31,30 @@ pub struct Frame {
 
 /// Examples before a question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shots {
+pub struct FewShot {
     /// As one text with the question, for base models; otherwise as turns of a chat.
     pub plain: bool,
     /// In the order shown.
-    pub examples: Vec<Shot>,
+    pub examples: Vec<Example>,
 }
 
 /// An example.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shot {
-    /// The question, as it goes into the frame.
+pub struct Example {
+    /// The question, as it goes into the template.
     pub question: String,
-    /// What is to be said.
+    /// The answer to it.
     pub answer: String,
 }
 
-impl Default for Frame {
-    /// Nothing but the question.
+impl Default for QuestionTemplate {
+    /// The question alone.
     fn default() -> Self {
-        Self { system: None, user: QUESTION.to_owned(), shots: None, confidence_target: None }
+        Self { system: None, user: QUESTION.to_owned(), few_shot: None, confidence_target: None }
     }
 }
 
-impl Frame {
+impl QuestionTemplate {
     /// Checks that the question has a place, and the target its range.
     ///
     /// # Errors
@@ -69,7 +69,7 @@ impl Frame {
             return Ok(());
         }
         Err(Error::usage(format!(
-            "frame is {:?}; it must hold {QUESTION} where the question goes",
+            "the question template is {:?}; it must contain {QUESTION} where the question goes",
             self.user
         )))
     }
@@ -80,21 +80,22 @@ impl Frame {
         let ask = |question: &str| self.user.replace(QUESTION, question);
         let asked = self.text().replace(QUESTION, question);
         let mut messages: Vec<Message> = system.into_iter().collect();
-        match &self.shots {
+        match &self.few_shot {
             None => {}
-            Some(Shots { plain: true, examples }) => {
+            Some(FewShot { plain: true, examples }) => {
                 let space = if self.user.ends_with(char::is_whitespace) { "" } else { " " };
-                let shown =
-                    |shot: &Shot| format!("{}{space}{}\n\n", ask(&shot.question), shot.answer);
+                let text = |example: &Example| {
+                    format!("{}{space}{}\n\n", ask(&example.question), example.answer)
+                };
                 messages
-                    .push(Message::user(examples.iter().map(shown).collect::<String>() + &asked));
+                    .push(Message::user(examples.iter().map(text).collect::<String>() + &asked));
                 return messages;
             }
-            Some(Shots { plain: false, examples }) => {
-                messages.extend(examples.iter().flat_map(|shot| {
+            Some(FewShot { plain: false, examples }) => {
+                messages.extend(examples.iter().flat_map(|example| {
                     [
-                        Message::user(ask(&shot.question)),
-                        Message::new(Role::Assistant, &shot.answer),
+                        Message::user(ask(&example.question)),
+                        Message::new(Role::Assistant, &example.answer),
                     ]
                 }));
             }
@@ -103,28 +104,29 @@ impl Frame {
         messages
     }
 
-    /// One text that names this frame and no other.
+    /// A text that identifies this template.
     pub fn name(&self) -> String {
         let name = match &self.system {
             None => self.text(),
             Some(system) => format!("system {system:?}, user {:?}", self.text()),
         };
-        let Some(shots) = &self.shots else { return name };
-        let digest = sha256_hex(serde_json::to_string(shots).unwrap_or_default().as_bytes());
-        format!("{name}, after {} examples of SHA-256 {digest}", shots.examples.len())
+        let Some(few_shot) = &self.few_shot else { return name };
+        let digest = sha256_hex(serde_json::to_string(few_shot).unwrap_or_default().as_bytes());
+        format!("{name}, after {} examples of SHA-256 {digest}", few_shot.examples.len())
     }
 
     /// The user's message with the target behind it.
     fn text(&self) -> String {
-        let target = self.confidence_target.map(|target| format!("\n\n{}", targeted(target)));
+        let target =
+            self.confidence_target.map(|target| format!("\n\n{}", confidence_target_text(target)));
         self.user.clone() + &target.unwrap_or_default()
     }
 }
 
 /// The words of Kalai et al., arXiv 2509.04664: a wrong answer costs t / (1 - t), so answering pays
 /// where one is right with more than t.
-fn targeted(target: f64) -> String {
-    let (percent, penalty) = (short(100.0 * target), short(target / (1.0 - target)));
+fn confidence_target_text(target: f64) -> String {
+    let (percent, penalty) = (two_decimals(100.0 * target), two_decimals(target / (1.0 - target)));
     format!(
         "Answer only if you are > {percent}% confident, since mistakes are penalized {penalty} \
          points, while correct answers receive 1 \
@@ -133,7 +135,7 @@ fn targeted(target: f64) -> String {
 }
 
 /// A number with at most two decimals.
-fn short(value: f64) -> String {
+fn two_decimals(value: f64) -> String {
     ((value * 100.0).round() / 100.0).to_string()
 }
 
@@ -142,16 +144,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn targets_are_told_with_their_price() {
+    fn confidence_targets_state_their_penalty() {
         let check = |target: f64, percent: &str, penalty: &str| {
-            let frame = Frame { confidence_target: Some(target), ..Frame::default() };
-            let said = format!(
+            let template =
+                QuestionTemplate { confidence_target: Some(target), ..QuestionTemplate::default() };
+            let expected = format!(
                 "Who?\n\nAnswer only if you are > {percent}% confident, since mistakes are \
                  penalized {penalty} points, while correct answers \
                  receive 1 point, and an answer of \"I don't know\" receives 0 points."
             );
-            assert_eq!(frame.messages("Who?").last().unwrap().content, said);
-            assert!(frame.validate().is_ok() && frame.name() != Frame::default().name());
+            assert_eq!(template.messages("Who?").last().unwrap().content, expected);
+            assert!(
+                template.validate().is_ok()
+                    && template.name() != QuestionTemplate::default().name()
+            );
         };
         check(0.0, "0", "0");
         check(0.5, "50", "1");
@@ -160,7 +166,9 @@ mod tests {
         check(2.0 / 3.0, "66.67", "2");
         for bad in [1.0, -0.1, f64::NAN] {
             let error =
-                Frame { confidence_target: Some(bad), ..Frame::default() }.validate().unwrap_err();
+                QuestionTemplate { confidence_target: Some(bad), ..QuestionTemplate::default() }
+                    .validate()
+                    .unwrap_err();
             assert!(error.to_string().contains("confidence_target is"), "{error}");
         }
     }

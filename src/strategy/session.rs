@@ -1,0 +1,386 @@
+//! The session: all that a strategy, a probe or a reader of answers may do with an engine.
+//!
+//! A strategy is one straight `async fn` over a session; `await` means "until the engine has
+//! finished this request". There is no runtime and there are no wakers: the [`Executor`] polls every
+//! task, submits what they asked for, steps the engine once, and delivers the replies, in a fixed
+//! order. A session knows neither which engine computes nor which other questions are in flight.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::Future;
+use std::ops::Range;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use crate::consensus::{self, Extractor, Vote};
+use crate::engine::{
+    CacheHold, Engine, Reply, Request, RequestId, ScoredTokens, StepControl, TokenEvent,
+};
+use crate::error::{Error, Result};
+use crate::generation::{Completion, Cost, Generation, Message, SamplingParams, Token};
+use crate::prompt::{Prompt, PromptFormat};
+use crate::tokenizer::Tokenizer;
+
+/// A callback of one request; it may stop samples.
+pub type Watch = Box<dyn FnMut(&TokenEvent<'_>) -> StepControl>;
+
+/// What every session of a pipeline shares.
+pub struct SessionContext {
+    /// Renders messages.
+    pub format: PromptFormat,
+    /// Text to ids and back.
+    pub tokenizer: std::sync::Arc<Tokenizer>,
+    /// Token ids that end a sample.
+    pub end_tokens: Vec<u32>,
+    /// Largest number of tokens of prompt and output together.
+    pub context: usize,
+    /// How tokens are drawn, and how many samples a strategy may draw.
+    pub params: SamplingParams,
+    /// How an answer is read from a text.
+    pub extractor: Extractor,
+}
+
+/// One question's access to the engine. Clones are the same session.
+#[derive(Clone)]
+pub struct Session {
+    shared: Rc<SessionContext>,
+    mailbox: Rc<RefCell<Mailbox>>,
+}
+
+/// Requests on their way to the engine, and replies on their way back.
+#[derive(Default)]
+struct Mailbox {
+    next_ticket: u64,
+    outgoing: Vec<(u64, Request, Option<Watch>)>,
+    replies: HashMap<u64, Result<Reply>>,
+    notes: Vec<String>,
+    /// The text of the prompt that was rendered first.
+    first_prompt: Option<String>,
+}
+
+/// A prompt, possibly with what follows it, whose keys and values stay in the prefix cache while
+/// this handle or one made from it lives.
+#[derive(Clone, Debug)]
+pub struct Prefix {
+    /// Token ids and the rest of the prompt.
+    pub prompt: Prompt,
+    hold: CacheHold,
+}
+
+/// A distribution over a few labels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LabelProbabilities {
+    /// The probability of each label given that one of them comes next; they sum to 1.
+    pub probabilities: Vec<f64>,
+    /// The probability that any of them comes next, 0 to 1: near 0 the model wants to say
+    /// something else, and the probabilities mean little.
+    pub mass: f64,
+}
+
+impl Session {
+    /// A session for one question.
+    pub fn new(shared: &Rc<SessionContext>) -> Self {
+        Self { shared: Rc::clone(shared), mailbox: Rc::default() }
+    }
+
+    /// How tokens are drawn; `n` is how many samples the strategy may draw.
+    pub fn params(&self) -> &SamplingParams {
+        &self.shared.params
+    }
+
+    /// The prompt format.
+    pub fn format(&self) -> &PromptFormat {
+        &self.shared.format
+    }
+
+    /// Largest number of tokens of prompt and output together.
+    pub fn context(&self) -> usize {
+        self.shared.context
+    }
+
+    /// Deviations of the rendered prompts from what was asked, a sentence each.
+    pub fn notes(&self) -> Vec<String> {
+        self.mailbox.borrow().notes.clone()
+    }
+
+    /// The text of the prompt that was rendered first.
+    pub fn first_prompt(&self) -> Option<String> {
+        self.mailbox.borrow().first_prompt.clone()
+    }
+
+    /// Renders messages into a prompt.
+    ///
+    /// # Errors
+    /// Those of [`PromptFormat::render`].
+    pub fn render(&self, messages: &[Message]) -> Result<Prefix> {
+        let prompt = self.shared.format.render(messages)?;
+        let mut mailbox = self.mailbox.borrow_mut();
+        mailbox.first_prompt.get_or_insert_with(|| prompt.text.clone());
+        for note in &prompt.notes {
+            if !mailbox.notes.contains(note) {
+                mailbox.notes.push(note.clone());
+            }
+        }
+        Ok(Prefix { prompt, hold: CacheHold::default() })
+    }
+
+    /// The prefix with a text after it. Computes nothing: whatever runs next computes only the
+    /// tokens that the cache lacks.
+    ///
+    /// # Errors
+    /// A text that the vocabulary cannot encode.
+    pub fn extend(&self, prefix: &Prefix, text: &str) -> Result<Prefix> {
+        let tokens = self.shared.tokenizer.encode(text)?;
+        Ok(prefix.followed_by(tokens))
+    }
+
+    /// The prefix with a completion after it, without its end token.
+    pub fn after(&self, prefix: &Prefix, completion: &Completion) -> Prefix {
+        let ids = completion.tokens.iter().map(|token| token.id);
+        prefix.followed_by(ids.filter(|id| !self.shared.end_tokens.contains(id)))
+    }
+
+    /// Draws samples. Indices name random streams: 4..8 continues what 0..4 began.
+    ///
+    /// # Errors
+    /// The engine's, for this request.
+    pub async fn sample(&self, prefix: &Prefix, samples: Range<usize>) -> Result<Generation> {
+        self.sample_with(prefix, samples, self.params().clone(), None).await
+    }
+
+    /// As [`Self::sample`], with parameters of its own and a callback that may stop samples.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn sample_with(
+        &self,
+        prefix: &Prefix,
+        samples: Range<usize>,
+        params: SamplingParams,
+        watch: Option<Watch>,
+    ) -> Result<Generation> {
+        let (prompt, hold) = (prefix.prompt.clone(), Some(prefix.hold.clone()));
+        match self.post(Request::Sample { prompt, params, samples, hold }, watch).await? {
+            Reply::Samples(generation) => Ok(generation),
+            Reply::Score(_) => Err(Error::Backend("samples came back as a score".into())),
+        }
+    }
+
+    /// The statistics of each continuation's tokens after the prefix, each scored on its own, with
+    /// the `top_logprobs` most probable tokens of each step, and what that cost together. The
+    /// prefix is computed once.
+    ///
+    /// # Errors
+    /// The engine's; an empty continuation.
+    pub async fn score(
+        &self,
+        prefix: &Prefix,
+        continuations: &[Vec<u32>],
+        top_logprobs: usize,
+    ) -> Result<(Vec<Vec<Token>>, Cost)> {
+        let request = |continuation: &Vec<u32>| Request::Score {
+            prefix: prefix.prompt.tokens.clone(),
+            continuation: continuation.clone(),
+            top_logprobs,
+            hold: Some(prefix.hold.clone()),
+        };
+        let pending: Vec<Pending> =
+            continuations.iter().map(|tokens| self.post(request(tokens), None)).collect();
+        let (mut scored, mut cost) = (Vec::with_capacity(pending.len()), Cost::default());
+        for reply in pending {
+            match reply.await? {
+                Reply::Score(ScoredTokens { tokens, cost: own }) => {
+                    scored.push(tokens);
+                    cost.add_parallel(&own);
+                }
+                Reply::Samples(_) => {
+                    return Err(Error::Backend("a score came back as samples".into()));
+                }
+            }
+        }
+        cost.tokens.prompt_tokens = prefix.prompt.tokens.len();
+        Ok((scored, cost))
+    }
+
+    /// Which of a few labels comes next, each in any of its spellings, and what that cost.
+    ///
+    /// # Errors
+    /// Those of [`Self::score`]; logits that are not numbers.
+    pub async fn choose(
+        &self,
+        prefix: &Prefix,
+        labels: &[&[&str]],
+    ) -> Result<(LabelProbabilities, Cost)> {
+        let mut continuations: Vec<Vec<u32>> = Vec::new();
+        let mut owners = Vec::new();
+        for (label, spellings) in labels.iter().enumerate() {
+            for spelling in *spellings {
+                let tokens = self.shared.tokenizer.encode(spelling)?;
+                if !tokens.is_empty() && !continuations.contains(&tokens) {
+                    continuations.push(tokens);
+                    owners.push(label);
+                }
+            }
+        }
+        let (scored, cost) = self.score(prefix, &continuations, 0).await?;
+        let mut masses = vec![0.0; labels.len()];
+        for (tokens, &label) in scored.iter().zip(&owners) {
+            masses[label] += tokens.iter().map(|token| token.stats.logprob).sum::<f64>().exp();
+        }
+        let mass: f64 = masses.iter().sum();
+        if !(mass.is_finite() && mass > 0.0) {
+            return Err(Error::Numerical("no label has a probability above 0".into()));
+        }
+        let probabilities = masses.iter().map(|share| share / mass).collect();
+        Ok((LabelProbabilities { probabilities, mass: mass.min(1.0) }, cost))
+    }
+
+    /// The vote of samples, by this session's reader of answers.
+    pub fn vote(&self, generation: &Generation) -> Vote {
+        consensus::vote(generation, self.shared.extractor)
+    }
+
+    fn post(&self, request: Request, watch: Option<Watch>) -> Pending {
+        let mut mailbox = self.mailbox.borrow_mut();
+        let ticket = mailbox.next_ticket;
+        mailbox.next_ticket += 1;
+        mailbox.outgoing.push((ticket, request, watch));
+        Pending { ticket, mailbox: Rc::clone(&self.mailbox) }
+    }
+}
+
+impl Prefix {
+    /// A prefix of these tokens, with a cache of its own.
+    pub fn new(prompt: Prompt) -> Self {
+        Self { prompt, hold: CacheHold::default() }
+    }
+
+    /// The prefix with tokens after it; its cache is shared.
+    #[must_use]
+    pub fn followed_by(&self, tokens: impl IntoIterator<Item = u32>) -> Self {
+        let mut prompt = self.prompt.clone();
+        prompt.tokens.extend(tokens);
+        Self { prompt, hold: self.hold.clone() }
+    }
+}
+
+/// A reply that has not come.
+struct Pending {
+    ticket: u64,
+    mailbox: Rc<RefCell<Mailbox>>,
+}
+
+impl Future for Pending {
+    type Output = Result<Reply>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        let reply = self.mailbox.borrow_mut().replies.remove(&self.ticket);
+        reply.map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+/// Runs tasks on one thread over one engine.
+pub struct Executor<'a, T> {
+    engine: &'a mut dyn Engine,
+    tasks: Vec<Task<'a, T>>,
+    /// Who waits for a request: the task's number and its ticket.
+    owners: HashMap<RequestId, Owner>,
+}
+
+struct Task<'a, T> {
+    number: usize,
+    session: Session,
+    future: Pin<Box<dyn Future<Output = T> + 'a>>,
+}
+
+struct Owner {
+    task: usize,
+    ticket: u64,
+    watch: Option<Watch>,
+}
+
+impl<'a, T> Executor<'a, T> {
+    /// An executor without tasks.
+    pub fn new(engine: &'a mut dyn Engine) -> Self {
+        Self { engine, tasks: Vec::new(), owners: HashMap::new() }
+    }
+
+    /// Tasks that have not finished.
+    pub fn in_flight(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Adds a task. `number` identifies it in [`Self::turn`]; `session` is the one it uses.
+    pub fn spawn(&mut self, number: usize, session: Session, task: impl Future<Output = T> + 'a) {
+        self.tasks.push(Task { number, session, future: Box::pin(task) });
+    }
+
+    /// Polls every task, submits what they asked for and steps the engine once; returns the tasks
+    /// that finished, in the order in which they were spawned. `on_token` receives every token with
+    /// its task's number. After a failed forward pass every task in flight gets that error.
+    pub fn turn(&mut self, on_token: &mut dyn FnMut(usize, &TokenEvent<'_>)) -> Vec<(usize, T)> {
+        let mut finished = Vec::new();
+        let mut ctx = Context::from_waker(Waker::noop());
+        self.tasks.retain_mut(|task| match task.future.as_mut().poll(&mut ctx) {
+            Poll::Ready(result) => {
+                finished.push((task.number, result));
+                false
+            }
+            Poll::Pending => true,
+        });
+        self.cancel_abandoned();
+        for Task { number, session, .. } in &self.tasks {
+            let mut mailbox = session.mailbox.borrow_mut();
+            for (ticket, request, watch) in std::mem::take(&mut mailbox.outgoing) {
+                match self.engine.submit(request) {
+                    Ok(id) => drop(self.owners.insert(id, Owner { task: *number, ticket, watch })),
+                    Err(error) => drop(mailbox.replies.insert(ticket, Err(error))),
+                }
+            }
+        }
+        let owners = &mut self.owners;
+        let step = self.engine.step(&mut |event: &TokenEvent<'_>| {
+            let Some(owner) = owners.get_mut(&event.request) else { return StepControl::Continue };
+            on_token(owner.task, event);
+            owner.watch.as_mut().map_or(StepControl::Continue, |watch| watch(event))
+        });
+        match step {
+            Ok(replies) => replies.into_iter().for_each(|(id, reply)| self.deliver(id, reply)),
+            Err(error) => {
+                let failed: Vec<RequestId> = self.owners.keys().copied().collect();
+                for id in failed {
+                    self.engine.cancel(id);
+                    self.deliver(id, Err(Error::Backend(error.to_string())));
+                }
+            }
+        }
+        finished
+    }
+
+    fn deliver(&mut self, id: RequestId, reply: Result<Reply>) {
+        let Some(owner) = self.owners.remove(&id) else { return };
+        if let Some(task) = self.tasks.iter().find(|task| task.number == owner.task) {
+            task.session.mailbox.borrow_mut().replies.insert(owner.ticket, reply);
+        }
+    }
+
+    /// Drops the requests of tasks that finished without waiting for them.
+    fn cancel_abandoned(&mut self) {
+        let (tasks, engine) = (&self.tasks, &mut self.engine);
+        self.owners.retain(|id, owner| {
+            let waits = tasks.iter().any(|task| task.number == owner.task);
+            if !waits {
+                engine.cancel(*id);
+            }
+            waits
+        });
+    }
+}
+
+impl<T> Drop for Executor<'_, T> {
+    fn drop(&mut self) {
+        self.tasks.clear();
+        self.cancel_abandoned();
+    }
+}
