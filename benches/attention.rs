@@ -48,7 +48,7 @@ impl fmt::Display for Case {
 fn cases() -> Vec<Case> {
     let kinds = ROWS.map(Some).into_iter().chain([None]);
     let each = SHAPES.iter().flat_map(|shape| CONTEXTS.map(|context| (shape, context)));
-    common::wanted(each.flat_map(|(&(model, heads, kv_heads, head_dim), context)| {
+    common::selected(each.flat_map(|(&(model, heads, kv_heads, head_dim), context)| {
         let shape = Shape {
             heads,
             kv_heads,

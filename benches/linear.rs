@@ -77,7 +77,7 @@ fn cases() -> Vec<Case> {
     let each = SHAPES.iter().flat_map(|&(name, dtype, out, width)| {
         ROWS.map(|rows| Case { name, dtype, out, width, rows })
     });
-    common::wanted(each)
+    common::selected(each)
 }
 
 fn pack(pool: &Pool, dtype: Dtype, out: usize, width: usize) -> PackedMatrix {

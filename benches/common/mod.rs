@@ -31,7 +31,7 @@ pub fn isa() -> Isa {
 }
 
 /// The cases selected by `CANDOR_ONLY`.
-pub fn wanted<T: ToString>(cases: impl IntoIterator<Item = T>) -> Vec<T> {
+pub fn selected<T: ToString>(cases: impl IntoIterator<Item = T>) -> Vec<T> {
     let only = env::var("CANDOR_ONLY").unwrap_or_default();
     cases.into_iter().filter(|case| case.to_string().contains(&only)).collect()
 }

@@ -157,7 +157,7 @@ fn attend_blocks(
     }
     // Few queries over a long cache: groups of spans are distributed over the threads, and merged
     // afterwards in the same order as without. Tasks with the same keys are neighbors.
-    SHARED.with_borrow_mut(|SharedScratch { tasks, packed, partials, .. }| {
+    SHARED.with_borrow_mut(|SharedScratch { tasks, packed, partials }| {
         tasks.clear();
         tasks.extend(
             (0..items)

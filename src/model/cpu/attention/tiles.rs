@@ -71,7 +71,7 @@ impl TilePrefetch<'_> {
 }
 
 /// Dot products of a tile's keys with some vectors of `q`, which was packed by
-/// [`QueryBlock::pack`].
+/// [`QueryBlock::pack`](super::blocks::QueryBlock::pack).
 ///
 /// # Safety
 /// V's instructions must be available.

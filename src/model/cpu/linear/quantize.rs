@@ -83,7 +83,7 @@ pub(super) struct QuantizedBlock<'a> {
 
 impl Default for Activations {
     fn default() -> Self {
-        Self::with_best(Isa::best())
+        Self::unchecked(Isa::best())
     }
 }
 
@@ -93,11 +93,11 @@ impl Activations {
     /// # Errors
     /// `Usage`: this machine lacks the instructions.
     pub fn new(isa: Isa) -> Result<Self> {
-        Ok(Self::with_best(isa.check()?))
+        Ok(Self::unchecked(isa.check()?))
     }
 
     /// `isa` must be available.
-    fn with_best(isa: Isa) -> Self {
+    fn unchecked(isa: Isa) -> Self {
         Self {
             isa,
             rows: 0,
