@@ -1,7 +1,7 @@
-//! The one public error type.
+//! The public error type.
 //!
-//! Variants say who must act; the text says what was wrong, with its value, and what to do. Text is
-//! lower case and has no final full stop. Abstaining is never an error: it is a
+//! A variant says who must act; the text says what is wrong, with its value, and what to do. Text
+//! is lower case and has no final period. Abstaining is never an error: it is a
 //! [`crate::Decision`].
 
 use std::fmt;
@@ -10,15 +10,15 @@ use std::path::{Path, PathBuf};
 /// `Result` with candor's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, by who must act.
+/// An error, by who must act.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The caller asked for something that cannot be: a flag, a parameter, a reference. Act: the
+    /// The caller asked for something impossible: a flag, a parameter, a reference. Act: the
     /// caller.
     #[error("{0}")]
     Usage(String),
-    /// A model or data file is not what it claims to be. Act: whoever made or fetched the file.
+    /// Whether a model or data file is invalid. Act: whoever made or fetched the file.
     #[error("{}: {reason}", path.display())]
     InvalidFile {
         /// The file.
@@ -26,24 +26,24 @@ pub enum Error {
         /// The field, its value and the limit it broke.
         reason: String,
     },
-    /// Something needed is not here and could not be fetched. Act: the network, or `pull`.
+    /// A file is not cached and could not be fetched. Act: check the network, or run `pull`.
     #[error("{0}")]
     Network(String),
     /// The request is valid but does not fit: memory, context, disk. Act: ask for less.
     #[error("{0}")]
     Resources(String),
-    /// The operating system refused. Act: see the path.
+    /// The operating system reported an error. Act: see the path.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// The system's word.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The model computed something that is no number. Act: `verify` the file.
+    /// The model computed NaN or an infinity. Act: `verify` the file.
     #[error("{0}")]
     Numerical(String),
-    /// A question could not be asked, and the run was to stop there. Act: see the text.
+    /// A question failed, and the run was set to stop there. Act: see the text.
     #[error("{0}")]
     Stopped(String),
     /// The tensor backend failed. Act: report it.
@@ -67,22 +67,22 @@ impl Error {
         Self::Io { path: path.as_ref().to_path_buf(), source }
     }
 
-    /// The caller asked for something that cannot be.
+    /// Whether the caller asked for something impossible.
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::Usage(_))
     }
 
-    /// A model or data file is invalid.
+    /// Whether a model or data file is invalid.
     pub fn is_invalid_file(&self) -> bool {
         matches!(self, Self::InvalidFile { .. })
     }
 
-    /// The network, or its absence, is the cause.
+    /// Whether the network, or its absence, is the cause.
     pub fn is_network(&self) -> bool {
         matches!(self, Self::Network(_))
     }
 
-    /// The request does not fit into memory, context or disk.
+    /// Whether the request does not fit into memory, context or disk.
     pub fn is_resources(&self) -> bool {
         matches!(self, Self::Resources(_))
     }

@@ -44,11 +44,11 @@
 //! # Example
 //!
 //! ```no_run
-//! use candor::hub::{self, Options};
+//! use candor::hub::{self, HubOptions};
 //! use candor::{LoadOptions, LoadedModel, Message, Pipeline, Settings};
 //!
 //! # fn main() -> candor::Result<()> {
-//! let resolved = hub::resolve("smollm2-135m-instruct", &Options::from_env(), &mut ())?;
+//! let resolved = hub::resolve("smollm2-135m-instruct", &HubOptions::from_env(), &mut ())?;
 //! let loaded = LoadedModel::load(&resolved, resolved.sha256.clone(), LoadOptions::default())?;
 //! let mut pipeline = Pipeline::new(&loaded, Settings::for_model(&loaded), Default::default())?;
 //! let outcome = pipeline.answer(&[Message::user("What is the capital of France?")])?;

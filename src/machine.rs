@@ -1,14 +1,14 @@
-//! What is known of the machine: for `doctor`, for benchmarks, and for refusing what would not fit.
+//! Properties of the machine: for `doctor`, for benchmarks, and for memory checks.
 
 use std::fs;
 
-/// Bytes that the system says can still be taken; `None` where it does not say.
+/// Bytes of memory that are available; `None` if the system does not report it.
 pub fn available_memory() -> Option<u64> {
     kilobytes("/proc/meminfo", "MemAvailable:")
 }
 
-/// The most bytes that this process has held in memory so far, mapped files included; `None` where
-/// the system does not say.
+/// Peak resident memory of this process in bytes, mapped files included; `None` if the system does
+/// not report it.
 pub fn peak_memory() -> Option<u64> {
     kilobytes("/proc/self/status", "VmHWM:")
 }
@@ -19,7 +19,7 @@ fn kilobytes(path: &str, key: &str) -> Option<u64> {
     value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kb| kb << 10)
 }
 
-/// The processor's name; its architecture where the system does not say.
+/// The processor's name, or its architecture if the system does not report it.
 pub fn cpu_name() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = text
@@ -28,7 +28,7 @@ pub fn cpu_name() -> String {
     name.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
 }
 
-/// The processor's vector extensions that matter here.
+/// The processor's vector extensions that the kernels use.
 pub fn cpu_features() -> Vec<&'static str> {
     #[cfg(target_arch = "x86_64")]
     let features = [

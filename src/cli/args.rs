@@ -56,8 +56,8 @@ pub struct ComputeArgs {
 }
 
 impl SourceArgs {
-    pub fn hub(&self) -> hub::Options {
-        let mut options = hub::Options::from_env();
+    pub fn hub(&self) -> hub::HubOptions {
+        let mut options = hub::HubOptions::from_env();
         options.offline |= self.offline;
         options
     }
@@ -78,7 +78,7 @@ impl ModelArgs {
         let sha256 = match &resolved.sha256 {
             Some(known) => Some(known.clone()),
             None if resolved.path.is_file() => {
-                Some(hub::fingerprint(&resolved.path, &self.source.hub(), &mut ())?)
+                Some(hub::sha256_cached(&resolved.path, &self.source.hub(), &mut ())?)
             }
             None => None,
         };
@@ -229,7 +229,7 @@ impl PromptArgs {
 
     /// Says so where the context that was asked for is more than the model was made for.
     pub fn warn_context(&self, loaded: &LoadedModel, output: &Output) {
-        let most = loaded.model.spec().max_position_embeddings;
+        let most = loaded.model.config().max_position_embeddings;
         if let Some(context) = self.context.filter(|context| *context > most) {
             output.warning(&format!(
                 "context is {context}, and the model is made for {most} \

@@ -14,7 +14,7 @@ use crate::generation::{Cost, Generation, SamplingParams, TokenCounts};
 use crate::machine;
 use crate::pipeline::{Identity, LoadedModel};
 use crate::prompt::{Prompt, PromptFormat, PromptOptions};
-use crate::{generation::Message, hub::human_bytes};
+use crate::{generation::Message, hub::format_bytes};
 
 /// Measure prefill, decode and n-sample speed.
 #[derive(Debug, Args)]
@@ -196,7 +196,7 @@ impl Bench {
             "peak memory".into(),
             report
                 .peak_memory_bytes
-                .map_or_else(|| "unknown".into(), |b| format!("{:>11}", human_bytes(b))),
+                .map_or_else(|| "unknown".into(), |b| format!("{:>11}", format_bytes(b))),
         )
     }
 

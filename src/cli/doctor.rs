@@ -5,7 +5,7 @@ use clap::Args;
 use super::args::SourceArgs;
 use super::output::Output;
 use crate::error::Result;
-use crate::hub::{self, human_bytes};
+use crate::hub::{self, format_bytes};
 use crate::machine;
 use crate::manifest;
 
@@ -19,7 +19,7 @@ pub struct Doctor {
 impl Doctor {
     pub fn run(&self, output: &Output) -> Result<()> {
         let line = |name: &str, value: &str| output.answer(&format!("{name:<30}{value}"));
-        let size = |bytes: Option<u64>| bytes.map_or_else(|| "unknown".to_owned(), human_bytes);
+        let size = |bytes: Option<u64>| bytes.map_or_else(|| "unknown".to_owned(), format_bytes);
         line("candor", env!("CARGO_PKG_VERSION"))?;
         line("cpu", &machine::cpu_name())?;
         line("features", &machine::cpu_features().join(" "))?;
@@ -37,7 +37,7 @@ impl Doctor {
         line("hub cache", &folder(&options.hub_cache))?;
         line("hub", if options.offline { "offline" } else { &options.endpoint })?;
         let cached = hub::list(&options);
-        for known in manifest::known() {
+        for known in manifest::known_models() {
             let here =
                 cached.iter().any(|m| m.manifest.as_ref().is_some_and(|m| m.name == known.name));
             let fits =
@@ -47,7 +47,7 @@ impl Doctor {
                 (false, true) => "can be pulled",
                 (_, false) => "too large for the memory available",
             };
-            line(&known.name, &format!("{}, {state}", human_bytes(known.size)))?;
+            line(&known.name, &format!("{}, {state}", format_bytes(known.size)))?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::args::SourceArgs;
 use super::output::Output;
 use crate::error::Result;
-use crate::hub::{self, human_bytes};
+use crate::hub::{self, format_bytes};
 use crate::manifest;
 
 /// List cached models.
@@ -34,11 +34,11 @@ impl Ls {
             output.answer(&format!(
                 "{:<width$}  {:>9}  {}",
                 model.name,
-                human_bytes(model.size),
+                format_bytes(model.size),
                 model.location
             ))?;
         }
-        let missing: Vec<_> = manifest::known()
+        let missing: Vec<_> = manifest::known_models()
             .iter()
             .filter(|known| models.iter().all(|m| m.name != known.name))
             .collect();
@@ -47,7 +47,7 @@ impl Ls {
                 "not here: {} ({}, {}); candor pull {0}",
                 known.name,
                 known.summary,
-                human_bytes(known.size)
+                format_bytes(known.size)
             ));
         }
         Ok(())

@@ -21,11 +21,11 @@ pub struct Pull {
 
 impl Pull {
     pub fn run(&self, output: &Output) -> Result<()> {
-        let options = hub::Options { refresh: true, ..self.source.hub() };
+        let options = hub::HubOptions { refresh: true, ..self.source.hub() };
         let resolved = hub::resolve(&self.model, &options, &mut Bars::new(output))?;
         if let Some(manifest) = &resolved.manifest {
             output
-                .detail(&format!("{}: {}, {}", manifest.name, manifest.summary, manifest.licence));
+                .detail(&format!("{}: {}, {}", manifest.name, manifest.summary, manifest.license));
         }
         output.answer(&resolved.path.display().to_string())
     }

@@ -5,7 +5,7 @@ use clap::Args;
 use super::args::SourceArgs;
 use super::output::Output;
 use crate::error::Result;
-use crate::hub::{self, human_bytes};
+use crate::hub::{self, format_bytes};
 
 /// Delete a cached model.
 #[derive(Debug, Args)]
@@ -20,7 +20,7 @@ impl Rm {
     pub fn run(&self, output: &Output) -> Result<()> {
         let options = self.source.hub();
         let freed = hub::remove(&hub::find(&self.model, &options)?, &options)?;
-        output.note(&format!("removed {}: {} freed", self.model, human_bytes(freed)));
+        output.note(&format!("removed {}: {} freed", self.model, format_bytes(freed)));
         Ok(())
     }
 }

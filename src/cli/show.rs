@@ -5,7 +5,7 @@ use clap::Args;
 use super::args::ModelArgs;
 use super::output::Output;
 use crate::error::Result;
-use crate::hub::human_bytes;
+use crate::hub::format_bytes;
 use crate::model::WeightSource;
 use crate::pipeline::{load_tokenizer, quantization};
 use crate::prompt::ChatTemplate;
@@ -30,13 +30,13 @@ impl Show {
         }
         let resolved = self.model.resolve(output)?;
         let source = WeightSource::open(&resolved.path)?;
-        let spec = source.spec()?;
+        let spec = source.config()?;
         let tokenizer = load_tokenizer(&source)?;
         let line = |name: &str, value: String| output.answer(&format!("{name:<16}{value}"));
         line("name", resolved.name.clone())?;
         if let Some(manifest) = &resolved.manifest {
             line("about", manifest.summary.clone())?;
-            line("licence", manifest.licence.clone())?;
+            line("license", manifest.license.clone())?;
         }
         line("path", resolved.path.display().to_string())?;
         if let Some(revision) = &resolved.revision {
@@ -45,12 +45,12 @@ impl Show {
         if let Some(sha256) = &resolved.sha256 {
             line("sha256", sha256.clone())?;
         }
-        line("family", spec.family.name.to_owned())?;
-        line("quantisation", quantization(&source)?)?;
+        line("family", spec.architecture.name.to_owned())?;
+        line("quantization", quantization(&source)?)?;
         let types: Vec<String> = source
             .dtypes()?
             .into_iter()
-            .map(|(dtype, bytes)| format!("{} {}", dtype.name(), human_bytes(bytes as u64)))
+            .map(|(dtype, bytes)| format!("{} {}", dtype.name(), format_bytes(bytes as u64)))
             .collect();
         line("weights", types.join(", "))?;
         let kv = spec.num_key_value_heads;

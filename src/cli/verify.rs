@@ -30,7 +30,7 @@ impl Verify {
             output.answer(&format!("{}  {}  {verdict}", file.digest, file.path.display()))?;
         }
         let source = WeightSource::open(&model.path)?;
-        source.spec()?;
+        source.config()?;
         let (tensors, defects) = source.defects()?;
         if !defects.is_empty() {
             return Err(Error::invalid_file(model.path, defects.join("; ")));

@@ -206,7 +206,7 @@ impl LocalEngine {
         tokenizer: Arc<Tokenizer>,
         mut options: EngineOptions,
     ) -> Result<Self> {
-        let (vocab_size, rows) = (tokenizer.vocab_size(), model.spec().vocab_size);
+        let (vocab_size, rows) = (tokenizer.vocab_size(), model.config().vocab_size);
         if vocab_size > rows {
             return Err(Error::usage(format!(
                 "the tokenizer has {vocab_size} tokens and the model {rows} rows; they do not \
@@ -219,7 +219,7 @@ impl LocalEngine {
         let bytes_per_token = model.kv_bytes_per_token();
         Ok(Self {
             scheduler: Scheduler::new(
-                model.spec().layers.len(),
+                model.config().layers.len(),
                 options.kv_budget_bytes / bytes_per_token.max(1),
                 options.max_batch_tokens,
             ),
@@ -265,7 +265,7 @@ impl LocalEngine {
     /// Checks what the model could not compute.
     fn check(&self, prompt: &Prompt, max_tokens: usize, kv_tokens: usize) -> Result<()> {
         prompt.check_fits(self.context(), max_tokens)?;
-        let rows = self.model.spec().vocab_size;
+        let rows = self.model.config().vocab_size;
         if let Some(id) = prompt.tokens.iter().find(|id| **id as usize >= rows) {
             return Err(Error::usage(format!(
                 "token id {id} is outside the model's vocabulary of {rows}"
@@ -427,7 +427,7 @@ impl Engine for LocalEngine {
     }
 
     fn context(&self) -> usize {
-        let own = self.model.spec().max_position_embeddings;
+        let own = self.model.config().max_position_embeddings;
         self.options.context.map_or(own, |context| context.min(own))
     }
 }

@@ -1,7 +1,7 @@
 //! Element types of stored weights, and a stored tensor as bytes with a shape.
 //!
 //! Numbers, names and block layouts are ggml's (`ggml-common.h`). Knows nothing of files, devices
-//! or arithmetic: turning blocks into floats is the tensor backend's work.
+//! or arithmetic: the compute backends dequantize.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -120,7 +120,7 @@ impl Dtype {
         self.layout().block_bytes
     }
 
-    /// Whether elements share block scales, so that they must be decoded before they are numbers.
+    /// Whether elements share block scales.
     pub fn is_quantized(self) -> bool {
         self.block_len() > 1
     }
@@ -208,9 +208,9 @@ impl RawTensor<'_> {
         }
     }
 
-    /// The first element or block scale that no trained weight has: NaN, infinite, or of magnitude
-    /// over [`MAX_MAGNITUDE`]. Reads every byte once (float types) or every block scale once
-    /// (quantised types).
+    /// The first element or block scale that is implausible for a trained weight: NaN, infinite, or
+    /// of magnitude over [`MAX_MAGNITUDE`]. Reads every byte once (float types) or every block
+    /// scale once (quantized types).
     pub fn defect(&self) -> Option<Defect> {
         let layout = self.dtype.layout();
         let absurd = |value: f32| !value.is_finite() || value.abs() > MAX_MAGNITUDE;
@@ -244,7 +244,7 @@ fn half_at(block: &[u8], at: usize) -> Option<u16> {
     block.get(at..at.checked_add(2)?)?.first_chunk().map(|b| u16::from_le_bytes(*b))
 }
 
-/// A value that no trained weight has, found by [`RawTensor::defect`].
+/// An implausible value, found by [`RawTensor::defect`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Defect {
     /// Flat row-major index of the element, or of the first element of the block.

@@ -1,13 +1,12 @@
-//! GGUF files: a memory-mapped reader of versions 2 and 3, little endian, that treats the file as
-//! hostile.
+//! A memory-mapped reader of GGUF versions 2 and 3, little endian, that treats the file as hostile.
 //!
 //! Contract: a file that opens has every count, length, dimension, type and offset checked, so
 //! every tensor's bytes lie inside the file, aligned, without overlap or hole. A bad file is one
 //! [`Error::InvalidFile`] that names the field, its value and the limit, before anything is
-//! allocated for it. What stays in memory besides the map is an index that is smaller than what it
-//! indexes. Version 1 and big-endian files are refused. Layout:
-//! <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>. Does not know what any key or
-//! tensor means, but for `general.alignment` and `split.count`.
+//! allocated for it. Besides the map it keeps an index that is smaller than the header. Version 1
+//! and big-endian files are refused. Layout:
+//! <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>. Does not know what a key or tensor
+//! means, except `general.alignment` and `split.count`.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -16,7 +15,7 @@ use std::sync::Arc;
 
 use super::dtype::{Dtype, RawTensor, unsupported_name};
 pub use super::gguf_metadata::{Array, MAX_ARRAY_LEN, Metadata, Value, ValueType};
-use super::gguf_metadata::{Cursor, MAX_ENTRIES, MIN_ENTRY_BYTES, early, quoted, text};
+use super::gguf_metadata::{Cursor, MAX_ENTRIES, MIN_ENTRY_BYTES, header_offset, quoted, text};
 use super::mmap::MappedFile;
 use crate::error::{Error, Result};
 
@@ -30,15 +29,15 @@ const MAX_NAME_BYTES: u64 = 64;
 const MIN_TENSOR_BYTES: u64 = 33;
 /// Most dimensions of a tensor, from ggml.
 const MAX_DIMS: u32 = 4;
-/// Alignment of tensor data where the file does not say.
+/// Default alignment of tensor data.
 const DEFAULT_ALIGNMENT: u32 = 32;
 
-/// Where one tensor is: 16 bytes, where the smallest entry of a file takes 33.
+/// The place of one tensor. It takes 16 bytes; the smallest entry of a file takes 33.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     name_at: u32,
     name_len: u8,
-    /// Where the data starts: in the data section until it is placed, then in the file.
+    /// Start of the data: relative to the data section until `place` makes it absolute.
     start: usize,
 }
 
@@ -48,7 +47,7 @@ impl Entry {
     }
 }
 
-/// What the file says of a tensor after its name, checked.
+/// A tensor's checked entry, without its name.
 struct Info {
     dtype: Dtype,
     /// Innermost first, padded with ones.
@@ -73,13 +72,13 @@ pub struct Gguf {
 }
 
 impl Gguf {
-    /// Lets go of the file's pages under `bytes`, a part of a tensor of this file: a hint, for when
-    /// they have been read for the last time.
+    /// Releases the memory pages under `bytes`, a part of a tensor of this file: a hint, after
+    /// their last use.
     pub fn release(&self, bytes: &[u8]) {
         self.map.release(bytes);
     }
 
-    /// Lets go of all of the file's pages.
+    /// Releases all memory pages.
     pub fn release_all(&self) {
         self.map.release(&self.map);
     }
@@ -90,7 +89,7 @@ impl Gguf {
         Self::parse(path, MappedFile::open(path)?)
     }
 
-    /// The same from bytes in memory; `name` stands for the path in messages.
+    /// As [`Self::open`], from bytes in memory; messages show `name` as the path.
     pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self> {
         Self::parse(Path::new(name), MappedFile::Owned(bytes))
     }
@@ -105,9 +104,9 @@ impl Gguf {
         let mut cursor = Cursor { bytes: map, at: 0 };
         let (version, n_tensors, n_kv) = header(&mut cursor)?;
         let metadata = Metadata::walk(path, map, &mut cursor, n_kv)?;
-        cursor.room(n_tensors, MIN_TENSOR_BYTES, "tensor count")?;
+        cursor.check_room(n_tensors, MIN_TENSOR_BYTES, "tensor count")?;
         let alignment = alignment(&metadata)?;
-        whole(&metadata)?;
+        refuse_split(&metadata)?;
         let tensors = Vec::with_capacity(usize::try_from(n_tensors).unwrap_or_default());
         let mut gguf = Self {
             map: Arc::clone(map),
@@ -120,7 +119,7 @@ impl Gguf {
         for index in 0..n_tensors {
             let named = |reason| format!("tensor {index} of {n_tensors}: {reason}");
             let name = cursor.name("name", MAX_NAME_BYTES).map_err(named)?;
-            let name_at = early(name.start).map_err(named)?;
+            let name_at = header_offset(name.start).map_err(named)?;
             let info = Info::read(&mut cursor, alignment);
             let start = info
                 .map_err(|reason| format!("tensor {}: {reason}", quoted(text(map, name.clone()))))?
@@ -143,7 +142,7 @@ impl Gguf {
         Ok(())
     }
 
-    /// Makes the places of the data absolute. `end` is where the tensor list ends: data starts at
+    /// Makes the starts of the data absolute. `end` is the end of the tensor list: data starts at
     /// the next aligned byte, and each tensor at the next aligned byte after the one before it.
     fn place(&mut self, end: usize) -> Result<(), String> {
         let section = end
@@ -185,7 +184,7 @@ impl Gguf {
         Ok(())
     }
 
-    /// What the file says of a tensor, read anew.
+    /// A tensor's entry, read again from the map.
     fn info(&self, entry: Entry) -> Result<Info, String> {
         Info::read(&mut Cursor { bytes: &self.map, at: entry.name().end }, self.alignment)
     }
@@ -229,7 +228,7 @@ impl Gguf {
         self.by_name.get(found).and_then(|&index| self.tensors.get(index as usize)).copied()
     }
 
-    /// The tensor `name`, borrowed from the map: costs nothing until its bytes are read.
+    /// The tensor `name`, borrowed from the map; its bytes are read on first use.
     /// [`Error::InvalidFile`] if there is none, or if the file has been changed since it was
     /// opened.
     pub fn tensor(&self, name: &str) -> Result<RawTensor<'_>> {
@@ -293,7 +292,7 @@ fn count(cursor: &mut Cursor<'_>, what: &str, max: u64, each: u64) -> Result<u64
     if count > max {
         return Err(format!("{what} is {count}, the limit is {max}"));
     }
-    cursor.room(count, each, what)?;
+    cursor.check_room(count, each, what)?;
     Ok(count)
 }
 
@@ -313,8 +312,8 @@ fn alignment(metadata: &Metadata) -> Result<usize, String> {
         .map_err(|_| format!("general.alignment {found} does not fit this machine"))
 }
 
-/// Refuses one part of a model that was split over several files: its other tensors are elsewhere.
-fn whole(metadata: &Metadata) -> Result<(), String> {
+/// Refuses one file of a split model, whose other tensors are in other files.
+fn refuse_split(metadata: &Metadata) -> Result<(), String> {
     match metadata.value("split.count") {
         Some((_, Value::Integer(parts))) if parts > 1 => Err(format!(
             "split.count is {parts}: this is one part of a split model, merge the parts with \
@@ -333,7 +332,7 @@ impl Info {
         let dtype = Dtype::from_ggml(id).ok_or_else(|| unsupported(id))?;
         if !dims[0].is_multiple_of(dtype.block_len()) {
             return Err(format!(
-                "{}: the first is no multiple of {}, the block length of {dtype}",
+                "{}: the first is not a multiple of {}, the block length of {dtype}",
                 shape(),
                 dtype.block_len()
             ));
@@ -347,7 +346,7 @@ impl Info {
         let offset = usize::try_from(wide)
             .map_err(|_| format!("offset {wide} does not fit this machine"))?;
         if !offset.is_multiple_of(alignment) {
-            return Err(format!("offset is {offset}, no multiple of the alignment {alignment}"));
+            return Err(format!("offset is {offset}, not a multiple of the alignment {alignment}"));
         }
         offset
             .checked_add(len)

@@ -1,11 +1,11 @@
-//! GGUF metadata: typed, checked views of the key-value section of a file that is treated as
+//! GGUF metadata: typed, checked access to the key-value section of a file that is treated as
 //! hostile.
 //!
-//! Nothing is decoded ahead of its use: an entry in memory is where its key starts, the key's
-//! length and a type, less than the entry takes in the file, so no file can make the reader
-//! allocate more than the file's size. Structure (lengths, types, booleans of single values) is
-//! checked once when the section is walked; text encoding and array elements are checked at access.
-//! Knows nothing of what a key means, but for its type.
+//! Values are decoded on access. An entry in memory holds the place and length of its key and a
+//! type, which is less than the entry takes in the file, so no file can make the reader allocate
+//! more than its own size. Structure (lengths, types, single booleans) is checked once when the
+//! file is opened; text encoding and array elements are checked on access. Does not know what a key
+//! means.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -89,7 +89,7 @@ impl ValueType {
     }
 }
 
-/// One stored value, decoded but not yet checked for what the reader wants of it.
+/// One stored value, decoded but not yet checked against the type that the reader wants.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {
     /// Any integer type.
@@ -98,7 +98,7 @@ pub enum Value<'a> {
     Float(f64),
     /// A boolean.
     Bool(bool),
-    /// The bytes of a string, which may be no valid UTF-8.
+    /// The bytes of a string, which may be invalid UTF-8.
     String(&'a [u8]),
     /// An array.
     Array(Array<'a>),
@@ -115,17 +115,17 @@ pub struct Array<'a> {
 }
 
 impl<'a> Array<'a> {
-    /// The elements in order, each decoded when it is asked for.
+    /// The elements in order, each decoded on access.
     pub fn iter(&self) -> impl Iterator<Item = Value<'a>> + use<'a> {
         let (element, mut cursor) = (self.element, Cursor { bytes: self.bytes, at: 0 });
-        // The walk at opening saw every length, so an error here can only mean that the file
-        // changed under the map: the rest is gone.
+        // Every length was checked when the file was opened, so an error means that the file has
+        // changed since: stop.
         (0..self.len).map_while(move |_| cursor.value(element).ok())
     }
 }
 
-/// Reads little-endian fields front to back; every length is checked against what is left before it
-/// is used.
+/// Reads little-endian fields in order; every length is checked against the remaining bytes before
+/// it is used.
 #[derive(Clone, Debug)]
 pub(super) struct Cursor<'a> {
     pub(super) bytes: &'a [u8],
@@ -191,8 +191,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// An array without its elements decoded. Strings are stepped over one by one, which costs time
-    /// in proportion to the file.
+    /// An array without its elements decoded. Strings are skipped one by one, in time proportional
+    /// to the file's size.
     fn array(&mut self) -> Result<Array<'a>, String> {
         let element = ValueType::from_id(self.u32("array element type")?)?;
         let len = self.u64("array length")?;
@@ -200,7 +200,7 @@ impl<'a> Cursor<'a> {
         match element {
             ValueType::Array => return Err("array of arrays: nesting is not allowed".into()),
             ValueType::String => {
-                self.room(len, 8, "array length")?;
+                self.check_room(len, 8, "array length")?;
                 for index in 0..len {
                     self.string("string")
                         .map_err(|reason| format!("element {index} of {len}: {reason}"))?;
@@ -208,7 +208,7 @@ impl<'a> Cursor<'a> {
             }
             _ => {
                 let width = element.width() as u64;
-                self.room(len, width, "array length")?;
+                self.check_room(len, width, "array length")?;
                 self.take(len * width, "array")?;
             }
         }
@@ -217,8 +217,8 @@ impl<'a> Cursor<'a> {
         Ok(Array { element, len, bytes: self.bytes.get(start..self.at).unwrap_or_default() })
     }
 
-    /// Whether `count` items of at least `each` bytes can still be in the file.
-    pub(super) fn room(&self, count: u64, each: u64, what: &str) -> Result<(), String> {
+    /// Checks that `count` items of at least `each` bytes fit in the rest of the file.
+    pub(super) fn check_room(&self, count: u64, each: u64, what: &str) -> Result<(), String> {
         match count.checked_mul(each) {
             Some(bytes) if bytes <= self.left() as u64 => Ok(()),
             _ => Err(format!(
@@ -250,13 +250,14 @@ fn scalar<'a>(ty: ValueType, bits: u64) -> Result<Value<'a>, String> {
     })
 }
 
-/// A name that was checked when the file was walked: empty if the file has changed since.
+/// A name that was checked when the file was opened; empty if the file has changed since.
 pub(super) fn text(map: &MappedFile, range: Range<usize>) -> &str {
     map.get(range).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
 }
 
-/// A place in the header. Headers end in a file's first 4 GiB, so that a place takes four bytes.
-pub(super) fn early(at: usize) -> Result<u32, String> {
+/// An offset in the header, which must lie in a file's first 4 GiB so that an offset takes four
+/// bytes.
+pub(super) fn header_offset(at: usize) -> Result<u32, String> {
     u32::try_from(at).map_err(|_| format!("starts at byte {at}, the limit is {}", u32::MAX))
 }
 
@@ -269,8 +270,8 @@ pub fn quoted(text: &str) -> String {
     }
 }
 
-/// One entry: where its key is in the file, and what follows. Eight bytes, where the smallest entry
-/// of a file takes 14.
+/// One entry: the place of its key, and its type. It takes 8 bytes; the smallest entry of a file
+/// takes 14.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     key_at: u32,
@@ -303,7 +304,7 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// Walks `count` entries from `cursor`, which is left behind the last. `count` is at most
+    /// Reads `count` entries from `cursor`, which then stands after the last. `count` is at most
     /// [`MAX_ENTRIES`].
     pub(super) fn walk(
         path: &Path,
@@ -317,7 +318,7 @@ impl Metadata {
         for index in 0..count {
             let named = |reason| format!("metadata entry {index} of {count}: {reason}");
             let key = cursor.name("key", MAX_KEY_BYTES).map_err(named)?;
-            let key_at = early(key.start).map_err(named)?;
+            let key_at = header_offset(key.start).map_err(named)?;
             let named =
                 |reason| format!("metadata key {}: {reason}", quoted(text(map, key.clone())));
             let ty = cursor.u32("value type").and_then(ValueType::from_id).map_err(named)?;
@@ -432,7 +433,11 @@ impl Metadata {
         if elements.len() != array.len {
             return Err(self.error(
                 key,
-                format!("has an element {} that is no {}", elements.len(), array.element.name()),
+                format!(
+                    "has an element {} that is not of type {}",
+                    elements.len(),
+                    array.element.name()
+                ),
             ));
         }
         Ok(Some(elements))
@@ -511,9 +516,8 @@ impl Metadata {
         self.strings(key).and_then(|found| self.require(key, found))
     }
 
-    /// The value of `key` in one line for people: text quoted with control characters escaped and
-    /// cut after 80 characters, of an array the element type, the length and the first three
-    /// elements.
+    /// The value of `key` in one readable line: text quoted with control characters escaped and cut
+    /// after 80 characters, for an array the element type, the length and the first three elements.
     pub fn display(&self, key: &str) -> Option<String> {
         let (_, value) = self.value(key)?;
         let Value::Array(array) = value else { return Some(show(value)) };
@@ -556,7 +560,7 @@ fn show(value: Value<'_>) -> String {
     }
 }
 
-/// A value for an error message: what was found instead of what was wanted.
+/// A value in an error message.
 fn describe(ty: ValueType, value: Value<'_>) -> String {
     match value {
         Value::Array(array) => format!("an array of {} {}", array.len, array.element.name()),

@@ -1,6 +1,6 @@
 //! A model file's bytes, mapped read-only into memory.
 //!
-//! The one place of the file readers with `unsafe`. Knows nothing of what the bytes mean.
+//! The only `unsafe` code of the file readers. Knows nothing of what the bytes mean.
 
 use std::fs::File;
 use std::ops::Deref;
@@ -21,7 +21,7 @@ pub(super) enum MappedFile {
 
 impl MappedFile {
     /// Maps the regular file at `path`. A folder, pipe or device is refused before it is opened:
-    /// opening a pipe could wait for ever.
+    /// opening a pipe could block forever.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let kind = std::fs::metadata(path).map_err(|source| Error::io(path, source))?;
         if !kind.is_file() {
@@ -33,25 +33,23 @@ impl MappedFile {
         }
         let file = File::open(path).map_err(|source| Error::io(path, source))?;
         // SAFETY: the map is read-only and private to this process, and every read goes through a
-        // bounds-checked slice of the length it had when mapped. What stays is that another process
-        // may truncate or rewrite the file while it is mapped, as with every memory map: truncation
-        // ends this process with SIGBUS, rewriting changes weights. Candor's own cache never does
-        // either (files are written beside and renamed), and memory safety never rests on an
-        // earlier check of these bytes: lengths and text are checked again at each access.
+        // bounds-checked slice of the length it had when mapped. The remaining risk, as with every
+        // memory map, is another process that truncates or rewrites the file: truncation ends this
+        // process with SIGBUS, rewriting changes weights. candor's own cache does neither (files
+        // are replaced by a rename), and memory safety never depends on an earlier check of these
+        // bytes: lengths and text are checked again on each access.
         let map = unsafe { Mmap::map(&file) };
         map.map(Self::Mapped).map_err(|source| Error::io(path, source))
     }
 }
 
-/// Bytes on either side of one that is read which come into memory along with it: Linux maps the 64
-/// kB around a page.
+/// Linux maps the 64 kB around a page that is read, so this much on either side is resident too.
 #[cfg(unix)]
 const AROUND: usize = 64 << 10;
 
 impl MappedFile {
-    /// Lets go of the pages of `bytes` and of those that came along with them, which the process
-    /// then no longer holds in memory; read again, they come from the file again. Does nothing
-    /// where `bytes` are not of this map, or were never a file.
+    /// Releases the pages of `bytes` and those mapped around them; they are read from the file
+    /// again on the next use. Does nothing if `bytes` are not part of a mapped file.
     #[cfg(unix)]
     pub(super) fn release(&self, bytes: &[u8]) {
         let Self::Mapped(map) = self else { return };
@@ -60,7 +58,7 @@ impl MappedFile {
         if start < first || end > first + map.len() {
             return;
         }
-        // What lies around belongs to neighbours, who may have to read it once more.
+        // Pages around the range belong to neighboring tensors, which may have to read them again.
         let (start, end) =
             ((start - first).saturating_sub(AROUND), (end - first + AROUND).min(map.len()));
         // SAFETY: the map is read-only and of a file, so dropped pages come back with the file's
@@ -68,11 +66,11 @@ impl MappedFile {
         let advised = unsafe {
             map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start)
         };
-        // A refusal costs memory only.
+        // A failure only costs memory.
         let _ = advised;
     }
 
-    /// Pages cannot be let go here.
+    /// This system cannot release pages.
     #[cfg(not(unix))]
     pub(super) fn release(&self, _bytes: &[u8]) {}
 }

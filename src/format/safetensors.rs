@@ -1,10 +1,10 @@
 //! Weights in safetensors files: one file, shards under an index, or a Hugging Face folder.
 //!
 //! The format's rules (no hole, no overlap, sizes that match shapes, offsets that end with the
-//! file) are the `safetensors` crate's, applied to a memory map; its refusals pass through with the
-//! file's name. What it lets through is refused here: tensors listed twice, sums of offsets that
-//! overflow, a header that does not open with `{`. An index is hostile text: the shards it names
-//! are plain file names beside it. Pickle files are refused, since unpickling runs code. Knows
+//! file) are checked by the `safetensors` crate on a memory map; its errors are passed on with the
+//! file's name. Checked here in addition: tensors listed twice, sums of offsets that overflow, a
+//! header that does not start with `{`. An index is untrusted text: the shards it names must be
+//! plain file names in its folder. Pickle files are refused, since unpickling runs code. Knows
 //! nothing of what a tensor means.
 
 use std::borrow::Cow;
@@ -23,9 +23,9 @@ use super::gguf_metadata::quoted;
 use super::mmap::MappedFile;
 use crate::error::{Error, Result};
 
-/// The one file of a small model, as Hugging Face names it.
+/// Hugging Face's name for the file of a small model.
 const SINGLE: &str = "model.safetensors";
-/// The index of a sharded model, as Hugging Face names it.
+/// Hugging Face's name for the index of a sharded model.
 const INDEX: &str = "model.safetensors.index.json";
 /// Longest header in bytes, from the `safetensors` crate.
 const MAX_HEADER_BYTES: usize = 100_000_000;
@@ -41,7 +41,7 @@ struct File {
     map: MappedFile,
 }
 
-/// One tensor: which file, and where and how in it.
+/// One tensor: its file, type, shape and byte range.
 #[derive(Debug)]
 struct Info {
     file: usize,
@@ -99,8 +99,8 @@ impl SafeTensorFiles {
         Err(Error::invalid_file(folder, format!("the folder has neither {SINGLE} nor {INDEX}")))
     }
 
-    /// Opens every shard that the index names and takes from each the tensors that the index places
-    /// there.
+    /// Opens every shard that the index names and takes from each the tensors that the index
+    /// assigns to it.
     fn open_index(path: &Path) -> Result<Self> {
         let mut all = Self::empty(path);
         let mut shards: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -133,13 +133,13 @@ impl SafeTensorFiles {
         Ok(all)
     }
 
-    /// Lets go of the files' pages under `bytes`, a part of a tensor of these files: a hint, for
-    /// when they have been read for the last time.
+    /// Releases the memory pages under `bytes`, a part of a tensor of these files: a hint, after
+    /// their last use.
     pub fn release(&self, bytes: &[u8]) {
         self.files.iter().for_each(|file| file.map.release(bytes));
     }
 
-    /// Lets go of all of the files' pages.
+    /// Releases all memory pages.
     pub fn release_all(&self) {
         self.files.iter().for_each(|file| file.map.release(&file.map));
     }
@@ -179,7 +179,7 @@ impl SafeTensorFiles {
         self.tensors.contains_key(name)
     }
 
-    /// The tensor `name`, borrowed from the map: costs nothing until its bytes are read.
+    /// The tensor `name`, borrowed from the map; its bytes are read on first use.
     /// [`Error::InvalidFile`] if there is none or its type is not F32, F16 or BF16.
     pub fn tensor(&self, name: &str) -> Result<RawTensor<'_>> {
         let missing = || {
@@ -206,8 +206,8 @@ impl SafeTensorFiles {
     }
 }
 
-/// A JSON object as its pairs, in order, without the free text under `__metadata__`. A key that
-/// occurs twice is an error, where a map would keep one of the two.
+/// A JSON object as its pairs, in order, without the free text under `__metadata__`. A duplicate
+/// key is an error; a map would silently keep one of the two.
 struct Pairs<V>(Vec<(String, V)>);
 
 impl<'de, V: DeserializeOwned> Deserialize<'de> for Pairs<V> {
@@ -303,8 +303,8 @@ fn read_index(path: &Path) -> Result<Vec<(String, String)>> {
     Ok(index.weight_map.0)
 }
 
-/// A shard is a plain file name that ends in `.safetensors`: no folder, no drive, no step upwards,
-/// no control character.
+/// A shard is a plain file name that ends in `.safetensors`: no folder, no drive, no `..`, no
+/// control character.
 fn check_shard_name(name: &str) -> Result<(), String> {
     let hostile =
         name.contains(['/', '\\', ':']) || name.contains(char::is_control) || name.starts_with('.');
@@ -317,7 +317,7 @@ fn check_shard_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether the name is one that pickled weights go by.
+/// Whether the file's extension is one of pickled weights.
 fn is_pickle(path: &Path) -> bool {
     let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
     ["bin", "pt", "pth", "ckpt", "pkl", "pickle"].contains(&extension.as_str())

@@ -1,9 +1,10 @@
-//! The Hub's cache on disk, as `huggingface_hub` lays it out, so that files fetched by other tools
-//! are found and ours by them.
+//! The Hub's cache on disk in the layout of `huggingface_hub`, so that it is shared with other
+//! tools.
 //!
 //! `models--user--repo/blobs/<digest>` holds content, `snapshots/<commit>/<file>` links to it,
-//! `refs/<revision>` names a commit, and `.locks/models--user--repo/<digest>.lock` guards a blob in
-//! the making. A link appears only after its blob is whole and right. It does not know the network.
+//! `refs/<revision>` names a commit, and `.locks/models--user--repo/<digest>.lock` guards an
+//! incomplete blob. A link appears only after its blob is complete and verified. It does not know
+//! the network.
 
 use std::fs;
 use std::io::Write;
@@ -17,15 +18,16 @@ use super::digest::Digest;
 use super::store::{io_error, make_folder, remove_file, remove_folder, write_small};
 
 /// One repository's folder in the Hub's cache.
-pub(super) struct Repository {
+pub(super) struct CachedRepository {
     cache: PathBuf,
     folder: String,
     /// `user/repo`, or `datasets/user/repo`.
     pub name: String,
 }
 
-impl Repository {
-    /// The folder of `name`, which is a valid `user/repo`, perhaps after `datasets/`, in `cache`.
+impl CachedRepository {
+    /// The folder of `name`, which is a valid `user/repo`, with an optional `datasets/` prefix, in
+    /// `cache`.
     pub(super) fn new(cache: &Path, name: &str) -> Self {
         let (kind, place) =
             name.strip_prefix("datasets/").map_or(("models", name), |place| ("datasets", place));
@@ -54,12 +56,12 @@ impl Repository {
         self.cache.join(&self.folder)
     }
 
-    /// Where content of `digest` lives.
+    /// The path of the content with `digest`.
     pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
         self.root().join("blobs").join(digest.hex())
     }
 
-    /// Where content of `digest` grows.
+    /// The path of the incomplete content with `digest`.
     pub(super) fn partial(&self, digest: &Digest) -> PathBuf {
         self.root().join("blobs").join(format!("{}.incomplete", digest.hex()))
     }
@@ -86,7 +88,7 @@ impl Repository {
         commits
     }
 
-    /// The commit that `revision` stood for when last seen; a commit stands for itself.
+    /// The commit that `revision` pointed to when last seen; a commit is its own revision.
     pub(super) fn commit_of(&self, revision: &str) -> Option<String> {
         if is_lower_hex(revision, 40) {
             return Some(revision.to_owned());
@@ -95,7 +97,7 @@ impl Repository {
         Some(text.trim().to_owned()).filter(|commit| is_lower_hex(commit, 40))
     }
 
-    /// Records that `revision` stands for `commit`.
+    /// Records that `revision` points to `commit`.
     pub(super) fn set_ref(&self, revision: &str, commit: &str) -> Result<()> {
         if revision == commit || self.commit_of(revision).as_deref() == Some(commit) {
             return Ok(());
@@ -103,8 +105,8 @@ impl Repository {
         write_small(&self.root().join("refs").join(revision), commit)
     }
 
-    /// Makes `file` of `commit` show the blob of `digest`, and returns its path. Where links cannot
-    /// be made the blob moves there.
+    /// Links `file` of `commit` to the blob of `digest` and returns its path. Without symbolic
+    /// links the blob is moved there.
     pub(super) fn link(&self, commit: &str, file: &str, digest: &Digest) -> Result<PathBuf> {
         let (blob, link) = (self.blob(digest), self.snapshot(commit).join(file));
         if !is_relative_path(file) || !is_lower_hex(commit, 40) {
@@ -126,7 +128,7 @@ impl Repository {
         Ok(link)
     }
 
-    /// Every file of `commit` whose content is there: path inside the repository, sorted.
+    /// Every file of `commit` with its content: paths inside the repository, sorted.
     pub(super) fn files(&self, commit: &str) -> Vec<String> {
         let root = self.snapshot(commit);
         let (mut folders, mut files) = (vec![root.clone()], Vec::new());
@@ -148,8 +150,8 @@ impl Repository {
         files
     }
 
-    /// Deletes `file` of `commit`, and its content if no other snapshot shows it; returns the bytes
-    /// freed.
+    /// Deletes `file` of `commit`, and its content if no other snapshot links to it; returns the
+    /// bytes freed.
     pub(super) fn remove(&self, commit: &str, file: &str) -> Result<u64> {
         let link = self.snapshot(commit).join(file);
         let blob = fs::canonicalize(&link).map_err(|error| Error::io(&link, error))?;
@@ -160,7 +162,7 @@ impl Repository {
                 fs::canonicalize(self.snapshot(commit).join(file)).ok().as_ref() == Some(&blob)
             })
         };
-        // Only what lies in this repository's folder is ever deleted, wherever a link points.
+        // Only files inside this repository's folder are deleted, wherever a link points.
         let ours = fs::canonicalize(self.root()).is_ok_and(|root| blob.starts_with(root));
         let freed = ours && !self.commits().iter().any(shown);
         if freed {
@@ -172,15 +174,15 @@ impl Repository {
         Ok(if freed { bytes } else { 0 })
     }
 
-    /// The digest that the cache itself records for `file` of `commit`: the name of the blob it
-    /// links to.
+    /// The digest that the cache records for `file` of `commit`: the name of the blob that it links
+    /// to.
     pub(super) fn recorded_digest(&self, commit: &str, file: &str) -> Option<Digest> {
         let blob = fs::canonicalize(self.snapshot(commit).join(file)).ok()?;
         Digest::from_etag(blob.file_name()?.to_str()?)
     }
 }
 
-/// The usual marker that tells backup programs to pass a cache by.
+/// The standard tag that tells backup programs to skip a cache.
 pub(super) fn mark_as_cache(cache: &Path) {
     if let Ok(mut file) =
         fs::OpenOptions::new().write(true).create_new(true).open(cache.join("CACHEDIR.TAG"))
@@ -206,7 +208,8 @@ fn symlink(target: &str, link: &Path) -> std::io::Result<()> {
     std::os::unix::fs::symlink(target, link)
 }
 
-/// Links need a privilege elsewhere; content moves into the snapshot instead.
+/// Symbolic links need a privilege on other systems; the content is moved into the snapshot
+/// instead.
 #[cfg(not(unix))]
 fn symlink(_target: &str, _link: &Path) -> std::io::Result<()> {
     Err(std::io::ErrorKind::Unsupported.into())

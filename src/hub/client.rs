@@ -1,16 +1,16 @@
 //! The Hub's protocol over HTTP: one file's metadata, a repository's listing, a file's bytes from
 //! an offset.
 //!
-//! A small client of our own on `ureq`, because the `hf-hub` crate cannot hold what [`crate::hub`]
-//! promises: 0.5 joins the server's etag into a path unchecked, compares no digest, resumes without
-//! looking at the answer's range and gives up on a lock after five seconds; 1.0 brings an
-//! asynchronous runtime with some 176 crates, and lost resuming.
+//! A small client of our own on `ureq`, because the `hf-hub` crate does not meet the contract of
+//! [`crate::hub`]: 0.5 uses the server's etag in a path unchecked, compares no digest, resumes
+//! without checking the response's range and gives up on a lock after five seconds; 1.0 needs an
+//! asynchronous runtime with about 176 crates, and does not resume.
 //!
-//! Contract: every wait is bounded; redirects are followed by hand, at most five, never from TLS to
-//! plain text; the token goes to the endpoint alone and appears in no message; a message quotes no
-//! text of the server's. Proxies are those of the environment (`HTTPS_PROXY`, `ALL_PROXY`,
-//! `NO_PROXY`), except for this machine's own addresses. It does not know caches or digests'
-//! meaning.
+//! Contract: every wait is bounded; at most five redirects are followed, never from TLS to plain
+//! HTTP; the token is sent only to the endpoint and appears in no message; a message never quotes
+//! the server's text. Proxies are those of the environment (`HTTPS_PROXY`, `ALL_PROXY`,
+//! `NO_PROXY`), except for this machine's own addresses. It does not know caches or the meaning of
+//! digests.
 
 use std::io::Read;
 use std::thread::sleep;
@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::manifest::{is_lower_hex, is_relative_path};
 
 use super::digest::Digest;
-use super::options::{Options, Token};
+use super::options::{HfToken, HubOptions};
 
 const MAX_REDIRECTS: usize = 5;
 const MAX_LISTING: u64 = 16 << 20;
@@ -31,16 +31,16 @@ const TRIES: u32 = 3;
 
 /// One file of one commit, as the Hub describes it.
 #[derive(Clone, Debug)]
-pub(super) struct Remote {
+pub(super) struct RemoteFile {
     /// `user/repo`.
     pub repo: String,
     /// Path inside the repository.
     pub file: String,
     /// The commit's 40 hexadecimal digits.
     pub commit: String,
-    /// What the bytes must hash to.
+    /// The expected digest.
     pub digest: Digest,
-    /// Length in bytes; always there beside a SHA-256.
+    /// Length in bytes; always known for files with a SHA-256.
     pub size: Option<u64>,
 }
 
@@ -49,22 +49,22 @@ pub(super) struct Remote {
 pub(super) struct Listing {
     /// The commit's 40 hexadecimal digits.
     pub commit: String,
-    /// Paths of all files; those that could leave a folder are dropped.
+    /// Paths of all files, without those that could leave a folder.
     pub files: Vec<String>,
 }
 
-/// An answer to a request for bytes, redirects followed.
-pub(super) struct Answer {
+/// A response, after redirects.
+pub(super) struct Response {
     /// HTTP status.
     pub status: u16,
-    /// Headers of the last hop.
+    /// Headers of the last response.
     pub headers: HeaderMap,
-    /// The bytes to come.
+    /// The body.
     pub body: ureq::Body,
 }
 
-impl Answer {
-    /// The header's text, if it is there and is text.
+impl Response {
+    /// The header's value, if it is present and is text.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         header(&self.headers, name)
     }
@@ -74,7 +74,7 @@ impl Answer {
 pub(super) struct Client {
     agent: ureq::Agent,
     endpoint: String,
-    token: Option<Token>,
+    token: Option<HfToken>,
     connect_timeout: Duration,
     stall_timeout: Duration,
     pub(super) retry_delay: Duration,
@@ -84,8 +84,8 @@ impl Client {
     /// A client for the endpoint of `options`.
     ///
     /// # Errors
-    /// A usage error if the endpoint is no `http` or `https` address.
-    pub(super) fn new(options: &Options) -> Result<Self> {
+    /// A usage error if the endpoint is not an `http` or `https` address.
+    pub(super) fn new(options: &HubOptions) -> Result<Self> {
         let endpoint = options.endpoint.trim_end_matches('/').to_owned();
         let bad = || {
             Error::usage(format!(
@@ -122,36 +122,41 @@ impl Client {
     /// Metadata of `file` in `repo` at `revision`.
     ///
     /// # Errors
-    /// A network error if the Hub cannot be reached, does not have the file, or describes it in a
-    /// way that cannot be trusted.
-    pub(super) fn metadata(&self, repo: &str, revision: &str, file: &str) -> Result<Remote> {
+    /// A network error if the Hub cannot be reached, does not have the file, or sends invalid
+    /// metadata.
+    pub(super) fn metadata(&self, repo: &str, revision: &str, file: &str) -> Result<RemoteFile> {
         let what = format!("{file} of {repo}");
-        let mut seen = Seen::default();
-        let answer =
-            self.follow("HEAD", &self.resolve_url(repo, revision, file), &[], &what, &mut seen)?;
-        if !seen.is_complete() {
-            self.expect_success(&answer, repo, &format!("{file} at revision {revision}"))?;
+        let mut redirect_headers = RedirectHeaders::default();
+        let response = self.follow(
+            "HEAD",
+            &self.resolve_url(repo, revision, file),
+            &[],
+            &what,
+            &mut redirect_headers,
+        )?;
+        if !redirect_headers.is_complete() {
+            self.expect_success(&response, repo, &format!("{file} at revision {revision}"))?;
         }
         let hostile = |name: &str, value: &str| {
             Error::Network(format!(
-                "the Hub at {} describes {what} with {name} {:?}, which is no digest; check \
+                "the Hub at {} describes {what} with {name} {:?}, which is not a digest; check \
                  HF_ENDPOINT",
                 self.endpoint,
                 shorten(value)
             ))
         };
-        let commit = seen.commit.unwrap_or_default();
+        let commit = redirect_headers.commit.unwrap_or_default();
         if !is_lower_hex(&commit, 40) {
             return Err(hostile("x-repo-commit", &commit));
         }
-        let etag = seen
+        let etag = redirect_headers
             .linked_etag
-            .or_else(|| answer.header("etag").map(str::to_owned))
+            .or_else(|| response.header("etag").map(str::to_owned))
             .unwrap_or_default();
         let digest = Digest::from_etag(&etag).ok_or_else(|| hostile("etag", &etag))?;
-        let size = seen
+        let size = redirect_headers
             .linked_size
-            .or_else(|| answer.header("content-length").map(str::to_owned))
+            .or_else(|| response.header("content-length").map(str::to_owned))
             .and_then(|size| size.trim().parse().ok());
         if size.is_none() && matches!(digest, Digest::Sha256(_)) {
             return Err(Error::Network(format!(
@@ -159,14 +164,14 @@ impl Client {
                 self.endpoint
             )));
         }
-        Ok(Remote { repo: repo.to_owned(), file: file.to_owned(), commit, digest, size })
+        Ok(RemoteFile { repo: repo.to_owned(), file: file.to_owned(), commit, digest, size })
     }
 
     /// The files of `repo` at `revision`.
     ///
     /// # Errors
-    /// A network error if the Hub cannot be reached, does not have the revision, or answers
-    /// something else than a listing.
+    /// A network error if the Hub cannot be reached, does not have the revision, or sends something
+    /// other than a listing.
     pub(super) fn listing(&self, repo: &str, revision: &str) -> Result<Listing> {
         #[derive(Deserialize)]
         struct Sibling {
@@ -179,16 +184,16 @@ impl Client {
         }
         let what = format!("the file list of {repo}");
         let url = format!("{}/api/models/{repo}/revision/{}", self.endpoint, encode(revision));
-        let mut answer = self.follow("GET", &url, &[], &what, &mut Seen::default())?;
-        self.expect_success(&answer, repo, &format!("revision {revision}"))?;
+        let mut response = self.follow("GET", &url, &[], &what, &mut RedirectHeaders::default())?;
+        self.expect_success(&response, repo, &format!("revision {revision}"))?;
         let strange = |why: &str| {
             Error::Network(format!(
-                "the Hub at {} sent no usable file list of {repo}: {why}; check HF_ENDPOINT",
+                "the Hub at {} sent an invalid file list of {repo}: {why}; check HF_ENDPOINT",
                 self.endpoint
             ))
         };
         let mut text = Vec::new();
-        let mut reader = answer.body.as_reader().take(MAX_LISTING + 1);
+        let mut reader = response.body.as_reader().take(MAX_LISTING + 1);
         reader.read_to_end(&mut text).map_err(|error| {
             Error::Network(format!("{what} was cut off ({}); try again", self.interruption(&error)))
         })?;
@@ -196,7 +201,7 @@ impl Client {
             return Err(strange(&format!("it is longer than {MAX_LISTING} bytes")));
         }
         let model: Model = serde_json::from_slice(&text)
-            .map_err(|_| strange("it is no JSON object with sha and siblings"))?;
+            .map_err(|_| strange("it is not a JSON object with sha and siblings"))?;
         if !is_lower_hex(&model.sha, 40) {
             return Err(strange(&format!("its commit is {:?}", shorten(&model.sha))));
         }
@@ -209,16 +214,16 @@ impl Client {
         Ok(Listing { commit: model.sha, files })
     }
 
-    /// The bytes of `remote` from `offset` on, if they still are what `validator` names.
+    /// The bytes of `remote` from `offset` on, if its etag still is `validator`.
     ///
     /// # Errors
-    /// The reason in words if no answer came; any status is an answer.
+    /// The reason if no response came; a response of any status is not an error.
     pub(super) fn open(
         &self,
-        remote: &Remote,
+        remote: &RemoteFile,
         offset: u64,
         validator: Option<&str>,
-    ) -> Result<Answer> {
+    ) -> Result<Response> {
         let mut headers = Vec::new();
         if offset > 0 {
             headers.push(("range", format!("bytes={offset}-")));
@@ -230,14 +235,14 @@ impl Client {
             &url,
             &headers,
             &format!("{} of {}", remote.file, remote.repo),
-            &mut Seen::default(),
+            &mut RedirectHeaders::default(),
         )
     }
 
-    /// An error that says what the Hub's refusal of `what` in `repo` means; success passes.
-    pub(super) fn expect_success(&self, answer: &Answer, repo: &str, what: &str) -> Result<()> {
+    /// An error that explains the Hub's refusal of `what` in `repo`; `Ok` for success.
+    pub(super) fn expect_success(&self, response: &Response, repo: &str, what: &str) -> Result<()> {
         let hub = &self.endpoint;
-        let message = match (answer.status, answer.header("x-error-code")) {
+        let message = match (response.status, response.header("x-error-code")) {
             (200..=299, _) => return Ok(()),
             (401 | 403, Some("GatedRepo")) => {
                 format!("{repo} is gated; accept its terms at {hub}/{repo} and set HF_TOKEN")
@@ -272,7 +277,7 @@ impl Client {
         Err(Error::Network(self.redact(&message)))
     }
 
-    /// Why reading a body stopped, in words.
+    /// A text that says why reading a body stopped.
     pub(super) fn interruption(&self, error: &std::io::Error) -> String {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>());
         let stalled = matches!(inner, Some(ureq::Error::Timeout(_)))
@@ -291,32 +296,33 @@ impl Client {
         format!("{}/{repo}/resolve/{}/{}", self.endpoint, encode(revision), path.join("/"))
     }
 
-    /// Follows redirects by hand, so that the token stays with the endpoint and the Hub's headers
-    /// on the way are seen.
+    /// Follows redirects step by step, so that the token goes only to the endpoint and the headers
+    /// of every step are read.
     fn follow(
         &self,
         method: &str,
         url: &str,
         headers: &[(&str, String)],
         what: &str,
-        seen: &mut Seen,
-    ) -> Result<Answer> {
+        redirect_headers: &mut RedirectHeaders,
+    ) -> Result<Response> {
         let mut url = url.to_owned();
         for _ in 0..=MAX_REDIRECTS {
-            let answer = self.request(method, &url, headers, what)?;
-            seen.note(&answer.headers);
-            let redirected = matches!(answer.status, 301 | 302 | 303 | 307 | 308);
-            if !redirected || (method == "HEAD" && seen.is_complete()) {
-                return Ok(answer);
+            let response = self.request(method, &url, headers, what)?;
+            redirect_headers.note(&response.headers);
+            let redirected = matches!(response.status, 301 | 302 | 303 | 307 | 308);
+            if !redirected || (method == "HEAD" && redirect_headers.is_complete()) {
+                return Ok(response);
             }
-            url =
-                next_hop(&url, answer.header("location").unwrap_or_default()).ok_or_else(|| {
+            url = next_hop(&url, response.header("location").unwrap_or_default()).ok_or_else(
+                || {
                     Error::Network(format!(
                         "the Hub at {} redirects {what} to an address that cannot be used; check \
                      HF_ENDPOINT",
                         self.endpoint
                     ))
-                })?;
+                },
+            )?;
         }
         Err(Error::Network(format!(
             "the Hub at {} redirects {what} more than {MAX_REDIRECTS} times; check HF_ENDPOINT",
@@ -324,14 +330,14 @@ impl Client {
         )))
     }
 
-    /// One request; a busy or failing server is asked again, a silent one is not.
+    /// One request; it is repeated if the server is busy or fails, but not if it is silent.
     fn request(
         &self,
         method: &str,
         url: &str,
         headers: &[(&str, String)],
         what: &str,
-    ) -> Result<Answer> {
+    ) -> Result<Response> {
         let (mut wait, mut tries) = (self.retry_delay, 1);
         loop {
             let mut request = ureq::http::Request::builder().method(method).uri(url);
@@ -353,7 +359,7 @@ impl Client {
             let (parts, body) = response.into_parts();
             let status = parts.status.as_u16();
             if tries >= TRIES || !matches!(status, 429 | 500 | 502 | 503 | 504) {
-                return Ok(Answer { status, headers: parts.headers, body });
+                return Ok(Response { status, headers: parts.headers, body });
             }
             sleep(wait);
             (wait, tries) = (wait * 2, tries + 1);
@@ -385,15 +391,15 @@ impl Client {
     }
 }
 
-/// The Hub's headers, each as first seen on the way through the redirects.
+/// The Hub's headers, each from the first response of the redirect chain that has it.
 #[derive(Default)]
-struct Seen {
+struct RedirectHeaders {
     commit: Option<String>,
     linked_etag: Option<String>,
     linked_size: Option<String>,
 }
 
-impl Seen {
+impl RedirectHeaders {
     fn note(&mut self, headers: &HeaderMap) {
         let slots = [
             (&mut self.commit, "x-repo-commit"),
@@ -410,7 +416,7 @@ impl Seen {
     }
 }
 
-/// Scheme, host and port: what a token may be sent to.
+/// Scheme, host and port, which decide whether the token is sent.
 #[derive(PartialEq, Eq)]
 struct Origin {
     tls: bool,
@@ -428,7 +434,7 @@ impl Origin {
         };
         let authority = uri.authority()?;
         let host = authority.host().to_ascii_lowercase();
-        // Credentials inside an address would be sent and shown; there is no use for them here.
+        // Credentials inside an address would be sent and shown, so such an address is refused.
         let plain = !host.is_empty() && !authority.as_str().contains('@');
         plain.then(|| Self {
             tls,
@@ -453,7 +459,8 @@ impl std::fmt::Display for Origin {
     }
 }
 
-/// Where `location` leads from `url`; nothing if it is no web address or leaves TLS.
+/// The target of the redirect `location` from `url`; `None` if it is not a web address or leaves
+/// TLS.
 fn next_hop(url: &str, location: &str) -> Option<String> {
     let from: Uri = url.parse().ok()?;
     let (scheme, authority) = (from.scheme_str()?, from.authority()?);
@@ -474,7 +481,7 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// Percent-encodes everything but RFC 3986's unreserved characters.
+/// Percent-encodes everything except RFC 3986's unreserved characters.
 fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -506,9 +513,11 @@ mod tests {
     #[test]
     fn addresses_are_encoded() {
         assert_eq!(encode("refs/pr/1 é~"), "refs%2Fpr%2F1%20%C3%A9~");
-        let client =
-            Client::new(&Options { endpoint: "https://hub.example".into(), ..Options::default() })
-                .unwrap();
+        let client = Client::new(&HubOptions {
+            endpoint: "https://hub.example".into(),
+            ..HubOptions::default()
+        })
+        .unwrap();
         assert_eq!(
             client.resolve_url("a/b", "refs/pr/1", "x/y z?.gguf"),
             "https://hub.example/a/b/resolve/refs%2Fpr%2F1/x/y%20z%3F.gguf"
@@ -538,13 +547,16 @@ mod tests {
             ("http://127.0.0.1:9", true),
             ("http://[::1]:9", true),
         ] {
-            let options =
-                Options { endpoint: endpoint.into(), token: Token::new("t"), ..Options::default() };
+            let options = HubOptions {
+                endpoint: endpoint.into(),
+                token: HfToken::new("t"),
+                ..HubOptions::default()
+            };
             assert_eq!(Client::new(&options).unwrap().token.is_some(), sent, "{endpoint}");
         }
         for endpoint in ["", "huggingface.co", "ftp://x", "https://", "https://user:word@h.example"]
         {
-            let options = Options { endpoint: endpoint.into(), ..Options::default() };
+            let options = HubOptions { endpoint: endpoint.into(), ..HubOptions::default() };
             assert!(Client::new(&options).is_err_and(|error| error.is_usage()), "{endpoint}");
         }
     }

@@ -1,9 +1,9 @@
 //! One file of a data set on the Hub: from `datasets/user/repo/path/file[@revision]` to a verified
 //! local file.
 //!
-//! The same cache, resuming and digests as for models: `datasets--user--repo` beside
-//! `models--user--repo`, where other tools look too. A cached file is used without asking the
-//! network. It does not know what is in the file.
+//! It has the same cache, resuming and digests as models: `datasets--user--repo` beside
+//! `models--user--repo`, as other tools expect. A cached file is used without the network. It does
+//! not know what is in the file.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -11,14 +11,14 @@ use std::str::FromStr;
 use crate::error::{Error, Result};
 use crate::manifest::{is_relative_path, is_repository, is_revision};
 
-use super::cache::Repository;
+use super::cache::CachedRepository;
 use super::client::Client;
-use super::{Options, Progress, repository};
+use super::{HubOptions, Progress, repository};
 
-/// What every reference to a data set begins with.
+/// The prefix of every data set reference.
 const DATASETS: &str = "datasets/";
 
-/// A file of a data set, as named by a user.
+/// A parsed reference to a file of a data set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DatasetFile {
     /// `datasets/user/repo`.
@@ -30,13 +30,13 @@ pub struct DatasetFile {
 }
 
 impl DatasetFile {
-    /// Whether a text means a file of a data set, rightly written or not.
+    /// Whether a text has the form of a data set reference, valid or not.
     pub fn is_meant(text: &str) -> bool {
         plain(text).starts_with(DATASETS)
     }
 }
 
-/// The reference without the scheme that other tools write before it.
+/// The reference without the scheme that other tools write.
 fn plain(text: &str) -> &str {
     text.strip_prefix("hf://").or_else(|| text.strip_prefix("hub://")).unwrap_or(text)
 }
@@ -82,10 +82,10 @@ impl FromStr for DatasetFile {
 /// As [`super::resolve`].
 pub fn resolve_dataset(
     reference: &DatasetFile,
-    options: &Options,
+    options: &HubOptions,
     progress: &mut dyn Progress,
 ) -> Result<PathBuf> {
-    let repository = Repository::new(options.hub_cache()?, &reference.repo);
+    let repository = CachedRepository::new(options.hub_cache()?, &reference.repo);
     let DatasetFile { repo, file, revision } = reference;
     let pinned = repository.commit_of(revision);
     if let Some(commit) = pinned.as_ref().filter(|commit| !options.refresh || *commit == revision)

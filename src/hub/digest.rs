@@ -1,8 +1,7 @@
-//! What a file's bytes must hash to: SHA-256 for weights, git's blob SHA-1 for a repository's small
-//! files.
+//! Expected digests of files: SHA-256 for weights, git's blob SHA-1 for a repository's small files.
 //!
-//! A digest also names the file in the Hub's cache, so only plain hexadecimal text of the right
-//! length ever becomes one. It does not know where files come from.
+//! A digest is also a file name in the Hub's cache, so only hexadecimal text of the right length is
+//! accepted. It does not know where files come from.
 
 use std::fmt;
 use std::fs::File;
@@ -17,8 +16,7 @@ use crate::manifest::is_lower_hex;
 
 use super::Progress;
 
-/// Largest file that may be known only by its git digest: the Hub keeps anything larger under
-/// SHA-256.
+/// Largest file that may have only a git digest: the Hub stores anything larger under SHA-256.
 pub(super) const MAX_GIT_BLOB: u64 = 64 << 20;
 
 /// An expected digest, as lower-case hexadecimal digits.
@@ -31,7 +29,7 @@ pub(super) enum Digest {
 }
 
 impl Digest {
-    /// The digest in an `ETag`: quotes and the weak mark are dropped, anything but 40 or 64
+    /// The digest in an `ETag`: quotes and the weak prefix are removed, and anything but 40 or 64
     /// hexadecimal digits is refused.
     pub(super) fn from_etag(etag: &str) -> Option<Self> {
         let text = etag.trim().trim_start_matches("W/").trim_matches('"');
@@ -44,14 +42,14 @@ impl Digest {
         }
     }
 
-    /// The digits: the file's name in the Hub's cache.
+    /// The digits, which are the file's name in the Hub's cache.
     pub(super) fn hex(&self) -> &str {
         match self {
             Self::Sha256(hex) | Self::GitBlob(hex) => hex,
         }
     }
 
-    /// The digits of whichever digest this is, of the file at `path`.
+    /// The digest of the same kind of the file at `path`.
     pub(super) fn of_file(&self, path: &Path, progress: &mut dyn Progress) -> Result<String> {
         let mut hasher = Hasher::new(self);
         feed(&mut hasher, path, progress)?;
@@ -68,16 +66,16 @@ impl fmt::Display for Digest {
     }
 }
 
-/// A digest in the making.
+/// An incremental digest.
 pub(super) enum Hasher {
     /// Running SHA-256.
     Sha256(Box<sha2::Sha256>),
-    /// Git hashes the length first, so the bytes (at most [`MAX_GIT_BLOB`]) wait here.
+    /// Git hashes the length first, so the bytes (at most [`MAX_GIT_BLOB`]) are collected.
     GitBlob(Vec<u8>),
 }
 
 impl Hasher {
-    /// An empty hasher of the kind that `wanted` needs.
+    /// An empty hasher of the kind of `wanted`.
     pub(super) fn new(wanted: &Digest) -> Self {
         match wanted {
             Digest::Sha256(_) => Self::sha256(),
@@ -90,7 +88,7 @@ impl Hasher {
         Self::Sha256(Box::default())
     }
 
-    /// Takes the next bytes.
+    /// Adds the next bytes.
     pub(super) fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Sha256(state) => state.update(bytes),

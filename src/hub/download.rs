@@ -1,9 +1,9 @@
-//! One file from the Hub to a partial file on disk, whole and right or not at all.
+//! Downloads one file from the Hub into a partial file on disk, complete and verified, or fails.
 //!
-//! A cut connection is resumed where it stopped as long as bytes keep coming; a resumed answer must
-//! begin and end where it was asked to. Within one run `If-Range` carries the answering server's
+//! An interrupted connection is resumed where it stopped as long as bytes keep coming; a resumed
+//! response must have exactly the requested range. Within one run `If-Range` carries the server's
 //! own validator; a partial file of an earlier run is named after its digest, and the digest
-//! decides. A file of the wrong digest is deleted and fetched once more. It does not know the
+//! decides. A file with the wrong digest is deleted and fetched once more. It does not know the
 //! cache's layout.
 
 use std::fs::{File, OpenOptions};
@@ -14,22 +14,22 @@ use std::thread::sleep;
 use crate::error::{Error, Result};
 
 use super::Progress;
-use super::client::{Answer, Client, Remote};
+use super::client::{Client, RemoteFile, Response};
 use super::digest::{Digest, Hasher, MAX_GIT_BLOB};
 use super::store::{io_error, remove_file};
 
-/// Passes in a row that bring no byte before the download is given up.
-const FRUITLESS_PASSES: u32 = 3;
+/// Requests in a row without a single byte after which the download fails.
+const MAX_EMPTY_PASSES: u32 = 3;
 
 /// Fetches `remote` into `partial` and checks its digest; the file is synced to disk and closed
 /// when this returns.
 ///
 /// # Errors
-/// Network errors, which leave the partial file for the next run; an invalid-file error after two
-/// wrong digests, which does not.
+/// Network errors keep the partial file for the next run; an invalid-file error after two wrong
+/// digests deletes it.
 pub(super) fn fetch(
     client: &Client,
-    remote: &Remote,
+    remote: &RemoteFile,
     partial: &Path,
     progress: &mut dyn Progress,
 ) -> Result<()> {
@@ -54,83 +54,83 @@ pub(super) fn fetch(
     Err(Error::invalid_file(&remote.file, reason))
 }
 
-/// Why a pass over the connection ended.
-enum Stop {
-    /// All bytes are there.
-    Whole,
-    /// What is on disk cannot be continued.
+/// How a request ended.
+enum PassEnd {
+    /// All bytes arrived.
+    Complete,
+    /// The bytes on disk cannot be continued.
     Restart,
-    /// The connection failed; what is on disk can be continued.
-    Cut(String),
+    /// The connection failed; the bytes on disk can be continued.
+    Interrupted(String),
 }
 
-/// Brings all bytes to `partial`; returns their digest.
+/// Downloads all bytes into `partial`; returns their digest.
 fn transfer(
     client: &Client,
-    remote: &Remote,
+    remote: &RemoteFile,
     partial: &Path,
     progress: &mut dyn Progress,
 ) -> Result<String> {
     let mut part = Partial::open(partial, remote)?;
     let mut validator = None;
-    let mut fruitless = 0;
+    let mut empty_passes = 0;
     progress.start(&remote.file, remote.size);
     while remote.size != Some(part.written) || part.fresh {
         let before = part.written;
         let stop = pass(client, remote, &mut part, &mut validator, progress)?;
-        fruitless = if part.written > before { 0 } else { fruitless + 1 };
+        empty_passes = if part.written > before { 0 } else { empty_passes + 1 };
         match stop {
-            Stop::Whole => break,
-            Stop::Restart if fruitless < FRUITLESS_PASSES => part.restart()?,
-            Stop::Cut(_) if fruitless < FRUITLESS_PASSES => {
-                sleep(client.retry_delay * (1 << fruitless.min(4)));
+            PassEnd::Complete => break,
+            PassEnd::Restart if empty_passes < MAX_EMPTY_PASSES => part.restart()?,
+            PassEnd::Interrupted(_) if empty_passes < MAX_EMPTY_PASSES => {
+                sleep(client.retry_delay * (1 << empty_passes.min(4)));
             }
-            Stop::Restart => {
+            PassEnd::Restart => {
                 return Err(interrupted(remote, part.written, "the server refuses every range"));
             }
-            Stop::Cut(why) => return Err(interrupted(remote, part.written, &why)),
+            PassEnd::Interrupted(why) => return Err(interrupted(remote, part.written, &why)),
         }
     }
     progress.finish();
     part.finish()
 }
 
-/// One request and its answer's bytes.
+/// One request and its response's bytes.
 fn pass(
     client: &Client,
-    remote: &Remote,
+    remote: &RemoteFile,
     part: &mut Partial,
     validator: &mut Option<String>,
     progress: &mut dyn Progress,
-) -> Result<Stop> {
-    let answer = match client.open(remote, part.written, validator.as_deref()) {
-        Ok(answer) => answer,
-        Err(error) => return Ok(Stop::Cut(error.to_string())),
+) -> Result<PassEnd> {
+    let response = match client.open(remote, part.written, validator.as_deref()) {
+        Ok(response) => response,
+        Err(error) => return Ok(PassEnd::Interrupted(error.to_string())),
     };
-    if answer.status == 416 && part.written > 0 {
-        return Ok(Stop::Restart);
+    if response.status == 416 && part.written > 0 {
+        return Ok(PassEnd::Restart);
     }
     client.expect_success(
-        &answer,
+        &response,
         &remote.repo,
         &format!("{} at commit {}", remote.file, remote.commit),
     )?;
-    if answer.status == 206 && !continues(&answer, part.written, remote.size) {
-        return Ok(Stop::Restart);
+    if response.status == 206 && !continues(&response, part.written, remote.size) {
+        return Ok(PassEnd::Restart);
     }
-    if answer.status != 206 {
-        check_length(&answer, remote)?;
+    if response.status != 206 {
+        check_length(&response, remote)?;
         part.restart()?;
     }
-    *validator = answer.header("etag").filter(|etag| etag.starts_with('"')).map(str::to_owned);
-    copy(client, answer, remote, part, progress)
+    *validator = response.header("etag").filter(|etag| etag.starts_with('"')).map(str::to_owned);
+    copy(client, response, remote, part, progress)
 }
 
-/// Whether a 206 answer is the rest of the file from `offset` on.
-fn continues(answer: &Answer, offset: u64, size: Option<u64>) -> bool {
+/// Whether a 206 response is the rest of the file from `offset` on.
+fn continues(response: &Response, offset: u64, size: Option<u64>) -> bool {
     let parse = || {
         let (range, total) =
-            answer.header("content-range")?.strip_prefix("bytes ")?.split_once('/')?;
+            response.header("content-range")?.strip_prefix("bytes ")?.split_once('/')?;
         let (start, end) = range.split_once('-')?;
         let end: u64 = end.trim().parse().ok()?;
         let total =
@@ -142,10 +142,10 @@ fn continues(answer: &Answer, offset: u64, size: Option<u64>) -> bool {
     })
 }
 
-/// A whole answer must announce the length that the Hub gave for the file.
-fn check_length(answer: &Answer, remote: &Remote) -> Result<()> {
+/// A complete response must announce the length that the Hub gave for the file.
+fn check_length(response: &Response, remote: &RemoteFile) -> Result<()> {
     let announced =
-        answer.header("content-length").and_then(|length| length.trim().parse::<u64>().ok());
+        response.header("content-length").and_then(|length| length.trim().parse::<u64>().ok());
     match (announced, remote.size) {
         (Some(announced), Some(size)) if announced != size => Err(Error::Network(format!(
             "the server offers {announced} bytes for {} of {}, which has {size}; try again later \
@@ -158,24 +158,24 @@ fn check_length(answer: &Answer, remote: &Remote) -> Result<()> {
 
 fn copy(
     client: &Client,
-    mut answer: Answer,
-    remote: &Remote,
+    mut response: Response,
+    remote: &RemoteFile,
     part: &mut Partial,
     progress: &mut dyn Progress,
-) -> Result<Stop> {
-    let mut reader = answer.body.as_reader();
+) -> Result<PassEnd> {
+    let mut reader = response.body.as_reader();
     let mut buffer = vec![0; 1 << 16];
     loop {
         let count = match reader.read(&mut buffer) {
             Ok(count) => count,
-            Err(error) => return Ok(Stop::Cut(client.interruption(&error))),
+            Err(error) => return Ok(PassEnd::Interrupted(client.interruption(&error))),
         };
         if count == 0 {
             let whole = remote.size.is_none_or(|size| part.written == size);
             return Ok(if whole {
-                Stop::Whole
+                PassEnd::Complete
             } else {
-                Stop::Cut("the connection was closed early".to_owned())
+                PassEnd::Interrupted("the connection was closed early".to_owned())
             });
         }
         if part.written + count as u64 > part.limit {
@@ -190,7 +190,7 @@ fn copy(
     }
 }
 
-fn interrupted(remote: &Remote, written: u64, why: &str) -> Error {
+fn interrupted(remote: &RemoteFile, written: u64, why: &str) -> Error {
     let size =
         remote.size.map_or_else(|| "an unknown number of".to_owned(), |size| size.to_string());
     Error::Network(format!(
@@ -199,22 +199,22 @@ fn interrupted(remote: &Remote, written: u64, why: &str) -> Error {
     ))
 }
 
-/// The bytes that are on disk so far, with their running digest.
+/// The bytes on disk so far, with their incremental digest.
 struct Partial {
     path: PathBuf,
     file: File,
     hasher: Hasher,
     digest: Digest,
     written: u64,
-    /// Most bytes the file may have.
+    /// Most bytes that the file may have.
     limit: u64,
-    /// Nothing was asked for yet: an empty file is whole only after the server said so.
+    /// Nothing was requested yet: an empty file is complete only after a response.
     fresh: bool,
 }
 
 impl Partial {
-    /// Opens or makes the file at `path` and takes what is there into the digest.
-    fn open(path: &Path, remote: &Remote) -> Result<Self> {
+    /// Opens or makes the file at `path` and hashes its present bytes.
+    fn open(path: &Path, remote: &RemoteFile) -> Result<Self> {
         let limit = match &remote.digest {
             Digest::Sha256(_) => remote.size.unwrap_or(u64::MAX),
             Digest::GitBlob(_) => remote.size.unwrap_or(MAX_GIT_BLOB).min(MAX_GIT_BLOB),
@@ -228,11 +228,11 @@ impl Partial {
         if part.file.metadata().map_err(|error| Error::io(path, error))?.len() > limit {
             part.restart()?;
         }
-        part.take_in()?;
+        part.hash_existing()?;
         Ok(part)
     }
 
-    fn take_in(&mut self) -> Result<()> {
+    fn hash_existing(&mut self) -> Result<()> {
         let mut buffer = vec![0; 1 << 18];
         loop {
             let count =

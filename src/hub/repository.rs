@@ -1,27 +1,28 @@
-//! Files of a Hub repository: which ones are wanted, and how they get into the cache.
+//! Files of a Hub repository: which ones make a model, and how they get into the cache.
 //!
-//! One GGUF file is a model; so are `config.json`, `tokenizer.json` and safetensors together. A
-//! choice is made from the list of file names alone, so it is the same online and from the cache.
-//! Every file is checked against the digest the Hub gives. It does not know manifests.
+//! A model is one GGUF file, or `config.json`, `tokenizer.json` and safetensors together. The
+//! choice depends only on the list of file names, so it is the same online and from the cache.
+//! Every file is checked against the Hub's digest. It does not know manifests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-use super::cache::{Repository, mark_as_cache};
-use super::client::{Client, Remote};
+use super::cache::{CachedRepository, mark_as_cache};
+use super::client::{Client, RemoteFile};
 use super::digest::Digest;
 use super::reference::has_weight_extension;
 use super::store::{
-    Lock, fingerprint, forget, make_folder, publish, remember, remove_file, require_space,
+    Lock, cache_digest, drop_digest, make_folder, publish, remove_file, require_space,
+    sha256_cached,
 };
-use super::{Options, Progress, download};
+use super::{HubOptions, Progress, download};
 
 const CONFIG: &str = "config.json";
 const TOKENIZER: &str = "tokenizer.json";
 const INDEX: &str = "model.safetensors.index.json";
-/// Taken along where a repository has them.
+/// Fetched too if the repository has them.
 const COMPANIONS: [&str; 5] = [
     "generation_config.json",
     "tokenizer_config.json",
@@ -29,38 +30,37 @@ const COMPANIONS: [&str; 5] = [
     "chat_template.jinja",
     "added_tokens.json",
 ];
-/// What is taken when a repository has several GGUF files and none is named: the usual trade of
-/// size and quality first.
+/// Order of preference among several GGUF files if none is named, starting with the common
+/// trade-off of size and quality.
 const PREFERRED: [&str; 9] =
     ["Q4_K_M", "Q5_K_M", "Q4_1", "Q4_0", "Q8_0", "Q6_K", "F16", "BF16", "F32"];
 const MAX_INDEX: u64 = 64 << 20;
 
-/// What of a repository makes a model.
+/// The files of a repository that make a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Choice {
     /// One GGUF file.
     File(String),
-    /// A folder's files: configuration, tokenizer and safetensors. Shards that an index names come
-    /// on top.
-    Set(Vec<String>),
+    /// A folder's files: configuration, tokenizer and safetensors, without the shards that an index
+    /// names.
+    Snapshot(Vec<String>),
 }
 
 impl Choice {
-    /// Whether the choice, made from the cached part of a repository's files, can stand without
-    /// asking for the whole list.
-    pub(super) fn is_settled(&self, select: Option<&str>) -> bool {
+    /// Whether this choice, made from the cached files alone, is final, so that the Hub's full list
+    /// is not needed.
+    pub(super) fn is_final(&self, select: Option<&str>) -> bool {
         match self {
-            Self::Set(_) => true,
-            Self::File(file) => select.is_some() || has_quantisation(file, PREFERRED[0]),
+            Self::Snapshot(_) => true,
+            Self::File(file) => select.is_some() || has_quantization(file, PREFERRED[0]),
         }
     }
 }
 
-/// Chooses from `files` of `repo` what `select` (a file's path or a quantisation, in any case)
-/// names.
+/// Chooses the file of `repo` that `select` names: a path or a quantization, in any case.
 ///
 /// # Errors
-/// A usage error that lists what there is.
+/// A usage error that lists the available files.
 pub(super) fn choose(repo: &str, files: &[String], select: Option<&str>) -> Result<Choice> {
     let gguf: Vec<&String> = files.iter().filter(|file| is_model_gguf(file)).collect();
     let there = || listed(&gguf);
@@ -73,14 +73,14 @@ pub(super) fn choose(repo: &str, files: &[String], select: Option<&str>) -> Resu
         }
         Some(name) => match gguf
             .iter()
-            .filter(|file| has_quantisation(file, name))
+            .filter(|file| has_quantization(file, name))
             .collect::<Vec<_>>()
             .as_slice()
         {
             [only] => only,
             [] => {
                 return Err(refused(format!(
-                    "has no GGUF file with quantisation {name}; it has {}",
+                    "has no GGUF file with quantization {name}; it has {}",
                     there()
                 )));
             }
@@ -88,17 +88,17 @@ pub(super) fn choose(repo: &str, files: &[String], select: Option<&str>) -> Resu
             several => {
                 let several: Vec<&String> = several.iter().map(|file| **file).collect();
                 return Err(refused(format!(
-                    "has several files with quantisation {name}: {}; name the file",
+                    "has several files with quantization {name}: {}; name the file",
                     listed(&several)
                 )));
             }
         },
-        None if gguf.is_empty() => return choose_set(repo, files).map(Choice::Set),
+        None if gguf.is_empty() => return choose_snapshot(repo, files).map(Choice::Snapshot),
         None => {
             match (
                 gguf.as_slice(),
-                PREFERRED.iter().find_map(|quantisation| {
-                    gguf.iter().find(|file| has_quantisation(file, quantisation))
+                PREFERRED.iter().find_map(|quantization| {
+                    gguf.iter().find(|file| has_quantization(file, quantization))
                 }),
             ) {
                 ([only], _) => only,
@@ -128,7 +128,7 @@ pub(super) fn choose(repo: &str, files: &[String], select: Option<&str>) -> Resu
     Ok(Choice::File(chosen.clone()))
 }
 
-fn choose_set(repo: &str, files: &[String]) -> Result<Vec<String>> {
+fn choose_snapshot(repo: &str, files: &[String]) -> Result<Vec<String>> {
     let has = |name: &str| files.iter().any(|file| file == name);
     let root: Vec<&String> = files
         .iter()
@@ -176,8 +176,9 @@ pub(super) fn shards(path: &Path) -> Result<Vec<String>> {
         ));
     }
     let bytes = fs::read(path).map_err(|error| Error::io(path, error))?;
-    let index: Index = serde_json::from_slice(&bytes)
-        .map_err(|error| Error::invalid_file(path, format!("no index of safetensors: {error}")))?;
+    let index: Index = serde_json::from_slice(&bytes).map_err(|error| {
+        Error::invalid_file(path, format!("not an index of safetensors: {error}"))
+    })?;
     let mut shards: Vec<_> = index.weight_map.into_values().collect();
     shards.sort();
     shards.dedup();
@@ -188,23 +189,23 @@ pub(super) fn shards(path: &Path) -> Result<Vec<String>> {
     }) {
         Some(bad) => Err(Error::invalid_file(
             path,
-            format!("the index names {bad:?}, which is no safetensors file beside it"),
+            format!("the index names {bad:?}, which is not a safetensors file beside it"),
         )),
         None => Ok(shards),
     }
 }
 
-/// The files of `choice` that are in the cache under `commit`, weights among them; nothing if one
-/// is missing.
+/// All files of `choice`, shards included, if they are cached under `commit`; `None` if one is
+/// missing.
 pub(super) fn cached(
-    repository: &Repository,
+    repository: &CachedRepository,
     commit: &str,
     choice: &Choice,
 ) -> Option<Vec<String>> {
     let folder = repository.snapshot(commit);
     let mut files = match choice {
         Choice::File(file) => vec![file.clone()],
-        Choice::Set(files) => files.clone(),
+        Choice::Snapshot(files) => files.clone(),
     };
     if files.iter().any(|file| file == INDEX) {
         files.extend(shards(&folder.join(INDEX)).ok()?);
@@ -215,15 +216,15 @@ pub(super) fn cached(
 /// Fetches the files of `choice` at `commit` into the cache; returns their names.
 pub(super) fn fetch(
     client: &Client,
-    repository: &Repository,
+    repository: &CachedRepository,
     commit: &str,
     choice: &Choice,
-    options: &Options,
+    options: &HubOptions,
     progress: &mut dyn Progress,
 ) -> Result<Vec<String>> {
     let mut files = match choice {
         Choice::File(file) => vec![file.clone()],
-        Choice::Set(files) => files.clone(),
+        Choice::Snapshot(files) => files.clone(),
     };
     let mut next = 0;
     while let Some(file) = files.get(next).cloned() {
@@ -237,12 +238,13 @@ pub(super) fn fetch(
     Ok(files)
 }
 
-/// Fetches one file into the cache, unless it is there and right; returns its path in the snapshot.
+/// Fetches one file into the cache, unless an intact copy is there; returns its path in the
+/// snapshot.
 pub(super) fn fetch_file(
     client: &Client,
-    repository: &Repository,
-    remote: &Remote,
-    options: &Options,
+    repository: &CachedRepository,
+    remote: &RemoteFile,
+    options: &HubOptions,
     progress: &mut dyn Progress,
 ) -> Result<PathBuf> {
     let link = repository.snapshot(&remote.commit).join(&remote.file);
@@ -271,30 +273,30 @@ pub(super) fn fetch_file(
     }
     let path = repository.link(&remote.commit, &remote.file, &remote.digest)?;
     if let Digest::Sha256(digest) = &remote.digest {
-        remember(&path, digest, options);
+        cache_digest(&path, digest, options);
     }
     Ok(path)
 }
 
-/// Whether the file at `path` is there and has `digest`. A SHA-256 may be remembered; a git digest
-/// is of a small file and computed.
+/// Whether the file at `path` exists and has `digest`. A SHA-256 may come from the digest cache; a
+/// git digest is always computed, because its file is small.
 pub(super) fn is_intact(
     path: &Path,
     digest: &Digest,
-    options: &Options,
+    options: &HubOptions,
     progress: &mut dyn Progress,
 ) -> Result<bool> {
     if !path.is_file() {
         return Ok(false);
     }
     let found = match digest {
-        Digest::Sha256(_) => fingerprint(path, options, progress)?,
+        Digest::Sha256(_) => sha256_cached(path, options, progress)?,
         Digest::GitBlob(_) => digest.of_file(path, &mut ())?,
     };
     if found == digest.hex() {
         return Ok(true);
     }
-    forget(path, options);
+    drop_digest(path, options);
     progress.notice(&format!(
         "{} in the cache is damaged ({found}, expected {digest})",
         path.display()
@@ -306,7 +308,7 @@ fn is_gguf(file: &str) -> bool {
     extension_is(file, "gguf")
 }
 
-/// Whether `file` holds a language model: projectors and importance matrices have the same
+/// Whether `file` is a language model and not a projector or importance matrix, which have the same
 /// extension.
 fn is_model_gguf(file: &str) -> bool {
     let name = file.to_ascii_lowercase();
@@ -326,10 +328,10 @@ fn is_split(file: &str) -> bool {
     })
 }
 
-/// Whether `file`'s name has `quantisation` as a word of its own, in any case: `Q4_K` is not in
+/// Whether `file`'s name contains `quantization` as a separate word, in any case: `Q4_K` is not in
 /// `x-Q4_K_M.gguf`.
-fn has_quantisation(file: &str, quantisation: &str) -> bool {
-    let (name, wanted) = (file.to_ascii_lowercase(), quantisation.to_ascii_lowercase());
+fn has_quantization(file: &str, quantization: &str) -> bool {
+    let (name, wanted) = (file.to_ascii_lowercase(), quantization.to_ascii_lowercase());
     let name = name.strip_suffix(".gguf").unwrap_or(&name);
     name.match_indices(&wanted).any(|(start, _)| {
         let before = name.get(..start).and_then(|head| head.chars().next_back());
@@ -368,7 +370,7 @@ mod tests {
         let files: Vec<String> = files.iter().map(|file| (*file).to_owned()).collect();
         match (choose("u/r", &files, select), expected) {
             (Ok(Choice::File(file)), Ok(wanted)) => assert_eq!(file, wanted),
-            (Ok(Choice::Set(files)), Ok(wanted)) => assert_eq!(files.join(" "), wanted),
+            (Ok(Choice::Snapshot(files)), Ok(wanted)) => assert_eq!(files.join(" "), wanted),
             (Err(error), Err(wanted)) => {
                 let text = error.to_string();
                 assert!(
@@ -381,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gguf_file_is_chosen_by_quantisation_or_name() {
+    fn a_gguf_file_is_chosen_by_quantization_or_name() {
         check(&QUANTS, Some("q4_k_m"), Ok("m-Q4_K_M.gguf"));
         check(&QUANTS, Some("iq4_xs"), Ok("m.IQ4_XS.gguf"));
         check(&QUANTS, Some("BF16"), Ok("m-BF16.gguf"));
@@ -391,7 +393,7 @@ mod tests {
         check(
             &QUANTS,
             Some("Q4_K"),
-            Err("has no GGUF file with quantisation Q4_K; it has m-Q4_K_M.gguf, "),
+            Err("has no GGUF file with quantization Q4_K; it has m-Q4_K_M.gguf, "),
         );
         check(&QUANTS, Some("f16"), Err("has no GGUF file"));
         check(&QUANTS, Some("q8_0"), Err("has no GGUF file"));
@@ -400,7 +402,7 @@ mod tests {
         check(
             &["a-Q4_0.gguf", "b-Q4_0.gguf"],
             Some("q4_0"),
-            Err("has several files with quantisation q4_0: a-Q4_0.gguf, b-Q4_0.gguf"),
+            Err("has several files with quantization q4_0: a-Q4_0.gguf, b-Q4_0.gguf"),
         );
         check(
             &["x-Q8_0-00001-of-00002.gguf", "x-Q8_0-00002-of-00002.gguf"],

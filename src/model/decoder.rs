@@ -1,25 +1,25 @@
-//! The one decoder, over any [`Ops`]: embedding, attention and gated MLP with the norms that the
-//! [`Spec`] names, and the head.
+//! The decoder, generic over [`Ops`]: embedding, layers of attention and gated MLP as
+//! [`ModelConfig`] describes them, and the head.
 
 use super::cpu::Buffer;
 use super::kv::KvSeq;
 use super::ops::{GatedMlp, Ops};
-use super::spec::Spec;
+use super::spec::ModelConfig;
 use super::weights::WeightSource;
 use crate::error::{Error, Result};
 use crate::format::dtype::RawTensor;
 
-/// One row of a step: new tokens of one sequence.
+/// One row of a step: the new tokens of one sequence.
 pub struct Row<'a> {
     /// The new tokens, at least one.
     pub tokens: &'a [u32],
     /// The sequence's cache; the forward pass appends to it.
     pub kv: &'a mut KvSeq,
-    /// How many of the last tokens' logits are wanted.
+    /// Number of tokens at the end whose logits are returned.
     pub logits: usize,
 }
 
-/// Logits of a step in the order of rows and tokens.
+/// Logits of a step, ordered by row and token.
 #[derive(Debug)]
 pub struct Logits {
     vocab_size: usize,
@@ -31,7 +31,7 @@ impl Logits {
         Self { vocab_size, values: Vec::new().into() }
     }
 
-    /// The raw logits of each wanted token, `[vocab_size]`.
+    /// The raw logits of each requested token, `[vocab_size]`.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = &[f32]> {
         self.values.chunks_exact(self.vocab_size)
     }
@@ -44,7 +44,7 @@ struct Layer<O: Ops> {
     v: O::Linear,
     o: O::Linear,
     qk_norms: Option<(O::Norm, O::Norm)>,
-    /// Normed is each sub-layer's output before it joins the residual: of attention and of the MLP.
+    /// Norms of the outputs of attention and of the MLP, before they are added to the residual.
     output_norms: Option<(O::Norm, O::Norm)>,
     mlp_norm: O::Norm,
     mlp: GatedMlp<O::Linear>,
@@ -56,14 +56,14 @@ pub struct Decoder<O: Ops> {
     embedding: O::Linear,
     layers: Vec<Layer<O>>,
     norm: O::Norm,
-    head: Option<O::Linear>,
+    lm_head: Option<O::Linear>,
 }
 
 /// A step's tokens.
 struct StepBuffers {
     tokens: Vec<u32>,
     positions: Vec<usize>,
-    /// Indices of the tokens whose logits are wanted.
+    /// Indices of the tokens whose logits are requested.
     logit_indices: Vec<u32>,
 }
 
@@ -89,14 +89,15 @@ impl<O: Ops> Decoder<O> {
     ///
     /// # Errors
     /// An invalid file, or the tensor backend's error.
-    pub fn load(source: &WeightSource, spec: &Spec, ops: O) -> Result<Self> {
-        let loader = Loader { source, spec, ops: &ops };
+    pub fn load(source: &WeightSource, config: &ModelConfig, ops: O) -> Result<Self> {
+        let loader = Loader { source, config, ops: &ops };
         let embedding = loader.linear("model.embed_tokens", false)?;
-        let layers = (0..spec.layers.len()).map(|i| loader.layer(i)).collect::<Result<_>>()?;
+        let layers = (0..config.layers.len()).map(|i| loader.layer(i)).collect::<Result<_>>()?;
         let norm = loader.norm("model.norm")?;
-        let head = if spec.tied { None } else { Some(loader.linear("lm_head", false)?) };
+        let lm_head =
+            if config.tie_word_embeddings { None } else { Some(loader.linear("lm_head", false)?) };
         source.release_all();
-        Ok(Self { ops, embedding, layers, norm, head })
+        Ok(Self { ops, embedding, layers, norm, lm_head })
     }
 
     /// The device.
@@ -108,35 +109,37 @@ impl<O: Ops> Decoder<O> {
     ///
     /// # Errors
     /// The same.
-    pub fn forward(&self, spec: &Spec, rows: &mut [Row<'_>]) -> Result<Logits> {
+    pub fn forward(&self, config: &ModelConfig, rows: &mut [Row<'_>]) -> Result<Logits> {
         let StepBuffers { tokens, positions, logit_indices } = StepBuffers::new(rows);
-        if let Some(bad) = tokens.iter().find(|&&id| id as usize >= spec.vocab_size) {
+        if let Some(bad) = tokens.iter().find(|&&id| id as usize >= config.vocab_size) {
             return Err(Error::usage(format!(
                 "token id {bad} is outside the model's vocabulary of {}",
-                spec.vocab_size
+                config.vocab_size
             )));
         }
         if tokens.is_empty() {
-            return Ok(Logits::none(spec.vocab_size));
+            return Ok(Logits::none(config.vocab_size));
         }
         let ops = &self.ops;
-        let angles = spec
+        let cos_sin = config
             .ropes
             .iter()
-            .map(|rope| ops.angles(rope, &positions))
+            .map(|rope| ops.cos_sin(rope, &positions))
             .collect::<Result<Vec<_>>>()?;
-        let mut x = ops.embed(&self.embedding, &tokens, spec.embedding_scale)?; // [T, hidden]
+        let mut x = ops.embed(&self.embedding, &tokens, config.embedding_scale)?; // [T, hidden]
         for (i, layer) in self.layers.iter().enumerate() {
-            let angles = &angles[spec.layers[i].rope];
+            let cos_sin = &cos_sin[config.layers[i].rope];
             let (q_norm, k_norm) = layer.qk_norms.as_ref().map(|(q, k)| (q, k)).unzip();
             let (attention_norm, mlp_norm) =
                 layer.output_norms.as_ref().map(|(attention, mlp)| (attention, mlp)).unzip();
-            let [q, k, v] = ops.project(&layer.input_norm, &x, [&layer.q, &layer.k, &layer.v])?; // [T, heads * head_dim]
-            let q = ops.rotate(angles, q, q_norm, spec.head_dim)?;
-            let k = ops.rotate(angles, k, k_norm, spec.head_dim)?;
-            let mut attended = ops.attend(spec, i, [q, k, v], rows)?;
+            let [q, k, v] =
+                ops.norm_linear(&layer.input_norm, &x, [&layer.q, &layer.k, &layer.v])?; // [T, heads * head_dim]
+            let q = ops.rope(cos_sin, q, q_norm, config.head_dim)?;
+            let k = ops.rope(cos_sin, k, k_norm, config.head_dim)?;
+            let mut attended = ops.attend(config, i, [q, k, v], rows)?;
             if i + 1 == self.layers.len() {
-                // Beyond the last keys and values only tokens whose logits are wanted matter.
+                // After the last layer's keys and values, only the tokens whose logits are
+                // requested are needed.
                 if logit_indices.is_empty() {
                     break;
                 }
@@ -144,54 +147,54 @@ impl<O: Ops> Decoder<O> {
                 attended = ops.select_rows(attended, &logit_indices)?;
             }
             x = ops.add(x, &ops.linear(&layer.o, &attended)?, attention_norm)?;
-            let fed = ops.feed_forward(&layer.mlp_norm, &x, &layer.mlp)?;
+            let fed = ops.mlp(&layer.mlp_norm, &x, &layer.mlp)?;
             x = ops.add(x, &fed, mlp_norm)?;
         }
         for row in rows.iter_mut() {
             row.kv.advance(row.tokens.len());
         }
         if logit_indices.is_empty() {
-            return Ok(Logits::none(spec.vocab_size));
+            return Ok(Logits::none(config.vocab_size));
         }
-        let head = self.head.as_ref().unwrap_or(&self.embedding);
+        let lm_head = self.lm_head.as_ref().unwrap_or(&self.embedding);
         Ok(Logits {
-            vocab_size: spec.vocab_size,
-            values: ops.logits(&self.norm, &x, head, spec.final_logit_softcapping)?,
+            vocab_size: config.vocab_size,
+            values: ops.logits(&self.norm, &x, lm_head, config.final_logit_softcapping)?,
         })
     }
 }
 
 struct Loader<'a, O> {
     source: &'a WeightSource,
-    spec: &'a Spec,
+    config: &'a ModelConfig,
     ops: &'a O,
 }
 
 impl<O: Ops> Loader<'_, O> {
     fn linear(&self, name: &str, bias: bool) -> Result<O::Linear> {
-        let weight = self.source.get(self.spec, &format!("{name}.weight"))?;
+        let weight = self.source.get(self.config, &format!("{name}.weight"))?;
         let bias: Option<RawTensor<'_>> =
-            bias.then(|| self.source.get(self.spec, &format!("{name}.bias"))).transpose()?;
+            bias.then(|| self.source.get(self.config, &format!("{name}.bias"))).transpose()?;
         self.ops.load_linear(&weight, bias.as_ref(), &|bytes| self.source.release(bytes))
     }
 
     fn norm(&self, name: &str) -> Result<O::Norm> {
         self.ops.load_norm(
-            &self.source.get(self.spec, &format!("{name}.weight"))?,
-            self.spec.rms_norm_eps,
+            &self.source.get(self.config, &format!("{name}.weight"))?,
+            self.config.rms_norm_eps,
         )
     }
 
     fn layer(&self, i: usize) -> Result<Layer<O>> {
-        let family = self.spec.family;
+        let architecture = self.config.architecture;
         let at = |part: &str| format!("model.layers.{i}.{part}");
         let norm = |part: &str| self.norm(&at(part));
-        let biases = self.spec.biases;
+        let biases = self.config.biases;
         let projection =
             |part: &str| self.linear(&at(&format!("self_attn.{part}_proj")), biases.qkv);
         let mlp = |part: &str| self.linear(&at(&format!("mlp.{part}_proj")), biases.mlp);
-        // Without sandwich norms, the one after attention is the MLP's.
-        let (mlp_norm, output_norms) = if family.sandwich_norms {
+        // Without sandwich norms, `post_attention_layernorm` is the MLP's input norm.
+        let (mlp_norm, output_norms) = if architecture.sandwich_norms {
             let output_norms =
                 (norm("post_attention_layernorm")?, norm("post_feedforward_layernorm")?);
             (norm("pre_feedforward_layernorm")?, Some(output_norms))
@@ -204,7 +207,7 @@ impl<O: Ops> Loader<'_, O> {
             k: projection("k")?,
             v: projection("v")?,
             o: self.linear(&at("self_attn.o_proj"), biases.attention_output)?,
-            qk_norms: family
+            qk_norms: architecture
                 .qk_norm
                 .then(|| Ok::<_, Error>((norm("self_attn.q_norm")?, norm("self_attn.k_norm")?)))
                 .transpose()?,
@@ -214,7 +217,7 @@ impl<O: Ops> Loader<'_, O> {
                 gate: mlp("gate")?,
                 up: mlp("up")?,
                 down: mlp("down")?,
-                activation: self.spec.activation,
+                activation: self.config.activation,
             },
         })
     }

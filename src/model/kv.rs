@@ -1,9 +1,7 @@
-//! The key-value cache as a value: sequences are chains of shared, immutable segments and one
-//! growing tail.
+//! The KV cache of one sequence: a chain of shared, immutable segments and a growing tail.
 //!
-//! A frozen [`Segment`] is never written again, so forking is handing out references. Cache index
-//! and position are different things: dropping rows shortens the cache and leaves every position as
-//! it was.
+//! A frozen [`Segment`] is never written again, so a fork only copies references. A cache index is
+//! not a position: dropping tokens shortens the cache and keeps every position.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -37,7 +35,7 @@ impl TensorKv {
     }
 }
 
-/// Keys and values of one layer. Keys carry their rotation already.
+/// Keys and values of one layer. Keys are already rotated.
 #[derive(Debug)]
 enum LayerKv {
     /// On a device.
@@ -116,7 +114,7 @@ impl KvSeq {
         self.chain.iter().map(View::len).sum::<usize>() + self.tail.len
     }
 
-    /// Nothing is cached.
+    /// Whether nothing is cached.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -126,11 +124,11 @@ impl KvSeq {
         self.tail.first_position + self.tail.len
     }
 
-    /// Appends keys and values of new tokens to one layer. They count once every layer has them:
-    /// see [`Self::advance`].
+    /// Appends keys and values of new tokens to one layer. [`Self::advance`] counts them once every
+    /// layer has them.
     ///
     /// # Errors
-    /// The tensor backend's.
+    /// The tensor backend's error.
     pub fn append(&mut self, layer: usize, new: TensorKv) -> Result<()> {
         let slot = &mut self.tail.layers[layer];
         *slot = Some(LayerKv::Tensors(match slot.take() {
@@ -140,7 +138,8 @@ impl KvSeq {
         Ok(())
     }
 
-    /// The same for the CPU's own attention: `k` and `v` are `[new, key-value heads * head_dim]`.
+    /// As [`Self::append`], for the CPU's own attention: `k` and `v` are `[new, key-value heads *
+    /// head_dim]`.
     pub fn append_host(&mut self, layer: usize, isa: Isa, shape: Shape, k: &[f32], v: &[f32]) {
         let slot = &mut self.tail.layers[layer];
         if !matches!(slot, Some(LayerKv::Host(_))) {
@@ -151,15 +150,15 @@ impl KvSeq {
         }
     }
 
-    /// Counts `tokens` that every layer has appended.
+    /// Adds `tokens` to the length, after every layer has appended them.
     pub fn advance(&mut self, tokens: usize) {
         self.tail.len += tokens;
     }
 
-    /// All keys and values of a layer in cache order, appended but uncounted ones included.
+    /// All keys and values of a layer in cache order, including those appended but not yet counted.
     ///
     /// # Errors
-    /// The tensor backend's.
+    /// The tensor backend's error.
     pub fn gather(&self, layer: usize) -> Result<TensorKv> {
         let mut parts = Vec::with_capacity(self.chain.len() + 1);
         for view in &self.chain {
@@ -174,7 +173,7 @@ impl KvSeq {
     }
 
     /// Visits what [`Self::append_host`] stored for a layer with its visible tokens, in cache
-    /// order; appended but uncounted ones included.
+    /// order; including those appended but not yet counted.
     pub fn each_part<'a>(&'a self, layer: usize, mut visit: impl FnMut(&'a HostKv, Range<usize>)) {
         for view in &self.chain {
             if let LayerKv::Host(kv) = &view.segment.layers[layer] {
@@ -213,7 +212,7 @@ impl KvSeq {
         self.chain.push(View { segment: Arc::new(segment), visible: 0..tail.len });
     }
 
-    /// Another sequence with the same past. The tail is frozen and shared; nothing is copied.
+    /// A second sequence with the same cache. The tail is frozen and shared; nothing is copied.
     #[must_use]
     pub fn fork(&mut self) -> Self {
         self.freeze();
@@ -229,7 +228,7 @@ impl KvSeq {
         slice_chain(&self.chain, 0..len)
     }
 
-    /// Forgets all but the first `len` cached tokens. The next token takes the position after the
+    /// Drops all but the first `len` cached tokens. The next token takes the position after the
     /// last one kept.
     ///
     /// # Errors
@@ -240,8 +239,8 @@ impl KvSeq {
         Ok(())
     }
 
-    /// Forgets the cached tokens in `range` (cache indices). Positions stay: the next token's
-    /// position is what it was.
+    /// Drops the cached tokens in `range` (cache indices). Positions do not change, nor does the
+    /// next token's.
     ///
     /// # Errors
     /// A usage error when the range is not cached.

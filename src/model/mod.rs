@@ -1,19 +1,19 @@
-//! The model: weights from a file, one decoder described by data, key-value segments, and the
-//! operations under them.
+//! The model: weights from a file, a decoder described by data, the KV cache, and the operations of
+//! the compute backends.
 //!
-//! A [`Model`] is immutable and shared; the cache is an argument. It knows token ids and logits,
-//! and neither text nor sampling.
+//! A [`Model`] is immutable and shared; the cache is an argument. It maps token ids to logits and
+//! knows neither text nor sampling.
 
+mod candle;
 mod config;
 pub mod cpu;
 mod decoder;
 pub mod kv;
 mod ops;
-mod portable;
 pub mod spec;
 mod weights;
 
-pub use config::Config;
+pub use config::RawConfig;
 pub use decoder::{Logits, Row};
 pub use weights::WeightSource;
 
@@ -27,20 +27,20 @@ use crate::error::{Error, Result};
 use cpu::{Isa, Pool};
 use decoder::Decoder;
 use ops::Ops;
-use spec::Spec;
+use spec::ModelConfig;
 
 /// A loaded model. Immutable: any number of threads may run it, each with its own caches.
 pub struct Model {
-    spec: Spec,
+    config: ModelConfig,
     backend: Backend,
 }
 
-/// The device switch.
+/// The compute backend.
 enum Backend {
     /// The CPU's own kernels.
     Cpu(Decoder<cpu::backend::Cpu>),
-    /// candle's tensors, anywhere.
-    Portable(Decoder<portable::Portable>),
+    /// candle's tensors, on any device.
+    Candle(Decoder<candle::Candle>),
 }
 
 impl Model {
@@ -49,51 +49,49 @@ impl Model {
     /// # Errors
     /// An invalid file, or a device that cannot be used.
     pub fn load(source: &WeightSource, options: LoadOptions) -> Result<Self> {
-        let spec = source.spec()?;
+        let config = source.config()?;
         let device = options.device.open()?;
-        let isa = if let Device::CpuWith(isa) = options.device { Some(isa) } else { None };
+        let isa = if let Device::Cpu(Some(isa)) = options.device { Some(isa) } else { None };
         let quantized = matches!(source, WeightSource::Gguf(_))
             && source.dtypes()?.iter().any(|(dtype, _)| dtype.block_len() > 1);
         let dtype = if quantized { DType::F32 } else { options.dtype.resolve(&device) };
-        let backend = if device.is_cpu()
-            && dtype == DType::F32
-            && options.device != Device::Portable
-        {
-            Backend::Cpu(Decoder::load(
-                source,
-                &spec,
-                cpu::backend::Cpu::new(options.threads, isa)?,
-            )?)
-        } else {
-            Backend::Portable(Decoder::load(source, &spec, portable::Portable::new(device, dtype))?)
-        };
-        Ok(Self { spec, backend })
+        let backend =
+            if device.is_cpu() && dtype == DType::F32 && options.device != Device::Portable {
+                Backend::Cpu(Decoder::load(
+                    source,
+                    &config,
+                    cpu::backend::Cpu::new(options.threads, isa)?,
+                )?)
+            } else {
+                Backend::Candle(Decoder::load(source, &config, candle::Candle::new(device, dtype))?)
+            };
+        Ok(Self { config, backend })
     }
 
     /// The model's shape.
-    pub fn spec(&self) -> &Spec {
-        &self.spec
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
     }
 
     /// An empty cache of this model's shape.
     pub fn new_kv(&self) -> kv::KvSeq {
-        kv::KvSeq::new(self.spec.layers.len())
+        kv::KvSeq::new(self.config.layers.len())
     }
 
     /// Bytes that one token takes in the cache, over all layers.
     pub fn kv_bytes_per_token(&self) -> usize {
         let number = match &self.backend {
-            Backend::Cpu(decoder) => decoder.ops().cache_number_bytes(),
-            Backend::Portable(decoder) => decoder.ops().cache_number_bytes(),
+            Backend::Cpu(decoder) => decoder.ops().kv_element_bytes(),
+            Backend::Candle(decoder) => decoder.ops().kv_element_bytes(),
         };
-        2 * self.spec.layers.len() * self.spec.key_value_size() * number
+        2 * self.config.layers.len() * self.config.key_value_size() * number
     }
 
-    /// What computes, and in which types.
+    /// The device and the types of activations and cache.
     pub fn compute(&self) -> Compute {
         let (device, dtype, kv_dtype) = match &self.backend {
             Backend::Cpu(_) => ("cpu", "f32", "f16, int8 beyond the latest"),
-            Backend::Portable(decoder) => {
+            Backend::Candle(decoder) => {
                 let (device, dtype) = decoder.ops().device();
                 (device, dtype, dtype)
             }
@@ -102,33 +100,31 @@ impl Model {
         Compute { device, dtype, kv_dtype }
     }
 
-    /// The threads that the model computes with, for work on what it gives; `None` where it
-    /// computes elsewhere.
+    /// The CPU backend's thread pool, for work on the logits; `None` for other backends.
     pub fn pool(&self) -> Option<&Arc<Pool>> {
         match &self.backend {
             Backend::Cpu(decoder) => Some(decoder.ops().pool()),
-            Backend::Portable(_) => None,
+            Backend::Candle(_) => None,
         }
     }
 
-    /// How many threads it computes with, the caller's among them.
+    /// Number of compute threads, including the caller's.
     pub fn threads(&self) -> usize {
         self.pool().map_or_else(candle_core::utils::get_num_threads, |pool| pool.threads())
     }
 
     /// Runs the new tokens of all rows through the model, appends them to their caches and returns
-    /// the wanted logits.
+    /// the requested logits.
     ///
-    /// What a row gets is the same to the bit whatever other rows are there and however its past
-    /// was chunked.
+    /// A row's logits do not depend on the other rows or on how its past was chunked, bit for bit.
     ///
     /// # Errors
     /// A token id outside the vocabulary, or the tensor backend's error; the caches are then
     /// unusable.
     pub fn forward(&self, rows: &mut [Row<'_>]) -> Result<Logits> {
         match &self.backend {
-            Backend::Cpu(decoder) => decoder.forward(&self.spec, rows),
-            Backend::Portable(decoder) => decoder.forward(&self.spec, rows),
+            Backend::Cpu(decoder) => decoder.forward(&self.config, rows),
+            Backend::Candle(decoder) => decoder.forward(&self.config, rows),
         }
     }
 }
@@ -137,19 +133,19 @@ impl std::fmt::Debug for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let device = match &self.backend {
             Backend::Cpu(_) => "cpu",
-            Backend::Portable(_) => "portable",
+            Backend::Candle(_) => "portable",
         };
         write!(
             f,
             "Model({}, {} layers, {} wide, {device})",
-            self.spec.family.name,
-            self.spec.layers.len(),
-            self.spec.hidden_size
+            self.config.architecture.name,
+            self.config.layers.len(),
+            self.config.hidden_size
         )
     }
 }
 
-/// What computes, and in which types: the part of a configuration that rounding depends on.
+/// The device and the types that rounding depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compute {
     /// `cpu` (the CPU's own kernels, the same bits with every instruction set), `portable`, `cuda`
@@ -161,18 +157,16 @@ pub struct Compute {
     pub kv_dtype: String,
 }
 
-/// Where the model computes.
+/// The device that computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Device {
-    /// CUDA or Metal where this build has it and the machine too, else the CPU.
+    /// CUDA or Metal if both the build and the machine have it, else the CPU.
     #[default]
     Auto,
-    /// The CPU, through its own kernels.
-    Cpu,
-    /// The same with these instructions; the bits are those of any others, only the time is not.
-    CpuWith(Isa),
-    /// The CPU, through the tensor backend alone: the path that GPUs take, and the oracle of the
-    /// kernels.
+    /// The CPU's own kernels, with these instructions or the fastest available. The bits are the
+    /// same with any.
+    Cpu(Option<Isa>),
+    /// The CPU through candle's tensors: the path that GPUs take, and the oracle of the kernels.
     Portable,
     /// The n-th NVIDIA GPU.
     Cuda(usize),
@@ -193,13 +187,13 @@ impl std::str::FromStr for Device {
         };
         match text {
             "auto" => Ok(Self::Auto),
-            "cpu" => Ok(Self::Cpu),
+            "cpu" => Ok(Self::Cpu(None)),
             "portable" => Ok(Self::Portable),
             "cuda" => Ok(Self::Cuda(0)),
             "metal" => Ok(Self::Metal),
             other => match other.split_once(':') {
                 Some(("cuda", n)) => ordinal(n),
-                Some(("cpu", isa)) => isa.parse().map(Self::CpuWith),
+                Some(("cpu", isa)) => isa.parse().map(|isa| Self::Cpu(Some(isa))),
                 _ => Err(Error::usage(format!(
                     "device `{other}` is unknown; use auto, cpu, cpu:avx2, portable, cuda:N or \
                      metal"
@@ -213,8 +207,8 @@ impl std::fmt::Display for Device {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Auto => f.write_str("auto"),
-            Self::Cpu => f.write_str("cpu"),
-            Self::CpuWith(isa) => write!(f, "cpu:{isa}"),
+            Self::Cpu(None) => f.write_str("cpu"),
+            Self::Cpu(Some(isa)) => write!(f, "cpu:{isa}"),
             Self::Portable => f.write_str("portable"),
             Self::Cuda(n) => write!(f, "cuda:{n}"),
             Self::Metal => f.write_str("metal"),
@@ -239,12 +233,12 @@ impl Device {
             Self::Auto if cfg!(feature = "metal") => {
                 Ok(CandleDevice::new_metal(0).unwrap_or(CandleDevice::Cpu))
             }
-            Self::Auto | Self::Cpu | Self::CpuWith(_) | Self::Portable => Ok(CandleDevice::Cpu),
+            Self::Auto | Self::Cpu(_) | Self::Portable => Ok(CandleDevice::Cpu),
         }
     }
 }
 
-/// Type of activations, dense weights and the cache. Quantised weights keep their own type and
+/// Type of activations, dense weights and the cache. Quantized weights keep their own type and
 /// compute in f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ComputeType {
@@ -289,23 +283,23 @@ impl ComputeType {
 /// How to load a model.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LoadOptions {
-    /// Where to compute.
+    /// The device.
     pub device: Device,
-    /// In which type.
+    /// Type of activations, dense weights and the cache.
     pub dtype: ComputeType,
-    /// Threads of the CPU's own kernels; `None` is one per physical core, shared by all models of
+    /// Threads of the CPU's own kernels; `None` for one per physical core, shared by all models of
     /// the process.
     pub threads: Option<usize>,
 }
 
 /// Sets the number of threads of the tensor backend, whose pools are made once per process.
 ///
-/// Call it first thing in `main`, before any other thread exists; later calls have no effect.
+/// Call it at the start of `main`, before any other thread exists; later calls have no effect.
 pub fn set_threads(threads: usize) {
     let count = threads.to_string();
     for name in ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"] {
-        // SAFETY: called while the process has one thread, so nobody reads the environment at the
-        // same time.
+        // SAFETY: called while the process has one thread, so no other thread reads the
+        // environment.
         unsafe { std::env::set_var(name, &count) };
     }
 }

@@ -1,10 +1,10 @@
-//! The semantic operations of the decoder: the one seam between its definition and the devices.
+//! The decoder's operations: the interface between the decoder and the compute backends.
 //!
-//! [`Ops`] has two implementations: the CPU's own kernels (`cpu/ops.rs`), and candle's tensors on
-//! any device (`portable.rs`), which on the CPU is the oracle of the kernels. Activations are `[T,
-//! features]`, T being all tokens of a step over all rows. Every operation treats each token on its
-//! own or, in `attend`, each row on its own, so that what a row computes depends neither on its
-//! neighbours nor on how its tokens were chunked. An operation is as large as what a device would
+//! [`Ops`] has two implementations: the CPU's own kernels (`cpu/backend.rs`), and candle's tensors
+//! on any device (`candle.rs`), which on the CPU are the oracle of the kernels. Activations are
+//! `[T, features]`, where T counts the tokens of all rows of a step. Every operation treats each
+//! token independently or, in `attend`, each row, so that a row's result depends neither on the
+//! other rows nor on how its tokens were chunked. An operation is as large as what a backend would
 //! fuse.
 
 use std::ops::Range;
@@ -12,7 +12,7 @@ use std::ops::Range;
 use super::cpu::Buffer;
 use super::decoder::Row;
 use super::kv::KvSeq;
-use super::spec::{Activation, LayerSpec, Rope, Spec};
+use super::spec::{Activation, LayerSpec, ModelConfig, Rope};
 use crate::error::Result;
 use crate::format::dtype::RawTensor;
 
@@ -29,22 +29,22 @@ pub struct GatedMlp<L> {
     pub activation: Activation,
 }
 
-/// What the decoder is made of. Every operation may fail with the tensor backend's error.
+/// The operations of a compute backend. Each may fail with the tensor backend's error.
 pub trait Ops: Sized {
     /// y = x Wᵀ + b.
     type Linear;
     /// An RMS norm's weight, `[features]`, with its epsilon.
     type Norm;
     /// Cosines and sines of a step's positions, each `[T, head_dim / 2]`.
-    type Angles;
+    type CosSin;
     /// Activations, `[T, features]`.
-    type Value;
+    type Hidden;
 
-    /// Bytes of one cached number, with what may be made of it later.
-    fn cache_number_bytes(&self) -> usize;
+    /// Bytes of one cached element, including its int8 copy where the backend makes one.
+    fn kv_element_bytes(&self) -> usize;
 
-    /// Builds a linear layer from `[out, in]` and an optional `[out]`. `read` is told of bytes of
-    /// `weight` that are not needed again.
+    /// Builds a linear layer from `[out, in]` and an optional `[out]`. `read` is called with each
+    /// part of `weight` after its last use.
     fn load_linear(
         &self,
         weight: &RawTensor<'_>,
@@ -56,74 +56,74 @@ pub trait Ops: Sized {
     fn load_norm(&self, weight: &RawTensor<'_>, eps: f64) -> Result<Self::Norm>;
 
     /// Token embeddings, `[T, hidden]`: rows of `table`'s matrix times `scale`.
-    fn embed(&self, table: &Self::Linear, tokens: &[u32], scale: f64) -> Result<Self::Value>;
+    fn embed(&self, table: &Self::Linear, tokens: &[u32], scale: f64) -> Result<Self::Hidden>;
 
-    /// The angles of `positions`, computed in f64.
-    fn angles(&self, rope: &Rope, positions: &[usize]) -> Result<Self::Angles>;
+    /// Cosines and sines of the rotary angles at `positions`, computed in f64.
+    fn cos_sin(&self, rope: &Rope, positions: &[usize]) -> Result<Self::CosSin>;
 
-    /// Several linear layers of the normed x.
-    fn project<const N: usize>(
+    /// Norms x and applies several linear layers to it.
+    fn norm_linear<const N: usize>(
         &self,
         norm: &Self::Norm,
-        x: &Self::Value,
+        x: &Self::Hidden,
         linears: [&Self::Linear; N],
-    ) -> Result<[Self::Value; N]>;
+    ) -> Result<[Self::Hidden; N]>;
 
-    /// Norms each head of `[T, heads * head_dim]`, where there is a norm, and rotates its halves by
-    /// the tokens' angles.
-    fn rotate(
+    /// Applies the rotary embedding to each head of `[T, heads * head_dim]`, after the head's norm
+    /// if there is one.
+    fn rope(
         &self,
-        angles: &Self::Angles,
-        x: Self::Value,
+        cos_sin: &Self::CosSin,
+        x: Self::Hidden,
         norm: Option<&Self::Norm>,
         head_dim: usize,
-    ) -> Result<Self::Value>;
+    ) -> Result<Self::Hidden>;
 
     /// Appends the rows' new keys and values to their caches, and attends causally over each row's
-    /// whole cache. Of q, k and v the first is `[T, heads * head_dim]`, as the result; the others
-    /// are `[T, key-value heads * head_dim]`.
+    /// whole cache. q and the result are `[T, heads * head_dim]`; k and v are
+    /// `[T, key-value heads * head_dim]`.
     fn attend(
         &self,
-        spec: &Spec,
+        config: &ModelConfig,
         layer: usize,
-        qkv: [Self::Value; 3],
+        qkv: [Self::Hidden; 3],
         rows: &mut [Row<'_>],
-    ) -> Result<Self::Value>;
+    ) -> Result<Self::Hidden>;
 
     /// A linear layer: `[T, in]` to `[T, out]`.
-    fn linear(&self, linear: &Self::Linear, x: &Self::Value) -> Result<Self::Value>;
+    fn linear(&self, linear: &Self::Linear, x: &Self::Hidden) -> Result<Self::Hidden>;
 
-    /// The gated MLP of the normed x.
-    fn feed_forward(
+    /// Norms x and applies the gated MLP.
+    fn mlp(
         &self,
         norm: &Self::Norm,
-        x: &Self::Value,
+        x: &Self::Hidden,
         mlp: &GatedMlp<Self::Linear>,
-    ) -> Result<Self::Value>;
+    ) -> Result<Self::Hidden>;
 
     /// x + y, or x + norm(y).
     fn add(
         &self,
-        x: Self::Value,
-        y: &Self::Value,
+        x: Self::Hidden,
+        y: &Self::Hidden,
         norm: Option<&Self::Norm>,
-    ) -> Result<Self::Value>;
+    ) -> Result<Self::Hidden>;
 
-    /// The tokens at `indices`, which rise.
-    fn select_rows(&self, x: Self::Value, indices: &[u32]) -> Result<Self::Value>;
+    /// The tokens at `indices`, which are ascending.
+    fn select_rows(&self, x: Self::Hidden, indices: &[u32]) -> Result<Self::Hidden>;
 
-    /// The head of the normed x on the host, `[T, vocab]`, after an optional soft cap c * tanh(z /
-    /// c).
+    /// Norms x and applies the head: logits on the host, `[T, vocab]`, with an optional soft cap c
+    /// * tanh(z / c).
     fn logits(
         &self,
         norm: &Self::Norm,
-        x: &Self::Value,
-        head: &Self::Linear,
+        x: &Self::Hidden,
+        lm_head: &Self::Linear,
         soft_cap: Option<f64>,
     ) -> Result<Buffer>;
 }
 
-/// The cache indices that the `t`-th new token of a row sees.
+/// The cache indices that the `t`-th new token of a row attends to.
 pub fn visible(layer: LayerSpec, kv: &KvSeq, t: usize) -> Range<usize> {
     let end = kv.len() + t + 1;
     let position = kv.next_position() + t;

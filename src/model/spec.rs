@@ -1,14 +1,13 @@
-//! A model family as data: the knobs of the one decoder, resolved from a file's [`Config`].
+//! An architecture as data: the parameters of the decoder, resolved from a file's [`RawConfig`].
 //!
-//! Adding a family is adding a row to [`FAMILIES`]. Tensor names are Hugging Face's; the row maps
-//! them to GGUF's.
+//! A new architecture is a new row of [`ARCHITECTURES`]. Tensor names are Hugging Face's; the row
+//! maps them to GGUF's.
 
-use super::config::{Config, RopeParameters, RopeScaling};
+use super::config::{RawConfig, RopeParameters, RopeScaling};
 use crate::error::{Error, Result};
 use crate::format::quoted;
 
-/// More layers than any known model has: a larger count is a broken file (llama.cpp's own limit is
-/// 512).
+/// Most layers that a model may have, llama.cpp's own limit. A larger count means a broken file.
 const MAX_LAYERS: usize = 512;
 
 /// The non-linearity of the gated MLP.
@@ -33,7 +32,7 @@ impl Activation {
     }
 }
 
-/// The layers of a family that attend through the sliding window.
+/// The layers that attend through the sliding window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WindowLayers {
     /// None: the architecture has no window.
@@ -46,11 +45,11 @@ pub enum WindowLayers {
     FromMaxWindowLayers,
 }
 
-/// What every model of a family shares.
+/// What all models of an architecture share.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "a family is a row of yes and no")]
-pub struct Family {
-    /// The family's name in messages and manifests.
+pub struct Architecture {
+    /// The name in messages and manifests.
     pub name: &'static str,
     /// `model_type` of `config.json`.
     pub model_types: &'static [&'static str],
@@ -61,48 +60,48 @@ pub struct Family {
     pub qkv_bias: bool,
     /// RMS norms on each head's query and key.
     pub qk_norm: bool,
-    /// Norms after attention and MLP as well as before.
+    /// Norms after attention and MLP in addition to those before.
     pub sandwich_norms: bool,
-    /// Norm weights are stored minus one in safetensors files (GGUF files have the one folded in).
-    pub norms_stored_minus_one: bool,
+    /// Norms multiply by 1 + weight in safetensors files; GGUF files store the sum.
+    pub norm_unit_offset: bool,
     /// Embeddings are multiplied by sqrt(hidden size).
     pub scaled_embeddings: bool,
-    /// Query and key rows are interleaved in GGUF files and are put back at load.
-    pub gguf_interleaved_qk: bool,
+    /// GGUF files permute the query and key rows; loading restores their order.
+    pub gguf_permuted_qk: bool,
     /// The MLP's non-linearity.
     pub activation: Activation,
-    /// The layers that attend through the sliding window where `layer_types` does not say.
+    /// The layers that attend through the sliding window if the file has no `layer_types`.
     pub window: WindowLayers,
-    /// Default of `query_pre_attn_scalar`; `None` where the family reads neither this key nor the
-    /// soft caps and `rope_local_base_freq`.
+    /// Default of `query_pre_attn_scalar`; `None` if the architecture reads neither this key nor
+    /// the soft caps and `rope_local_base_freq`.
     pub query_pre_attn_scalar: Option<f64>,
-    /// Rotary base of the sliding-window layers where the file has none.
+    /// Default rotary base of the sliding-window layers.
     pub local_rope_theta: Option<f64>,
-    /// Rotary base where the file has none.
+    /// Default rotary base.
     pub rope_theta: f64,
-    /// The head shares the embedding's matrix where the file does not say.
-    pub tied: bool,
+    /// Default of `tie_word_embeddings`.
+    pub tie_word_embeddings: bool,
 }
 
-const LLAMA: Family = Family {
+const LLAMA: Architecture = Architecture {
     name: "llama",
     model_types: &["llama"],
     gguf_architectures: &["llama"],
     qkv_bias: false,
     qk_norm: false,
     sandwich_norms: false,
-    norms_stored_minus_one: false,
+    norm_unit_offset: false,
     scaled_embeddings: false,
-    gguf_interleaved_qk: true,
+    gguf_permuted_qk: true,
     activation: Activation::Silu,
     window: WindowLayers::None,
     query_pre_attn_scalar: None,
     local_rope_theta: None,
     rope_theta: 10_000.0,
-    tied: false,
+    tie_word_embeddings: false,
 };
 
-const MISTRAL: Family = Family {
+const MISTRAL: Architecture = Architecture {
     name: "mistral",
     model_types: &["mistral"],
     gguf_architectures: &[],
@@ -110,17 +109,17 @@ const MISTRAL: Family = Family {
     ..LLAMA
 };
 
-const QWEN2: Family = Family {
+const QWEN2: Architecture = Architecture {
     name: "qwen2",
     model_types: &["qwen2"],
     gguf_architectures: &["qwen2"],
     qkv_bias: true,
-    gguf_interleaved_qk: false,
+    gguf_permuted_qk: false,
     window: WindowLayers::FromMaxWindowLayers,
     ..LLAMA
 };
 
-const QWEN3: Family = Family {
+const QWEN3: Architecture = Architecture {
     name: "qwen3",
     model_types: &["qwen3"],
     gguf_architectures: &["qwen3"],
@@ -129,45 +128,45 @@ const QWEN3: Family = Family {
     ..QWEN2
 };
 
-const GEMMA3: Family = Family {
+const GEMMA3: Architecture = Architecture {
     name: "gemma3",
     model_types: &["gemma3_text", "gemma3"],
     gguf_architectures: &["gemma3"],
     qk_norm: true,
     sandwich_norms: true,
-    norms_stored_minus_one: true,
+    norm_unit_offset: true,
     scaled_embeddings: true,
-    gguf_interleaved_qk: false,
+    gguf_permuted_qk: false,
     activation: Activation::GeluTanh,
     window: WindowLayers::AllButEvery(6),
     query_pre_attn_scalar: Some(256.0),
     local_rope_theta: Some(10_000.0),
     rope_theta: 1_000_000.0,
-    tied: true,
+    tie_word_embeddings: true,
     ..LLAMA
 };
 
-/// Every family this build knows.
-pub static FAMILIES: &[&Family] = &[&LLAMA, &MISTRAL, &QWEN2, &QWEN3, &GEMMA3];
+/// Every supported architecture.
+pub static ARCHITECTURES: &[&Architecture] = &[&LLAMA, &MISTRAL, &QWEN2, &QWEN3, &GEMMA3];
 
-impl Family {
-    /// The family of a `model_type` or GGUF architecture.
+impl Architecture {
+    /// The architecture with this `model_type` or GGUF name.
     ///
     /// # Errors
-    /// The name, and what is supported.
+    /// A text with the name and the supported ones.
     pub fn named(name: &str) -> std::result::Result<&'static Self, String> {
-        FAMILIES
+        ARCHITECTURES
             .iter()
             .find(|f| f.model_types.contains(&name) || f.gguf_architectures.contains(&name))
             .copied()
             .ok_or_else(|| {
-                let known: Vec<_> = FAMILIES.iter().map(|f| f.name).collect();
+                let known: Vec<_> = ARCHITECTURES.iter().map(|f| f.name).collect();
                 format!("architecture `{name}` is not supported; supported: {}", known.join(", "))
             })
     }
 
-    /// The GGUF name of a Hugging Face tensor name; `None` for a name that the family does not
-    /// have.
+    /// The GGUF name of a Hugging Face tensor name; `None` for a name that the architecture does
+    /// not have.
     pub fn gguf_name(&self, name: &str) -> Option<String> {
         match name {
             "model.embed_tokens.weight" => return Some("token_embd.weight".into()),
@@ -248,11 +247,11 @@ impl Rope {
         Ok(Self { inv_freq })
     }
 
-    /// Divides each frequency by GGUF's `rope_freqs.weight`, which carries llama3 scaling ready
-    /// computed.
+    /// Divides each frequency by GGUF's `rope_freqs.weight`, which holds precomputed llama3
+    /// scaling.
     ///
     /// # Errors
-    /// A count that does not fit, or a factor that is not positive.
+    /// A wrong number of factors, or a factor that is not positive.
     pub fn divide(&mut self, factors: &[f32]) -> std::result::Result<(), String> {
         if factors.len() != self.inv_freq.len() {
             return Err(format!(
@@ -273,8 +272,8 @@ impl Rope {
     }
 }
 
-/// Llama 3.1's frequency scaling: long wavelengths by `factor`, short ones not at all, between them
-/// a linear blend.
+/// Llama 3.1's frequency scaling: long wavelengths by `factor`, short ones not at all, and a linear
+/// blend between them.
 fn llama3_frequency(f: f64, factor: f64, low: f64, high: f64, original: f64) -> f64 {
     let wavelength = 2.0 * std::f64::consts::PI / f;
     if wavelength < original / high {
@@ -287,10 +286,10 @@ fn llama3_frequency(f: f64, factor: f64, low: f64, high: f64, original: f64) -> 
     }
 }
 
-/// What differs from layer to layer.
+/// The parameters of one layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LayerSpec {
-    /// Index into [`Spec::ropes`].
+    /// Index into [`ModelConfig::ropes`].
     pub rope: usize,
     /// A key is visible when it is fewer than this many positions back; `None` sees everything.
     pub window: Option<usize>,
@@ -307,11 +306,11 @@ pub struct Biases {
     pub mlp: bool,
 }
 
-/// A model's shape: the family's row with every number resolved and checked.
+/// A model's hyper-parameters, with every number resolved and checked.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the names are those of `config.json`")]
-pub struct Spec {
-    pub family: &'static Family,
+pub struct ModelConfig {
+    pub architecture: &'static Architecture,
     pub vocab_size: usize,
     pub hidden_size: usize,
     pub intermediate_size: usize,
@@ -328,7 +327,7 @@ pub struct Spec {
     pub final_logit_softcapping: Option<f64>,
     pub activation: Activation,
     pub biases: Biases,
-    pub tied: bool,
+    pub tie_word_embeddings: bool,
     pub ropes: Vec<Rope>,
     pub layers: Vec<LayerSpec>,
 }
@@ -342,13 +341,13 @@ pub struct TensorSpec {
     pub shape: Vec<usize>,
 }
 
-impl Spec {
+impl ModelConfig {
     /// Resolves a configuration.
     ///
     /// # Errors
-    /// Every number that is missing or out of range, in one message.
-    pub fn resolve(config: &Config) -> std::result::Result<Self, String> {
-        let family = Family::named(&config.model_type)?;
+    /// One text that names every missing, unsupported or out-of-range value.
+    pub fn resolve(raw: &RawConfig) -> std::result::Result<Self, String> {
+        let architecture = Architecture::named(&raw.model_type)?;
         let mut faults = Vec::new();
         let mut count = |name: &str, value: Option<usize>, max: usize| match value {
             Some(v) if (1..=max).contains(&v) => v,
@@ -361,21 +360,21 @@ impl Spec {
                 1
             }
         };
-        let hidden_size = count("hidden_size", config.hidden_size, 1 << 20);
-        let num_attention_heads = count("num_attention_heads", config.num_attention_heads, 1 << 16);
-        let num_hidden_layers = count("num_hidden_layers", config.num_hidden_layers, MAX_LAYERS);
-        let vocab_size = count("vocab_size", config.vocab_size, 1 << 26);
-        let intermediate_size = count("intermediate_size", config.intermediate_size, 1 << 24);
+        let hidden_size = count("hidden_size", raw.hidden_size, 1 << 20);
+        let num_attention_heads = count("num_attention_heads", raw.num_attention_heads, 1 << 16);
+        let num_hidden_layers = count("num_hidden_layers", raw.num_hidden_layers, MAX_LAYERS);
+        let vocab_size = count("vocab_size", raw.vocab_size, 1 << 26);
+        let intermediate_size = count("intermediate_size", raw.intermediate_size, 1 << 24);
         let num_key_value_heads = count(
             "num_key_value_heads",
-            config.num_key_value_heads.or(Some(num_attention_heads)),
+            raw.num_key_value_heads.or(Some(num_attention_heads)),
             num_attention_heads,
         );
         let head_dim =
-            count("head_dim", config.head_dim.or(Some(hidden_size / num_attention_heads)), 1 << 14);
+            count("head_dim", raw.head_dim.or(Some(hidden_size / num_attention_heads)), 1 << 14);
         let max_position_embeddings =
-            count("max_position_embeddings", config.max_position_embeddings, 1 << 30);
-        if config.head_dim.is_none() && !hidden_size.is_multiple_of(num_attention_heads) {
+            count("max_position_embeddings", raw.max_position_embeddings, 1 << 30);
+        if raw.head_dim.is_none() && !hidden_size.is_multiple_of(num_attention_heads) {
             faults.push(format!(
                 "hidden_size {hidden_size} is not a multiple of \
                                  num_attention_heads {num_attention_heads}"
@@ -396,36 +395,35 @@ impl Spec {
             }
             value
         };
-        let rms_norm_eps = positive("rms_norm_eps", config.rms_norm_eps.unwrap_or(1e-6));
-        let scalar = config
+        let rms_norm_eps = positive("rms_norm_eps", raw.rms_norm_eps.unwrap_or(1e-6));
+        let scalar = raw
             .query_pre_attn_scalar
-            .or(family.query_pre_attn_scalar)
+            .or(architecture.query_pre_attn_scalar)
             .unwrap_or(head_dim as f64);
-        let attention_scale = positive(
-            "attention scale",
-            config.attention_scale.unwrap_or_else(|| scalar.powf(-0.5)),
-        );
+        let attention_scale =
+            positive("attention scale", raw.attention_scale.unwrap_or_else(|| scalar.powf(-0.5)));
         for (name, cap) in [
-            ("attn_logit_softcapping", config.attn_logit_softcapping),
-            ("final_logit_softcapping", config.final_logit_softcapping),
+            ("attn_logit_softcapping", raw.attn_logit_softcapping),
+            ("final_logit_softcapping", raw.final_logit_softcapping),
         ] {
             cap.map(|cap| positive(name, cap));
         }
         if rms_norm_eps >= 1.0 {
             faults.push(format!("rms_norm_eps is {rms_norm_eps}; it must be below 1"));
         }
-        faults.extend(unsupported(family, config, head_dim, vocab_size));
-        let activation = config.hidden_activation.as_deref().or(config.hidden_act.as_deref());
-        let activation =
-            activation.map_or(Ok(family.activation), Activation::named).unwrap_or_else(|fault| {
+        faults.extend(unsupported(architecture, raw, head_dim, vocab_size));
+        let activation = raw.hidden_activation.as_deref().or(raw.hidden_act.as_deref());
+        let activation = activation
+            .map_or(Ok(architecture.activation), Activation::named)
+            .unwrap_or_else(|fault| {
                 faults.push(fault);
-                family.activation
+                architecture.activation
             });
-        let ropes = ropes(family, config, head_dim).unwrap_or_else(|fault| {
+        let ropes = ropes(architecture, raw, head_dim).unwrap_or_else(|fault| {
             faults.push(fault);
             Vec::new()
         });
-        let layers = layers(family, config, num_hidden_layers).unwrap_or_else(|fault| {
+        let layers = layers(architecture, raw, num_hidden_layers).unwrap_or_else(|fault| {
             faults.push(fault);
             Vec::new()
         });
@@ -433,7 +431,7 @@ impl Spec {
             return Err(faults.join("; "));
         }
         Ok(Self {
-            family,
+            architecture,
             vocab_size,
             hidden_size,
             intermediate_size,
@@ -443,16 +441,18 @@ impl Spec {
             max_position_embeddings,
             rms_norm_eps,
             attention_scale,
-            embedding_scale: if family.scaled_embeddings {
+            embedding_scale: if architecture.scaled_embeddings {
                 (hidden_size as f64).sqrt()
             } else {
                 1.0
             },
-            attn_logit_softcapping: config.attn_logit_softcapping,
-            final_logit_softcapping: config.final_logit_softcapping,
+            attn_logit_softcapping: raw.attn_logit_softcapping,
+            final_logit_softcapping: raw.final_logit_softcapping,
             activation,
-            biases: biases(family, config),
-            tied: config.tie_word_embeddings.unwrap_or(family.tied),
+            biases: biases(architecture, raw),
+            tie_word_embeddings: raw
+                .tie_word_embeddings
+                .unwrap_or(architecture.tie_word_embeddings),
             ropes,
             layers,
         })
@@ -489,13 +489,13 @@ impl Spec {
             if self.biases.attention_output {
                 add("self_attn.o_proj.bias", &[hidden]);
             }
-            if self.family.qk_norm {
+            if self.architecture.qk_norm {
                 add("self_attn.q_norm.weight", &[self.head_dim]);
                 add("self_attn.k_norm.weight", &[self.head_dim]);
             }
             add("input_layernorm.weight", &[hidden]);
             add("post_attention_layernorm.weight", &[hidden]);
-            if self.family.sandwich_norms {
+            if self.architecture.sandwich_norms {
                 add("pre_feedforward_layernorm.weight", &[hidden]);
                 add("post_feedforward_layernorm.weight", &[hidden]);
             }
@@ -509,16 +509,16 @@ impl Spec {
             }
         }
         add("model.norm.weight".into(), &[hidden]);
-        if !self.tied {
+        if !self.tie_word_embeddings {
             add("lm_head.weight".into(), &[self.vocab_size, hidden]);
         }
         out
     }
 
-    /// Checks that every tensor is there with the right shape.
+    /// Checks that every tensor is present with the right shape.
     ///
     /// # Errors
-    /// An invalid file with up to eight of the mismatches.
+    /// An invalid file, with up to eight of the mismatches.
     pub fn check(
         &self,
         path: &std::path::Path,
@@ -548,26 +548,26 @@ impl Spec {
     }
 }
 
-/// The rotary embeddings: of global layers first, of sliding-window layers second where they
-/// differ.
+/// The rotary embeddings: first that of the global layers, then that of the sliding-window layers
+/// if it differs.
 fn ropes(
-    family: &Family,
-    config: &Config,
+    architecture: &Architecture,
+    raw: &RawConfig,
     head_dim: usize,
 ) -> std::result::Result<Vec<Rope>, String> {
-    let (global, local) = match &config.rope_parameters {
+    let (global, local) = match &raw.rope_parameters {
         Some(RopeParameters::ByLayerType { full_attention, sliding_attention }) => {
             (Some(full_attention), Some(sliding_attention))
         }
         Some(RopeParameters::Flat(flat)) => (Some(flat), None),
-        None => (config.rope_scaling.as_ref(), None),
+        None => (raw.rope_scaling.as_ref(), None),
     };
     let theta =
-        global.and_then(|s| s.rope_theta).or(config.rope_theta).unwrap_or(family.rope_theta);
+        global.and_then(|s| s.rope_theta).or(raw.rope_theta).unwrap_or(architecture.rope_theta);
     let local_theta = local
         .and_then(|s| s.rope_theta)
-        .or(config.rope_local_base_freq)
-        .or(family.local_rope_theta);
+        .or(raw.rope_local_base_freq)
+        .or(architecture.local_rope_theta);
     if let Some(bad) =
         [Some(theta), local_theta].into_iter().flatten().find(|t| !(t.is_finite() && *t > 0.0))
     {
@@ -581,65 +581,66 @@ fn ropes(
 }
 
 /// Which linear layers have biases. Qwen 2 has the same ones whatever the file says.
-fn biases(family: &Family, config: &Config) -> Biases {
-    let attention = config.attention_bias == Some(true);
+fn biases(architecture: &Architecture, raw: &RawConfig) -> Biases {
+    let attention = raw.attention_bias == Some(true);
     Biases {
-        qkv: family.qkv_bias || attention,
-        attention_output: config.attention_output_bias.unwrap_or(attention && !family.qkv_bias),
-        mlp: config.mlp_bias == Some(true),
+        qkv: architecture.qkv_bias || attention,
+        attention_output: raw.attention_output_bias.unwrap_or(attention && !architecture.qkv_bias),
+        mlp: raw.mlp_bias == Some(true),
     }
 }
 
-/// What the file asks for that the decoder does not do, by key and value.
+/// What the file asks for and the decoder does not support, by key and value.
 fn unsupported(
-    family: &Family,
-    config: &Config,
+    architecture: &Architecture,
+    raw: &RawConfig,
     head_dim: usize,
     vocab_size: usize,
 ) -> Vec<String> {
-    let mut faults: Vec<String> = config.unapplied_keys().into_iter().collect();
-    if let Some(rotated) = config.rope_dimension_count.filter(|&rotated| rotated != head_dim) {
+    let mut faults: Vec<String> = raw.unapplied_keys().into_iter().collect();
+    if let Some(rotated) = raw.rope_dimension_count.filter(|&rotated| rotated != head_dim) {
         faults.push(format!(
             "rope.dimension_count is {rotated} and a head has {head_dim} dimensions; only whole \
              heads are rotated"
         ));
     }
-    if let Some(length) = config.value_length.filter(|&length| length != head_dim) {
+    if let Some(length) = raw.value_length.filter(|&length| length != head_dim) {
         faults.push(format!(
             "attention.value_length is {length} and a key has {head_dim} dimensions; only values \
              of the keys' length are supported"
         ));
     }
-    if let Some(declared) = config.declared_vocab_size.filter(|&declared| declared != vocab_size) {
+    if let Some(declared) = raw.declared_vocab_size.filter(|&declared| declared != vocab_size) {
         faults.push(format!("vocab_size is {declared} and the embedding has {vocab_size} rows"));
     }
-    if config.is_causal == Some(false) {
+    if raw.is_causal == Some(false) {
         faults.push("is_causal is false; only causal models are supported".into());
     }
-    if family.query_pre_attn_scalar.is_none() {
+    if architecture.query_pre_attn_scalar.is_none() {
         let gemma_keys = [
-            ("query_pre_attn_scalar", config.query_pre_attn_scalar),
-            ("attn_logit_softcapping", config.attn_logit_softcapping),
-            ("final_logit_softcapping", config.final_logit_softcapping),
-            ("rope_local_base_freq", config.rope_local_base_freq),
+            ("query_pre_attn_scalar", raw.query_pre_attn_scalar),
+            ("attn_logit_softcapping", raw.attn_logit_softcapping),
+            ("final_logit_softcapping", raw.final_logit_softcapping),
+            ("rope_local_base_freq", raw.rope_local_base_freq),
         ];
         faults.extend(gemma_keys.into_iter().filter_map(|(key, value)| {
             Some(format!(
                 "{key} is {}; {} models have no such setting, remove it",
-                value?, family.name
+                value?, architecture.name
             ))
         }));
     }
     faults
 }
 
-/// The window of every layer. Explicit `layer_types` win over the family's layers.
+/// The window of every layer. Explicit `layer_types` take precedence over the architecture's
+/// layers.
 fn layers(
-    family: &Family,
-    config: &Config,
+    architecture: &Architecture,
+    raw: &RawConfig,
     count: usize,
 ) -> std::result::Result<Vec<LayerSpec>, String> {
-    let types = config.layer_types.as_deref();
+    let types = raw.layer_types.as_deref();
     if let Some(types) = types.filter(|types| types.len() != count) {
         return Err(format!("layer_types has {} entries for {count} layers", types.len()));
     }
@@ -651,14 +652,14 @@ fn layers(
             "layer type `{other}` is not supported; supported: full_attention, sliding_attention"
         ));
     }
-    let every = match family.window {
-        WindowLayers::AllButEvery(every) => config.sliding_window_pattern.unwrap_or(every),
+    let every = match architecture.window {
+        WindowLayers::AllButEvery(every) => raw.sliding_window_pattern.unwrap_or(every),
         _ => 1,
     };
-    let wanted = config.use_sliding_window;
+    let wanted = raw.use_sliding_window;
     // 28 is transformers' own default.
-    let first = config.max_window_layers.unwrap_or(28);
-    let slides = |layer: usize| match (types, family.window) {
+    let first = raw.max_window_layers.unwrap_or(28);
+    let slides = |layer: usize| match (types, architecture.window) {
         (Some(types), _) => types[layer] == "sliding_attention",
         (None, WindowLayers::None) => false,
         (None, WindowLayers::All) => true,
@@ -666,8 +667,8 @@ fn layers(
         (None, WindowLayers::FromMaxWindowLayers) => wanted == Some(true) && layer >= first,
     };
     let sliding = (0..count).filter(|&layer| slides(layer)).count();
-    let narrow = |window: usize| config.max_position_embeddings.is_none_or(|most| window < most);
-    match (family.window, config.sliding_window) {
+    let narrow = |window: usize| raw.max_position_embeddings.is_none_or(|most| window < most);
+    match (architecture.window, raw.sliding_window) {
         (_, Some(0)) => return Err("sliding_window is 0; it must be at least 1".into()),
         (WindowLayers::None, window) => {
             let asked = types.is_none() && wanted != Some(false) && window.is_some_and(narrow);
@@ -675,7 +676,7 @@ fn layers(
                 return Err(format!(
                     "sliding_window is {}; {} models have no sliding window, remove it",
                     window.unwrap_or_default(),
-                    family.name
+                    architecture.name
                 ));
             }
         }
@@ -687,7 +688,7 @@ fn layers(
         _ if every == 0 => {
             return Err("sliding_window_pattern is 0; it must be at least 1".into());
         }
-        // Mistral's window is off where the file says null.
+        // A null turns Mistral's window off.
         (WindowLayers::All, _) | (_, Some(_)) => {}
         (_, None) if sliding == 0 => {}
         (_, None) => {
@@ -696,10 +697,10 @@ fn layers(
             ));
         }
     }
-    let two_ropes = config.rope_local_base_freq.or(family.local_rope_theta).is_some()
-        || matches!(config.rope_parameters, Some(RopeParameters::ByLayerType { .. }));
+    let two_ropes = raw.rope_local_base_freq.or(architecture.local_rope_theta).is_some()
+        || matches!(raw.rope_parameters, Some(RopeParameters::ByLayerType { .. }));
     let layer = |i: usize| {
-        let window = config.sliding_window.filter(|_| slides(i));
+        let window = raw.sliding_window.filter(|_| slides(i));
         LayerSpec { rope: usize::from(two_ropes && window.is_some()), window }
     };
     Ok((0..count).map(layer).collect())
@@ -709,8 +710,8 @@ fn layers(
 mod tests {
     use super::*;
 
-    fn config(model_type: &str) -> Config {
-        Config {
+    fn raw(model_type: &str) -> RawConfig {
+        RawConfig {
             model_type: model_type.into(),
             vocab_size: Some(64),
             hidden_size: Some(32),
@@ -718,31 +719,32 @@ mod tests {
             num_hidden_layers: Some(7),
             num_attention_heads: Some(4),
             max_position_embeddings: Some(128),
-            ..Config::default()
+            ..RawConfig::default()
         }
     }
 
     #[test]
     fn gemma_windows_all_but_every_sixth_layer() {
-        let spec =
-            Spec::resolve(&Config { sliding_window: Some(8), ..config("gemma3_text") }).unwrap();
-        let windows: Vec<_> = spec.layers.iter().map(|l| (l.rope, l.window)).collect();
+        let config =
+            ModelConfig::resolve(&RawConfig { sliding_window: Some(8), ..raw("gemma3_text") })
+                .unwrap();
+        let windows: Vec<_> = config.layers.iter().map(|l| (l.rope, l.window)).collect();
         let mut expected = vec![(1, Some(8)); 7];
         expected[5] = (0, None);
         assert_eq!(windows, expected);
-        assert_eq!(spec.ropes.len(), 2);
+        assert_eq!(config.ropes.len(), 2);
     }
 
     #[test]
     fn qwen_windows_the_layers_after_max_window_layers() {
         let windows = |max_window_layers| {
-            let config = Config {
+            let raw = RawConfig {
                 sliding_window: Some(16),
                 use_sliding_window: Some(true),
                 max_window_layers,
-                ..config("qwen2")
+                ..raw("qwen2")
             };
-            let layers = Spec::resolve(&config).unwrap().layers;
+            let layers = ModelConfig::resolve(&raw).unwrap().layers;
             layers.iter().map(|l| l.window.is_some()).collect::<Vec<_>>()
         };
         assert_eq!(windows(Some(5)), [false, false, false, false, false, true, true]);
@@ -753,18 +755,20 @@ mod tests {
     #[test]
     fn mistral_windows_every_layer_and_qwen_only_on_request() {
         let mistral =
-            Spec::resolve(&Config { sliding_window: Some(16), ..config("mistral") }).unwrap();
+            ModelConfig::resolve(&RawConfig { sliding_window: Some(16), ..raw("mistral") })
+                .unwrap();
         assert!(mistral.layers.iter().all(|l| l.window == Some(16) && l.rope == 0));
-        let qwen = Spec::resolve(&Config { sliding_window: Some(16), ..config("qwen2") }).unwrap();
+        let qwen =
+            ModelConfig::resolve(&RawConfig { sliding_window: Some(16), ..raw("qwen2") }).unwrap();
         assert!(qwen.layers.iter().all(|l| l.window.is_none()));
     }
 
     #[test]
     fn every_fault_is_listed_at_once() {
-        let check = |change: fn(&mut Config), expected: &[&str]| {
-            let mut bad = config("llama");
+        let check = |change: fn(&mut RawConfig), expected: &[&str]| {
+            let mut bad = raw("llama");
             change(&mut bad);
-            let text = Spec::resolve(&bad).unwrap_err();
+            let text = ModelConfig::resolve(&bad).unwrap_err();
             assert!(expected.iter().all(|e| text.contains(e)), "{text}");
         };
         check(
@@ -791,14 +795,14 @@ mod tests {
         );
     }
 
-    /// The config of a small llama with more keys, as `config.json` gives them.
-    fn resolved(model_type: &str, keys: &str) -> std::result::Result<Spec, String> {
+    /// The raw of a small llama with more keys, as `config.json` gives them.
+    fn resolved(model_type: &str, keys: &str) -> std::result::Result<ModelConfig, String> {
         let text = format!(
             r#"{{"model_type":"{model_type}","vocab_size":64,"hidden_size":32,
             "intermediate_size":48,"num_hidden_layers":2,"num_attention_heads":4,
             "max_position_embeddings":128{keys}}}"#
         );
-        Spec::resolve(&Config::from_json(&text)?)
+        ModelConfig::resolve(&RawConfig::from_json(&text)?)
     }
 
     #[test]
@@ -902,21 +906,21 @@ mod tests {
 
     #[test]
     fn every_tensor_has_a_gguf_name() {
-        for family in FAMILIES {
-            let config = Config {
+        for architecture in ARCHITECTURES {
+            let raw = RawConfig {
                 sliding_window: Some(8),
                 use_sliding_window: Some(false),
                 attention_bias: Some(true),
                 mlp_bias: Some(true),
-                ..config(family.model_types[0])
+                ..raw(architecture.model_types[0])
             };
-            let spec = Spec::resolve(&config).unwrap();
+            let config = ModelConfig::resolve(&raw).unwrap();
             let mut names: Vec<_> =
-                spec.tensors().iter().map(|t| family.gguf_name(&t.name).unwrap()).collect();
+                config.tensors().iter().map(|t| architecture.gguf_name(&t.name).unwrap()).collect();
             let count = names.len();
             names.sort_unstable();
             names.dedup();
-            assert_eq!(names.len(), count, "{}", family.name);
+            assert_eq!(names.len(), count, "{}", architecture.name);
         }
     }
 }

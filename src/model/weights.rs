@@ -1,15 +1,15 @@
-//! One source of weights: GGUF and safetensors files give the same tensors under the same names in
-//! the same arrangement.
+//! A source of weights: GGUF and safetensors files give the same tensors under the same names in
+//! the same layout.
 //!
-//! Names are Hugging Face's. What the formats store differently is put right here, on the way out:
-//! GGUF's interleaved query and key rows, and norms that safetensors files store minus one.
+//! Names are Hugging Face's. Differences between the formats are removed here: GGUF's permuted
+//! query and key rows, and the unit offset of norms in safetensors files.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use super::config::Config;
-use super::spec::{Family, Spec};
+use super::config::RawConfig;
+use super::spec::{Architecture, ModelConfig};
 use crate::error::{Error, Result};
 use crate::format::dtype::{Dtype, RawTensor};
 use crate::format::gguf::Gguf;
@@ -32,7 +32,7 @@ impl WeightSource {
     /// Opens a `.gguf` file, a `.safetensors` file beside its `config.json`, or a folder with both.
     ///
     /// # Errors
-    /// What is missing or unsupported, by path.
+    /// The path, and what is missing or unsupported.
     pub fn open(path: &Path) -> Result<Self> {
         if path.is_file() && has_gguf_magic(path)? {
             return Ok(Self::Gguf(Gguf::open(path)?));
@@ -65,23 +65,25 @@ impl WeightSource {
     ///
     /// # Errors
     /// An invalid file.
-    pub fn config(&self) -> Result<Config> {
+    pub fn raw_config(&self) -> Result<RawConfig> {
         match self {
-            Self::Gguf(gguf) => Config::from_gguf(gguf),
-            Self::Safetensors { folder, .. } => Config::from_file(&folder.join("config.json")),
+            Self::Gguf(gguf) => RawConfig::from_gguf(gguf),
+            Self::Safetensors { folder, .. } => RawConfig::from_file(&folder.join("config.json")),
         }
     }
 
-    /// Resolves and checks the model's shape against the tensors that are there.
+    /// The resolved hyper-parameters, checked against the tensors of the file.
     ///
     /// # Errors
-    /// An invalid file with all mismatches in one list.
-    pub fn spec(&self) -> Result<Spec> {
-        let config = self.config()?;
-        let mut spec =
-            Spec::resolve(&config).map_err(|reason| Error::invalid_file(self.path(), reason))?;
-        spec.check(self.path(), |name| self.stored(spec.family, name).ok().map(|raw| raw.shape))?;
-        self.check_nothing_is_left(&spec)?;
+    /// An invalid file, with a list of the mismatches.
+    pub fn config(&self) -> Result<ModelConfig> {
+        let raw = self.raw_config()?;
+        let mut config = ModelConfig::resolve(&raw)
+            .map_err(|reason| Error::invalid_file(self.path(), reason))?;
+        config.check(self.path(), |name| {
+            self.stored(config.architecture, name).ok().map(|raw| raw.shape)
+        })?;
+        self.check_nothing_is_left(&config)?;
         if let Self::Gguf(gguf) = self
             && gguf.contains("rope_freqs.weight")
         {
@@ -89,24 +91,30 @@ impl WeightSource {
             let factors = dense_f32(&raw).map_err(|reason| {
                 Error::invalid_file(self.path(), format!("rope_freqs.weight: {reason}"))
             })?;
-            spec.ropes[0]
+            config.ropes[0]
                 .divide(&factors)
                 .map_err(|reason| Error::invalid_file(self.path(), reason))?;
         }
-        Ok(spec)
+        Ok(config)
     }
 
-    /// Refuses a file with weights that the family would not use: a bias that is left out gives
-    /// wrong answers in silence.
-    fn check_nothing_is_left(&self, spec: &Spec) -> Result<()> {
-        let tensors = spec.tensors();
+    /// Refuses a file with weights that the model would not use, because a bias that is left out
+    /// changes every answer silently.
+    fn check_nothing_is_left(&self, config: &ModelConfig) -> Result<()> {
+        let tensors = config.tensors();
         let (stored, used): (Vec<&str>, HashSet<String>) = match self {
             Self::Gguf(gguf) => (
                 gguf.tensor_names().filter(|name| *name != "rope_freqs.weight").collect(),
-                tensors.iter().filter_map(|tensor| spec.family.gguf_name(&tensor.name)).collect(),
+                tensors
+                    .iter()
+                    .filter_map(|tensor| config.architecture.gguf_name(&tensor.name))
+                    .collect(),
             ),
             Self::Safetensors { files, .. } => (
-                files.tensor_names().filter(|name| !is_unused(name, spec.tied)).collect(),
+                files
+                    .tensor_names()
+                    .filter(|name| !is_unused(name, config.tie_word_embeddings))
+                    .collect(),
                 tensors.into_iter().map(|tensor| tensor.name).collect(),
             ),
         };
@@ -117,49 +125,49 @@ impl WeightSource {
         let shown = left.iter().take(4).copied().collect::<Vec<_>>().join(", ");
         let more =
             if left.len() > 4 { format!(" and {} more", left.len() - 4) } else { String::new() };
-        let (family, layers) = (spec.family.name, spec.layers.len());
+        let (architecture, layers) = (config.architecture.name, config.layers.len());
         Err(Error::invalid_file(
             self.path(),
             format!(
-                "a {family} model of {layers} layers has no use for {shown}{more}; the file is of \
+                "a {architecture} model of {layers} layers does not use {shown}{more}; the file is of \
                  another architecture, or damaged"
             ),
         ))
     }
 
-    /// The tensor `name`, arranged as Hugging Face's code expects it.
+    /// The tensor `name` in Hugging Face's layout.
     ///
     /// # Errors
     /// A tensor that is missing or of a type that cannot be rearranged.
-    pub fn get(&self, spec: &Spec, name: &str) -> Result<RawTensor<'_>> {
-        let raw = self.stored(spec.family, name)?;
+    pub fn get(&self, config: &ModelConfig, name: &str) -> Result<RawTensor<'_>> {
+        let raw = self.stored(config.architecture, name)?;
         let fault =
             |reason: String| Error::invalid_file(self.path(), format!("tensor {name}: {reason}"));
         let arranged = match self {
             Self::Gguf(_)
-                if spec.family.gguf_interleaved_qk && name.contains("self_attn.q_proj") =>
+                if config.architecture.gguf_permuted_qk && name.contains("self_attn.q_proj") =>
             {
-                deinterleave(&raw, spec.num_attention_heads, spec.head_dim)
+                deinterleave(&raw, config.num_attention_heads, config.head_dim)
             }
             Self::Gguf(_)
-                if spec.family.gguf_interleaved_qk && name.contains("self_attn.k_proj") =>
+                if config.architecture.gguf_permuted_qk && name.contains("self_attn.k_proj") =>
             {
-                deinterleave(&raw, spec.num_key_value_heads, spec.head_dim)
+                deinterleave(&raw, config.num_key_value_heads, config.head_dim)
             }
             Self::Safetensors { .. }
-                if spec.family.norms_stored_minus_one && name.contains("norm.weight") =>
+                if config.architecture.norm_unit_offset && name.contains("norm.weight") =>
             {
                 plus_one(&raw)
             }
             _ => return Ok(raw),
         };
-        // The copy is what is read from here on.
+        // From here on only the copy is read.
         self.release(&raw.bytes);
         arranged.map_err(fault)
     }
 
-    /// Lets go of the file's pages under `bytes`, a part of a tensor that this source gave: a hint,
-    /// for when they have been read for the last time.
+    /// Releases the file's memory pages under `bytes`, a part of a tensor of this source: a hint,
+    /// after their last use.
     pub fn release(&self, bytes: &[u8]) {
         match self {
             Self::Gguf(gguf) => gguf.release(bytes),
@@ -167,7 +175,7 @@ impl WeightSource {
         }
     }
 
-    /// Lets go of all of the file's pages.
+    /// Releases all memory pages.
     pub fn release_all(&self) {
         match self {
             Self::Gguf(gguf) => gguf.release_all(),
@@ -175,10 +183,10 @@ impl WeightSource {
         }
     }
 
-    fn stored(&self, family: &Family, name: &str) -> Result<RawTensor<'_>> {
+    fn stored(&self, architecture: &Architecture, name: &str) -> Result<RawTensor<'_>> {
         match self {
             Self::Gguf(gguf) => {
-                let stored = family.gguf_name(name).ok_or_else(|| {
+                let stored = architecture.gguf_name(name).ok_or_else(|| {
                     Error::invalid_file(self.path(), format!("no GGUF name for {name}"))
                 })?;
                 gguf.tensor(&stored)
@@ -187,8 +195,8 @@ impl WeightSource {
         }
     }
 
-    /// The number of stored tensors, and one line for each that holds a weight which no trained
-    /// model has. Reads every byte.
+    /// The number of stored tensors, and one line for each with an implausible weight (NaN,
+    /// infinite or huge). Reads every byte.
     ///
     /// # Errors
     /// A tensor that cannot be read.
@@ -212,8 +220,7 @@ impl WeightSource {
         }
     }
 
-    /// The types of the stored tensors with their share of the bytes, largest first: the
-    /// quantisation of a mixed file.
+    /// The types of the stored tensors and the bytes of each, largest first.
     ///
     /// # Errors
     /// A tensor that cannot be read.
@@ -228,8 +235,8 @@ impl WeightSource {
     }
 }
 
-/// Whether a safetensors file may have this tensor though the model has no use for it: buffers that
-/// older versions of transformers stored, and the head of a model that uses its embedding instead.
+/// Whether a safetensors file may have this tensor although the model does not use it: buffers that
+/// older versions of transformers stored, and the head of a model that ties it to the embedding.
 fn is_unused(name: &str, tied: bool) -> bool {
     const BUFFERS: [&str; 5] = [
         "rotary_emb.inv_freq",
@@ -261,8 +268,8 @@ fn plus_one(raw: &RawTensor<'_>) -> std::result::Result<RawTensor<'static>, Stri
 }
 
 /// Undoes the row order of llama.cpp's converter, which pairs rotary dimension i with i + 1 where
-/// Hugging Face pairs it with i + d / 2 (d the head's size): row 2i + j of a head goes back to row
-/// j * d / 2 + i. Rows are whole blocks, so bytes can move.
+/// Hugging Face pairs it with i + d / 2 (d is the head's size): row 2i + j of a head moves to row j
+/// * d / 2 + i. A row is a whole number of blocks, so its bytes can be moved.
 fn deinterleave(
     raw: &RawTensor<'_>,
     heads: usize,

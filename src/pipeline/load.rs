@@ -10,7 +10,7 @@ use crate::format::dtype::Dtype;
 use crate::generation::SamplingParams;
 use crate::hub::ResolvedModel;
 use crate::machine;
-use crate::manifest::{self, Manifest};
+use crate::manifest::{self, ModelManifest};
 use crate::model::{Device, LoadOptions, Model, WeightSource};
 use crate::tokenizer::Tokenizer;
 
@@ -25,7 +25,7 @@ pub struct Identity {
     pub model_sha256: Option<String>,
     /// The quantisation, as in `Q4_K_M`.
     pub quantization: String,
-    /// The family in [`crate::model::spec::FAMILIES`].
+    /// The family in [`crate::model::spec::ARCHITECTURES`].
     pub family: String,
 }
 
@@ -38,7 +38,7 @@ pub struct LoadedModel {
     /// What it is.
     pub identity: Identity,
     /// What is known about it.
-    pub manifest: Option<Arc<Manifest>>,
+    pub manifest: Option<Arc<ModelManifest>>,
     /// Ids of the manifest's stop tokens.
     pub stop_tokens: Vec<u32>,
 }
@@ -64,8 +64,9 @@ impl LoadedModel {
         options: LoadOptions,
     ) -> Result<Self> {
         // A file is what its digest says, wherever it lies.
-        let known =
-            || manifest::known().iter().find(|m| Some(&m.sha256) == sha256.as_ref()).cloned();
+        let known = || {
+            manifest::known_models().iter().find(|m| Some(&m.sha256) == sha256.as_ref()).cloned()
+        };
         let manifest = resolved.manifest.clone().or_else(known);
         let source = WeightSource::open(&resolved.path)?;
         check_memory(&source, options.device, machine::available_memory())?;
@@ -80,7 +81,7 @@ impl LoadedModel {
             )
         });
         let (model, tokenizer) = (model?, tokenizer?);
-        let (tokens, rows) = (tokenizer.vocab_size(), model.spec().vocab_size);
+        let (tokens, rows) = (tokenizer.vocab_size(), model.config().vocab_size);
         if tokens > rows {
             return Err(Error::invalid_file(
                 source.path(),
@@ -96,7 +97,7 @@ impl LoadedModel {
             revision: resolved.revision.clone(),
             model_sha256: sha256,
             quantization: quantization(&source)?,
-            family: model.spec().family.name.to_owned(),
+            family: model.config().architecture.name.to_owned(),
         };
         Ok(Self {
             model: Arc::new(model),
@@ -121,7 +122,7 @@ pub fn load_tokenizer(source: &WeightSource) -> Result<Tokenizer> {
     }
 }
 
-fn stop_tokens(manifest: &Manifest, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+fn stop_tokens(manifest: &ModelManifest, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
     let id = |text: &String| {
         tokenizer.id(text).ok_or_else(|| {
             Error::usage(format!(
@@ -211,15 +212,15 @@ mod tests {
         bytes.resize(bytes.len() + 4_194_304, 0);
         std::fs::write(&path, bytes).unwrap();
         let source = WeightSource::open(&path).unwrap();
-        let error = check_memory(&source, Device::Cpu, Some(1 << 20)).unwrap_err();
+        let error = check_memory(&source, Device::Cpu(None), Some(1 << 20)).unwrap_err();
         assert!(
             error.is_resources()
                 && error.to_string().contains("about 4 MB for its weights and 1 MB are available"),
             "{error}"
         );
         assert!(
-            check_memory(&source, Device::Cpu, Some(8 << 20)).is_ok()
-                && check_memory(&source, Device::Cpu, None).is_ok()
+            check_memory(&source, Device::Cpu(None), Some(8 << 20)).is_ok()
+                && check_memory(&source, Device::Cpu(None), None).is_ok()
         );
     }
 }

@@ -1,9 +1,9 @@
-//! Tokens that are matched in the text before the model's own splitting: user-defined ones
-//! anywhere, control tokens in trusted text only.
+//! Added tokens, which are matched before the text is split: user-defined ones anywhere, control
+//! tokens in trusted text only.
 //!
 //! Contract: matches are leftmost, then longest, and do not overlap; a control token is matched
-//! only where it lies wholly inside a trusted range. Costs at most the longest token's length per
-//! byte of text. Knows nothing of merges.
+//! only where it lies wholly inside a trusted range. The cost per byte of text is at most the
+//! longest token's length. Knows nothing of merges.
 
 use std::fmt;
 use std::ops::Range;
@@ -19,11 +19,11 @@ pub(super) struct AddedToken {
     pub id: u32,
     /// Matched in trusted text only.
     pub control: bool,
-    /// Swallows white space before it.
+    /// Includes the white space before it.
     pub strip_left: bool,
-    /// Swallows white space behind it.
+    /// Includes the white space after it.
     pub strip_right: bool,
-    /// Matched only where no letter or digit touches it.
+    /// Matched only if no letter or digit is next to it.
     pub single_word: bool,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Match {
     pub id: u32,
 }
 
-/// A node of the trie: children hang on it as a linked list.
+/// A node of the trie, with its children as a linked list.
 #[derive(Clone, Copy, Debug)]
 struct Node {
     byte: u8,
@@ -50,27 +50,27 @@ struct Node {
 
 /// The set of tokens to match, as a trie over bytes.
 #[derive(Clone)]
-pub(super) struct Added {
+pub(super) struct AddedTokens {
     nodes: Vec<Node>,
     /// First-level child by byte, 0 if none.
     roots: Box<[u32; 256]>,
     tokens: Vec<AddedToken>,
 }
 
-impl fmt::Debug for Added {
+impl fmt::Debug for AddedTokens {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Added").field("tokens", &self.tokens.len()).finish_non_exhaustive()
+        out.debug_struct("AddedTokens").field("tokens", &self.tokens.len()).finish_non_exhaustive()
     }
 }
 
-impl Default for Added {
+impl Default for AddedTokens {
     fn default() -> Self {
         let origin = Node { byte: 0, child: 0, sibling: 0, token: 0 };
         Self { nodes: vec![origin], roots: Box::new([0; 256]), tokens: Vec::new() }
     }
 }
 
-impl Added {
+impl AddedTokens {
     /// Adds a token. Of tokens with equal text the last one counts; empty text is never matched.
     pub(super) fn insert(&mut self, text: &str, token: AddedToken) {
         let Some((&first, rest)) = text.as_bytes().split_first() else { return };
@@ -102,8 +102,8 @@ impl Added {
         (at != 0).then_some(at)
     }
 
-    /// All matches in `text`, left to right. `trusted` are ascending, disjoint byte ranges in which
-    /// control tokens count.
+    /// All matches in `text`, left to right. `trusted` are the ascending, disjoint byte ranges in
+    /// which control tokens are matched.
     pub(super) fn find(&self, text: &str, trusted: &[Range<usize>]) -> Vec<Match> {
         let mut found = Vec::new();
         let (mut at, mut free) = (0, 0);
@@ -119,7 +119,7 @@ impl Added {
                 at += 1;
                 continue;
             };
-            let range = widen(text, token, at..end, free);
+            let range = with_stripped_space(text, token, at..end, free);
             (at, free) = (range.end, range.end);
             found.push(Match { range, id: token.id });
         }
@@ -137,7 +137,9 @@ impl Added {
                 .checked_sub(1)
                 .map(|index| self.tokens[index as usize]);
             best = token
-                .filter(|token| (!token.control || end <= trust) && fits(text, *token, at, end))
+                .filter(|token| {
+                    (!token.control || end <= trust) && stands_alone(text, *token, at, end)
+                })
                 .map(|token| (token, end))
                 .or(best);
             let Some(next) = bytes.get(end).and_then(|&byte| self.child(node, byte)) else {
@@ -149,13 +151,18 @@ impl Added {
 }
 
 /// Whether a single-word token stands alone.
-fn fits(text: &str, token: AddedToken, start: usize, end: usize) -> bool {
+fn stands_alone(text: &str, token: AddedToken, start: usize, end: usize) -> bool {
     let word = |c: char| c.is_alphanumeric() || c == '_';
     !token.single_word || !(text[..start].ends_with(word) || text[end..].starts_with(word))
 }
 
-/// The range of a match with the white space it swallows, but for what lies before `free`.
-fn widen(text: &str, token: AddedToken, range: Range<usize>, free: usize) -> Range<usize> {
+/// The range of a match with the white space that it includes, but nothing before `free`.
+fn with_stripped_space(
+    text: &str,
+    token: AddedToken,
+    range: Range<usize>,
+    free: usize,
+) -> Range<usize> {
     let start = if token.strip_left {
         free + text[free..range.start].trim_end().len()
     } else {
@@ -179,7 +186,7 @@ mod tests {
         trusted: &[Range<usize>],
         expected: &[(usize, usize, u32)],
     ) {
-        let mut added = Added::default();
+        let mut added = AddedTokens::default();
         for (text, token) in tokens {
             added.insert(text, *token);
         }

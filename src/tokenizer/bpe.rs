@@ -1,15 +1,15 @@
-//! Byte-level BPE as GPT-2 has it: bytes are spelled as printable characters, words are merged pair
-//! by pair in the order of a list.
+//! Byte-level BPE of GPT-2: bytes are written as printable characters, and words are merged pair by
+//! pair in the order of a list.
 //!
-//! The merging is [`Merges`]', the cutting into words is [`Split`]'s. Contract: emits only normal
-//! and user-defined tokens, whatever the file's merges say. A byte that has no token is left out,
-//! as the reference does (`SmolLM` has none for U+0004). Knows nothing of files.
+//! [`PreTokenizer`] splits a text into words, and [`Merges`] merges each. Contract: returns only
+//! normal and user-defined tokens, whatever the file's merges say. A byte without a token is
+//! skipped, as in the reference (`SmolLM` has none for U+0004). Knows nothing of files.
 
 use unicode_normalization::{IsNormalized, UnicodeNormalization as _, is_nfc_quick};
 
 use super::merges::{Merges, NONE, Word};
-use super::split::Split;
-use super::vocab::{Kind, Vocabulary};
+use super::split::PreTokenizer;
+use super::vocab::{TokenType, Vocabulary};
 use crate::error::{Error, Result};
 
 /// The character that spells each byte: printable Latin-1 spells itself, the other 68 bytes follow
@@ -54,15 +54,16 @@ pub(super) fn append_bytes(text: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// What a byte-level vocabulary does before and beside its merges.
+/// What a byte-level model does besides its merges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Options {
-    /// Where words are cut.
-    pub split: Split,
-    /// Whether text is brought to Unicode's composed form first.
-    pub compose: bool,
-    /// Whether a word that is a token as a whole is taken without merging.
-    pub whole_words: bool,
+pub(super) struct BpeOptions {
+    /// Where words are split.
+    pub split: PreTokenizer,
+    /// Whether text is normalized to NFC first.
+    pub nfc: bool,
+    /// Whether a word that is a token is used without merging, as `ignore_merges` in
+    /// `tokenizer.json`.
+    pub ignore_merges: bool,
 }
 
 /// A byte-level BPE model with its pre-tokenizer.
@@ -71,10 +72,10 @@ pub(super) struct ByteLevelBpe {
     merges: Merges,
     /// The token of each byte, [`NONE`] for a byte without.
     bytes: Box<[u32; 256]>,
-    options: Options,
+    options: BpeOptions,
 }
 
-/// The two tokens of a merge written as one text with one space between.
+/// The two tokens of a merge that is written as one text with a space between them.
 pub(super) fn pair(merge: &str) -> Option<(&str, &str)> {
     merge
         .split_once(' ')
@@ -82,7 +83,7 @@ pub(super) fn pair(merge: &str) -> Option<(&str, &str)> {
 }
 
 /// Looks up merge `rank`: its `[left, right, merged]` ids, or `None` for one that would make a
-/// control token out of text. `Err` says why it cannot be. `merged` is memory to use again.
+/// control token from text. `Err` is the reason why it is invalid. `merged` is a reusable buffer.
 pub(super) fn ids(
     vocabulary: &Vocabulary,
     rank: usize,
@@ -97,14 +98,14 @@ pub(super) fn ids(
     let mut found = [0; 3];
     for (text, found) in [left, right, merged].into_iter().zip(&mut found) {
         *found = vocabulary.id(text).ok_or_else(|| {
-            format!("merge {rank} is {left:?} and {right:?}, but {text:?} is no token")
+            format!("merge {rank} is {left:?} and {right:?}, but {text:?} is not a token")
         })?;
     }
     Ok(Some(found).filter(|ids| ids.iter().all(|&id| mergeable(vocabulary.kind(id)))))
 }
 
-fn mergeable(kind: Kind) -> bool {
-    matches!(kind, Kind::Normal | Kind::UserDefined)
+fn mergeable(kind: TokenType) -> bool {
+    matches!(kind, TokenType::Normal | TokenType::UserDefined)
 }
 
 impl ByteLevelBpe {
@@ -112,7 +113,7 @@ impl ByteLevelBpe {
     pub(super) fn new<'a>(
         vocabulary: &Vocabulary,
         merges: impl ExactSizeIterator<Item = Result<(&'a str, &'a str), String>>,
-        options: Options,
+        options: BpeOptions,
     ) -> Result<Self, String> {
         let mut merged = String::new();
         let merges = Merges::new(
@@ -138,7 +139,7 @@ impl ByteLevelBpe {
         text: &str,
         out: &mut Vec<u32>,
     ) -> Result<()> {
-        if self.options.compose && is_nfc_quick(text.chars()) != IsNormalized::Yes {
+        if self.options.nfc && is_nfc_quick(text.chars()) != IsNormalized::Yes {
             return self.encode_composed(vocabulary, &text.nfc().collect::<String>(), out);
         }
         self.encode_composed(vocabulary, text, out)
@@ -157,8 +158,8 @@ impl ByteLevelBpe {
             )));
         }
         let (mut spelled, mut work) = (String::new(), Word::default());
-        self.options.split.each(text, &mut |word| {
-            if self.options.whole_words {
+        self.options.split.for_each_word(text, &mut |word| {
+            if self.options.ignore_merges {
                 spelled.clear();
                 spelled.extend(word.bytes().map(|byte| CHARS[usize::from(byte)]));
                 if let Some(id) =
@@ -202,17 +203,18 @@ mod tests {
     #[test]
     fn merges_are_checked_and_control_tokens_are_never_made() {
         let tokens = [
-            ("a", Kind::Normal),
-            ("b", Kind::Normal),
-            ("ab", Kind::Control),
-            ("c", Kind::Normal),
-            ("bc", Kind::Normal),
+            ("a", TokenType::Normal),
+            ("b", TokenType::Normal),
+            ("ab", TokenType::Control),
+            ("c", TokenType::Normal),
+            ("bc", TokenType::Normal),
         ];
         let vocabulary = Vocabulary::new(tokens.into_iter()).unwrap();
         let encode = |merges: &[&str], text: &str| {
             let mut ids = Vec::new();
             let merges = merges.iter().map(|merge| pair(merge).ok_or_else(|| (*merge).to_owned()));
-            let options = Options { split: Split::Gpt2, compose: false, whole_words: false };
+            let options =
+                BpeOptions { split: PreTokenizer::Gpt2, nfc: false, ignore_merges: false };
             let model = ByteLevelBpe::new(&vocabulary, merges, options)?;
             model.encode(&vocabulary, text, &mut ids).map_err(|error| error.to_string())?;
             Ok::<_, String>(ids)
@@ -224,7 +226,7 @@ mod tests {
         check("ab", "merge 0 is \"ab\", want two tokens with one space between");
         check("a b c", "merge 0 is \"a b c\", want two tokens with one space between");
         check(" a", "merge 0 is \" a\", want two tokens with one space between");
-        check("a c", "merge 0 is \"a\" and \"c\", but \"ac\" is no token");
-        check("x a", "merge 0 is \"x\" and \"a\", but \"x\" is no token");
+        check("a c", "merge 0 is \"a\" and \"c\", but \"ac\" is not a token");
+        check("x a", "merge 0 is \"x\" and \"a\", but \"x\" is not a token");
     }
 }

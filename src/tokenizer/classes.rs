@@ -1,10 +1,10 @@
-//! Unicode classes that the pre-tokenizers' patterns name: letters `\p{L}`, numbers `\p{N}`,
-//! punctuation `\p{P}`, white space `\s`.
+//! Unicode classes of the pre-tokenizers' patterns: letters `\p{L}`, numbers `\p{N}`, punctuation
+//! `\p{P}`, white space `\s`.
 //!
-//! The tables are those of the `regex-syntax` crate 0.8 (Unicode 16), the engine behind the
-//! `tokenizers` crate; a test holds them equal over every character. A table lists, ascending, the
-//! code points at which membership changes: an odd number of entries at or below a character means
-//! that it belongs.
+//! The tables are those of the `regex-syntax` crate 0.8 (Unicode 16), the engine of the
+//! `tokenizers` crate; a test compares them for every character. A table lists the code points at
+//! which membership changes, ascending: a character with an odd number of entries at or below it is
+//! a member.
 
 /// Whether `table` has `c`.
 fn contains(table: &[u32], c: char) -> bool {
@@ -21,7 +21,7 @@ pub(super) fn is_number(c: char) -> bool {
     if c.is_ascii() { c.is_ascii_digit() } else { contains(&NUMBERS, c) }
 }
 
-/// `\p{P}`: punctuation, to which Unicode does not count `$`, `+` and the like.
+/// `\p{P}`: punctuation, without symbols such as `$` and `+`.
 pub(super) fn is_punctuation(c: char) -> bool {
     contains(&PUNCTUATION, c)
 }

@@ -1,4 +1,4 @@
-//! Incremental decoding: token ids one by one, text in whole characters.
+//! Incremental decoding: token ids in, whole characters out.
 //!
 //! Contract: the texts of all calls, joined, equal [`Tokenizer::decode`] of all ids; no call
 //! returns half a character. U+FFFD appears only for bytes that no later token can complete.
@@ -9,9 +9,9 @@ use super::Tokenizer;
 #[derive(Clone, Debug)]
 pub struct Decoder<'a> {
     tokenizer: &'a Tokenizer,
-    /// The bytes of a character that is not complete: at most three.
+    /// The bytes of an incomplete character: at most three.
     pending: Vec<u8>,
-    /// No text yet: a leading space that the encoder added is still to be dropped.
+    /// No text yet, so a leading space that the encoder added still has to be removed.
     at_start: bool,
 }
 
@@ -20,7 +20,7 @@ impl<'a> Decoder<'a> {
         Self { tokenizer, pending: Vec::new(), at_start: true }
     }
 
-    /// The text that is complete with this token; empty for control tokens and in the middle of a
+    /// The text that this token completes; empty for control tokens and in the middle of a
     /// character.
     pub fn push(&mut self, id: u32) -> String {
         let bytes = self.tokenizer.token_bytes(id);
@@ -32,15 +32,15 @@ impl<'a> Decoder<'a> {
         complete(&mut self.pending)
     }
 
-    /// What is left at the end: U+FFFD for a character that was never completed, else nothing.
+    /// The rest at the end: U+FFFD for an incomplete character, else nothing.
     pub fn finish(&mut self) -> String {
         self.at_start = true;
         String::from_utf8_lossy(&std::mem::take(&mut self.pending)).into_owned()
     }
 }
 
-/// Takes from the front of `bytes` all that no later byte can change, as text; what remains is the
-/// start of one character.
+/// Removes from the front of `bytes`, as text, everything that no later byte can change; the start
+/// of one character may remain.
 fn complete(bytes: &mut Vec<u8>) -> String {
     let keep = match bytes.utf8_chunks().last() {
         Some(chunk) if starts_a_character(chunk.invalid()) => chunk.invalid().len(),
@@ -50,7 +50,7 @@ fn complete(bytes: &mut Vec<u8>) -> String {
     String::from_utf8_lossy(&std::mem::replace(bytes, rest)).into_owned()
 }
 
-/// Whether `bytes` are a character cut short, rather than bytes that can never be one.
+/// Whether `bytes` are an incomplete character and not invalid UTF-8.
 fn starts_a_character(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
 }

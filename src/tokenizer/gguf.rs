@@ -1,14 +1,14 @@
-//! The tokenizer in a GGUF file's metadata. The file is hostile: every id and byte token is
-//! range-checked, every merge looked up.
+//! The tokenizer in a GGUF file's metadata. The file is treated as hostile: every id and byte token
+//! is range-checked and every merge is looked up.
 //!
-//! Knows the keys `tokenizer.*` and nothing of tensors.
+//! Knows the keys `tokenizer.*`, and no tensors.
 
-use super::added::{Added, AddedToken, MAX_ADDED_BYTES};
-use super::bpe::{self, ByteLevelBpe, Options};
-use super::split::Split;
+use super::added::{AddedToken, AddedTokens, MAX_ADDED_BYTES};
+use super::bpe::{self, BpeOptions, ByteLevelBpe};
+use super::split::PreTokenizer;
 use super::spm::Spm;
-use super::vocab::{Kind, Vocabulary, byte_value};
-use super::{Model, SourceText, Spelling, Tokenizer, end_tokens, looks_like_control};
+use super::vocab::{TokenType, Vocabulary, byte_value};
+use super::{Model, Spelling, TemplateSource, Tokenizer, end_tokens, looks_like_control};
 use crate::error::Result;
 use crate::format::gguf::Metadata;
 
@@ -22,28 +22,27 @@ const BOS: &str = "tokenizer.ggml.bos_token_id";
 const EOS: &str = "tokenizer.ggml.eos_token_id";
 const UNKNOWN: &str = "tokenizer.ggml.unknown_token_id";
 
-/// What each supported `tokenizer.ggml.pre` stands for. The expressions of a family are in no key,
-/// nor is that Qwen composes its text (NFC, which llama.cpp leaves out) and that Llama 3 takes
-/// words that are tokens as they are.
-const PRE_TOKENIZERS: [(&str, Options); 12] = [
-    ("smollm", plain(Split::Smollm)),
-    ("qwen2", Options { compose: true, ..plain(Split::Qwen2) }),
+/// The pre-tokenizer of each supported `tokenizer.ggml.pre`. No key has a family's expressions, nor
+/// the NFC normalization of Qwen (which llama.cpp omits), nor Llama 3's `ignore_merges`.
+const PRE_TOKENIZERS: [(&str, BpeOptions); 12] = [
+    ("smollm", plain(PreTokenizer::Smollm)),
+    ("qwen2", BpeOptions { nfc: true, ..plain(PreTokenizer::Qwen2) }),
     ("llama-bpe", LLAMA3),
-    ("gpt-2", plain(Split::Gpt2)),
-    ("default", plain(Split::Default)),
+    ("gpt-2", plain(PreTokenizer::Gpt2)),
+    ("default", plain(PreTokenizer::Default)),
     ("llama3", LLAMA3),
     ("llama-v3", LLAMA3),
     ("lfm2", LLAMA3),
-    ("smaug-bpe", plain(Split::Llama3)),
-    ("dbrx", plain(Split::Llama3)),
-    ("olmo", plain(Split::Gpt2)),
-    ("refact", plain(Split::Smollm)),
+    ("smaug-bpe", plain(PreTokenizer::Llama3)),
+    ("dbrx", plain(PreTokenizer::Llama3)),
+    ("olmo", plain(PreTokenizer::Gpt2)),
+    ("refact", plain(PreTokenizer::Smollm)),
 ];
 
-const LLAMA3: Options = Options { whole_words: true, ..plain(Split::Llama3) };
+const LLAMA3: BpeOptions = BpeOptions { ignore_merges: true, ..plain(PreTokenizer::Llama3) };
 
-const fn plain(split: Split) -> Options {
-    Options { split, compose: false, whole_words: false }
+const fn plain(split: PreTokenizer) -> BpeOptions {
+    BpeOptions { split, nfc: false, ignore_merges: false }
 }
 
 /// Reads the tokenizer.
@@ -70,12 +69,12 @@ pub(super) fn tokenizer(meta: &Metadata) -> Result<Tokenizer> {
     } else {
         byte_level_model(meta, &vocabulary)?
     };
-    // Early files of Llama 3 forget to say that its texts begin with a token.
+    // Early files of Llama 3 lack the key although its texts begin with a token.
     let llama3 = !sentence_piece && pre_tokenizer(meta)? == LLAMA3;
     let add_bos = meta.bool("tokenizer.ggml.add_bos_token")?.unwrap_or(sentence_piece || llama3);
     let template = meta.str("tokenizer.chat_template")?;
     let chat_template =
-        template.map(|text| SourceText { text: text.to_owned(), file: meta.path().to_owned() });
+        template.map(|text| TemplateSource { text: text.to_owned(), file: meta.path().to_owned() });
     let end_tokens = end_tokens(&vocabulary, ids.ends);
     Ok(Tokenizer {
         vocabulary,
@@ -90,7 +89,7 @@ pub(super) fn tokenizer(meta: &Metadata) -> Result<Tokenizer> {
     })
 }
 
-/// A note where the pre-tokenizer of a byte-level vocabulary is a guess.
+/// A note if the pre-tokenizer of a byte-level vocabulary is a guess.
 fn pre_tokenizer_note(meta: &Metadata, sentence_piece: bool) -> Option<String> {
     (!sentence_piece && !meta.contains(PRE)).then(|| {
         format!(
@@ -100,7 +99,7 @@ fn pre_tokenizer_note(meta: &Metadata, sentence_piece: bool) -> Option<String> {
     })
 }
 
-/// The ids that have a key of their own.
+/// The ids of tokens that have their own key.
 struct Ids {
     bos: Option<u32>,
     /// End of text, of turn, of message.
@@ -109,8 +108,8 @@ struct Ids {
 }
 
 impl Ids {
-    /// Reads the keys. SentencePiece's own defaults hold where a `llama` vocabulary leaves them
-    /// out: 0 unknown, 1 begin, 2 end.
+    /// Reads the keys. A `llama` vocabulary without them has SentencePiece's defaults: 0 unknown, 1
+    /// begin, 2 end.
     fn read(meta: &Metadata, tokens: usize, sentence_piece: bool) -> Result<Self> {
         let read = |key: &str, default: u32| -> Result<Option<u32>> {
             let id = meta.u32(key)?;
@@ -142,7 +141,8 @@ impl Ids {
     }
 }
 
-/// Texts and kinds. Tokens that only a wrong type would let content forge are control tokens here.
+/// Texts and types. A token that content could forge because of a wrong type becomes a control
+/// token.
 fn vocabulary(meta: &Metadata, texts: Vec<&str>, ids: &Ids) -> Result<Vocabulary> {
     let types = meta.i32s(TYPES)?;
     if let Some(types) = types.as_ref().filter(|types| types.len() != texts.len()) {
@@ -158,45 +158,45 @@ fn vocabulary(meta: &Metadata, texts: Vec<&str>, ids: &Ids) -> Result<Vocabulary
                 let unknown_type = || {
                     meta.error(TYPES, format!("is {number} for token {id} ({text:?}), want 1 to 6"))
                 };
-                Kind::from_ggml(number).ok_or_else(unknown_type)?
+                TokenType::from_ggml(number).ok_or_else(unknown_type)?
             }
         };
-        kinds.push(safe_kind(kind, id as u32, text, ids));
+        kinds.push(safe_token_type(kind, id as u32, text, ids));
     }
     Vocabulary::new(texts.into_iter().zip(kinds))
 }
 
-/// The kind of a token in a file without types.
-fn kind_by_name(id: u32, text: &str, ids: &Ids) -> Kind {
+/// The type of a token in a file without types.
+fn kind_by_name(id: u32, text: &str, ids: &Ids) -> TokenType {
     match text {
-        _ if ids.unknown == Some(id) => Kind::Unknown,
-        _ if byte_value(text).is_some() => Kind::Byte,
-        _ => Kind::Normal,
+        _ if ids.unknown == Some(id) => TokenType::Unknown,
+        _ if byte_value(text).is_some() => TokenType::Byte,
+        _ => TokenType::Normal,
     }
 }
 
-/// The kind of a token, given what the file says and what its name and role say.
-fn safe_kind(kind: Kind, id: u32, text: &str, ids: &Ids) -> Kind {
+/// The type of a token from the file, its name and its role.
+fn safe_token_type(kind: TokenType, id: u32, text: &str, ids: &Ids) -> TokenType {
     let bracketed = || {
         (text.starts_with('<') && text.ends_with('>'))
             || (text.starts_with('[') && text.ends_with(']'))
     };
     match kind {
-        Kind::Normal | Kind::UserDefined
+        TokenType::Normal | TokenType::UserDefined
             if looks_like_control(text) || (ids.is_boundary(id) && bracketed()) =>
         {
-            Kind::Control
+            TokenType::Control
         }
         _ => kind,
     }
 }
 
 /// The tokens that are matched before the merges.
-fn added(meta: &Metadata, vocabulary: &Vocabulary) -> Result<Added> {
-    let mut added = Added::default();
+fn added(meta: &Metadata, vocabulary: &Vocabulary) -> Result<AddedTokens> {
+    let mut added = AddedTokens::default();
     for (id, text, kind) in vocabulary.iter() {
-        let control = matches!(kind, Kind::Control | Kind::Unknown);
-        if !control && kind != Kind::UserDefined {
+        let control = matches!(kind, TokenType::Control | TokenType::Unknown);
+        if !control && kind != TokenType::UserDefined {
             continue;
         }
         if text.len() > MAX_ADDED_BYTES {
@@ -215,7 +215,7 @@ fn added(meta: &Metadata, vocabulary: &Vocabulary) -> Result<Added> {
 }
 
 /// The pre-tokenizer that the file names.
-fn pre_tokenizer(meta: &Metadata) -> Result<Options> {
+fn pre_tokenizer(meta: &Metadata) -> Result<BpeOptions> {
     let name = meta.str(PRE)?.unwrap_or("default");
     let known =
         PRE_TOKENIZERS.iter().find(|(known, _)| *known == name).map(|(_, options)| *options);
@@ -246,9 +246,9 @@ fn sentence_piece_model(
 ) -> Result<(Model, Spelling)> {
     let scores = meta.f32s(SCORES)?.ok_or_else(|| meta.error(SCORES, "is missing"))?;
     let prefix = meta.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
-    // Text without a token must not end the turn, whatever the file says.
+    // Text without a token must not end the turn, so the unknown token cannot be an end token.
     let unknown =
-        ids.unknown.filter(|&id| vocabulary.kind(id) != Kind::Byte && !ids.is_boundary(id));
+        ids.unknown.filter(|&id| vocabulary.kind(id) != TokenType::Byte && !ids.is_boundary(id));
     let model = Spm::new(vocabulary, scores, unknown, prefix)
         .map_err(|reason| meta.error(TOKENS, format!("cannot be used: {reason}")))?;
     Ok((Model::Spm(model), Spelling::SentencePiece { drop_leading_space: prefix }))

@@ -1,11 +1,11 @@
 //! `tokenizer.json`, through the components of the `tokenizers` crate.
 //!
-//! The file is hostile, and the crate panics on some files: so only its BPE model, normalizers and
-//! pre-tokenizers are built, from parts that are checked first, and under `catch_unwind`. Its
-//! post-processor, truncation and padding are never built; its decoder is only read, for how tokens
-//! spell bytes. Files with a byte-level pre-tokenizer that [`Split`] knows need none of the crate's
-//! splitting. What stands beside the file is in [`settings`], how its parts are parsed and checked
-//! in [`parts`].
+//! The file is treated as hostile, and the crate panics on some files, so only its BPE model,
+//! normalizers and pre-tokenizers are built, from parts that are checked first, and under
+//! `catch_unwind`. The post-processor, truncation and padding are never built; the decoder is only
+//! read, for how tokens represent bytes. Files with a byte-level pre-tokenizer that
+//! [`PreTokenizer`] knows do not use the crate's splitting. [`settings`] reads the files beside
+//! this one; [`parts`] parses and checks its parts.
 
 mod parts;
 mod settings;
@@ -25,9 +25,9 @@ use tokenizers::{
 
 use self::parts::{Merge, Parts};
 use self::settings::Settings;
-use super::added::{Added, Match};
-use super::bpe::{self, ByteLevelBpe, Options};
-use super::vocab::{Kind, Vocabulary};
+use super::added::{AddedTokens, Match};
+use super::bpe::{self, BpeOptions, ByteLevelBpe};
+use super::vocab::{TokenType, Vocabulary};
 use super::{Model, Tokenizer, end_tokens};
 use crate::error::{Error, Result};
 
@@ -80,7 +80,7 @@ fn read(path: &Path) -> Result<String> {
     })
 }
 
-/// Runs code of the crate that may panic on what a file says.
+/// Runs code of the crate that may panic on a file's content.
 fn guard<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(run))
         .unwrap_or_else(|_| Err("makes the tokenizers library panic".into()))
@@ -88,8 +88,8 @@ fn guard<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
 
 fn model(parts: &Parts, vocabulary: &Vocabulary) -> Result<Model, String> {
     let merges = parts.model.merges.iter().map(Merge::pair);
-    if let Some((split, compose)) = parts.known_split() {
-        let options = Options { split, compose, whole_words: parts.model.ignore_merges() };
+    if let Some((split, nfc)) = parts.known_split() {
+        let options = BpeOptions { split, nfc, ignore_merges: parts.model.ignore_merges() };
         return ByteLevelBpe::new(vocabulary, merges, options).map(Box::new).map(Model::ByteLevel);
     }
     let mut builder = builder(vocabulary, merges)?
@@ -99,22 +99,22 @@ fn model(parts: &Parts, vocabulary: &Vocabulary) -> Result<Model, String> {
     if let Some(unknown) = parts.unknown(vocabulary) {
         builder = builder.unk_token(unknown.to_owned());
     }
-    let pipeline = Pipeline {
+    let pipeline = JsonPipeline {
         model: builder.build().map_err(|error| format!("model: {error}"))?,
         normalizer: component("normalizer", &parts.normalizer)?,
         pre_tokenizer: component("pre_tokenizer", &parts.pre_tokenizer)?,
-        normalized: Added::default(),
+        normalized: AddedTokens::default(),
     };
     pipeline.with_normalized(parts).map(Box::new).map(Model::Json)
 }
 
-/// The crate's builder with the tokens that text may become and with `merges`, best first; errors
-/// as in [`bpe::ids`].
+/// The crate's builder with the tokens that text may become and with `merges`, in order; errors as
+/// in [`bpe::ids`].
 fn builder<'a>(
     vocabulary: &Vocabulary,
     merges: impl ExactSizeIterator<Item = Result<(&'a str, &'a str), String>>,
 ) -> Result<BpeBuilder, String> {
-    let kinds = [Kind::Normal, Kind::UserDefined, Kind::Byte, Kind::Unknown];
+    let kinds = [TokenType::Normal, TokenType::UserDefined, TokenType::Byte, TokenType::Unknown];
     let texts: Vocab = vocabulary
         .iter()
         .filter(|(_, _, kind)| kinds.contains(kind))
@@ -130,22 +130,22 @@ fn builder<'a>(
     Ok(BPE::builder().vocab_and_merges(texts, pairs))
 }
 
-/// A component of the crate from its part of the file; `null` is none.
+/// A component of the crate from its part of the file; `None` for `null`.
 fn component<T: DeserializeOwned>(name: &str, value: &Value) -> Result<Option<T>, String> {
     serde_json::from_value(value.clone()).map_err(|error| format!("{name}: {error}"))
 }
 
 /// The crate's steps from text to ids.
 #[derive(Clone, Debug)]
-pub(super) struct Pipeline {
+pub(super) struct JsonPipeline {
     normalizer: Option<NormalizerWrapper>,
     pre_tokenizer: Option<PreTokenizerWrapper>,
     model: BPE,
     /// Added tokens that are matched in normalized text.
-    normalized: Added,
+    normalized: AddedTokens,
 }
 
-impl Pipeline {
+impl JsonPipeline {
     /// Normalizes and adds the tokens that are matched in normalized text.
     fn with_normalized(mut self, parts: &Parts) -> Result<Self, String> {
         for (text, token) in parts.normalized_tokens() {
@@ -161,7 +161,7 @@ impl Pipeline {
         self.normalizer.as_ref().map_or(Ok(()), |normalizer| normalizer.normalize(text))
     }
 
-    /// Appends the tokens of `text`, in which `matches` are already found.
+    /// Appends the tokens of `text`, given its `matches`.
     pub(super) fn encode(&self, text: &str, matches: &[Match], out: &mut Vec<u32>) -> Result<()> {
         let ids = guard(|| self.tokens(text, matches).map_err(|error| error.to_string()));
         out.extend(

@@ -1,19 +1,19 @@
-//! Byte-pair merges: which two neighbouring tokens become one, and in which order (Sennrich et al.,
+//! Byte-pair merges: which two neighboring tokens become one, and in which order (Sennrich et al.,
 //! arXiv 1508.07909).
 //!
-//! Of all neighbours the pair that comes first in the list merges first, and of equal pairs the
-//! leftmost. `O(n log n)` on any word. Two flat lists hold everything, sorted instead of hashed: no
-//! file can choose pairs that collide. Knows ids only.
+//! Of all neighbors, the pair that is first in the list merges first, and of equal pairs the
+//! leftmost. `O(n log n)` for any word. Two flat, sorted lists hold everything; without hashes, a
+//! file cannot choose pairs that collide. Knows only ids.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// What two tokens merge to.
+/// One merge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Merge {
     left: u32,
     right: u32,
-    /// Its place in the file's list: lower merges first.
+    /// Its index in the file's list: a lower one merges first.
     rank: u32,
     merged: u32,
 }
@@ -21,13 +21,13 @@ pub(super) struct Merge {
 /// A list of merges.
 #[derive(Clone, Debug)]
 pub(super) struct Merges {
-    /// By left token, then by right token; no two have both.
+    /// Sorted by left token, then by right token; no pair occurs twice.
     sorted: Vec<Merge>,
-    /// Where each left token's merges begin in `sorted`, and after the last one's, where they end.
+    /// The start of each left token's merges in `sorted`, and the end of the last one's.
     starts: Vec<u32>,
 }
 
-/// A token of a word under way, in a linked list.
+/// A token of the current word, in a linked list.
 #[derive(Clone, Copy, Debug)]
 struct Symbol {
     /// [`NONE`] once it is merged into the one before.
@@ -36,10 +36,10 @@ struct Symbol {
     after: u32,
 }
 
-/// No token, no neighbour.
+/// No token, no neighbor.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// A word under way; its memory is used again for the next one.
+/// The state of one word; its memory is reused for the next one.
 #[derive(Debug, Default)]
 pub(super) struct Word {
     symbols: Vec<Symbol>,
@@ -48,7 +48,7 @@ pub(super) struct Word {
 }
 
 impl Merges {
-    /// From `[left, right, merged]` in the order of the list, all below `tokens`. Of equal pairs
+    /// From `[left, right, merged]` ids below `tokens`, in the order of the list. Of equal pairs
     /// the last one counts.
     pub(super) fn new(
         tokens: usize,
@@ -86,7 +86,7 @@ impl Merges {
         mine.binary_search_by_key(&right, |merge| merge.right).ok().map(|at| mine[at])
     }
 
-    /// Merges `ids`, fewer than [`NONE`] tokens, as far as it goes and appends what they become.
+    /// Merges `ids`, fewer than [`NONE`] tokens, as far as possible and appends the result.
     pub(super) fn apply(
         &self,
         ids: impl Iterator<Item = u32>,

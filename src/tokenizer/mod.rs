@@ -1,10 +1,10 @@
 //! Tokenizers: text to token ids and back, from a GGUF file's metadata or a `tokenizer.json`.
 //!
-//! Contract: [`Tokenizer::encode`] never yields a control token, whatever the text says, so that
+//! Contract: [`Tokenizer::encode`] never returns a control token, whatever the text, so that
 //! content cannot forge a turn; only text that the caller trusts is searched for control tokens.
 //! Ids are those of the reference (`transformers`, llama.cpp), token for token. Decoding is exact
 //! in bytes, and U+FFFD appears only for bytes that can never become a character. Beginning-of-text
-//! tokens are never added here. Knows nothing of templates or models.
+//! tokens are never added. Knows nothing of templates or models.
 
 mod added;
 mod bpe;
@@ -23,16 +23,16 @@ use std::path::{Path, PathBuf};
 
 pub use self::decode::Decoder;
 
-use self::added::{Added, Match};
+use self::added::{AddedTokens, Match};
 use self::bpe::ByteLevelBpe;
-use self::json::Pipeline;
+use self::json::JsonPipeline;
 use self::spm::Spm;
-use self::vocab::{Kind, Vocabulary};
+use self::vocab::{TokenType, Vocabulary};
 use crate::error::Result;
 use crate::format::gguf::Metadata;
 
 /// Names of tokens that end a turn or a text. A control token with one of these names is an end
-/// token though no key says so.
+/// token even if no key of the file says so.
 const END_NAMES: [&str; 12] = [
     "<|im_end|>",
     "<|endoftext|>",
@@ -53,31 +53,31 @@ const END_NAMES: [&str; 12] = [
 pub struct Tokenizer {
     vocabulary: Vocabulary,
     model: Model,
-    added: Added,
+    added: AddedTokens,
     spelling: Spelling,
     bos: Option<u32>,
     add_bos: bool,
     end_tokens: Vec<u32>,
-    chat_template: Option<SourceText>,
+    chat_template: Option<TemplateSource>,
     notes: Vec<String>,
 }
 
-/// A text and the file that it stands in.
+/// A template's text and the file that it is from.
 #[derive(Clone, Debug)]
-struct SourceText {
+struct TemplateSource {
     text: String,
     file: PathBuf,
 }
 
-/// What makes tokens of plain text.
+/// The model that encodes plain text.
 #[derive(Clone, Debug)]
 enum Model {
     ByteLevel(Box<ByteLevelBpe>),
     Spm(Spm),
-    Json(Box<Pipeline>),
+    Json(Box<JsonPipeline>),
 }
 
-/// How a normal token's text spells the bytes it stands for.
+/// How a normal token's text represents bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Spelling {
     /// One character per byte.
@@ -98,23 +98,23 @@ impl Tokenizer {
 
     /// The tokenizer of a `tokenizer.json` of at most 64 MB, with end tokens and chat template from
     /// the `tokenizer_config.json`, `generation_config.json` and `chat_template.jinja` beside it,
-    /// where there are such.
+    /// if they exist.
     pub fn from_file(path: &Path) -> Result<Self> {
         json::tokenizer(path)
     }
 
-    /// The tokens of untrusted text. Control tokens that the text spells out stay text.
+    /// Encodes untrusted text. Control tokens that the text spells out stay text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         self.encode_trusted(text, &[])
     }
 
-    /// The tokens of text that is trusted as a whole, such as a chat template's scaffolding:
-    /// control tokens are recognised anywhere.
+    /// Encodes text that is trusted as a whole, such as the fixed parts of a chat template: control
+    /// tokens are recognized anywhere.
     pub fn encode_with_specials(&self, text: &str) -> Result<Vec<u32>> {
         self.encode_trusted(text, std::slice::from_ref(&(0..text.len())))
     }
 
-    /// The tokens of text of which only the byte ranges `trusted` (ascending, disjoint) may spell
+    /// Encodes text in which only the byte ranges `trusted` (ascending, disjoint) may contain
     /// control tokens. Everything between two control tokens is encoded as one text, across the
     /// ranges' borders, as the reference encodes a rendered template.
     pub fn encode_trusted(&self, text: &str, trusted: &[Range<usize>]) -> Result<Vec<u32>> {
@@ -125,7 +125,7 @@ impl Tokenizer {
         self.encode_spelled(text, trusted)
     }
 
-    /// [`Self::encode_trusted`] of text as the model's added tokens spell it.
+    /// [`Self::encode_trusted`] without SentencePiece's unescaping.
     fn encode_spelled(&self, text: &str, trusted: &[Range<usize>]) -> Result<Vec<u32>> {
         let matches = self.added.find(text, trusted);
         let mut out = Vec::with_capacity(text.len() / 3);
@@ -143,7 +143,7 @@ impl Tokenizer {
         Ok(out)
     }
 
-    /// Appends the tokens of text in which no added token is left.
+    /// Appends the tokens of text without added tokens.
     fn encode_plain(&self, text: &str, out: &mut Vec<u32>) -> Result<()> {
         match &self.model {
             _ if text.is_empty() => Ok(()),
@@ -153,7 +153,7 @@ impl Tokenizer {
         }
     }
 
-    /// What had to be guessed because the file does not say it, one sentence each.
+    /// What was guessed because the file does not say it, one sentence each.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -163,13 +163,13 @@ impl Tokenizer {
         self.vocabulary.len()
     }
 
-    /// The token's text as the vocabulary spells it, such as `Ġthe` or `▁the`. For the bytes it
-    /// stands for see [`Self::token_bytes`].
+    /// The token's text in the vocabulary, such as `Ġthe` or `▁the`. For its bytes see
+    /// [`Self::token_bytes`].
     pub fn token(&self, id: u32) -> Option<&str> {
         self.vocabulary.text(id)
     }
 
-    /// The id of a token by its text as the vocabulary spells it.
+    /// The id of a token by its text in the vocabulary.
     pub fn id(&self, token: &str) -> Option<u32> {
         self.vocabulary.id(token)
     }
@@ -179,29 +179,27 @@ impl Tokenizer {
         self.bos
     }
 
-    /// Whether the model expects [`Self::bos`] before its text, where no template writes it.
+    /// Whether the model expects [`Self::bos`] before its text, if no template writes it.
     pub fn add_bos(&self) -> bool {
         self.add_bos
     }
 
-    /// The tokens that end a text or a turn, the file's own end-of-text token first.
+    /// The tokens that end a text or a turn, starting with the file's own end-of-text token.
     pub fn end_tokens(&self) -> &[u32] {
         &self.end_tokens
     }
 
-    /// Whether the token stands for no text: control, unknown, unused, and ids outside the
-    /// vocabulary.
+    /// Whether the token has no text: control, unknown, unused, and ids outside the vocabulary.
     pub fn is_special(&self, id: u32) -> bool {
         self.vocabulary.kind(id).is_special()
     }
 
-    /// The exact bytes that the token stands for: possibly a part of a character; empty for special
-    /// tokens.
+    /// The token's exact bytes, possibly part of a character; empty for special tokens.
     pub fn token_bytes(&self, id: u32) -> Cow<'_, [u8]> {
         let text = self.vocabulary.text(id).unwrap_or_default();
         match (self.vocabulary.kind(id), self.spelling) {
-            (Kind::UserDefined, Spelling::ByteLevel) => text.as_bytes().into(),
-            (Kind::Normal | Kind::UserDefined, Spelling::SentencePiece { .. })
+            (TokenType::UserDefined, Spelling::ByteLevel) => text.as_bytes().into(),
+            (TokenType::Normal | TokenType::UserDefined, Spelling::SentencePiece { .. })
                 if !text.contains(spm::SPACE) =>
             {
                 text.as_bytes().into()
@@ -218,11 +216,11 @@ impl Tokenizer {
     pub fn append_bytes(&self, id: u32, out: &mut Vec<u8>) {
         let text = self.vocabulary.text(id).unwrap_or_default();
         match (self.vocabulary.kind(id), self.spelling) {
-            (Kind::Unknown | Kind::Control | Kind::Unused, _) => {}
-            (Kind::Byte, _) => out.extend(vocab::byte_value(text)),
-            (Kind::Normal, Spelling::ByteLevel) => bpe::append_bytes(text, out),
-            (Kind::UserDefined, Spelling::ByteLevel) => out.extend_from_slice(text.as_bytes()),
-            (Kind::Normal | Kind::UserDefined, Spelling::SentencePiece { .. }) => {
+            (TokenType::Unknown | TokenType::Control | TokenType::Unused, _) => {}
+            (TokenType::Byte, _) => out.extend(vocab::byte_value(text)),
+            (TokenType::Normal, Spelling::ByteLevel) => bpe::append_bytes(text, out),
+            (TokenType::UserDefined, Spelling::ByteLevel) => out.extend_from_slice(text.as_bytes()),
+            (TokenType::Normal | TokenType::UserDefined, Spelling::SentencePiece { .. }) => {
                 for (at, part) in text.split(spm::SPACE).enumerate() {
                     out.extend((at > 0).then_some(b' '));
                     out.extend_from_slice(part.as_bytes());
@@ -231,8 +229,8 @@ impl Tokenizer {
         }
     }
 
-    /// The text of `ids`; special tokens are left out, and a space that the encoder put at the
-    /// start is dropped. Bytes that are no UTF-8 become U+FFFD.
+    /// The text of `ids`; special tokens are skipped, and a space that the encoder added at the
+    /// start is removed. Invalid UTF-8 becomes U+FFFD.
     pub fn decode(&self, ids: &[u32]) -> String {
         let mut decoder = self.decoder();
         let mut text: String = ids.iter().map(|&id| decoder.push(id)).collect();
@@ -245,7 +243,7 @@ impl Tokenizer {
         self.chat_template.as_ref().map(|template| template.text.as_str())
     }
 
-    /// The file that the chat template stands in.
+    /// The file that the chat template is from.
     pub fn chat_template_file(&self) -> Option<&Path> {
         self.chat_template.as_ref().map(|template| template.file.as_path())
     }
@@ -260,8 +258,8 @@ impl Tokenizer {
     }
 }
 
-/// Whether a token is scaffolding by its name, though its file calls it text: `<|…|>`, `<｜…｜>`,
-/// turn markers. Not `</s>`, which is an HTML tag to Qwen and Gemma.
+/// Whether a token is a control token by its name, whatever type the file gives it: `<|…|>`,
+/// `<｜…｜>`, turn markers. Not `</s>`, which is an HTML tag to Qwen and Gemma.
 fn looks_like_control(text: &str) -> bool {
     let enclosed = |open, close| {
         text.strip_prefix(open)
@@ -273,12 +271,12 @@ fn looks_like_control(text: &str) -> bool {
         || matches!(text, "<start_of_turn>" | "<end_of_turn>")
 }
 
-/// `first` and then every control token whose name says that it ends a turn, each once.
+/// `first`, then every control token with one of [`END_NAMES`], each once.
 fn end_tokens(vocabulary: &Vocabulary, first: impl IntoIterator<Item = u32>) -> Vec<u32> {
     let named = END_NAMES
         .iter()
         .filter_map(|name| vocabulary.id(name))
-        .filter(|&id| vocabulary.kind(id) == Kind::Control);
+        .filter(|&id| vocabulary.kind(id) == TokenType::Control);
     let mut ends = Vec::new();
     for id in first.into_iter().chain(named) {
         if !ends.contains(&id) {

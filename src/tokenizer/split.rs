@@ -1,15 +1,15 @@
-//! Pre-tokenizers of byte-level BPE: where a text is cut into words before the merges.
+//! Pre-tokenizers of byte-level BPE, which split a text into words before the merges.
 //!
-//! Each is published as one or more regular expressions. They are written out by hand here, because
-//! a backtracking engine gives up or slows down on megabytes of white space; tests hold them equal
-//! to the expressions. Every pre-tokenizer covers its text without gap or overlap and runs in
-//! linear time. Knows nothing of bytes or tokens.
+//! Each is published as one or more regular expressions. They are written by hand here, because a
+//! backtracking engine fails or slows down on megabytes of white space; tests prove them equal to
+//! the expressions. Every pre-tokenizer covers its text without gap or overlap, in linear time.
+//! Knows nothing of bytes or tokens.
 
 use super::classes::{is_letter, is_number, is_punctuation, is_space};
 
 /// The pre-tokenizers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Split {
+pub(super) enum PreTokenizer {
     /// GPT-2: contractions, words with the space before them, numbers, the rest.
     Gpt2,
     /// Every number character alone, then GPT-2 (`SmolLM`).
@@ -18,14 +18,14 @@ pub(super) enum Split {
     Llama3,
     /// As Llama 3, but every number character alone (Qwen 2 and 3).
     Qwen2,
-    /// What files without a pre-tokenizer get: runs of punctuation, then GPT-2, then ASCII digits
-    /// in threes.
+    /// llama.cpp's default for files without a pre-tokenizer: runs of punctuation, then GPT-2, then
+    /// ASCII digits in threes.
     Default,
 }
 
-impl Split {
-    /// Hands the words of `text` to `emit`, in order.
-    pub(super) fn each<'a>(self, text: &'a str, emit: &mut impl FnMut(&'a str)) {
+impl PreTokenizer {
+    /// Calls `emit` with each word of `text`, in order.
+    pub(super) fn for_each_word<'a>(self, text: &'a str, emit: &mut impl FnMut(&'a str)) {
         match self {
             Self::Gpt2 => repeat(text, gpt2, emit),
             Self::Smollm => runs(text, is_number, &mut |run, number| {
@@ -51,7 +51,8 @@ fn is_default_punctuation(c: char) -> bool {
     matches!(c, '$' | '+' | '<' | '=' | '>' | '^' | '~' | '|') || is_punctuation(c)
 }
 
-/// Cuts `text` with `first`, which gives the length of the first word of a text that is not empty.
+/// Splits `text` with `first`, which returns the length of the first word of a text that is not
+/// empty.
 fn repeat<'a>(text: &'a str, first: impl Fn(&str) -> usize, emit: &mut impl FnMut(&'a str)) {
     let mut rest = text;
     while !rest.is_empty() {
@@ -61,7 +62,7 @@ fn repeat<'a>(text: &'a str, first: impl Fn(&str) -> usize, emit: &mut impl FnMu
     }
 }
 
-/// Cuts `text` into longest runs of characters that all belong to a class or all do not.
+/// Splits `text` into the longest runs of characters that are all in a class or all outside it.
 fn runs<'a>(text: &'a str, class: impl Fn(char) -> bool, emit: &mut impl FnMut(&'a str, bool)) {
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
@@ -215,33 +216,39 @@ mod tests {
         pieces
     }
 
-    fn words(split: Split, text: &str) -> Vec<&str> {
+    fn words(split: PreTokenizer, text: &str) -> Vec<&str> {
         let mut words = Vec::new();
-        split.each(text, &mut |word| words.push(word));
+        split.for_each_word(text, &mut |word| words.push(word));
         words
     }
 
-    fn check(split: Split, text: &str, expected: &[&str]) {
+    fn check(split: PreTokenizer, text: &str, expected: &[&str]) {
         assert_eq!(words(split, text), expected, "{split:?} {text:?}");
     }
 
     #[test]
     fn words_of_each_pre_tokenizer() {
         check(
-            Split::Gpt2,
+            PreTokenizer::Gpt2,
             "I've  12 cats!\n\n a",
             &["I", "'ve", " ", " 12", " cats", "!", "\n\n", " a"],
         );
-        check(Split::Gpt2, "I'VE", &["I", "'", "VE"]);
-        check(Split::Smollm, "in 1999  x", &["in", " ", "1", "9", "9", "9", " ", " x"]);
+        check(PreTokenizer::Gpt2, "I'VE", &["I", "'", "VE"]);
+        check(PreTokenizer::Smollm, "in 1999  x", &["in", " ", "1", "9", "9", "9", " ", " x"]);
         check(
-            Split::Llama3,
+            PreTokenizer::Llama3,
             "I'VE 12345 (x)\n\n y \n z",
             &["I", "'VE", " ", "123", "45", " (", "x", ")\n\n", " y", " \n", " z"],
         );
-        check(Split::Qwen2, "a12 $b'ſc", &["a", "1", "2", " $", "b", "'ſ", "c"]);
-        check(Split::Default, "a+=12345 b", &["a", "+=", "123", "45", " b"]);
-        for split in [Split::Gpt2, Split::Smollm, Split::Llama3, Split::Qwen2, Split::Default] {
+        check(PreTokenizer::Qwen2, "a12 $b'ſc", &["a", "1", "2", " $", "b", "'ſ", "c"]);
+        check(PreTokenizer::Default, "a+=12345 b", &["a", "+=", "123", "45", " b"]);
+        for split in [
+            PreTokenizer::Gpt2,
+            PreTokenizer::Smollm,
+            PreTokenizer::Llama3,
+            PreTokenizer::Qwen2,
+            PreTokenizer::Default,
+        ] {
             check(split, "", &[]);
         }
     }
@@ -250,14 +257,14 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
         #[test]
         fn equal_to_the_published_expressions(text in r"([ \n\r\t'a-eslmtrvdSTLEſé0-9٣²½ⅷ,.!+=$\u{a0}\u{3000}\u{301}日ก\u{200d}👍\u{85}]|\PC|.){0,40}") {
-            thread_local!(static TABLE: [(Split, Vec<SysRegex>); 5] = {
+            thread_local!(static TABLE: [(PreTokenizer, Vec<SysRegex>); 5] = {
                 let compile = |patterns: &[&str]| patterns.iter().map(|pattern| SysRegex::new(pattern).unwrap()).collect();
                 [
-                    (Split::Gpt2, compile(&[GPT2])),
-                    (Split::Smollm, compile(&[r"\p{N}", GPT2])),
-                    (Split::Llama3, compile(&[LLAMA3])),
-                    (Split::Qwen2, compile(&[QWEN2])),
-                    (Split::Default, compile(&DEFAULT)),
+                    (PreTokenizer::Gpt2, compile(&[GPT2])),
+                    (PreTokenizer::Smollm, compile(&[r"\p{N}", GPT2])),
+                    (PreTokenizer::Llama3, compile(&[LLAMA3])),
+                    (PreTokenizer::Qwen2, compile(&[QWEN2])),
+                    (PreTokenizer::Default, compile(&DEFAULT)),
                 ]
             });
             TABLE.with(|table| {

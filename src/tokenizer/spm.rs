@@ -1,18 +1,18 @@
-//! SentencePiece BPE from pieces and scores: of all neighbouring pairs that are pieces the
-//! best-scored merges first (Kudo and Richardson 2018), with bytes for characters that have no
-//! piece.
+//! SentencePiece BPE from pieces and scores: of all neighboring pairs that form a piece, the one
+//! with the best score merges first (Kudo and Richardson 2018). Characters without a piece become
+//! bytes.
 //!
-//! Contract: white space is spelled `▁` before merging; equal scores merge leftmost first; only
-//! normal and user-defined pieces are made; `O(n log n)` on any text. Knows nothing of files.
+//! Contract: a space is written as `▁` before merging; equal scores merge leftmost first; only
+//! normal and user-defined pieces are produced; `O(n log n)` for any text. Knows nothing of files.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, BinaryHeap};
 use std::ops::Range;
 
-use super::vocab::{Kind, Vocabulary, byte_value};
+use super::vocab::{TokenType, Vocabulary, byte_value};
 use crate::error::{Error, Result};
 
-/// How SentencePiece spells a space.
+/// SentencePiece's character for a space.
 pub(super) const SPACE: char = '▁';
 
 /// The scores and byte pieces that turn a [`Vocabulary`] into a SentencePiece model.
@@ -22,16 +22,16 @@ pub(super) struct Spm {
     /// The token of each byte, if the vocabulary has all 256.
     bytes: Option<Box<[u32; 256]>>,
     unknown: Option<u32>,
-    /// Longest piece in bytes: no longer pair is looked up.
+    /// Longest piece in bytes; longer pairs are not looked up.
     longest: usize,
-    /// Characters that some piece has right before a `▁`. After any other character a `▁` starts a
-    /// word that no merge can cross.
+    /// Characters that precede a `▁` inside some piece. After any other character a `▁` starts a
+    /// new word, which no merge can cross.
     before_space: BTreeSet<char>,
-    /// Whether text starts with a space that is not there.
+    /// Whether a space is added before the text.
     add_space_prefix: bool,
 }
 
-/// A stretch of the text that is one piece so far, in a linked list; of length 0 once it is merged
+/// A part of the text that is one piece so far, in a linked list; its length is 0 once it is merged
 /// into the one before.
 #[derive(Clone, Copy, Debug)]
 struct Symbol {
@@ -41,10 +41,10 @@ struct Symbol {
     after: u32,
 }
 
-/// No neighbour.
+/// No neighbor.
 const NONE: u32 = u32::MAX;
 
-/// Two neighbours that together are a piece.
+/// Two neighbors that together are a piece.
 #[derive(Clone, Copy, Debug)]
 struct Pair {
     score: f32,
@@ -73,16 +73,16 @@ impl PartialEq for Pair {
 
 impl Eq for Pair {}
 
-/// Lists that are used again for every word.
+/// Lists that are reused for every word.
 #[derive(Debug, Default)]
-struct Work {
+struct Scratch {
     symbols: Vec<Symbol>,
     pairs: BinaryHeap<Pair>,
 }
 
 impl Spm {
     /// A model over `vocabulary`. `scores` has one finite or infinite score for each id; `Err` is
-    /// the reason why a piece cannot be.
+    /// the reason why a piece is invalid.
     pub(super) fn new(
         vocabulary: &Vocabulary,
         mut scores: Vec<f32>,
@@ -114,7 +114,7 @@ impl Spm {
         Ok(model)
     }
 
-    /// Appends the tokens of `text`, which is a text's start or follows a matched token.
+    /// Appends the tokens of `text`, which starts a text or follows a matched token.
     pub(super) fn encode(
         &self,
         vocabulary: &Vocabulary,
@@ -132,7 +132,7 @@ impl Spm {
                 text.len()
             )));
         }
-        let mut work = Work::default();
+        let mut work = Scratch::default();
         let mut rest = spelled.as_str();
         while !rest.is_empty() {
             let (word, tail) = rest.split_at(self.word(rest));
@@ -143,8 +143,8 @@ impl Spm {
         Ok(())
     }
 
-    /// Length of the first stretch of `text` that no merge can leave: up to a `▁` that no piece
-    /// joins to the character before it.
+    /// Length of the first word of `text`: it ends before a `▁` that no piece joins to the
+    /// character before it, so no merge crosses it.
     fn word(&self, text: &str) -> usize {
         let apart = |&(at, _): &(usize, &str)| {
             let before = text[..at].chars().next_back();
@@ -154,7 +154,7 @@ impl Spm {
     }
 
     /// Merges `text` from characters to pieces in `work.symbols`.
-    fn merge(&self, vocabulary: &Vocabulary, text: &str, work: &mut Work) {
+    fn merge(&self, vocabulary: &Vocabulary, text: &str, work: &mut Scratch) {
         work.symbols.clear();
         for (index, (start, c)) in text.char_indices().enumerate() {
             let index = index as u32;
@@ -169,7 +169,7 @@ impl Spm {
             last.after = NONE;
         }
         for right in 1..work.symbols.len() as u32 {
-            self.consider(vocabulary, text, right - 1, right, work);
+            self.queue_pair(vocabulary, text, right - 1, right, work);
         }
         while let Some(pair) = work.pairs.pop() {
             let (left, right) =
@@ -182,20 +182,19 @@ impl Spm {
             if let Some(after) = work.symbols.get_mut(right.after as usize) {
                 after.before = pair.left;
             }
-            self.consider(vocabulary, text, left.before, pair.left, work);
-            self.consider(vocabulary, text, pair.left, right.after, work);
+            self.queue_pair(vocabulary, text, left.before, pair.left, work);
+            self.queue_pair(vocabulary, text, pair.left, right.after, work);
         }
     }
 
-    /// Queues the pair of the symbols `left` and `right`, if there are such and together they are a
-    /// piece.
-    fn consider(
+    /// Queues the pair of the symbols `left` and `right`, if both exist and together are a piece.
+    fn queue_pair(
         &self,
         vocabulary: &Vocabulary,
         text: &str,
         left: u32,
         right: u32,
-        work: &mut Work,
+        work: &mut Scratch,
     ) {
         let (Some(first), Some(second)) =
             (work.symbols.get(left as usize), work.symbols.get(right as usize))
@@ -219,7 +218,7 @@ impl Spm {
         &self,
         vocabulary: &Vocabulary,
         text: &str,
-        work: &Work,
+        work: &Scratch,
         out: &mut Vec<u32>,
     ) -> Result<()> {
         let mut after_unknown = false;
@@ -244,8 +243,8 @@ impl Spm {
     }
 }
 
-/// `text` with spaces for `▁`, which SentencePiece does not tell apart, and the ranges `trusted` of
-/// it.
+/// `text` with spaces in place of `▁`, which SentencePiece does not distinguish, and its adjusted
+/// ranges `trusted`.
 pub(super) fn unescape(text: &str, trusted: &[Range<usize>]) -> (String, Vec<Range<usize>>) {
     let shorter = SPACE.len_utf8() - 1;
     let ends: Vec<usize> = text.match_indices(SPACE).map(|(at, found)| at + found.len()).collect();
@@ -254,15 +253,15 @@ pub(super) fn unescape(text: &str, trusted: &[Range<usize>]) -> (String, Vec<Ran
     (text.replace(SPACE, " "), trusted)
 }
 
-fn mergeable(kind: Kind) -> bool {
-    matches!(kind, Kind::Normal | Kind::UserDefined)
+fn mergeable(kind: TokenType) -> bool {
+    matches!(kind, TokenType::Normal | TokenType::UserDefined)
 }
 
-/// The token of each byte, `None` if the vocabulary does not have all of them. A byte token that
-/// names no byte is an error.
+/// The token of each byte, `None` if the vocabulary does not have all of them. A byte token whose
+/// text is not a byte is an error.
 fn byte_pieces(vocabulary: &Vocabulary) -> Result<Option<Box<[u32; 256]>>, String> {
     let mut bytes = [None; 256];
-    for (id, text, _) in vocabulary.iter().filter(|(_, _, kind)| *kind == Kind::Byte) {
+    for (id, text, _) in vocabulary.iter().filter(|(_, _, kind)| *kind == TokenType::Byte) {
         let byte = byte_value(text).ok_or_else(|| {
             format!("token {id} is the byte token {text:?}, want <0x00> to <0xFF>")
         })?;

@@ -1,32 +1,32 @@
-//! The vocabulary: the text and kind of every token id, and the way back from text to id.
+//! The vocabulary: the text and type of every token id, and the id of every text.
 //!
-//! One string holds all texts end to end and an open-addressing table holds ids only, so that a
-//! quarter of a million tokens load in some ten milliseconds. The hash is keyed at random: a file
-//! cannot choose texts that collide. Knows nothing of how text is split.
+//! One string holds all texts, and an open-addressing table holds only ids, so that a quarter of a
+//! million tokens load in about ten milliseconds. The hash has a random key, so a file cannot
+//! choose texts that collide. Knows nothing of how text is split.
 
 use std::hash::{BuildHasher, RandomState};
 
 use crate::error::{Error, Result};
 
-/// What a token stands for, as GGUF's `token_type` counts them.
+/// The type of a token, as GGUF's `token_type` numbers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// A piece of text that the model's merges make.
+pub(super) enum TokenType {
+    /// A text that the merges produce.
     Normal,
-    /// Stands for text that has no token.
+    /// The token for text that has no other.
     Unknown,
-    /// Scaffolding, never made from content: end of turn and the like.
+    /// End of turn and the like; never produced from content.
     Control,
     /// Text that is matched before the merges: runs of newlines, tags.
     UserDefined,
-    /// A row of the embedding that means nothing.
+    /// An unused row of the embedding.
     Unused,
     /// One byte, spelled `<0xNN>`.
     Byte,
 }
 
-impl Kind {
-    /// The kind by its number in a GGUF file.
+impl TokenType {
+    /// The type by its number in a GGUF file.
     pub(super) fn from_ggml(number: i32) -> Option<Self> {
         [Self::Normal, Self::Unknown, Self::Control, Self::UserDefined, Self::Unused, Self::Byte]
             .get(usize::try_from(number).ok()?.checked_sub(1)?)
@@ -46,23 +46,25 @@ pub(super) fn byte_value(text: &str) -> Option<u8> {
     u8::from_str_radix(digits, 16).ok().filter(|_| hexadecimal)
 }
 
-/// Texts and kinds by id, ids by text.
+/// Texts and types by id, ids by text.
 #[derive(Clone, Debug)]
 pub(super) struct Vocabulary {
     text: String,
-    /// Where each token's text ends in `text`.
+    /// The end of each token's text in `text`.
     ends: Vec<u32>,
-    kinds: Vec<Kind>,
-    /// Id + 1 by hash of the text, linear probing, 0 is free. The length is a power of two and at
-    /// least twice the number of tokens.
+    kinds: Vec<TokenType>,
+    /// Id + 1 by hash of the text, with linear probing; 0 is free. The length is a power of two and
+    /// at least twice the number of tokens.
     slots: Vec<u32>,
     hasher: RandomState,
 }
 
 impl Vocabulary {
-    /// A vocabulary from every id's text and kind, in order of id. Of ids with equal text the last
-    /// is the one found by text.
-    pub(super) fn new<'a>(tokens: impl ExactSizeIterator<Item = (&'a str, Kind)>) -> Result<Self> {
+    /// A vocabulary from every id's text and type, in order of id. Of several ids with the same
+    /// text, the last is found by text.
+    pub(super) fn new<'a>(
+        tokens: impl ExactSizeIterator<Item = (&'a str, TokenType)>,
+    ) -> Result<Self> {
         let len = tokens.len();
         let mut vocabulary = Self {
             text: String::with_capacity(len * 8),
@@ -77,7 +79,7 @@ impl Vocabulary {
         Ok(vocabulary)
     }
 
-    fn push(&mut self, text: &str, kind: Kind) -> Result<()> {
+    fn push(&mut self, text: &str, kind: TokenType) -> Result<()> {
         let id = self.ends.len() as u32;
         let end = u32::try_from(self.text.len() + text.len());
         self.ends.push(end.map_err(|_| {
@@ -90,7 +92,7 @@ impl Vocabulary {
         Ok(())
     }
 
-    /// The slot that holds `text`, or the free one where it belongs.
+    /// The slot that holds `text`, or the free slot for it.
     fn slot(&self, text: &str) -> usize {
         let mask = self.slots.len() - 1;
         let mut at = self.hasher.hash_one(text.as_bytes()) as usize & mask;
@@ -121,13 +123,13 @@ impl Vocabulary {
         ((id as usize) < self.len()).then(|| self.text_of(id))
     }
 
-    /// The kind of an id; an id outside the vocabulary is unused.
-    pub(super) fn kind(&self, id: u32) -> Kind {
-        self.kinds.get(id as usize).copied().unwrap_or(Kind::Unused)
+    /// The type of an id; an id outside the vocabulary is unused.
+    pub(super) fn kind(&self, id: u32) -> TokenType {
+        self.kinds.get(id as usize).copied().unwrap_or(TokenType::Unused)
     }
 
-    /// Every id with its text and kind, in order.
-    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (u32, &str, Kind)> {
+    /// Every id with its text and type, in order.
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (u32, &str, TokenType)> {
         (0..self.len()).map(|id| (id as u32, self.text_of(id as u32), self.kinds[id]))
     }
 }
@@ -139,7 +141,8 @@ mod tests {
     #[test]
     fn texts_and_ids_find_each_other() {
         let texts = ["a", "", "bc", "ö", "bc", "▁x"];
-        let vocabulary = Vocabulary::new(texts.iter().map(|&text| (text, Kind::Normal))).unwrap();
+        let vocabulary =
+            Vocabulary::new(texts.iter().map(|&text| (text, TokenType::Normal))).unwrap();
         let check = |text: &str, id: Option<u32>| assert_eq!(vocabulary.id(text), id, "{text:?}");
         check("a", Some(0));
         check("", Some(1));
@@ -151,7 +154,7 @@ mod tests {
             assert_eq!(vocabulary.text(id as u32), Some(*text));
         }
         assert_eq!(vocabulary.text(6), None);
-        assert_eq!(vocabulary.kind(6), Kind::Unused);
+        assert_eq!(vocabulary.kind(6), TokenType::Unused);
         assert_eq!(Vocabulary::new(std::iter::empty()).unwrap().id("a"), None);
     }
 

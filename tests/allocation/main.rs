@@ -103,7 +103,7 @@ fn run(setup: Setup) -> Run {
         Model::load(&source, LoadOptions { threads: Some(threads), ..LoadOptions::default() })
             .unwrap(),
     );
-    let layers = model.spec().layers.len();
+    let layers = model.config().layers.len();
     let mut engine = LocalEngine::new(
         model,
         tokenizer,

@@ -210,7 +210,7 @@ fn bad_alignments_are_refused() {
         (
             "data starts past the end",
             aligned((1u32 << 31).into()),
-            "no multiple of the alignment 2147483648",
+            "not a multiple of the alignment 2147483648",
         ),
     ]);
     check(
@@ -248,7 +248,7 @@ fn bad_tensors_are_refused() {
         (
             "part of a block",
             dims(&[33, 2]),
-            "dimensions are [33, 2]: the first is no multiple of 32, the block length of Q8_0",
+            "dimensions are [33, 2]: the first is not a multiple of 32, the block length of Q8_0",
         ),
         (
             "larger than the file",
@@ -262,7 +262,7 @@ fn bad_tensors_are_refused() {
         ),
         ("type 16", ty(16), "type is 16 (IQ2_XXS)"),
         ("removed type", ty(4), "type is 4 (unknown)"),
-        ("unaligned offset", offset(40), "offset is 40, no multiple of the alignment 32"),
+        ("unaligned offset", offset(40), "offset is 40, not a multiple of the alignment 32"),
         (
             "offset past the end",
             offset(1 << 20),
@@ -435,7 +435,7 @@ fn accessors_take_their_types_only() {
         "bools",
         "has at element 0 of 2 true (bool), want an integer",
     );
-    check_types(Value::raw_array(7, 2, [1, 3]), "", "has an element 1 that is no bool");
+    check_types(Value::raw_array(7, 2, [1, 3]), "", "has an element 1 that is not of type bool");
 }
 
 #[test]

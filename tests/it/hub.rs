@@ -13,7 +13,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use candor::hub::{self, Location, Options};
+use candor::hub::{self, HubOptions, Location};
 
 use self::bench::{Bench, Heard, TOKEN, check_error, manifest, names};
 use self::server::{COMMIT, Fault, GGUF, NEXT_COMMIT, Server, noise, sha256};
@@ -34,7 +34,7 @@ fn a_file_lands_in_the_hubs_layout_and_is_not_fetched_twice() {
         Path::new(&format!("../../blobs/{}", sha256(&content)))
     );
 
-    // By quantisation, file or commit: from the cache, without a request.
+    // By quantization, file or commit: from the cache, without a request.
     let requests = bench.server.log().len();
     for reference in
         ["user/repo:q4_1", &format!("user/repo:{GGUF}"), &format!("user/repo@{COMMIT}:Q4_1")]
@@ -208,12 +208,12 @@ fn hostile_metadata_never_becomes_a_path() {
             0
         );
     };
-    check("X-Linked-ETag", "\"../../x\"", "with etag \"\\\"../../x\\\"\", which is no digest");
-    check("X-Linked-ETag", &format!("\"{}\"", "/".repeat(64)), "which is no digest");
+    check("X-Linked-ETag", "\"../../x\"", "with etag \"\\\"../../x\\\"\", which is not a digest");
+    check("X-Linked-ETag", &format!("\"{}\"", "/".repeat(64)), "which is not a digest");
     // Without the Hub's own etag the other server's is looked at, and is none either.
-    check("X-Linked-ETag", "", "with etag \"\\\"cdn-300000\\\"\", which is no digest");
+    check("X-Linked-ETag", "", "with etag \"\\\"cdn-300000\\\"\", which is not a digest");
     check("X-Repo-Commit", "../../../x", "with x-repo-commit \"../../../x\"");
-    check("X-Repo-Commit", "", "which is no digest");
+    check("X-Repo-Commit", "", "which is not a digest");
     check("X-Linked-Size", "-1", "gives no size");
     // A missing size is asked of the server that has the bytes.
     let (bench, content) = Bench::gguf();
@@ -230,8 +230,8 @@ fn hostile_listings_are_refused() {
         bench.server.change(|site| site.listing = Some(listing));
         bench.check_error(exit_code, expected);
     };
-    check("<html>".into(), 5, "it is no JSON object with sha and siblings");
-    check(format!("{{\"sha\": \"{COMMIT}\"}}"), 5, "no JSON object with sha and siblings");
+    check("<html>".into(), 5, "it is not a JSON object with sha and siblings");
+    check(format!("{{\"sha\": \"{COMMIT}\"}}"), 5, "not a JSON object with sha and siblings");
     check("{\"sha\": \"../..\", \"siblings\": []}".into(), 5, "its commit is \"../..\"");
     check(
         format!("{{\"sha\": \"{COMMIT}\", \"siblings\": [{{\"rfilename\": \"../x.gguf\"}}]}}"),
@@ -351,7 +351,7 @@ fn a_branch_moves_only_when_asked() {
     );
     assert_eq!(fs::read_to_string(bench.repository().join("refs/refs/pr/1")).unwrap(), NEXT_COMMIT);
     // A refresh that cannot reach the Hub fails.
-    let lost = Options { endpoint: "http://127.0.0.1:1".into(), ..bench.refreshed() };
+    let lost = HubOptions { endpoint: "http://127.0.0.1:1".into(), ..bench.refreshed() };
     check_error(
         &hub::resolve("user/repo:Q4_1", &lost, &mut ()).unwrap_err(),
         5,
@@ -367,7 +367,7 @@ fn a_branch_moves_only_when_asked() {
 }
 
 #[test]
-fn a_quantisation_that_is_not_there_is_answered_with_those_that_are() {
+fn a_quantization_that_is_not_there_is_answered_with_those_that_are() {
     let bench = Bench::new(&[
         ("m-Q4_K_M.gguf", noise(10, 1)),
         ("m-Q8_0.gguf", noise(20, 2)),
@@ -377,11 +377,11 @@ fn a_quantisation_that_is_not_there_is_answered_with_those_that_are() {
     check_error(
         &error,
         2,
-        "user/repo has no GGUF file with quantisation Q5_K_M; it has m-Q4_K_M.gguf, m-Q8_0.gguf",
+        "user/repo has no GGUF file with quantization Q5_K_M; it has m-Q4_K_M.gguf, m-Q8_0.gguf",
     );
     assert!(bench.resolve("user/repo:q8_0").0.unwrap().path.ends_with("m-Q8_0.gguf"));
     // The default is the preferred one even if another is cached, unless the Hub is away.
-    let lost = Options { endpoint: "http://127.0.0.1:1".into(), ..bench.options.clone() };
+    let lost = HubOptions { endpoint: "http://127.0.0.1:1".into(), ..bench.options.clone() };
     let mut heard = Heard::default();
     assert!(hub::resolve("user/repo", &lost, &mut heard).unwrap().path.ends_with("m-Q8_0.gguf"));
     assert!(
@@ -544,10 +544,6 @@ fn a_local_file_is_its_own_model() {
         2,
         "is not in a cache; delete the file yourself",
     );
-    check_error(
-        &bench.resolve("./nowhere.gguf").0.unwrap_err(),
-        2,
-        "is a path, and no file is there",
-    );
+    check_error(&bench.resolve("./nowhere.gguf").0.unwrap_err(), 2, "is a path without a file");
     assert!(bench.server.log().is_empty());
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use candor::format::dtype::Dtype;
 use candor::model::cpu::Isa;
-use candor::model::spec::Spec;
+use candor::model::spec::ModelConfig;
 use candor::model::{Device, LoadOptions, Model, Row, WeightSource};
 use serde_json::Value;
 
@@ -36,7 +36,7 @@ fn load_on(device: Device, path: &Path) -> Model {
 }
 
 fn load(path: &Path) -> Model {
-    load_on(Device::Cpu, path)
+    load_on(Device::Cpu(None), path)
 }
 
 fn golden(name: &str) -> Value {
@@ -92,7 +92,7 @@ fn tiny_models_give_the_reference_logits() {
             check_tiny(Device::Portable, family, format, 1e-4);
             // The kernels keep keys and values in half precision: a relative 2^-11 in each, on
             // logits of magnitude 5.
-            check_tiny(Device::Cpu, family, format, 2e-2);
+            check_tiny(Device::Cpu(None), family, format, 2e-2);
         }
     }
 }
@@ -150,7 +150,7 @@ fn a_llama_with_attention_biases_is_a_qwen2() {
     for format in ["gguf", "safetensors"] {
         let portable = tiny_logits(&recipe, Device::Portable, format);
         assert!(max_abs_difference(&portable, &expected) <= 1e-4, "{format}");
-        let cpu = tiny_logits(&recipe, Device::Cpu, format);
+        let cpu = tiny_logits(&recipe, Device::Cpu(None), format);
         assert!(max_abs_difference(&cpu, &expected) <= 2e-2, "{format}");
     }
 }
@@ -166,7 +166,7 @@ fn all_biases_of_a_llama_are_added_in_both_formats() {
         let gguf = tiny_logits(&recipe, Device::Portable, "gguf");
         let difference = max_abs_difference(&biased, &gguf);
         assert!(difference <= 1e-4, "{key}: {difference}");
-        let cpu = tiny_logits(&recipe, Device::Cpu, "gguf");
+        let cpu = tiny_logits(&recipe, Device::Cpu(None), "gguf");
         let difference = max_abs_difference(&biased, &cpu);
         assert!(difference <= 2e-2, "{key} on the CPU: {difference}");
     }
@@ -174,7 +174,7 @@ fn all_biases_of_a_llama_are_added_in_both_formats() {
 
 /// The error that the shape of the model at `path` gives.
 fn refusal(path: &Path) -> String {
-    let error = WeightSource::open(path).unwrap().spec().expect_err("a refusal");
+    let error = WeightSource::open(path).unwrap().config().expect_err("a refusal");
     assert!(error.is_invalid_file(), "{error:?}");
     error.to_string()
 }
@@ -189,19 +189,19 @@ fn tensors_that_nothing_uses_are_refused_in_both_formats() {
     let config = config.replace("\"mlp_bias\": true", "\"mlp_bias\": false");
     fs::write(folder.path().join("config.json"), config).unwrap();
     let text = refusal(&path);
-    assert!(text.contains("has no use for model.layers.0.mlp.down_proj.bias"), "{text}");
+    assert!(text.contains("does not use model.layers.0.mlp.down_proj.bias"), "{text}");
     // A layer more than the config says.
     let recipe = Recipe::load("qwen3");
     let (folder, path) = written(&recipe, "safetensors");
     let config = fs::read_to_string(folder.path().join("config.json")).unwrap();
     let config = config.replace("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1");
     fs::write(folder.path().join("config.json"), config).unwrap();
-    assert!(refusal(&path).contains("has no use for model.layers.1."));
+    assert!(refusal(&path).contains("does not use model.layers.1."));
     let mut writer = recipe.writer(Dtype::F32);
     writer.tensors.push(Tensor::new("blk.0.attn_gate.weight", &[4], Dtype::F32, &[0.0; 4]));
     let path = folder.path().join("tiny.gguf");
     fs::write(&path, writer.bytes()).unwrap();
-    assert!(refusal(&path).contains("has no use for blk.0.attn_gate.weight"));
+    assert!(refusal(&path).contains("does not use blk.0.attn_gate.weight"));
 }
 
 #[test]
@@ -212,19 +212,19 @@ fn buffers_and_the_copy_of_a_tied_head_may_be_there() {
     let config = fs::read_to_string(folder.path().join("config.json")).unwrap();
     let tied = config.replace("\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true");
     fs::write(folder.path().join("config.json"), tied).unwrap();
-    assert!(WeightSource::open(&path).unwrap().spec().unwrap().tied);
+    assert!(WeightSource::open(&path).unwrap().config().unwrap().tie_word_embeddings);
     recipe.extra = Some("model.layers.0.self_attn.rotary_emb.inv_freq");
     let (_folder, path) = written(&recipe, "safetensors");
-    WeightSource::open(&path).unwrap().spec().unwrap();
+    WeightSource::open(&path).unwrap().config().unwrap();
 }
 
 /// The shape that a GGUF file of the recipe gives, after `change`.
-fn gguf_spec(recipe: &Recipe, change: impl FnOnce(&mut Writer)) -> Result<Spec, String> {
+fn gguf_spec(recipe: &Recipe, change: impl FnOnce(&mut Writer)) -> Result<ModelConfig, String> {
     let file = tempfile::Builder::new().suffix(".gguf").tempfile().unwrap();
     let mut writer = recipe.writer(Dtype::F32);
     change(&mut writer);
     fs::write(file.path(), writer.bytes()).unwrap();
-    WeightSource::open(file.path()).unwrap().spec().map_err(|error| error.to_string())
+    WeightSource::open(file.path()).unwrap().config().map_err(|error| error.to_string())
 }
 
 #[test]
@@ -306,7 +306,7 @@ fn chunked_prefill_gives_the_same_bits() {
             let path = folder.path().join("tiny.gguf");
             fs::write(&path, Recipe::load(family).gguf(dtype)).unwrap();
             let tokens = tokens(&golden(&format!("tiny-{family}.json"))["tokens"]);
-            for device in [Device::Cpu, Device::Portable] {
+            for device in [Device::Cpu(None), Device::Portable] {
                 let model = load_on(device, &path);
                 let whole = logits(&model, &tokens, usize::MAX);
                 for chunk in [1, 2, 5, 7, 23] {
@@ -339,9 +339,9 @@ fn every_instruction_set_gives_the_same_logits() {
                     .map(f32::to_bits)
                     .collect::<Vec<_>>()
             };
-            let want = on(Device::CpuWith(Isa::Scalar));
+            let want = on(Device::Cpu(Some(Isa::Scalar)));
             for isa in Isa::ALL.iter().filter(|isa| isa.is_available()) {
-                assert!(on(Device::CpuWith(*isa)) == want, "{family} {} on {isa}", dtype.name());
+                assert!(on(Device::Cpu(Some(*isa))) == want, "{family} {} on {isa}", dtype.name());
             }
         }
     }
@@ -355,8 +355,8 @@ fn devices_are_named_as_they_print() {
         (got, want) => panic!("{text}: {got:?}, not {want:?}"),
     };
     check("auto", Ok(Device::Auto));
-    check("cpu", Ok(Device::Cpu));
-    check("cpu:scalar", Ok(Device::CpuWith(Isa::Scalar)));
+    check("cpu", Ok(Device::Cpu(None)));
+    check("cpu:scalar", Ok(Device::Cpu(Some(Isa::Scalar))));
     check("portable", Ok(Device::Portable));
     check("cuda:1", Ok(Device::Cuda(1)));
     check("metal", Ok(Device::Metal));
@@ -372,7 +372,7 @@ const REAL: [(&str, &str); 3] = [
     ("qwen2", "qwen2.5-coder-0.5b-instruct.Q4_K_M.gguf"),
 ];
 
-/// Where a reference's best token leads by more than this, quantised arithmetic may not change it.
+/// Where a reference's best token leads by more than this, quantized arithmetic may not change it.
 const DECIDED_MARGIN: f64 = 0.5;
 
 /// The best token of every position, `None` where it does not lead by [`DECIDED_MARGIN`].

@@ -528,7 +528,7 @@ fn hostile_gguf_vocabularies() {
         &bpe,
         "ggml.merges",
         json!(["a ab"]),
-        &format!("{merges} \"a\" and \"ab\", but \"aab\" is no token"),
+        &format!("{merges} \"a\" and \"ab\", but \"aab\" is not a token"),
     );
     let mut metadata = bpe.clone();
     metadata.as_object_mut().unwrap().remove("ggml.merges");
@@ -576,7 +576,7 @@ fn hostile_json_files() {
     check(
         "/model/merges",
         json!([["ab", "ab"]]),
-        "merge 0 is \"ab\" and \"ab\", but \"abab\" is no token",
+        "merge 0 is \"ab\" and \"ab\", but \"abab\" is not a token",
     );
     check(
         "/model/merges",
@@ -586,7 +586,7 @@ fn hostile_json_files() {
     check(
         "/model/merges",
         json!([["a", "zz"]]),
-        "merge 0 is \"a\" and \"zz\", but \"zz\" is no token",
+        "merge 0 is \"a\" and \"zz\", but \"zz\" is not a token",
     );
     check(
         "/pre_tokenizer",
@@ -635,7 +635,7 @@ fn hostile_json_files() {
         ["", "{", "[]", "{\"model\":{}}", "{\"model\":{\"vocab\":{\"a\":-1},\"merges\":[]}}"]
     {
         assert!(
-            try_json(broken).unwrap_err().starts_with("tokenizer.json: is no tokenizer.json: "),
+            try_json(broken).unwrap_err().starts_with("tokenizer.json: is not a tokenizer.json: "),
             "{broken}"
         );
     }
@@ -694,12 +694,7 @@ fn settings_beside_the_json() {
             .contains("generation_config.json: eos_token_id is 70000, but the vocabulary has ")
     );
     write("generation_config.json", "[");
-    assert!(
-        read()
-            .unwrap_err()
-            .to_string()
-            .contains("generation_config.json: is not as it should be: ")
-    );
+    assert!(read().unwrap_err().to_string().contains("generation_config.json: is invalid: "));
 }
 
 /// Half a megabyte without a border must take about as long as the same amount of words, not its

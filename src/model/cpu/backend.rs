@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::format::dtype::RawTensor;
 use crate::model::decoder::Row;
 use crate::model::ops::{GatedMlp, Ops, visible};
-use crate::model::spec::{Rope, Spec};
+use crate::model::spec::{ModelConfig, Rope};
 
 /// The CPU backend.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ pub struct Norm {
 
 /// Cosines and sines, `[T, head_dim / 2]` each.
 #[derive(Debug)]
-pub struct Angles {
+pub struct CosSin {
     pairs: usize,
     cos: Buffer,
     sin: Buffer,
@@ -56,12 +56,12 @@ pub struct Angles {
 
 /// `[rows, width]`.
 #[derive(Debug)]
-pub struct Value {
+pub struct Hidden {
     values: Buffer,
     rows: usize,
 }
 
-impl Value {
+impl Hidden {
     fn width(&self) -> usize {
         self.values.len().checked_div(self.rows).unwrap_or(0)
     }
@@ -95,15 +95,15 @@ impl Cpu {
         &self.pool
     }
 
-    fn value(&self, rows: usize, width: usize) -> Value {
-        Value { values: self.buffers.take(rows * width), rows }
+    fn hidden(&self, rows: usize, width: usize) -> Hidden {
+        Hidden { values: self.buffers.take(rows * width), rows }
     }
 
     /// The normalized rows of `x` as an input of `matrices`.
     fn normed_input(
         &self,
         norm: &Norm,
-        x: &Value,
+        x: &Hidden,
         matrices: &[&PackedMatrix],
     ) -> MutexGuard<'_, Activations> {
         let mut input = lock(&self.input);
@@ -114,7 +114,7 @@ impl Cpu {
     }
 
     /// Calls `f(row, values)` for every row of `x`.
-    fn for_each_row(&self, x: &mut Value, f: impl Fn(usize, &mut [f32]) + Sync) {
+    fn for_each_row(&self, x: &mut Hidden, f: impl Fn(usize, &mut [f32]) + Sync) {
         let (rows, width) = (x.rows, x.width());
         let values = SharedSliceMut::new(&mut x.values);
         // SAFETY: each row is taken by one task, and rows do not overlap.
@@ -137,10 +137,10 @@ impl Norm {
 impl Ops for Cpu {
     type Linear = Linear;
     type Norm = Norm;
-    type Angles = Angles;
-    type Value = Value;
+    type CosSin = CosSin;
+    type Hidden = Hidden;
 
-    fn cache_number_bytes(&self) -> usize {
+    fn kv_element_bytes(&self) -> usize {
         // f16, plus int8 for distant spans. The scales of int8 spans are negligible.
         size_of::<half::f16>() + size_of::<u8>()
     }
@@ -159,8 +159,8 @@ impl Ops for Cpu {
         Ok(Norm { weight: self.vector(weight)?, eps: eps as f32 })
     }
 
-    fn embed(&self, table: &Linear, tokens: &[u32], scale: f64) -> Result<Value> {
-        let mut x = self.value(tokens.len(), table.matrix.width());
+    fn embed(&self, table: &Linear, tokens: &[u32], scale: f64) -> Result<Hidden> {
+        let mut x = self.hidden(tokens.len(), table.matrix.width());
         let scale = scale as f32;
         self.for_each_row(&mut x, |row, out| {
             table.matrix.row(tokens[row] as usize, out);
@@ -171,7 +171,7 @@ impl Ops for Cpu {
         Ok(x)
     }
 
-    fn angles(&self, rope: &Rope, positions: &[usize]) -> Result<Angles> {
+    fn cos_sin(&self, rope: &Rope, positions: &[usize]) -> Result<CosSin> {
         let pairs = rope.inv_freq.len();
         let (mut cos, mut sin) = (
             self.buffers.take(positions.len() * pairs),
@@ -190,16 +190,16 @@ impl Ops for Cpu {
                 (cos[at + i], sin[at + i]) = (c as f32, s as f32);
             }
         }
-        Ok(Angles { pairs, cos, sin })
+        Ok(CosSin { pairs, cos, sin })
     }
 
-    fn project<const N: usize>(
+    fn norm_linear<const N: usize>(
         &self,
         norm: &Norm,
-        x: &Value,
+        x: &Hidden,
         linears: [&Linear; N],
-    ) -> Result<[Value; N]> {
-        let mut outputs = linears.map(|linear| (linear, self.value(x.rows, linear.matrix.rows())));
+    ) -> Result<[Hidden; N]> {
+        let mut outputs = linears.map(|linear| (linear, self.hidden(x.rows, linear.matrix.rows())));
         let input = self.normed_input(norm, x, &linears.map(|linear| &linear.matrix));
         let products = outputs.each_mut().map(|(linear, y)| Product {
             matrix: &linear.matrix,
@@ -210,17 +210,17 @@ impl Ops for Cpu {
         Ok(outputs.map(|(_, y)| y))
     }
 
-    fn rotate(
+    fn rope(
         &self,
-        angles: &Angles,
-        mut x: Value,
+        cos_sin: &CosSin,
+        mut x: Hidden,
         norm: Option<&Norm>,
         head_dim: usize,
-    ) -> Result<Value> {
-        let (pairs, norm) = (angles.pairs, norm.map(Norm::ranges));
+    ) -> Result<Hidden> {
+        let (pairs, norm) = (cos_sin.pairs, norm.map(Norm::ranges));
         self.for_each_row(&mut x, |row, x| {
             let (cos, sin) =
-                (&angles.cos[row * pairs..][..pairs], &angles.sin[row * pairs..][..pairs]);
+                (&cos_sin.cos[row * pairs..][..pairs], &cos_sin.sin[row * pairs..][..pairs]);
             run(self.isa, ApplyRope { x, head_dim, norm, cos, sin });
         });
         Ok(x)
@@ -228,26 +228,26 @@ impl Ops for Cpu {
 
     fn attend(
         &self,
-        spec: &Spec,
+        config: &ModelConfig,
         layer: usize,
-        [q, k, v]: [Value; 3],
+        [q, k, v]: [Hidden; 3],
         rows: &mut [Row<'_>],
-    ) -> Result<Value> {
+    ) -> Result<Hidden> {
         let shape = Shape {
-            heads: spec.num_attention_heads,
-            kv_heads: spec.num_key_value_heads,
-            head_dim: spec.head_dim,
-            scale: spec.attention_scale as f32,
-            soft_cap: spec.attn_logit_softcapping.map(|cap| cap as f32),
+            heads: config.num_attention_heads,
+            kv_heads: config.num_key_value_heads,
+            head_dim: config.head_dim,
+            scale: config.attention_scale as f32,
+            soft_cap: config.attn_logit_softcapping.map(|cap| cap as f32),
         };
-        let width = spec.key_value_size();
+        let width = config.key_value_size();
         let mut first = 0;
         for row in rows.iter_mut() {
             let span = first * width..(first + row.tokens.len()) * width;
             row.kv.append_host(layer, self.isa, shape, &k.values[span.clone()], &v.values[span]);
             first += row.tokens.len();
         }
-        let mut out = self.value(q.rows, q.width());
+        let mut out = self.hidden(q.rows, q.width());
         // All rows' cache ranges in sequence, and where each row's ranges end.
         let (mut ranges, mut ends) = (Vec::new(), Vec::with_capacity(rows.len()));
         for row in rows.iter() {
@@ -262,7 +262,7 @@ impl Ops for Cpu {
             let ranges = &ranges[start..end];
             start = end;
             queries.extend((0..row.tokens.len()).map(|t| {
-                let visible = visible(spec.layers[layer], row.kv, t);
+                let visible = visible(config.layers[layer], row.kv, t);
                 Query { ranges, start: visible.start, end: visible.end }
             }));
         }
@@ -270,27 +270,27 @@ impl Ops for Cpu {
         Ok(out)
     }
 
-    fn linear(&self, linear_layer: &Linear, x: &Value) -> Result<Value> {
+    fn linear(&self, linear_layer: &Linear, x: &Hidden) -> Result<Hidden> {
         let Linear { matrix, bias } = linear_layer;
-        let mut y = self.value(x.rows, matrix.rows());
+        let mut y = self.hidden(x.rows, matrix.rows());
         let mut input = lock(&self.input);
         input.set(&self.pool, &x.values, x.rows, &[matrix]);
         linear(&self.pool, matrix, &input, bias.as_deref(), &mut y.values);
         Ok(y)
     }
 
-    fn feed_forward(&self, norm: &Norm, x: &Value, mlp: &GatedMlp<Linear>) -> Result<Value> {
+    fn mlp(&self, norm: &Norm, x: &Hidden, mlp: &GatedMlp<Linear>) -> Result<Hidden> {
         if [&mlp.gate, &mlp.up, &mlp.down].iter().any(|linear| linear.bias.is_some()) {
             // The fused kernel does not add biases.
             let activation = mlp.activation;
-            let [mut hidden, up] = self.project(norm, x, [&mlp.gate, &mlp.up])?;
+            let [mut hidden, up] = self.norm_linear(norm, x, [&mlp.gate, &mlp.up])?;
             self.for_each_row(&mut hidden, |row, x| {
                 run(self.isa, GatedActivation { activation, x, up: up.row(row) });
             });
             return self.linear(&mlp.down, &hidden);
         }
         let [gate, up, down] = [&mlp.gate.matrix, &mlp.up.matrix, &mlp.down.matrix];
-        let mut y = self.value(x.rows, down.rows());
+        let mut y = self.hidden(x.rows, down.rows());
         let input = self.normed_input(norm, x, &[gate, up]);
         let mut hidden = lock(&self.mlp_hidden);
         gate_up(&self.pool, &input, mlp.activation, [gate, up, down], &mut hidden);
@@ -298,17 +298,17 @@ impl Ops for Cpu {
         Ok(y)
     }
 
-    fn add(&self, mut x: Value, y: &Value, norm: Option<&Norm>) -> Result<Value> {
+    fn add(&self, mut x: Hidden, y: &Hidden, norm: Option<&Norm>) -> Result<Hidden> {
         let norm = norm.map(Norm::ranges);
         self.for_each_row(&mut x, |row, x| run(self.isa, ResidualAdd { x, y: y.row(row), norm }));
         Ok(x)
     }
 
-    fn select_rows(&self, x: Value, indices: &[u32]) -> Result<Value> {
+    fn select_rows(&self, x: Hidden, indices: &[u32]) -> Result<Hidden> {
         if indices.len() == x.rows {
             return Ok(x);
         }
-        let mut selected = self.value(indices.len(), x.width());
+        let mut selected = self.hidden(indices.len(), x.width());
         let width = x.width();
         for (to, &row) in selected.values.chunks_exact_mut(width).zip(indices) {
             to.copy_from_slice(x.row(row as usize));
@@ -319,13 +319,13 @@ impl Ops for Cpu {
     fn logits(
         &self,
         norm: &Norm,
-        x: &Value,
-        head: &Linear,
+        x: &Hidden,
+        lm_head: &Linear,
         soft_cap: Option<f64>,
     ) -> Result<Buffer> {
-        let mut z = self.value(x.rows, head.matrix.rows());
-        let input = self.normed_input(norm, x, &[&head.matrix]);
-        linear(&self.pool, &head.matrix, &input, head.bias.as_deref(), &mut z.values);
+        let mut z = self.hidden(x.rows, lm_head.matrix.rows());
+        let input = self.normed_input(norm, x, &[&lm_head.matrix]);
+        linear(&self.pool, &lm_head.matrix, &input, lm_head.bias.as_deref(), &mut z.values);
         if let Some(cap) = soft_cap {
             self.for_each_row(&mut z, |_, x| run(self.isa, SoftCap { x, cap: cap as f32 }));
         }

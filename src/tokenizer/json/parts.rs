@@ -1,5 +1,5 @@
-//! The parts of a `tokenizer.json`, parsed without the `tokenizers` crate and checked for what the
-//! crate does not check.
+//! The parts of a `tokenizer.json`, parsed without the `tokenizers` crate, with checks that the
+//! crate lacks.
 //!
 //! Knows the format, not how text is encoded.
 
@@ -10,9 +10,9 @@ use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use crate::error::Result;
-use crate::tokenizer::added::{Added, AddedToken, MAX_ADDED_BYTES};
-use crate::tokenizer::split::Split;
-use crate::tokenizer::vocab::{Kind, Vocabulary, byte_value};
+use crate::tokenizer::added::{AddedToken, AddedTokens, MAX_ADDED_BYTES};
+use crate::tokenizer::split::PreTokenizer;
+use crate::tokenizer::vocab::{TokenType, Vocabulary, byte_value};
 use crate::tokenizer::{Spelling, bpe, looks_like_control};
 
 /// Ids from here on are refused: a single large id must not make a large vocabulary.
@@ -22,7 +22,7 @@ const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{
 /// Qwen 2's expression, as its files spell it.
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// The parts that matter. Truncation and padding do not.
+/// The parts that are used; truncation and padding are not.
 #[derive(Debug, Deserialize)]
 pub(super) struct Parts {
     pub(super) model: BpePart,
@@ -88,7 +88,7 @@ struct AddedPart {
 #[derive(Debug)]
 struct Texts(Vec<(String, u32)>);
 
-/// A merge in either of the format's two spellings: one text with a space, or a list of two texts.
+/// A merge in either form of the format: one text with a space, or a list of two texts.
 #[derive(Debug)]
 pub(super) enum Merge {
     Text(String),
@@ -96,7 +96,7 @@ pub(super) enum Merge {
 }
 
 impl Merge {
-    /// The two tokens, or the text that holds no two.
+    /// The two tokens, or the invalid text.
     pub(super) fn pair(&self) -> Result<(&str, &str), String> {
         match self {
             Self::Text(text) => bpe::pair(text).ok_or_else(|| text.clone()),
@@ -180,7 +180,7 @@ impl Parts {
             let name = serde_json::from_str(text)
                 .ok()
                 .and_then(|Outline { model: ModelType { r#type } }| r#type);
-            other_model(name).unwrap_or_else(|| format!("is no tokenizer.json: {error}"))
+            other_model(name).unwrap_or_else(|| format!("is not a tokenizer.json: {error}"))
         })?;
         if let Some(reason) = other_model(parts.model.r#type.clone()) {
             return Err(reason);
@@ -218,17 +218,17 @@ impl Parts {
                 MAX_IDS - 1
             ));
         }
-        let mut tokens = vec![("", Kind::Unused); len as usize];
+        let mut tokens = vec![("", TokenType::Unused); len as usize];
         for (text, id) in &self.model.vocab.0 {
             let slot = &mut tokens[*id as usize];
-            if slot.1 != Kind::Unused {
+            if slot.1 != TokenType::Unused {
                 return Err(format!("tokens {:?} and {text:?} have the same id {id}", slot.0));
             }
             *slot = (text, self.kind(text));
         }
         for token in &self.added_tokens {
             let slot = &mut tokens[token.id as usize];
-            if slot.1 != Kind::Unused && slot.0 != token.content {
+            if slot.1 != TokenType::Unused && slot.0 != token.content {
                 return Err(format!(
                     "added token {:?} has id {}, which is {:?} in the model",
                     token.content, token.id, slot.0
@@ -246,19 +246,19 @@ impl Parts {
         Vocabulary::new(tokens.into_iter()).map_err(|error| error.to_string())
     }
 
-    fn kind(&self, text: &str) -> Kind {
+    fn kind(&self, text: &str) -> TokenType {
         match text {
-            _ if looks_like_control(text) => Kind::Control,
-            _ if self.model.unk_token.as_deref() == Some(text) => Kind::Unknown,
-            _ if self.model.byte_fallback() && byte_value(text).is_some() => Kind::Byte,
-            _ => Kind::Normal,
+            _ if looks_like_control(text) => TokenType::Control,
+            _ if self.model.unk_token.as_deref() == Some(text) => TokenType::Unknown,
+            _ if self.model.byte_fallback() && byte_value(text).is_some() => TokenType::Byte,
+            _ => TokenType::Normal,
         }
     }
 
-    fn added_kind(&self, token: &AddedPart) -> Kind {
+    fn added_kind(&self, token: &AddedPart) -> TokenType {
         match self.kind(&token.content) {
-            Kind::Normal | Kind::Byte if token.special => Kind::Control,
-            Kind::Normal | Kind::Byte => Kind::UserDefined,
+            TokenType::Normal | TokenType::Byte if token.special => TokenType::Control,
+            TokenType::Normal | TokenType::Byte => TokenType::UserDefined,
             kind => kind,
         }
     }
@@ -266,7 +266,7 @@ impl Parts {
     fn flags(&self, token: &AddedPart) -> AddedToken {
         AddedToken {
             id: token.id,
-            control: self.added_kind(token) != Kind::UserDefined,
+            control: self.added_kind(token) != TokenType::UserDefined,
             strip_left: token.lstrip,
             strip_right: token.rstrip,
             single_word: token.single_word,
@@ -274,8 +274,8 @@ impl Parts {
     }
 
     /// The tokens that are matched in text as it is. Control tokens always are.
-    pub(super) fn added(&self) -> Added {
-        let mut added = Added::default();
+    pub(super) fn added(&self) -> AddedTokens {
+        let mut added = AddedTokens::default();
         for token in self.added_tokens.iter().filter(|token| !self.in_normalized_text(token)) {
             added.insert(&token.content, self.flags(token));
         }
@@ -293,19 +293,22 @@ impl Parts {
     fn in_normalized_text(&self, token: &AddedPart) -> bool {
         token.normalized
             && !self.normalizer.is_null()
-            && self.added_kind(token) == Kind::UserDefined
+            && self.added_kind(token) == TokenType::UserDefined
     }
 
     /// The token for text that has none; it must not be a token that ends turns.
     pub(super) fn unknown<'a>(&'a self, vocabulary: &Vocabulary) -> Option<&'a str> {
         let unknown = self.model.unk_token.as_deref()?;
-        vocabulary.id(unknown).filter(|&id| vocabulary.kind(id) == Kind::Unknown).map(|_| unknown)
+        vocabulary
+            .id(unknown)
+            .filter(|&id| vocabulary.kind(id) == TokenType::Unknown)
+            .map(|_| unknown)
     }
 
     /// The pre-tokenizer that this file's components amount to, and whether text is composed first;
     /// `None` if it is none of ours.
-    pub(super) fn known_split(&self) -> Option<(Split, bool)> {
-        let compose = match type_of(&self.normalizer) {
+    pub(super) fn known_split(&self) -> Option<(PreTokenizer, bool)> {
+        let nfc = match type_of(&self.normalizer) {
             _ if self.normalizer.is_null() => false,
             Some("NFC") => true,
             Some("Sequence") if list(&self.normalizer, "normalizers").is_empty() => false,
@@ -315,16 +318,18 @@ impl Parts {
             return None;
         }
         let split = match list(&self.pre_tokenizer, "pretokenizers") {
-            [] if is_byte_level(&self.pre_tokenizer, true) => Split::Gpt2,
-            [digits, last] if is_byte_level(last, true) && single_digits(digits) => Split::Smollm,
+            [] if is_byte_level(&self.pre_tokenizer, true) => PreTokenizer::Gpt2,
+            [digits, last] if is_byte_level(last, true) && single_digits(digits) => {
+                PreTokenizer::Smollm
+            }
             [split, last] if is_byte_level(last, false) => match isolated_regex(split)? {
-                LLAMA3 => Split::Llama3,
-                QWEN2 => Split::Qwen2,
+                LLAMA3 => PreTokenizer::Llama3,
+                QWEN2 => PreTokenizer::Qwen2,
                 _ => return None,
             },
             _ => return None,
         };
-        Some((split, compose))
+        Some((split, nfc))
     }
 
     /// How tokens spell bytes, from the decoder.

