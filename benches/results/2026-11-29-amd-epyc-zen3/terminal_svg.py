@@ -14,7 +14,7 @@ import unicodedata
 from xml.sax.saxutils import escape
 
 WIDTH, CELL, LINE, FONT, PAD = 100, 7.8, 18, 13, 16
-FOREGROUND, BACKGROUND, PROMPT = "#d4d4d4", "#1e1e1e", "#6a9955"
+FOREGROUND, BACKGROUND = "#d4d4d4", "#1e1e1e"
 BASIC = ["#000000", "#cd3131", "#0dbc79", "#e5e510", "#2472c8", "#bc3fbc", "#11a8cd", "#e5e5e5"]
 
 
@@ -81,7 +81,7 @@ def tspan(text, style):
 
 
 def svg(command, output):
-    lines = [[["$ ", (PROMPT, False, False)], [command, (FOREGROUND, True, False)]]] + lines_of(output.rstrip("\n"))
+    lines = lines_of(f"\x1b[32m$ \x1b[0;1m{command}\x1b[0m\n{output.rstrip()}")
     width, height = round(2 * PAD + WIDTH * CELL), 2 * PAD + LINE * len(lines)
     yield (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
            f'font-family="ui-monospace,Menlo,Consolas,\'DejaVu Sans Mono\',monospace" font-size="{FONT}" fill="{FOREGROUND}">')
