@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules from the ground up: each may use its own level and those below.
 const LAYERS: &[&[&str]] = &[
-    &["error", "digest", "files", "reuse"],
+    &["error", "digest", "files"],
     &["generation", "machine"],
     &["logits", "consensus"],
     &["uncertainty"],
