@@ -174,7 +174,11 @@ impl KvSeq {
 
     /// Visits what [`Self::append_host`] stored for a layer with its visible tokens, in cache
     /// order; including those appended but not yet counted.
-    pub fn each_part<'a>(&'a self, layer: usize, mut visit: impl FnMut(&'a HostKv, Range<usize>)) {
+    pub fn for_each_host_range<'a>(
+        &'a self,
+        layer: usize,
+        mut visit: impl FnMut(&'a HostKv, Range<usize>),
+    ) {
         for view in &self.chain {
             if let LayerKv::Host(kv) = &view.segment.layers[layer] {
                 visit(kv, view.visible.clone());

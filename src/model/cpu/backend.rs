@@ -129,7 +129,7 @@ fn lock(activations: &Mutex<Activations>) -> MutexGuard<'_, Activations> {
 }
 
 impl Norm {
-    fn ranges(&self) -> (&[f32], f32) {
+    fn weight_and_eps(&self) -> (&[f32], f32) {
         (&self.weight, self.eps)
     }
 }
@@ -217,7 +217,7 @@ impl Ops for Cpu {
         norm: Option<&Norm>,
         head_dim: usize,
     ) -> Result<Hidden> {
-        let (pairs, norm) = (cos_sin.pairs, norm.map(Norm::ranges));
+        let (pairs, norm) = (cos_sin.pairs, norm.map(Norm::weight_and_eps));
         self.for_each_row(&mut x, |row, x| {
             let (cos, sin) =
                 (&cos_sin.cos[row * pairs..][..pairs], &cos_sin.sin[row * pairs..][..pairs]);
@@ -251,7 +251,7 @@ impl Ops for Cpu {
         // All rows' cache ranges in sequence, and where each row's ranges end.
         let (mut ranges, mut ends) = (Vec::new(), Vec::with_capacity(rows.len()));
         for row in rows.iter() {
-            row.kv.each_part(layer, |kv, visible| {
+            row.kv.for_each_host_range(layer, |kv, visible| {
                 ranges.push(KvRange { kv, start: visible.start, end: visible.end });
             });
             ends.push(ranges.len());
@@ -299,7 +299,7 @@ impl Ops for Cpu {
     }
 
     fn add(&self, mut x: Hidden, y: &Hidden, norm: Option<&Norm>) -> Result<Hidden> {
-        let norm = norm.map(Norm::ranges);
+        let norm = norm.map(Norm::weight_and_eps);
         self.for_each_row(&mut x, |row, x| run(self.isa, ResidualAdd { x, y: y.row(row), norm }));
         Ok(x)
     }
