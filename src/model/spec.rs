@@ -47,7 +47,7 @@ pub enum WindowLayers {
 
 /// What all models of an architecture share.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "a family is a row of yes and no")]
+#[expect(clippy::struct_excessive_bools, reason = "a table of flags")]
 pub struct Architecture {
     /// The name in messages and manifests.
     pub name: &'static str,

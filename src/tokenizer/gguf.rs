@@ -54,7 +54,7 @@ pub(super) fn tokenizer(meta: &Metadata) -> Result<Tokenizer> {
             return Err(meta.error(
                 MODEL,
                 format!(
-                    "is {other:?}, supported are \"gpt2\" \
+                    "is {other:?}; supported: \"gpt2\" \
                 (byte-level BPE) and \"llama\" (SentencePiece)"
                 ),
             ));
@@ -222,10 +222,7 @@ fn pre_tokenizer(meta: &Metadata) -> Result<BpeOptions> {
     known.ok_or_else(|| {
         meta.error(
             PRE,
-            format!(
-                "is {name:?}, supported are {}",
-                PRE_TOKENIZERS.map(|(name, _)| name).join(", ")
-            ),
+            format!("is {name:?}; supported: {}", PRE_TOKENIZERS.map(|(name, _)| name).join(", ")),
         )
     })
 }

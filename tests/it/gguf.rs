@@ -707,7 +707,7 @@ fn check_tiny(recipe: &Recipe, hf: &str, hf_at: [usize; 2], gguf_at: [usize; 2],
 fn tiny_models_follow_the_converter() {
     let llama = Recipe::load("llama");
     check_tiny(&llama, "model.layers.1.self_attn.q_proj.weight", [16, 3], [16, 3], 0.0);
-    check_tiny(&llama, "model.layers.1.self_attn.q_proj.weight", [24, 3], [17, 3], 0.0); // second half's first row is the odd neighbour
+    check_tiny(&llama, "model.layers.1.self_attn.q_proj.weight", [24, 3], [17, 3], 0.0); // second half's first row is the odd neighbor
     check_tiny(&llama, "model.layers.0.self_attn.k_proj.weight", [17, 63], [18, 63], 0.0);
     check_tiny(&llama, "model.layers.0.self_attn.v_proj.weight", [17, 63], [17, 63], 0.0);
     check_tiny(

@@ -1,5 +1,5 @@
-//! Downloads and caches against a server on this machine that speaks the Hub's protocol, with every
-//! fault it can have, and against a stand-in for `python3 -m pip`. No test reaches out.
+//! Downloads and caches with a local server that speaks the Hub's protocol and injects faults, and
+//! with a fake `python3 -m pip`. No test uses the network.
 
 mod bench;
 mod datasets;
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use candor::hub::{self, HubOptions, Location};
 
-use self::bench::{Bench, Heard, TOKEN, check_error, manifest, names};
+use self::bench::{Bench, RecordedProgress, TOKEN, check_error, manifest, names};
 use self::server::{COMMIT, Fault, GGUF, NEXT_COMMIT, Server, noise, sha256};
 
 #[test]
@@ -42,7 +42,7 @@ fn a_file_lands_in_the_hubs_layout_and_is_not_fetched_twice() {
         assert_eq!(bench.resolve(reference).0.unwrap().path, model.path, "{reference}");
     }
     assert_eq!(bench.server.log().len(), requests);
-    // A refresh asks, but moves no bytes.
+    // A refresh asks the Hub but downloads nothing.
     hub::resolve("user/repo:Q4_1", &bench.refreshed(), &mut ()).unwrap();
     assert!(bench.server.log().len() > requests);
     assert_eq!(bench.server.transfers().len(), 1);
@@ -210,12 +210,12 @@ fn hostile_metadata_never_becomes_a_path() {
     };
     check("X-Linked-ETag", "\"../../x\"", "with etag \"\\\"../../x\\\"\", which is not a digest");
     check("X-Linked-ETag", &format!("\"{}\"", "/".repeat(64)), "which is not a digest");
-    // Without the Hub's own etag the other server's is looked at, and is none either.
+    // Without the Hub's own etag the other server's is read, which is invalid too.
     check("X-Linked-ETag", "", "with etag \"\\\"cdn-300000\\\"\", which is not a digest");
     check("X-Repo-Commit", "../../../x", "with x-repo-commit \"../../../x\"");
     check("X-Repo-Commit", "", "which is not a digest");
     check("X-Linked-Size", "-1", "gives no size");
-    // A missing size is asked of the server that has the bytes.
+    // A missing size is read from the server that has the bytes.
     let (bench, content) = Bench::gguf();
     bench.server.change(|site| {
         site.headers.insert("X-Linked-Size", String::new());
@@ -335,8 +335,8 @@ fn a_branch_moves_only_when_asked() {
     assert_eq!(second.revision.as_deref(), Some(NEXT_COMMIT));
     assert!(fs::read(&second.path).unwrap() == newer);
     assert_eq!(bench.resolve(&format!("user/repo:Q4_1@{COMMIT}")).0.unwrap().path, first.path);
-    // The same content under another name and commit is not fetched again, and survives as long as
-    // one of them is there.
+    // The same content under another name and commit is not fetched again, and is kept as long as
+    // one of them exists.
     let transfers = bench.server.transfers().len();
     let same = bench.resolve("user/repo:Q8_0").0.unwrap();
     assert_eq!(bench.server.transfers().len(), transfers);
@@ -380,9 +380,10 @@ fn a_quantization_that_is_not_there_is_answered_with_those_that_are() {
         "user/repo has no GGUF file with quantization Q5_K_M; it has m-Q4_K_M.gguf, m-Q8_0.gguf",
     );
     assert!(bench.resolve("user/repo:q8_0").0.unwrap().path.ends_with("m-Q8_0.gguf"));
-    // The default is the preferred one even if another is cached, unless the Hub is away.
+    // The default is the preferred file even if another is cached, unless the Hub cannot be
+    // reached.
     let lost = HubOptions { endpoint: "http://127.0.0.1:1".into(), ..bench.options.clone() };
-    let mut heard = Heard::default();
+    let mut heard = RecordedProgress::default();
     assert!(hub::resolve("user/repo", &lost, &mut heard).unwrap().path.ends_with("m-Q8_0.gguf"));
     assert!(
         heard.notices[0].contains("cannot be reached")
@@ -407,7 +408,7 @@ fn a_set_of_safetensors_is_fetched_into_one_folder() {
         ("pytorch_model.bin", b"not wanted".to_vec()),
     ];
     let bench = Bench::new(&files);
-    // The first small file arrives damaged once: git's digest tells.
+    // The first small file arrives damaged once, which git's digest detects.
     bench.server.faults(&[Fault::Flip(0)]);
     let (model, heard) = bench.resolve("user/repo");
     let model = model.unwrap();
@@ -434,7 +435,7 @@ fn a_set_of_safetensors_is_fetched_into_one_folder() {
         cached.size,
         files[..6].iter().map(|(_, content)| content.len() as u64).sum::<u64>()
     );
-    // Without a shard the set is not cached.
+    // Without one shard the model is not cached.
     fs::remove_file(model.path.join("model-00002-of-00002.safetensors")).unwrap();
     assert!(hub::find("user/repo", &bench.options).is_err_and(|error| error.is_network()));
 }

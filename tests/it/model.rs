@@ -15,7 +15,7 @@ use crate::support::gguf_writer::{self, Tensor, Writer};
 use crate::support::tiny::Recipe;
 use crate::support::{folder, models};
 
-/// Logits at every position, the tokens being fed in chunks.
+/// Logits at every position, with the tokens fed in chunks.
 fn logits(model: &Model, tokens: &[u32], chunk: usize) -> Vec<Vec<f32>> {
     let mut kv = model.new_kv();
     let mut out = Vec::new();
@@ -172,7 +172,7 @@ fn all_biases_of_a_llama_are_added_in_both_formats() {
     }
 }
 
-/// The error that the shape of the model at `path` gives.
+/// The error of reading the config of the model at `path`.
 fn refusal(path: &Path) -> String {
     let error = WeightSource::open(path).unwrap().config().expect_err("a refusal");
     assert!(error.is_invalid_file(), "{error:?}");
@@ -218,8 +218,8 @@ fn buffers_and_the_copy_of_a_tied_head_may_be_there() {
     WeightSource::open(&path).unwrap().config().unwrap();
 }
 
-/// The shape that a GGUF file of the recipe gives, after `change`.
-fn gguf_spec(recipe: &Recipe, change: impl FnOnce(&mut Writer)) -> Result<ModelConfig, String> {
+/// The config from a GGUF file of the recipe, after `change`.
+fn gguf_config(recipe: &Recipe, change: impl FnOnce(&mut Writer)) -> Result<ModelConfig, String> {
     let file = tempfile::Builder::new().suffix(".gguf").tempfile().unwrap();
     let mut writer = recipe.writer(Dtype::F32);
     change(&mut writer);
@@ -232,10 +232,10 @@ fn gemma3_of_62_layers_scales_queries_by_the_width_of_a_head() {
     let check = |layers: i64, want: f64| {
         let mut recipe = Recipe::load("gemma3");
         recipe.config.insert("num_hidden_layers".into(), layers.into());
-        let spec = gguf_spec(&recipe, |writer| {
+        let config = gguf_config(&recipe, |writer| {
             writer.metadata.retain(|(key, _)| key != b"gemma3.attention.scale");
         });
-        assert!((spec.unwrap().attention_scale - want).abs() < 1e-12, "{layers} layers");
+        assert!((config.unwrap().attention_scale - want).abs() < 1e-12, "{layers} layers");
     };
     // hidden_size 64 over 4 heads, and head_dim 32.
     check(62, 0.25);
@@ -246,11 +246,12 @@ fn gemma3_of_62_layers_scales_queries_by_the_width_of_a_head() {
 fn gguf_rope_factors_without_a_type_are_linear() {
     let recipe = Recipe::load("qwen2");
     let first = |key: &str, value: f32| {
-        gguf_spec(&recipe, |writer| writer.set(key, value)).map(|spec| spec.ropes[0].inv_freq[0])
+        gguf_config(&recipe, |writer| writer.set(key, value))
+            .map(|config| config.ropes[0].inv_freq[0])
     };
     assert_eq!(first("qwen2.rope.scale_linear", 4.0), Ok(0.25));
     assert_eq!(first("qwen2.rope.scaling.factor", 2.0), Ok(0.5));
-    let both = gguf_spec(&recipe, |writer| {
+    let both = gguf_config(&recipe, |writer| {
         writer.set("qwen2.rope.scaling.type", "none");
         writer.set("qwen2.rope.scaling.factor", 2f32);
     });
@@ -261,14 +262,14 @@ fn gguf_rope_factors_without_a_type_are_linear() {
 fn gguf_keys_that_change_the_result_and_are_not_understood_are_refused() {
     let recipe = Recipe::load("llama");
     let check = |key: &str, value: gguf_writer::Value, want: &str| {
-        let text = gguf_spec(&recipe, |writer| writer.set(key, value)).unwrap_err();
+        let text = gguf_config(&recipe, |writer| writer.set(key, value)).unwrap_err();
         assert!(text.contains(want), "{key}: got `{text}`, want `{want}`");
     };
     check("llama.logit_scale", 8f32.into(), "llama.logit_scale = 8.0");
     check("llama.expert_count", 8u32.into(), "llama.expert_count = 8.0");
     check("llama.attention.causal", false.into(), "is_causal is false");
     check("llama.attention.sliding_window", 16u32.into(), "have no sliding window");
-    gguf_spec(&recipe, |writer| {
+    gguf_config(&recipe, |writer| {
         writer.set("llama.logit_scale", 1f32);
         writer.set("llama.expert_count", 0u32);
         writer.set("llama.attention.causal", true);
@@ -330,7 +331,7 @@ fn every_instruction_set_gives_the_same_logits() {
             let path = folder.path().join("tiny.gguf");
             fs::write(&path, Recipe::load(family).gguf(dtype)).unwrap();
             let golden = tokens(&golden(&format!("tiny-{family}.json"))["tokens"]);
-            // Past two spans of 256, so that one of them is met in 8 bits.
+            // Past two spans of 256, so that one of them is read in int8.
             let tokens: Vec<u32> = golden.iter().copied().cycle().take(560).collect();
             let on = |device| {
                 logits(&load_on(device, &path), &tokens, 250)
@@ -372,10 +373,10 @@ const REAL: [(&str, &str); 3] = [
     ("qwen2", "qwen2.5-coder-0.5b-instruct.Q4_K_M.gguf"),
 ];
 
-/// Where a reference's best token leads by more than this, quantized arithmetic may not change it.
+/// Quantized arithmetic may not change the best token if its lead in the reference is larger.
 const DECIDED_MARGIN: f64 = 0.5;
 
-/// The best token of every position, `None` where it does not lead by [`DECIDED_MARGIN`].
+/// The best token of every position, `None` if it does not lead by [`DECIDED_MARGIN`].
 fn decided(prompt: &Value) -> Vec<Option<u32>> {
     let (argmax, margin) =
         (tokens(&prompt["argmax"]), numbers(&prompt["margin"], |v| v.as_f64().unwrap()));
@@ -391,8 +392,8 @@ fn real_models_agree_with_llama_cpp_on_the_next_token() {
     let Some(models) = models() else { return };
     for (name, file) in REAL {
         let model = load(&models.join(file));
-        // As anyone runs it, with activations of 8 bits; and on the same weights in f32, which says
-        // where its rounding decided.
+        // The reference with its usual 8-bit activations, and with the same weights in f32, which
+        // shows where rounding decided.
         let (rounded, exact) =
             (golden(&format!("real-{name}.json")), golden(&format!("real-{name}-f32.json")));
         let (mut agreed, mut last) = (0, 0);
@@ -491,7 +492,7 @@ fn real_models_agree_with_llama_cpp_on_the_distribution() {
     }
 }
 
-/// Logits of the last 8 of every 128 tokens, so that a vocabulary's worth of numbers stays small.
+/// Logits of the last 8 of every 128 tokens, to limit memory.
 fn sparse_logits(model: &Model, tokens: &[u32]) -> Vec<Vec<f32>> {
     let mut kv = model.new_kv();
     let mut out = Vec::new();
@@ -503,7 +504,7 @@ fn sparse_logits(model: &Model, tokens: &[u32]) -> Vec<Vec<f32>> {
 }
 
 #[test]
-fn codes_of_distant_keys_hardly_move_the_distribution() {
+fn int8_keys_hardly_move_the_distribution() {
     let Some(models) = models() else { return };
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text: String = ["LICENSE-APACHE", "README.md"]
@@ -518,14 +519,10 @@ fn codes_of_distant_keys_hardly_move_the_distribution() {
         let want = sparse_logits(&load_on(Device::Portable, &models.join(file)), tokens);
         let kl: Vec<f64> =
             want.iter().zip(&got).map(|(want, got)| kl_divergence(want, got)).collect();
-        // The first 512 tokens meet no codes.
-        let (near, distant) = kl.split_at(512 / 128 * 8);
+        // The first 512 tokens read no int8 keys.
+        let (f16, int8) = kl.split_at(512 / 128 * 8);
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-        eprintln!(
-            "{name}: mean KL {:.5} nats before, {:.5} with distant keys",
-            mean(near),
-            mean(distant)
-        );
-        assert!(mean(distant) <= 0.02, "{name}");
+        eprintln!("{name}: mean KL {:.5} nats before, {:.5} with int8 keys", mean(f16), mean(int8));
+        assert!(mean(int8) <= 0.02, "{name}");
     }
 }

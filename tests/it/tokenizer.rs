@@ -458,7 +458,7 @@ fn hostile_gguf_vocabularies() {
         &base,
         "ggml.model",
         json!("bert"),
-        "ggml.model\" is \"bert\", supported are \"gpt2\" (byte-level BPE) and \"llama\" (SentencePiece)",
+        "ggml.model\" is \"bert\"; supported: \"gpt2\" (byte-level BPE) and \"llama\" (SentencePiece)",
     );
     check(
         &base,
@@ -515,7 +515,7 @@ fn hostile_gguf_vocabularies() {
         &bpe,
         "ggml.pre",
         json!("tekken"),
-        &format!("ggml.pre\" is \"tekken\", supported are {names}"),
+        &format!("ggml.pre\" is \"tekken\"; supported: {names}"),
     );
     let merges = "ggml.merges\" cannot be used: merge 0 is";
     check(
@@ -607,7 +607,7 @@ fn hostile_json_files() {
         template,
         "post_processor names the special token \"[CLS]\", which its special_tokens do not define",
     );
-    let strip = "decoder {\"type\":\"Strip\",\"content\":\"a\",\"start\":1,\"stop\":2} is not supported; supported are ByteLevel, Metaspace with \"▁\", and \
+    let strip = "decoder {\"type\":\"Strip\",\"content\":\"a\",\"start\":1,\"stop\":2} is not supported; supported: ByteLevel, Metaspace with \"▁\", and \
                  Replace of \"▁\" by \" \", ByteFallback, Fuse, Strip of one leading space";
     check("/decoder", json!({ "type": "Strip", "content": "a", "start": 1, "stop": 2 }), strip);
     check(

@@ -356,7 +356,7 @@ impl Parts {
                 }
                 _ => {
                     return Err(format!(
-                        "decoder {step} is not supported; supported are ByteLevel, Metaspace with \
+                        "decoder {step} is not supported; supported: ByteLevel, Metaspace with \
                          \"▁\", and Replace of \"▁\" by \" \", ByteFallback, Fuse, Strip of one \
                          leading space"
                     ));

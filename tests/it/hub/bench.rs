@@ -1,4 +1,4 @@
-//! A server, a folder and options for one test, and what every text a user sees must hold.
+//! A server, a folder and options for one test, and the checks of every message.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -15,15 +15,15 @@ use super::server::{GGUF, Server, noise, sha256};
 
 pub const TOKEN: &str = "hf_tokenThatNobodyMaySee";
 
-/// What [`Progress`] was told.
+/// The recorded [`Progress`] calls.
 #[derive(Default)]
-pub struct Heard {
+pub struct RecordedProgress {
     pub notices: Vec<String>,
     pub done: u64,
     pub total: Option<u64>,
 }
 
-impl Progress for Heard {
+impl Progress for RecordedProgress {
     fn start(&mut self, _what: &str, total: Option<u64>) {
         self.total = total;
     }
@@ -36,7 +36,7 @@ impl Progress for Heard {
     }
 }
 
-/// Every text a user sees is one line without secrets.
+/// Every message is one line without secrets.
 fn check_text(text: &str) {
     assert!(!text.contains('\n') && !text.ends_with('.') && !text.is_empty(), "{text:?}");
     assert!(!text.contains(TOKEN) && !text.contains("signature=secret"), "{text}");
@@ -72,8 +72,8 @@ impl Bench {
         (Self::new(&[(GGUF, content.clone())]), content)
     }
 
-    pub fn resolve(&self, reference: &str) -> (Result<ResolvedModel>, Heard) {
-        let mut heard = Heard::default();
+    pub fn resolve(&self, reference: &str) -> (Result<ResolvedModel>, RecordedProgress) {
+        let mut heard = RecordedProgress::default();
         let model = hub::resolve(reference, &self.options, &mut heard);
         (model, heard)
     }
@@ -92,7 +92,7 @@ impl Bench {
     }
 
     /// Resolves the one large file and expects its content.
-    pub fn check_content(&self, content: &[u8]) -> (ResolvedModel, Heard) {
+    pub fn check_content(&self, content: &[u8]) -> (ResolvedModel, RecordedProgress) {
         let (model, heard) = self.resolve("user/repo");
         let model = model.unwrap();
         assert!(fs::read(&model.path).unwrap() == content, "the file differs");
@@ -102,7 +102,7 @@ impl Bench {
 
     /// Resolves the one large file and expects an error of this exit code that contains `expected`;
     /// nothing may be visible.
-    pub fn check_error(&self, exit_code: u8, expected: &str) -> Heard {
+    pub fn check_error(&self, exit_code: u8, expected: &str) -> RecordedProgress {
         let (model, heard) = self.resolve("user/repo");
         check_error(&model.unwrap_err(), exit_code, expected);
         assert!(names(&self.repository().join("snapshots")).is_empty());

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use candor::error::Result;
 use candor::hub::{self, DatasetFile, HubOptions};
 
-use super::bench::{Bench, Heard, check_error, names};
+use super::bench::{Bench, RecordedProgress, check_error, names};
 use super::server::{COMMIT, Fault, NEXT_COMMIT, noise, sha256};
 
 const FILE: &str = "data/test.parquet";
@@ -16,8 +16,8 @@ fn bench() -> (Bench, Vec<u8>) {
     (Bench::new(&[(FILE, content.clone()), ("small.jsonl", b"{}\n".to_vec())]), content)
 }
 
-fn fetch(reference: &str, options: &HubOptions) -> (Result<PathBuf>, Heard) {
-    let mut heard = Heard::default();
+fn fetch(reference: &str, options: &HubOptions) -> (Result<PathBuf>, RecordedProgress) {
+    let mut heard = RecordedProgress::default();
     let reference: DatasetFile = reference.parse().unwrap();
     (hub::resolve_dataset(&reference, options, &mut heard), heard)
 }
@@ -95,7 +95,7 @@ fn faults_are_survived_or_named() {
         5,
         "not cached and offline mode forbids fetching it",
     );
-    // What was damaged on the disk is fetched again; offline that is an error.
+    // A file damaged on the disk is fetched again; offline it is an error.
     let path = fetch(&reference(), &bench.options).0.unwrap();
     let mut spoiled = content.clone();
     spoiled[5] ^= 1;

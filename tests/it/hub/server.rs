@@ -1,4 +1,4 @@
-//! A server on this machine that speaks the Hub's protocol, with every fault it can have.
+//! A local server that speaks the Hub's protocol and injects faults.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
@@ -38,22 +38,22 @@ pub fn noise(length: usize, seed: u32) -> Vec<u8> {
     std::iter::repeat(()).scan(seed, |state, ()| step(state)).take(length).collect()
 }
 
-/// What goes wrong with one answer that carries a large file's bytes.
+/// The fault of one response with a large file's bytes.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
     /// The full length is announced, this many bytes come, then the connection closes.
     CutAfter(usize),
     /// No length is announced, this many bytes come, then the connection closes.
     CutUnannounced(usize),
-    /// The byte at this place of the answer is flipped.
+    /// The byte at this offset of the response is flipped.
     Flip(usize),
-    /// This length is announced and sent, whatever the file has.
+    /// This length is announced and sent, whatever the file's length.
     Length(usize),
-    /// This many bytes more than there are, no length announced.
+    /// This many extra bytes, without an announced length.
     Longer(usize),
     /// This status, without bytes.
     Status(u16),
-    /// The whole file in answer to a range.
+    /// The whole file in response to a range.
     IgnoreRange,
     /// A 206 whose `Content-Range` begins elsewhere.
     WrongRange,
@@ -63,7 +63,7 @@ pub enum Fault {
     Slow,
 }
 
-/// What the server has and does.
+/// The server's files and behavior.
 #[derive(Default)]
 pub struct Site {
     /// Per commit: path, content. `.gguf`, `.safetensors` and `.parquet` files are large files,
@@ -71,9 +71,9 @@ pub struct Site {
     pub commits: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
     /// The commit of `main`.
     pub head: String,
-    /// Applied to answers with a large file's bytes, in order.
+    /// Applied to responses with a large file's bytes, in order.
     pub faults: VecDeque<Fault>,
-    /// Replaces headers of metadata answers; an empty value drops the header.
+    /// Replaces headers of metadata responses; an empty value drops the header.
     pub headers: BTreeMap<&'static str, String>,
     /// Answers every first-address request with this status and `X-Error-Code`.
     pub refuse: Option<(u16, &'static str)>,
@@ -144,7 +144,7 @@ impl Server {
     }
 }
 
-/// A client that hangs up early is part of the tests, so nothing here may fail loudly.
+/// Some tests close the connection early, so errors here are ignored.
 fn serve(mut stream: TcpStream, site: &Mutex<Site>, cdn_address: &str, cdn: bool) -> Option<()> {
     let mut lines = BufReader::new(stream.try_clone().ok()?).lines().map_while(std::io::Result::ok);
     let first = lines.next()?;
@@ -260,7 +260,7 @@ fn send(
     stream.write_all(if method == "HEAD" { b"" } else { body }).ok()
 }
 
-/// A large file's bytes, from the range asked for.
+/// A large file's bytes in the requested range.
 fn send_bytes(
     stream: &mut TcpStream,
     content: &[u8],

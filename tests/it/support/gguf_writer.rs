@@ -1,4 +1,4 @@
-//! Writes GGUF files for tests: right by default, wrong in any field a test sets.
+//! Writes GGUF files for tests: valid by default, invalid in any field that a test sets.
 //!
 //! Quantizes to `Q8_0` and `Q4_0` by ggml's rules. Every field of [`Writer`] is public, so a bad
 //! file is a good one with one field changed.
