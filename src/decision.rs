@@ -1,9 +1,9 @@
-//! Whether to answer: a policy over the vote and the scores, and the reason when not.
+//! Decisions: a policy over the vote and the scores, with a reason for abstaining.
 //!
 //! Contract: pure and total; abstaining is a value, never an error. A policy that needs a score
-//! abstains without one: nothing unknown counts as sure. [`Policy::MinVoteShare`] is uncalibrated:
-//! it says how many samples must agree, and promises nothing about being right. The others come
-//! from a policy file, see `calibration`.
+//! abstains without one. [`Policy::MinVoteShare`] is uncalibrated: it requires a share of samples
+//! to agree and guarantees nothing about correctness. The other policies come from a policy file,
+//! see `calibration`.
 
 use std::fmt;
 
@@ -13,17 +13,17 @@ use crate::consensus::Vote;
 use crate::error::{Error, Result};
 use crate::uncertainty::{Confidence, Uncertainty};
 
-/// The verdict on one prompt.
+/// The decision on one prompt.
 ///
 /// In JSON: `{"decision": "answer", "reason": null}` or
 /// `{"decision": "abstain", "reason": {"code": "no_consensus", "samples": 8, ..., "detail": "only 3
 /// of 8 ..."}}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(into = "Verdict", try_from = "Verdict")]
+#[serde(into = "DecisionJson", try_from = "DecisionJson")]
 pub enum Decision {
     /// Give the leading answer.
     Answer,
-    /// Give none, and say why.
+    /// Give no answer, for this reason.
     Abstain(AbstainReason),
 }
 
@@ -33,7 +33,7 @@ impl Decision {
         matches!(self, Self::Answer)
     }
 
-    /// Why not, if not.
+    /// The reason for abstaining; `None` for an answer.
     pub fn reason(&self) -> Option<&AbstainReason> {
         match self {
             Self::Answer => None,
@@ -42,8 +42,8 @@ impl Decision {
     }
 }
 
-/// Why no answer is given. Its `Display` is one sentence for a person, [`AbstainReason::code`] a
-/// word for a program.
+/// Why no answer is given. Its `Display` is one sentence for people, [`AbstainReason::code`] one
+/// word for programs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "code", rename_all = "snake_case")]
 pub enum AbstainReason {
@@ -57,31 +57,31 @@ pub enum AbstainReason {
         /// Samples drawn.
         samples: usize,
     },
-    /// No sample holds an answer.
+    /// No sample has an answer.
     Unparsable {
         /// Samples drawn.
         samples: usize,
-        /// How many of them ended without an answer.
+        /// Samples that ended without an answer.
         unparsed: usize,
-        /// How many were cut by the length limit.
+        /// Samples cut by the length limit.
         truncated: usize,
-        /// How many had a numerical error or were cancelled.
+        /// Samples with a numerical error, or cancelled.
         failed: usize,
     },
-    /// Several answers share the first place.
+    /// Several answers tie for the first place.
     Tie {
         /// Samples drawn.
         samples: usize,
-        /// Answers in the first place.
+        /// Number of tied answers.
         answers: usize,
         /// Weight of each.
         weight: f64,
     },
-    /// The samples in the first place say that the model does not know.
+    /// The leading samples say that the model does not know.
     ModelAbstained {
         /// Samples drawn.
         samples: usize,
-        /// Weight of those that say so.
+        /// Weight of these samples.
         weight: f64,
     },
     /// Too few samples agree.
@@ -95,7 +95,7 @@ pub enum AbstainReason {
         /// The share that the policy requires.
         min_vote_share: f64,
     },
-    /// The policy needs a score, and there is none.
+    /// The policy needs a score, but there is none.
     NoScore,
     /// The score is above the calibrated threshold.
     HighUncertainty {
@@ -104,9 +104,9 @@ pub enum AbstainReason {
         /// The threshold.
         max_uncertainty: f64,
     },
-    /// The labels carried no promise for the policy's goal, so it answers nothing.
+    /// The policy's target could not be certified, so it answers nothing.
     Uncertified,
-    /// The calibrated probability of being right is too small.
+    /// The calibrated probability of being correct is too small.
     LowConfidence {
         /// The probability.
         confidence: f64,
@@ -116,7 +116,7 @@ pub enum AbstainReason {
 }
 
 impl AbstainReason {
-    /// The reason in one `snake_case` word.
+    /// The reason as one `snake_case` word.
     pub fn code(&self) -> &'static str {
         match self {
             Self::NumericalError { .. } => "numerical_error",
@@ -144,7 +144,7 @@ impl fmt::Display for AbstainReason {
             }
             Self::Unparsable { samples: 0, .. } => f.write_str("no sample was drawn"),
             Self::Unparsable { samples, truncated: 0, failed: 0, .. } => {
-                write!(f, "{} ended without an answer that could be read", each_of(*samples))
+                write!(f, "{} ended without a readable answer", each_of(*samples))
             }
             Self::Unparsable { samples, unparsed, truncated, failed } => write!(
                 f,
@@ -169,11 +169,11 @@ impl fmt::Display for AbstainReason {
                      ({vote_share:.2}); {min_vote_share:.2} is required"
                 )
             }
-            Self::NoScore => f.write_str("there is no uncertainty score to decide by"),
+            Self::NoScore => f.write_str("there is no uncertainty score"),
             Self::HighUncertainty { uncertainty, max_uncertainty } => {
                 write!(
                     f,
-                    "the uncertainty is {uncertainty:.4}; at most {max_uncertainty:.4} is answered"
+                    "the uncertainty is {uncertainty:.4}; at most {max_uncertainty:.4} is allowed"
                 )
             }
             Self::Uncertified => {
@@ -182,7 +182,7 @@ impl fmt::Display for AbstainReason {
             Self::LowConfidence { confidence, min_confidence } => {
                 write!(
                     f,
-                    "the answer is right with probability {confidence:.2}; more than \
+                    "the answer is correct with probability {confidence:.2}; more than \
                      {min_confidence:.2} is required"
                 )
             }
@@ -203,22 +203,22 @@ fn each_of(samples: usize) -> String {
 #[serde(tag = "policy", rename_all = "snake_case")]
 pub enum Policy {
     /// Uncalibrated: answer if at least this share of all samples drawn agrees and no other answer
-    /// has as many.
+    /// ties.
     MinVoteShare {
         /// The share, 0 to 1.
         min_vote_share: f64,
     },
-    /// Calibrated: answer where the uncertainty is at most a threshold.
+    /// Calibrated: answer if the uncertainty is at most a threshold.
     MaxUncertainty {
         /// The threshold, in the units of the score.
         max_uncertainty: f64,
     },
-    /// Calibrated: answer where the confidence exceeds a probability.
+    /// Calibrated: answer if the confidence exceeds a probability.
     MinConfidence {
         /// The probability, 0 to below 1.
         min_confidence: f64,
     },
-    /// Calibrated in vain: no threshold could be certified, and nothing is answered.
+    /// No threshold could be certified, so nothing is answered.
     Uncertified,
 }
 
@@ -249,9 +249,9 @@ impl Policy {
         }
     }
 
-    /// Decides. Without a vote, or with several answers in first place, no policy answers; the
-    /// first of these reasons that holds is given: all samples failed, all cut, none readable, a
-    /// tie, the model does not know, then the policy's own.
+    /// Decides. Without votes or with a tie no policy answers. The reason is the first that
+    /// applies: all samples failed, all cut, none readable, a tie, the model does not know, then
+    /// the policy's own.
     pub fn decide(
         &self,
         vote: &Vote,
@@ -259,9 +259,13 @@ impl Policy {
         confidence: Option<Confidence>,
     ) -> Decision {
         let reason = no_winner(vote).or_else(|| match self {
-            Self::MinVoteShare { min_vote_share } => short_of(vote, *min_vote_share),
-            Self::MaxUncertainty { max_uncertainty } => too_unsure(uncertainty, *max_uncertainty),
-            Self::MinConfidence { min_confidence } => not_confident(confidence, *min_confidence),
+            Self::MinVoteShare { min_vote_share } => below_min_share(vote, *min_vote_share),
+            Self::MaxUncertainty { max_uncertainty } => {
+                above_max_uncertainty(uncertainty, *max_uncertainty)
+            }
+            Self::MinConfidence { min_confidence } => {
+                below_min_confidence(confidence, *min_confidence)
+            }
             Self::Uncertified => Some(AbstainReason::Uncertified),
         });
         reason.map_or(Decision::Answer, Decision::Abstain)
@@ -272,7 +276,7 @@ fn check(name: &str, value: f64, holds: bool, range: &str) -> Result<()> {
     if holds { Ok(()) } else { Err(Error::usage(format!("{name} is {value}; it must be {range}"))) }
 }
 
-/// Why no answer leads.
+/// The reason for having no winner.
 fn no_winner(vote: &Vote) -> Option<AbstainReason> {
     let samples = vote.samples();
     let Some(leader) = vote.leader() else {
@@ -299,8 +303,8 @@ fn no_winner(vote: &Vote) -> Option<AbstainReason> {
     })
 }
 
-/// Why the share is too small. A share that is no number is too small.
-fn short_of(vote: &Vote, min_vote_share: f64) -> Option<AbstainReason> {
+/// The reason if the share is too small; NaN is too small.
+fn below_min_share(vote: &Vote, min_vote_share: f64) -> Option<AbstainReason> {
     let (vote_share, weight) = (vote.share(), vote.leader().map_or(0.0, |leader| leader.weight));
     let enough = vote_share >= min_vote_share;
     (!enough).then(|| AbstainReason::NoConsensus {
@@ -311,8 +315,11 @@ fn short_of(vote: &Vote, min_vote_share: f64) -> Option<AbstainReason> {
     })
 }
 
-/// Why the score is too high.
-fn too_unsure(uncertainty: Option<Uncertainty>, max_uncertainty: f64) -> Option<AbstainReason> {
+/// The reason if the score is missing or too high.
+fn above_max_uncertainty(
+    uncertainty: Option<Uncertainty>,
+    max_uncertainty: f64,
+) -> Option<AbstainReason> {
     let Some(uncertainty) = uncertainty.map(Uncertainty::value) else {
         return Some(AbstainReason::NoScore);
     };
@@ -320,8 +327,11 @@ fn too_unsure(uncertainty: Option<Uncertainty>, max_uncertainty: f64) -> Option<
     (!enough).then_some(AbstainReason::HighUncertainty { uncertainty, max_uncertainty })
 }
 
-/// Why the confidence does not suffice.
-fn not_confident(confidence: Option<Confidence>, min_confidence: f64) -> Option<AbstainReason> {
+/// The reason if the confidence is missing or too low.
+fn below_min_confidence(
+    confidence: Option<Confidence>,
+    min_confidence: f64,
+) -> Option<AbstainReason> {
     let Some(confidence) = confidence.map(Confidence::value) else {
         return Some(AbstainReason::NoScore);
     };
@@ -331,48 +341,50 @@ fn not_confident(confidence: Option<Confidence>, min_confidence: f64) -> Option<
 
 /// The JSON shape of a [`Decision`].
 #[derive(Serialize, Deserialize)]
-struct Verdict {
-    decision: Word,
+struct DecisionJson {
+    decision: DecisionKind,
     #[serde(default)]
-    reason: Option<Explained>,
+    reason: Option<ReasonJson>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Word {
+enum DecisionKind {
     Answer,
     Abstain,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Explained {
+struct ReasonJson {
     #[serde(flatten)]
     reason: AbstainReason,
     #[serde(default)]
     detail: String,
 }
 
-impl From<Decision> for Verdict {
+impl From<Decision> for DecisionJson {
     fn from(decision: Decision) -> Self {
         match decision {
-            Decision::Answer => Self { decision: Word::Answer, reason: None },
+            Decision::Answer => Self { decision: DecisionKind::Answer, reason: None },
             Decision::Abstain(reason) => Self {
-                decision: Word::Abstain,
-                reason: Some(Explained { detail: reason.to_string(), reason }),
+                decision: DecisionKind::Abstain,
+                reason: Some(ReasonJson { detail: reason.to_string(), reason }),
             },
         }
     }
 }
 
-impl TryFrom<Verdict> for Decision {
+impl TryFrom<DecisionJson> for Decision {
     type Error = &'static str;
 
-    fn try_from(verdict: Verdict) -> Result<Self, Self::Error> {
+    fn try_from(verdict: DecisionJson) -> Result<Self, Self::Error> {
         match (verdict.decision, verdict.reason) {
-            (Word::Answer, None) => Ok(Self::Answer),
-            (Word::Abstain, Some(explained)) => Ok(Self::Abstain(explained.reason)),
-            (Word::Answer, Some(_)) => Err("decision is `answer` but has a reason; give null"),
-            (Word::Abstain, None) => Err("decision is `abstain` but has no reason"),
+            (DecisionKind::Answer, None) => Ok(Self::Answer),
+            (DecisionKind::Abstain, Some(reason)) => Ok(Self::Abstain(reason.reason)),
+            (DecisionKind::Answer, Some(_)) => {
+                Err("decision is `answer` but has a reason; give null")
+            }
+            (DecisionKind::Abstain, None) => Err("decision is `abstain` but has no reason"),
         }
     }
 }

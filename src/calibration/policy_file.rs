@@ -380,7 +380,8 @@ impl PolicyFile {
             }
             Rule::TargetCoverage { coverage, .. } => {
                 format!(
-                    "no guarantee: the most confident {} of questions are answered, whatever their risk",
+                    "no guarantee: the most confident {} of questions are answered, whatever their \
+                     risk",
                     decimal(*coverage)
                 )
             }

@@ -78,7 +78,7 @@ impl VennAbers {
         blocks
             .iter()
             .find(|block| -uncertainty <= block.high)
-            .map_or(0.0, crate::metrics::pool::Block::share)
+            .map_or(0.0, crate::metrics::pool::FittedBlock::share)
     }
 
     /// Whether the scores are finite and ascend, and every score has a label.

@@ -165,7 +165,8 @@ fn validation_text(v: &Validation, questions: usize) -> String {
     if v.not_fitted > 0 {
         let _ = write!(
             text,
-            "\n{:>6} not fitted: too few labels, or no score that separates correct from incorrect answers",
+            "\n{:>6} not fitted: too few labels, or no score that separates correct from incorrect \
+             answers",
             v.not_fitted
         );
     }

@@ -1,6 +1,5 @@
-//! Share of all questions that the policy did not answer although there was an answer. With
-//! coverage and the failure rate it adds up to 1: having nothing to say is no decision to keep
-//! silent.
+//! Share of all questions with an answer that the policy did not give. Coverage, this rate and the
+//! failure rate add up to 1: a question without an answer is a failure, not an abstention.
 
 use super::{Formula, Metric, Population, count};
 
@@ -10,8 +9,9 @@ pub(super) static ABSTENTION_RATE: Metric = Metric {
     unit: "share",
     higher_is_better: None,
     population: Population::All,
-    source: "1 - coverage, less the failures",
-    summary: "answers held back of all questions, 0 to 1; failed questions are counted apart",
+    source: "1 - coverage - failure rate",
+    summary: "share of all questions whose answer was held back, 0 to 1; questions without an \
+              answer are counted separately",
     formula: Formula::Proportion(|questions| {
         (
             count(questions, |question| !question.answered && !question.has_no_answer()),

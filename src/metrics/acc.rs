@@ -1,17 +1,17 @@
-//! Accuracy by likelihood, over questions whose options were scored: the names that
-//! lm-evaluation-harness gives them.
+//! Accuracy by likelihood, over questions whose choices were scored, with the names of
+//! lm-evaluation-harness.
 
 use super::{Formula, GradedQuestion, Metric, Population, count};
 
-/// The likeliest option is correct.
+/// The most likely choice is correct.
 pub(super) static ACC: Metric = Metric {
     name: "acc",
     unit: "share",
     higher_is_better: Some(true),
     population: Population::Choices,
-    source: "Gao et al., lm-evaluation-harness: argmax of the options' log-likelihoods",
-    summary: "share of questions with scored options whose likeliest option is correct, 0 to 1; \
-              without one counts as incorrect",
+    source: "Gao et al., lm-evaluation-harness: argmax of the choices' log-likelihoods",
+    summary: "share of questions with scored choices whose most likely choice is correct, 0 to 1; \
+              none counts as incorrect",
     formula: Formula::Proportion(|questions| {
         let scored = |question: &GradedQuestion| question.correct_per_byte.is_some();
         (
@@ -21,16 +21,16 @@ pub(super) static ACC: Metric = Metric {
     }),
 };
 
-/// The option that is likeliest per byte is correct.
+/// The choice that is most likely per byte is correct.
 pub(super) static ACC_NORM: Metric = Metric {
     name: "acc_norm",
     unit: "share",
     higher_is_better: Some(true),
     population: Population::Choices,
-    source: "Gao et al., lm-evaluation-harness: argmax of the options' log-likelihoods by length, \
+    source: "Gao et al., lm-evaluation-harness: argmax of the choices' log-likelihoods by length, \
              here in bytes",
-    summary: "share of questions with scored options whose option likeliest per byte is correct, 0 \
-              to 1",
+    summary: "share of questions with scored choices whose choice most likely per byte is \
+              correct, 0 to 1",
     formula: Formula::Proportion(|questions| {
         (
             count(questions, |question| question.correct_per_byte == Some(true)),

@@ -1,5 +1,5 @@
-//! Share of all questions whose leading answer is correct, given or not: what the model can do when
-//! it must answer. A failed question is not correct.
+//! Share of all questions whose leading answer is correct, given or not: the model's accuracy
+//! without abstaining. A question without an answer is not correct.
 
 use super::{Formula, GradedQuestion, Metric, Population, count};
 
@@ -10,7 +10,7 @@ pub(super) static ACCURACY: Metric = Metric {
     higher_is_better: Some(true),
     population: Population::All,
     source: "exact match",
-    summary: "correct leading answers of all questions, given or not, 0 to 1",
+    summary: "share of all questions whose leading answer is correct, given or not, 0 to 1",
     formula: Formula::Proportion(|questions| {
         (count(questions, GradedQuestion::is_correct), questions.len())
     }),

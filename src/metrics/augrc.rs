@@ -1,4 +1,4 @@
-//! Area under the generalised risk-coverage curve: P(answered and incorrect), averaged over all
+//! Area under the generalized risk-coverage curve: P(answered and incorrect), averaged over all
 //! coverages. Every question weighs the same.
 //!
 //! The area is that of the curve from (0, 0) through (k/N, errors(k)/N), by trapezoids,
@@ -13,7 +13,7 @@ pub(super) static AUGRC: Metric = Metric {
     unit: "risk",
     higher_is_better: Some(false),
     population: Population::Scored,
-    source: "Traub et al., arXiv 2407.01032: area under the generalised risk-coverage curve; ties \
+    source: "Traub et al., arXiv 2407.01032: area under the generalized risk-coverage curve; ties \
              averaged",
     summary: "mean over all coverages of the share answered and incorrect, 0 to 1/2; ties averaged",
     formula: Formula::Bootstrapped(augrc),

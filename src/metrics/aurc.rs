@@ -1,8 +1,8 @@
 //! Area under the risk-coverage curve: the mean over k = 1..N of the error rate of the k most
 //! confident answers.
 //!
-//! Tie-averaged, see `curve`, so it does not depend on the order of questions. It gives the few
-//! most confident answers most of the weight.
+//! Tie-averaged, see `curve`, so it does not depend on the order of questions. The most confident
+//! answers have the largest weight.
 
 use super::{Formula, GradedQuestion, Metric, Population, risk_coverage};
 

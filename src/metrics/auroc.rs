@@ -1,8 +1,7 @@
 //! P(a correct answer is more confident than an incorrect one), ties half: how well uncertainty
-//! tells correct from incorrect. 1/2 is a coin.
+//! separates correct from incorrect answers. 1/2 is chance.
 //!
-//! `None` where all answers are correct or all are incorrect: there is nothing to tell apart, and
-//! no 0 or 1 is reported for it.
+//! `None` if all answers are correct or all are incorrect.
 
 use super::curve::by_uncertainty;
 use super::ties::correct_is_lower;
@@ -15,7 +14,8 @@ pub(super) static AUROC: Metric = Metric {
     higher_is_better: Some(true),
     population: Population::Scored,
     source: "Mann and Whitney 1947; scikit-learn roc_auc_score",
-    summary: "probability that a correct answer is more confident than an incorrect one, 0 to 1; ties half",
+    summary: "probability that a correct answer is more confident than an incorrect one, 0 to 1; \
+              ties half",
     formula: Formula::Bootstrapped(auroc),
 };
 

@@ -1,13 +1,13 @@
-//! Exact binomial figures: the lower tail, and the Clopper-Pearson interval of a share.
+//! Exact binomial probabilities: the lower tail, and the Clopper-Pearson interval of a share.
 //!
-//! Contract: total. Within 1e-12 of scipy. Sums of exact ratios of neighbouring terms, so no
-//! logarithm of a factorial loses digits; only terms that `f64` can tell from 0 are visited, about
-//! 80 standard deviations of them.
+//! Contract: total. Within 1e-12 of scipy. Sums of exact ratios of adjacent terms, so no logarithm
+//! of a factorial loses digits; only terms that `f64` distinguishes from 0 are visited, about 80
+//! standard deviations of them.
 
 use serde::{Deserialize, Serialize};
 
-/// P(X <= k) for X ~ Binomial(n, p), 0 to 1. 1 from k = n on. NaN if p is no probability, so that
-/// no comparison with it holds.
+/// P(X <= k) for X ~ Binomial(n, p), 0 to 1. 1 for k >= n. NaN if p is not a probability, so that
+/// every comparison with it fails.
 pub fn lower_tail(k: u64, n: u64, p: f64) -> f64 {
     if !(0.0..=1.0).contains(&p) {
         return f64::NAN;
@@ -19,8 +19,7 @@ pub fn lower_tail(k: u64, n: u64, p: f64) -> f64 {
         return 0.0;
     }
     let odds = p / (1.0 - p);
-    // All terms relative to the largest one, so that the largest is 1 and their sum is what they
-    // must be divided by.
+    // All terms are relative to the largest one; their sum is the normalizer.
     let mode = (((n as f64 + 1.0) * p) as u64).min(n);
     let below =
         terms(|i| mode.saturating_sub(i) as f64 / ((n - mode) as f64 + 1.0 + i as f64) / odds);
@@ -34,7 +33,7 @@ pub fn lower_tail(k: u64, n: u64, p: f64) -> f64 {
     tail / all
 }
 
-/// 1, then each term the one before times its ratio, until nothing is left.
+/// 1, then each term is the previous one times its ratio, until the product is 0.
 fn terms(ratio: impl Fn(u64) -> f64) -> impl Iterator<Item = f64> {
     let mut steps = 0..;
     std::iter::successors(Some(1.0), move |term| {
@@ -49,7 +48,7 @@ pub struct ShareInterval {
     pub low: f64,
     /// Upper end, 0 to 1.
     pub high: f64,
-    /// How often such an interval holds the true share, at least; 0 to 1.
+    /// The minimum coverage probability, 0 to 1.
     pub level: f64,
 }
 
@@ -71,7 +70,7 @@ pub fn clopper_pearson(k: u64, n: u64, level: f64) -> Option<ShareInterval> {
 pub const NORMAL_97_5: f64 = 1.959963984540054;
 
 /// The 95 % score interval for `k` of `n` (Wilson 1927): the shares that a normal test does not
-/// reject. Narrower than the exact one, which holds its level at every share; this one holds it on
+/// reject. Narrower than the exact one, which has its level at every share; this one has it on
 /// average. `None` for n = 0 or k > n.
 pub fn wilson(k: u64, n: u64) -> Option<ShareInterval> {
     if n == 0 || k > n {
@@ -82,16 +81,16 @@ pub fn wilson(k: u64, n: u64) -> Option<ShareInterval> {
     let middle = (share + 0.5 * z2 / count) / (1.0 + z2 / count);
     let half =
         (z2 / count * (share * (1.0 - share) + 0.25 * z2 / count)).sqrt() / (1.0 + z2 / count);
-    // At the ends the interval is exact; the sums are so but for rounding.
+    // Exact at the ends, where the sums have rounding errors.
     let low = if k == 0 { 0.0 } else { (middle - half).max(0.0) };
     let high = if k == n { 1.0 } else { (middle + half).min(1.0) };
     Some(ShareInterval { low, high, level: 0.95 })
 }
 
-/// The p with P(X <= k) = `tail`. The tail falls with p, so halving finds it.
+/// The p with P(X <= k) = `tail`, by bisection: the tail decreases in p.
 fn share_with_tail(k: u64, n: u64, tail: f64) -> f64 {
     let (mut low, mut high) = (0.0_f64, 1.0_f64);
-    // 60 halvings reach the resolution of f64 in 0 to 1.
+    // 60 bisections reach the resolution of f64 in 0 to 1.
     for _ in 0..60 {
         let middle = 0.5 * (low + high);
         if lower_tail(k, n, middle) > tail { low = middle } else { high = middle }

@@ -1,4 +1,4 @@
-//! Intervals by resampling questions: of one metric, or of its difference between two runs on the
+//! Bootstrap intervals over questions: of one metric, or of its difference between two runs on the
 //! same questions.
 //!
 //! Contract: pure and deterministic: draw i of resample r depends on (seed, r, i) alone, so more
@@ -15,33 +15,32 @@ use super::{GradedQuestion, Metric};
 /// How to resample.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bootstrap {
-    /// How many resamples.
+    /// Number of resamples.
     pub resamples: u32,
     /// The interval's level, above 0 to below 1.
     pub level: f64,
-    /// What the draws depend on.
+    /// The seed of the draws.
     pub seed: u64,
 }
 
 impl Default for Bootstrap {
     /// 1,000 resamples, 95 %, seed 0.
     fn default() -> Self {
-        Self { resamples: MOST, level: 0.95, seed: 0 }
+        Self { resamples: MAX_RESAMPLES, level: 0.95, seed: 0 }
     }
 }
 
-/// Questions times resamples, at most, where that leaves [`FEWEST`] resamples.
-const DRAWS: usize = 2_000_000;
-/// Resamples at least and at most.
-const FEWEST: u32 = 200;
-const MOST: u32 = 1000;
+/// Maximum number of questions times resamples, unless [`MIN_RESAMPLES`] needs more.
+const MAX_DRAWS: usize = 2_000_000;
+/// Minimum and maximum number of resamples.
+const MIN_RESAMPLES: u32 = 200;
+const MAX_RESAMPLES: u32 = 1000;
 
 impl Bootstrap {
-    /// As the default, but with fewer resamples where there are many questions, so that it takes no
-    /// longer: 200 to 1,000.
+    /// The default with fewer resamples for many questions, to bound the time: 200 to 1,000.
     pub fn of(questions: usize) -> Self {
         Self {
-            resamples: ((DRAWS / questions.max(1)) as u32).clamp(FEWEST, MOST),
+            resamples: ((MAX_DRAWS / questions.max(1)) as u32).clamp(MIN_RESAMPLES, MAX_RESAMPLES),
             ..Self::default()
         }
     }
@@ -50,7 +49,7 @@ impl Bootstrap {
 /// An interval by resampling.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Interval {
-    /// The figure over the questions as they are.
+    /// The value on the original questions.
     pub estimate: f64,
     /// Lower end.
     pub low: f64,
@@ -58,18 +57,18 @@ pub struct Interval {
     pub high: f64,
     /// The level, above 0 to below 1.
     pub level: f64,
-    /// Resamples in which the figure could be said.
+    /// Resamples in which the value is defined.
     pub resamples: usize,
-    /// Resamples in which it could not, and which the interval leaves out; at most a tenth of all.
+    /// Resamples in which it is undefined, left out of the interval; at most a tenth of all.
     pub undefined: usize,
 }
 
-/// Ends that are no further apart than this differ by the rounding of sums of numbers near 1.
+/// Narrower intervals than this are rounding errors of sums of numbers near 1.
 const ROUNDING: f64 = 1e-12;
 
 impl Interval {
-    /// It has no width: the resamples say the same, so they do not say how far the figure is from
-    /// the truth.
+    /// Whether it has no width: all resamples give the same value, which says nothing about its
+    /// error.
     pub fn is_constant(&self) -> bool {
         self.high - self.low <= ROUNDING
     }
@@ -83,14 +82,14 @@ pub fn interval(
     bootstrap: &Bootstrap,
 ) -> Option<Interval> {
     let mut questions = questions.to_vec();
-    // Draws are by position: ids make them independent of the order that the questions come in.
+    // Draws are by position; sorting by id makes them independent of the order of questions.
     questions.sort_by(|a, b| a.id.cmp(&b.id));
     resample(&questions, bootstrap, |questions| metric.value(questions))
 }
 
-/// The intervals of several metrics over the same resamples, as [`interval`] gives them, but for
-/// the last bit of a sum. Resamples come in the order of uncertainty, where sorting is linear: for
-/// many questions this is several times as fast.
+/// The intervals of several metrics over the same resamples, equal to those of [`interval`] up to
+/// the last bit of a sum. Resamples are in the order of uncertainty, which makes sorting linear:
+/// for many questions this is several times as fast.
 pub fn intervals(
     metrics: &[&Metric],
     questions: &[&GradedQuestion],
@@ -100,28 +99,28 @@ pub fn intervals(
     questions.sort_by(|a, b| a.id.cmp(&b.id));
     let mut order: Vec<usize> = (0..questions.len()).collect();
     order.sort_by(|a, b| score(&questions, *a).total_cmp(&score(&questions, *b)));
-    let mut place = vec![0; questions.len()];
-    order.iter().enumerate().for_each(|(at, question)| place[*question] = at);
+    let mut rank = vec![0; questions.len()];
+    order.iter().enumerate().for_each(|(at, question)| rank[*question] = at);
     let ranked: Vec<&GradedQuestion> = order.iter().map(|question| questions[*question]).collect();
-    let mut figures = vec![Vec::new(); metrics.len()];
+    let mut values = vec![Vec::new(); metrics.len()];
     let (mut counts, mut drawn) =
         (vec![0_usize; questions.len()], Vec::with_capacity(questions.len()));
     for r in 0..bootstrap.resamples {
         counts.fill(0);
-        indices(questions.len(), bootstrap.seed, r).for_each(|i| counts[place[i]] += 1);
+        indices(questions.len(), bootstrap.seed, r).for_each(|i| counts[rank[i]] += 1);
         drawn.clear();
         ranked
             .iter()
             .zip(&counts)
             .for_each(|(question, count)| drawn.extend(std::iter::repeat_n(*question, *count)));
-        for (metric, figures) in metrics.iter().zip(&mut figures) {
-            figures.extend(metric.value(&drawn));
+        for (metric, values) in metrics.iter().zip(&mut values) {
+            values.extend(metric.value(&drawn));
         }
     }
     metrics
         .iter()
-        .zip(figures)
-        .map(|(metric, figures)| percentiles(metric.value(&questions)?, figures, bootstrap))
+        .zip(values)
+        .map(|(metric, values)| percentiles(metric.value(&questions)?, values, bootstrap))
         .collect()
 }
 
@@ -151,30 +150,30 @@ pub fn paired_difference(
 fn resample<T: Copy>(
     questions: &[T],
     bootstrap: &Bootstrap,
-    figure: impl Fn(&[T]) -> Option<f64>,
+    metric: impl Fn(&[T]) -> Option<f64>,
 ) -> Option<Interval> {
-    let estimate = figure(questions)?;
-    let figures = (0..bootstrap.resamples)
-        .filter_map(|r| figure(&draw(questions, bootstrap.seed, r)))
+    let estimate = metric(questions)?;
+    let values = (0..bootstrap.resamples)
+        .filter_map(|r| metric(&draw(questions, bootstrap.seed, r)))
         .filter(|f| f.is_finite())
         .collect();
-    percentiles(estimate, figures, bootstrap)
+    percentiles(estimate, values, bootstrap)
 }
 
-/// The interval from the resamples in which the figure could be said.
-fn percentiles(estimate: f64, mut figures: Vec<f64>, bootstrap: &Bootstrap) -> Option<Interval> {
+/// The interval from the resamples in which the value is defined.
+fn percentiles(estimate: f64, mut values: Vec<f64>, bootstrap: &Bootstrap) -> Option<Interval> {
     let Bootstrap { resamples, level, .. } = *bootstrap;
-    figures.sort_by(f64::total_cmp);
-    let undefined = resamples as usize - figures.len();
+    values.sort_by(f64::total_cmp);
+    let undefined = resamples as usize - values.len();
     if !(level > 0.0 && level < 1.0) || undefined > resamples as usize / 10 {
         return None;
     }
     let (low, high) =
-        (quantile(&figures, 0.5 * (1.0 - level))?, quantile(&figures, 0.5 * (1.0 + level))?);
-    Some(Interval { estimate, low, high, level, resamples: figures.len(), undefined })
+        (quantile(&values, 0.5 * (1.0 - level))?, quantile(&values, 0.5 * (1.0 + level))?);
+    Some(Interval { estimate, low, high, level, resamples: values.len(), undefined })
 }
 
-/// As many questions as there are, drawn with replacement.
+/// A bootstrap resample: as many elements, drawn with replacement.
 fn draw<T: Copy>(questions: &[T], seed: u64, resample: u32) -> Vec<T> {
     indices(questions.len(), seed, resample).filter_map(|i| questions.get(i).copied()).collect()
 }
@@ -191,8 +190,7 @@ fn indices(n: usize, seed: u64, resample: u32) -> impl Iterator<Item = usize> {
 /// 2^64 over the golden ratio: the step of splitmix64.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// The output function of splitmix64 (Steele, Lea and Flood 2014): a counter in, 64 well-mixed bits
-/// out.
+/// The output function of splitmix64 (Steele, Lea and Flood 2014): maps a counter to 64 mixed bits.
 pub fn mix(counter: u64) -> u64 {
     let z = counter.wrapping_add(GOLDEN);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -200,7 +198,7 @@ pub fn mix(counter: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// The q-quantile of ascending values, interpolated linearly between neighbours; `None` of nothing.
+/// The q-quantile of ascending values, interpolated linearly; `None` without values.
 fn quantile(ascending: &[f64], q: f64) -> Option<f64> {
     let at = q.clamp(0.0, 1.0) * ascending.len().checked_sub(1)? as f64;
     let low = ascending.get(at as usize)?;
@@ -232,7 +230,7 @@ impl fmt::Display for PairingError {
 
 impl std::error::Error for PairingError {}
 
-/// The two gradings of every question, by id.
+/// Pairs of the same question in both runs, by id.
 pub(super) fn paired<'a>(
     before: &[&'a GradedQuestion],
     after: &[&'a GradedQuestion],

@@ -1,12 +1,12 @@
-//! Mean squared error of the confidence, and its three parts: reliability - resolution +
+//! Mean squared error of the confidence, and its decomposition: reliability - resolution +
 //! uncertainty.
 //!
 //! The parts come from the best monotone recalibration of the same confidences (pool adjacent
-//! violators), not from bins: reliability is what recalibrating would save, resolution what the
-//! recalibrated confidence saves over always saying the base rate, uncertainty the score of the
-//! base rate. All three are 0 or more, ties are pooled, and the sum is exact.
+//! violators), not from bins: reliability is the gain of recalibration, resolution the gain of the
+//! recalibrated confidence over the base rate, uncertainty the score of the base rate. All three
+//! are 0 or more, ties are pooled, and the sum is exact.
 
-use super::pool::{Block, non_decreasing};
+use super::pool::{FittedBlock, non_decreasing};
 use super::ties::{Group, groups};
 use super::{Formula, GradedQuestion, Metric, Population};
 
@@ -16,7 +16,7 @@ const ROW: Metric = Metric {
     higher_is_better: Some(false),
     population: Population::Confident,
     source: "Brier 1950; scikit-learn brier_score_loss",
-    summary: "mean squared difference of confidence and being correct, 0 to 1",
+    summary: "mean squared difference of confidence and correctness, 0 to 1",
     formula: Formula::Bootstrapped(|questions| Some(Parts::of(questions)?.brier)),
 };
 
@@ -30,7 +30,7 @@ pub(super) static BRIER: Metric = ROW;
 pub(super) static BRIER_RELIABILITY: Metric = Metric {
     name: "brier_reliability",
     source: PARTS,
-    summary: "what monotone recalibration would take off the brier score, 0 to 1; 0 is calibrated",
+    summary: "gain in brier score from monotone recalibration, 0 to 1; 0 is calibrated",
     formula: Formula::Number(|questions| {
         Parts::of(questions).map(|parts| parts.brier - parts.recalibrated)
     }),
@@ -42,8 +42,7 @@ pub(super) static BRIER_RESOLUTION: Metric = Metric {
     name: "brier_resolution",
     higher_is_better: Some(true),
     source: PARTS,
-    summary: "what the recalibrated confidence takes off the brier score of the base rate, 0 to \
-              1/4",
+    summary: "gain in brier score of the recalibrated confidence over the base rate, 0 to 1/4",
     formula: Formula::Number(|questions| {
         Parts::of(questions).map(|parts| parts.base_rate - parts.recalibrated)
     }),
@@ -55,7 +54,7 @@ pub(super) static BRIER_UNCERTAINTY: Metric = Metric {
     name: "brier_uncertainty",
     higher_is_better: None,
     source: PARTS,
-    summary: "brier score of always saying the base rate, 0 to 1/4",
+    summary: "brier score of the base rate as constant confidence, 0 to 1/4",
     formula: Formula::Number(|questions| Some(Parts::of(questions)?.base_rate)),
     ..ROW
 };
@@ -84,11 +83,11 @@ impl Parts {
     }
 }
 
-fn recalibrated_loss(block: &Block) -> f64 {
+fn recalibrated_loss(block: &FittedBlock) -> f64 {
     loss(block.share(), block.correct, block.count - block.correct)
 }
 
-/// Summed squared error of saying `p` to so many correct and incorrect answers.
+/// Summed squared error of confidence `p` for these numbers of correct and incorrect answers.
 fn loss(p: f64, correct: f64, incorrect: f64) -> f64 {
     correct * (1.0 - p).powi(2) + incorrect * p.powi(2)
 }

@@ -1,9 +1,9 @@
 //! The largest share of all questions that can be answered at an error rate of at most r, in
 //! hindsight.
 //!
-//! The largest k whose tie-averaged error rate is at most r, over N, which counts failed and
-//! unscored questions too. 0 where there is none. In hindsight: a threshold chosen like this
-//! promises nothing about new questions, see `calibration`.
+//! The largest k whose tie-averaged error rate is at most r, over N, which includes questions
+//! without an answer or a score. 0 if there is none. In hindsight: such a threshold guarantees
+//! nothing about new questions, see `calibration`.
 
 use super::{Formula, GradedQuestion, Metric, Population, risk_coverage, share};
 
@@ -47,7 +47,7 @@ pub fn coverage_at_risk(questions: &[&GradedQuestion], risk: f64) -> Option<f64>
     if curve.scored() == 0 || !(0.0..=1.0).contains(&risk) {
         return None;
     }
-    // One part in 10^12 for the rounding of tie averages.
+    // 1e-12 allows for rounding of tie averages.
     let k = curve
         .risks()
         .zip(1..)

@@ -1,21 +1,20 @@
-//! The risk-coverage curve: questions from the most confident on, and how many of them are
-//! incorrect.
+//! The risk-coverage curve: expected number of incorrect answers among the k most confident.
 //!
 //! Contract: total, O(n log n). Within a group of equal uncertainties the curve is the expected
-//! value over a random order: after e errors, the j-th of a group with share m of errors adds m, so
-//! that k questions hold e + m j errors. Failed and unscored questions are never on the curve, but
-//! they are in the denominator of every coverage: a threshold can never answer them.
+//! value over a random order: after e errors, the j-th question of a group with error share m adds
+//! m, so k questions have e + m j errors. Questions without an answer or a score are not on the
+//! curve, but in the denominator of every coverage, because no threshold can answer them.
 
 use super::GradedQuestion;
 use super::ties::{Group, groups};
 
-/// Questions from the most confident on.
+/// The curve, most confident questions first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RiskCoverage {
     /// Expected number of incorrect answers among the k most confident, for k from 1; 0 or more,
     /// non-decreasing.
     pub errors: Vec<f64>,
-    /// All questions, failed and unscored ones too: the denominator of coverage.
+    /// All questions, the denominator of coverage.
     pub questions: usize,
 }
 
@@ -25,12 +24,12 @@ impl RiskCoverage {
         self.errors.iter().zip(1_u32..).map(|(errors, k)| errors / f64::from(k))
     }
 
-    /// How many questions are on the curve.
+    /// The number of questions on the curve.
     pub fn scored(&self) -> usize {
         self.errors.len()
     }
 
-    /// Wrong answers on the whole curve.
+    /// Incorrect answers on the whole curve.
     pub fn incorrect(&self) -> f64 {
         self.errors.last().copied().unwrap_or(0.0)
     }

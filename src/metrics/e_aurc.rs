@@ -1,7 +1,7 @@
-//! What of the AURC is the ranking's fault: AURC - AURC*, where AURC* = r + (1 - r) ln(1 - r) is
-//! the area of a perfect ranking at error rate r, in the limit of many questions.
+//! Excess AURC: AURC - AURC*, where AURC* = r + (1 - r) ln(1 - r) is the area of a perfect ranking
+//! at error rate r, in the limit of many questions.
 //!
-//! With N questions a perfect ranking stays above that limit by less than r / N, never below.
+//! With N questions a perfect ranking exceeds that limit by less than r / N and is never below it.
 
 use super::aurc::aurc;
 use super::{Formula, Metric, Population, risk_coverage};
@@ -13,7 +13,7 @@ pub(super) static E_AURC: Metric = Metric {
     higher_is_better: Some(false),
     population: Population::Scored,
     source: "Geifman et al., arXiv 1805.08206: E-AURC",
-    summary: "aurc less that of a perfect ranking, r + (1 - r) ln(1 - r), 0 to 1",
+    summary: "aurc minus that of a perfect ranking, r + (1 - r) ln(1 - r), 0 to 1",
     formula: Formula::Bootstrapped(|questions| {
         Some(aurc(questions)? - optimum(risk_coverage(questions).error_rate()?))
     }),

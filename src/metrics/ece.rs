@@ -1,17 +1,17 @@
 //! Expected calibration error: |accuracy - mean confidence| per bin, weighted by the bin's share of
 //! the questions.
 //!
-//! Bins decide the figure, so they are named: ten bins of equal width are (0, 0.1], (0.1, 0.2], ...
-//! (0.9, 1], 0 belonging to the first (Guo et al. 2017, section 2). Ten bins of equal mass hold N /
-//! 10 questions each, the first N mod 10 bins one more; a group of equal confidences that a border
-//! cuts gives both sides its own share of correct answers, so that order cannot show. Nothing
-//! outside 0 to 1 is ever binned: such a confidence is none.
+//! The value depends on the bins: ten bins of equal width are (0, 0.1], (0.1, 0.2], ... (0.9, 1], 0
+//! belonging to the first (Guo et al. 2017, section 2). Ten bins of equal mass hold N / 10
+//! questions each, the first N mod 10 bins one more. A group of equal confidences that spans a
+//! border gives both sides its share of correct answers, so the order does not matter. A confidence
+//! outside 0 to 1 counts as none.
 
 use super::brier::by_confidence;
 use super::ties::Group;
 use super::{Formula, GradedQuestion, Metric, Population};
 
-/// Bins of both rows.
+/// Number of bins of both metrics.
 const BINS: u32 = 10;
 
 /// See the module.
@@ -38,12 +38,12 @@ pub(super) static ECE_EQUAL_MASS: Metric = Metric {
     formula: Formula::Number(|questions| equal_mass(questions, BINS)),
 };
 
-/// To which bin a confidence on a border belongs.
+/// The bin of a confidence on a border.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closed {
-    /// To the lower one: bins are (low, high].
+    /// The lower one: bins are (low, high].
     Above,
-    /// To the upper one: bins are [low, high).
+    /// The upper one: bins are [low, high).
     Below,
 }
 
@@ -58,7 +58,7 @@ pub fn equal_width(questions: &[&GradedQuestion], bins: u32) -> Option<f64> {
 }
 
 /// ECE over the bins between ascending borders, with everything below the first in one bin and
-/// everything above the last in another; other tools' conventions are borders too. `None` without
+/// everything above the last in another; for the conventions of other tools. `None` without
 /// confidences.
 pub fn between(questions: &[&GradedQuestion], borders: &[f64], closed: Closed) -> Option<f64> {
     let mut bins = vec![Bin::default(); borders.len() + 1];

@@ -1,4 +1,4 @@
-//! What is its own class: questions without a readable answer, and answers without an uncertainty.
+//! Rates of questions without a readable answer, and of answers without an uncertainty.
 
 use super::{Formula, GradedQuestion, Metric, Population, count};
 
@@ -9,7 +9,7 @@ pub(super) static FAILURE_RATE: Metric = Metric {
     higher_is_better: Some(false),
     population: Population::All,
     source: "a count",
-    summary: "questions without a readable answer, of all, 0 to 1",
+    summary: "share of all questions without a readable answer, 0 to 1",
     formula: Formula::Proportion(|questions| {
         (count(questions, GradedQuestion::has_no_answer), questions.len())
     }),
@@ -22,7 +22,7 @@ pub(super) static UNSCORED_RATE: Metric = Metric {
     higher_is_better: Some(false),
     population: Population::All,
     source: "a count",
-    summary: "questions with an answer but no finite uncertainty, of all, 0 to 1",
+    summary: "share of all questions with an answer but no finite uncertainty, 0 to 1",
     formula: Formula::Proportion(|questions| {
         (
             count(questions, |question| !question.has_no_answer() && question.score().is_none()),

@@ -1,8 +1,7 @@
-//! Mean negative log-likelihood of being correct under the confidence, in nats.
+//! Mean negative log-likelihood of correctness under the confidence, in nats.
 //!
-//! A confidence of exactly 0 or 1 is moved inward by the machine epsilon of `f64` (2.2e-16), as
-//! scikit-learn does: being certain and incorrect costs 36 nats, not infinity, which JSON cannot
-//! hold.
+//! A confidence of exactly 0 or 1 is moved inward by the machine epsilon of `f64` (2.2e-16), as in
+//! scikit-learn: being certain and incorrect costs 36 nats, not infinity, which JSON cannot hold.
 
 use super::brier::by_confidence;
 use super::{Formula, GradedQuestion, Metric, Population};
@@ -14,7 +13,7 @@ pub(super) static LOG_LOSS: Metric = Metric {
     higher_is_better: Some(false),
     population: Population::Confident,
     source: "scikit-learn log_loss",
-    summary: "mean -ln of the probability given to what happened, 0 to 36",
+    summary: "mean -ln of the probability of the observed correctness, 0 to 36",
     formula: Formula::Number(log_loss),
 };
 

@@ -1,8 +1,8 @@
 //! Majority vote of the first k samples, for several k from one run: sample i does not depend on
-//! how many are drawn, so the first k are a run of k.
+//! the number of samples, so the first k are a run of k.
 //!
-//! A sample without an answer never votes; without votes the question is not correct. Where several
-//! answers share the first place, the expected value of picking one of them at random counts.
+//! A sample without an answer never votes; without votes the question is not correct. If several
+//! answers tie, the expected value of picking one at random counts.
 
 use super::{Formula, GradedQuestion, GradedSample, Metric, Population, count};
 
@@ -43,24 +43,24 @@ pub(super) static MAJ_AT_16: Metric =
 pub(super) static MAJ_AT_32: Metric =
     row("maj_at_32", 32, Formula::Number(|questions| maj_at_k(questions, 32)));
 
-/// Share of questions that the majority of the first `k` samples gets correct, 0 to 1, higher is
+/// Share of questions whose majority of the first `k` samples is correct, 0 to 1, higher is
 /// better; over questions with at least `k` samples. `None` without such questions, or for `k` = 0.
 pub fn maj_at_k(questions: &[&GradedQuestion], k: usize) -> Option<f64> {
     mean_over_samples(questions, k, |samples| majority(samples.get(..k).unwrap_or(samples)))
 }
 
-/// The mean of a figure over the questions with at least `k` samples.
+/// The mean of a statistic over the questions with at least `k` samples.
 pub(super) fn mean_over_samples(
     questions: &[&GradedQuestion],
     k: usize,
-    figure: impl Fn(&[GradedSample]) -> f64,
+    statistic: impl Fn(&[GradedSample]) -> f64,
 ) -> Option<f64> {
-    let figures: Vec<f64> = questions
+    let values: Vec<f64> = questions
         .iter()
         .filter(|question| question.samples.len() >= k)
-        .map(|question| figure(&question.samples))
+        .map(|question| statistic(&question.samples))
         .collect();
-    (k > 0 && !figures.is_empty()).then(|| figures.iter().sum::<f64>() / figures.len() as f64)
+    (k > 0 && !values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
 /// Probability that a leading answer, picked at random among equals, is correct.
@@ -68,8 +68,8 @@ fn majority(samples: &[GradedSample]) -> f64 {
     let mut votes: Vec<(u32, bool)> =
         samples.iter().filter_map(|sample| Some((sample.answer?, sample.correct))).collect();
     votes.sort_unstable();
-    // Answers with their votes; samples of one answer share one grade, and should they not, one
-    // correct one makes it correct.
+    // Answers with their votes. Samples of one answer share one grade; if not, one correct sample
+    // makes it correct.
     let answers: Vec<(usize, bool)> = votes
         .chunk_by(|a, b| a.0 == b.0)
         .map(|same| (same.len(), same.iter().any(|vote| vote.1)))

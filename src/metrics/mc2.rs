@@ -1,5 +1,5 @@
-//! How much of the options' probability lies on the correct ones, over questions with several of
-//! either kind: not which option is likeliest, but what the model believes.
+//! The correct choices' share of the probability of all choices, over questions with several
+//! correct ones.
 
 use super::{Formula, GradedQuestion, Metric, Population};
 
@@ -10,8 +10,8 @@ pub(super) static MC2: Metric = Metric {
     higher_is_better: Some(true),
     population: Population::SeveralCorrect,
     source: "Lin et al., arXiv 2109.07958, MC2; acc of lm-evaluation-harness' truthfulqa_mc2",
-    summary: "probability of all correct options together, of that of all options, in the mean over \
-              questions, 0 to 1",
+    summary: "correct choices' share of the probability of all choices, mean over questions, 0 to \
+              1",
     formula: Formula::Bootstrapped(mc2),
 };
 

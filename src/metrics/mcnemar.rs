@@ -1,7 +1,7 @@
-//! Two arms on the same questions: how many got better, how many got worse, and whether chance
-//! explains it.
+//! `McNemar`'s test of two runs on the same questions: gains, losses, and whether chance explains
+//! them.
 //!
-//! Contract: pure and total. Questions are paired by their id, never by position.
+//! Contract: pure and total. Questions are paired by id.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,12 +9,12 @@ use super::GradedQuestion;
 use super::binomial::lower_tail;
 use super::bootstrap::{PairingError, paired};
 
-/// Questions that one arm answers rightly and the other does not.
+/// Questions that one run answers correctly and the other does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Discordant {
-    /// Not correct in the first arm, correct in the second.
+    /// Not correct in the first run, correct in the second.
     pub gains: u64,
-    /// Right in the first arm, not correct in the second.
+    /// Right in the first run, not correct in the second.
     pub losses: u64,
 }
 

@@ -5,20 +5,20 @@
 
 use super::ties::Group;
 
-/// Neighbouring groups that share one fitted value.
+/// Adjacent groups with one fitted value.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Block {
+pub struct FittedBlock {
     /// The lowest value in it.
     pub low: f64,
     /// The highest value in it.
     pub high: f64,
-    /// How many points are correct.
+    /// Number of correct points.
     pub correct: f64,
-    /// How many points there are.
+    /// Number of points.
     pub count: f64,
 }
 
-impl Block {
+impl FittedBlock {
     /// The fitted share, 0 to 1.
     pub fn share(&self) -> f64 {
         self.correct / self.count
@@ -27,10 +27,10 @@ impl Block {
 
 /// The non-decreasing fit of the share of correct points. `groups` must be in ascending order of
 /// value; so are the blocks.
-pub fn non_decreasing(groups: &[Group]) -> Vec<Block> {
-    let mut blocks: Vec<Block> = Vec::new();
+pub fn non_decreasing(groups: &[Group]) -> Vec<FittedBlock> {
+    let mut blocks: Vec<FittedBlock> = Vec::new();
     for group in groups {
-        let mut block = Block {
+        let mut block = FittedBlock {
             low: group.value,
             high: group.value,
             correct: group.correct,
@@ -40,7 +40,7 @@ pub fn non_decreasing(groups: &[Group]) -> Vec<Block> {
             blocks.last().copied().filter(|before| before.share() >= block.share())
         {
             blocks.pop();
-            block = Block {
+            block = FittedBlock {
                 low: before.low,
                 high: block.high,
                 correct: before.correct + block.correct,

@@ -1,11 +1,11 @@
-//! Prediction-rejection ratio: how much of what a perfect ranking would gain by rejecting answers
-//! this ranking gains.
+//! Prediction-rejection ratio: the ranking's gain from rejecting answers, as a share of a perfect
+//! ranking's gain.
 //!
-//! A is the mean accuracy of what is kept, over rejecting 0, 1, 2, ... answers up to a largest
+//! A is the mean accuracy of the kept answers over rejecting 0, 1, 2, ... answers up to a largest
 //! share; PRR = (A - R) / (O - R) with R of a random and O of a perfect order. A is tie-averaged,
-//! and R is the expected value over random orders, which is the accuracy itself: no shuffles. 1 is
-//! a perfect ranking, 0 is none, below 0 it is worse than none. `None` where all answers are
-//! correct or all are incorrect.
+//! and R is the expected value over random orders, which is the accuracy, so no shuffles are
+//! needed. 1 is a perfect ranking, 0 a random one, below 0 worse than random. `None` if all answers
+//! are correct or all are incorrect.
 
 use super::{Formula, GradedQuestion, Metric, Population, risk_coverage};
 
@@ -17,8 +17,8 @@ pub(super) static PRR: Metric = Metric {
     population: Population::Scored,
     source: "Malinin et al., arXiv 2006.10848; lm-polygraph PredictionRejectionArea, shuffles \
              replaced by their expected value",
-    summary: "gain of rejecting the least confident answers as a share of the possible gain, at most \
-              1; ties averaged",
+    summary: "gain of rejecting the least confident answers as a share of the possible gain, at \
+              most 1; ties averaged",
     formula: Formula::Bootstrapped(|questions| rejection_ratio(questions, 1.0)),
 };
 
@@ -35,7 +35,7 @@ pub(super) static PRR_50: Metric = Metric {
 };
 
 /// PRR over rejecting fewer than floor(N * `max_rejection`) answers, 0 to 1. `None` if that is
-/// none, or if no ranking could gain.
+/// 0, or if no ranking could gain.
 pub fn rejection_ratio(questions: &[&GradedQuestion], max_rejection: f64) -> Option<f64> {
     let curve = risk_coverage(questions);
     let n = curve.scored();
@@ -48,6 +48,6 @@ pub fn rejection_ratio(questions: &[&GradedQuestion], max_rejection: f64) -> Opt
     let gain =
         mean(&|k| 1.0 - curve.errors.get(k as usize - 1).copied().unwrap_or(0.0) / k) - accuracy;
     let possible = mean(&|k| (correct / k).min(1.0)) - accuracy;
-    // Differences of means near 1: what is left of nothing is rounding.
+    // Differences of means near 1: smaller ones are rounding errors.
     (steps > 0 && possible > 1e-12).then(|| gain / possible)
 }

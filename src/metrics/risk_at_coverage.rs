@@ -1,8 +1,7 @@
 //! The error rate when the most confident share c of all questions is answered.
 //!
-//! k = ceil(c N) answers are given, N counting failed and unscored questions too; ties are
-//! averaged, as if broken at random. `None` where fewer than k questions have a score: that
-//! coverage cannot be had.
+//! k = ceil(c N) answers are given, N including questions without an answer or a score; ties are
+//! averaged, as if broken at random. `None` if fewer than k questions have a score.
 
 use super::{Formula, GradedQuestion, Metric, Population, risk_coverage};
 
@@ -12,8 +11,8 @@ const ROW: Metric = Metric {
     higher_is_better: Some(false),
     population: Population::Scored,
     source: "Geifman and El-Yaniv, arXiv 1705.08500: selective risk at a coverage; ties averaged",
-    summary: "error rate of the most confident 50 % of all questions, 0 to 1; ties averaged; none if \
-              fewer have a score",
+    summary: "error rate of the most confident 50 % of all questions, 0 to 1; ties averaged; none \
+              if fewer have a score",
     formula: Formula::Number(|questions| risk_at_coverage(questions, 0.5)),
 };
 
@@ -23,8 +22,8 @@ pub(super) static RISK_AT_COVERAGE_50: Metric = ROW;
 /// At 80 %.
 pub(super) static RISK_AT_COVERAGE_80: Metric = Metric {
     name: "risk_at_coverage_80",
-    summary: "error rate of the most confident 80 % of all questions, 0 to 1; ties averaged; none if \
-              fewer have a score",
+    summary: "error rate of the most confident 80 % of all questions, 0 to 1; ties averaged; none \
+              if fewer have a score",
     formula: Formula::Number(|questions| risk_at_coverage(questions, 0.8)),
     ..ROW
 };
@@ -32,8 +31,8 @@ pub(super) static RISK_AT_COVERAGE_80: Metric = Metric {
 /// At 90 %.
 pub(super) static RISK_AT_COVERAGE_90: Metric = Metric {
     name: "risk_at_coverage_90",
-    summary: "error rate of the most confident 90 % of all questions, 0 to 1; ties averaged; none if \
-              fewer have a score",
+    summary: "error rate of the most confident 90 % of all questions, 0 to 1; ties averaged; none \
+              if fewer have a score",
     formula: Formula::Number(|questions| risk_at_coverage(questions, 0.9)),
     ..ROW
 };
@@ -45,7 +44,7 @@ pub fn risk_at_coverage(questions: &[&GradedQuestion], coverage: f64) -> Option<
         return None;
     }
     let curve = risk_coverage(questions);
-    // A product such as 0.1 * 30 = 3.0000000000000004 must not cost one question more.
+    // A product such as 0.1 * 30 = 3.0000000000000004 must not add a question.
     let k = (coverage * curve.questions as f64 - 1e-9).ceil().max(1.0) as usize;
     curve.errors.get(k - 1).map(|errors| errors / k as f64)
 }

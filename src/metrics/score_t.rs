@@ -1,13 +1,12 @@
-//! The score that makes honesty pay: correct +1, silence 0, incorrect -t/(1-t), in the mean over
-//! all questions. An answer that is correct with probability p is worth giving exactly if p > t. t
-//! = 0 is plain accuracy of what was given, t = 0.75 fines an incorrect answer 3.
+//! The score with a penalty for incorrect answers: correct +1, abstained 0, incorrect -t/(1-t),
+//! mean over all questions. An answer that is correct with probability p is worth giving exactly if
+//! p > t. t = 0 is the accuracy of the answers given, t = 0.75 costs 3 for an incorrect answer.
 //!
-//! A failed question scores 0, as silence. The rows judge the decisions as they were made;
-//! [`sweep`] makes them anew for each t.
+//! A question without an answer scores 0. The decisions are those that were made.
 
 use super::{Formula, GradedQuestion, Metric, Population, count};
 
-/// What an incorrect answer costs: t / (1 - t), 0 or more. `None` unless 0 <= t < 1.
+/// The cost of an incorrect answer: t / (1 - t), 0 or more. `None` unless 0 <= t < 1.
 pub fn penalty(t: f64) -> Option<f64> {
     (0.0..1.0).contains(&t).then(|| t / (1.0 - t))
 }
@@ -39,8 +38,8 @@ const SCORE_T: Metric = Metric {
     higher_is_better: Some(true),
     population: Population::All,
     source: SOURCE,
-    summary: "correct +1, silent 0, incorrect 0, per question, 0 to 1",
-    // The fine is 0, so it is the share of correct answers given.
+    summary: "correct +1, abstained 0, incorrect 0, per question, 0 to 1",
+    // The penalty is 0, so it is the share of correct answers given.
     formula: Formula::Proportion(|questions| {
         (
             count(questions, |question| question.is_answered() && question.is_correct()),
@@ -49,13 +48,13 @@ const SCORE_T: Metric = Metric {
     }),
 };
 
-/// t = 0: share of all questions answered rightly.
+/// t = 0: share of all questions answered correctly.
 pub(super) static SCORE_T_0: Metric = SCORE_T;
 
 /// t = 0.5.
 pub(super) static SCORE_T_50: Metric = Metric {
     name: "score_t_50",
-    summary: "correct +1, silent 0, incorrect -1, per question, -1 to 1",
+    summary: "correct +1, abstained 0, incorrect -1, per question, -1 to 1",
     formula: Formula::Bootstrapped(|questions| score_t(questions, 0.5)),
     ..SCORE_T
 };
@@ -63,7 +62,7 @@ pub(super) static SCORE_T_50: Metric = Metric {
 /// t = 0.75.
 pub(super) static SCORE_T_75: Metric = Metric {
     name: "score_t_75",
-    summary: "correct +1, silent 0, incorrect -3, per question, -3 to 1",
+    summary: "correct +1, abstained 0, incorrect -3, per question, -3 to 1",
     formula: Formula::Bootstrapped(|questions| score_t(questions, 0.75)),
     ..SCORE_T
 };
@@ -71,7 +70,7 @@ pub(super) static SCORE_T_75: Metric = Metric {
 /// t = 0.9.
 pub(super) static SCORE_T_90: Metric = Metric {
     name: "score_t_90",
-    summary: "correct +1, silent 0, incorrect -9, per question, -9 to 1",
+    summary: "correct +1, abstained 0, incorrect -9, per question, -9 to 1",
     formula: Formula::Bootstrapped(|questions| score_t(questions, 0.9)),
     ..SCORE_T
 };

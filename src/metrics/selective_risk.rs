@@ -1,5 +1,5 @@
-//! P(incorrect | answered): the error rate of what was answered. Not monotone in the threshold, and
-//! not P(answered and incorrect). `None` where nothing was answered: silence is not perfect.
+//! P(incorrect | answered): the error rate of the answers given. Not monotone in the threshold, and
+//! different from P(answered and incorrect). `None` if nothing was answered.
 
 use super::{Formula, GradedQuestion, Metric, Population, count};
 
@@ -10,7 +10,7 @@ pub(super) static SELECTIVE_RISK: Metric = Metric {
     higher_is_better: Some(false),
     population: Population::Answered,
     source: "Geifman and El-Yaniv, arXiv 1705.08500: selective risk",
-    summary: "incorrect answers of the answers given, 0 to 1; none where none was given",
+    summary: "share of answers given that are incorrect, 0 to 1; none without answers",
     formula: Formula::Proportion(|questions| {
         (
             count(questions, |question| question.is_answered() && !question.is_correct()),

@@ -1,10 +1,10 @@
-//! Smooth expected calibration error: bins replaced by a kernel whose width the data choose.
+//! Smooth expected calibration error: a kernel with a data-driven width instead of bins.
 //!
 //! The residual c - y is smoothed over the confidence axis with a Gaussian reflected at 0 and 1;
-//! the figure is the integral of its magnitude at the width sigma where it equals sigma. As in the
+//! the value is the integral of its magnitude at the width sigma where it equals sigma. As in the
 //! authors' package relplot: residuals are split between the two nearest of max(1001, 10 / sigma)
 //! grid points, the kernel reaches half the axis, the integral runs over max(200, 10 / sigma)
-//! points, sigma is found by ten halvings and not below 0.001. The figure equals relplot's; terms
+//! points, sigma is found by ten halvings and not below 0.001. The value equals relplot's; terms
 //! beyond nine sigma, under 1e-17 of the peak, are left out.
 
 use super::brier::by_confidence;
@@ -22,10 +22,10 @@ pub(super) static SMOOTH_ECE: Metric = Metric {
     formula: Formula::Number(|questions| smooth_ece(questions).map(|(error, _)| error)),
 };
 
-/// Bandwidths below this are not tried.
-const NARROWEST: f64 = 0.001;
-/// Halvings of the bandwidth's interval.
-const HALVINGS: usize = 10;
+/// The smallest bandwidth.
+const MIN_BANDWIDTH: f64 = 0.001;
+/// Bisection steps of the bandwidth.
+const BISECTIONS: usize = 10;
 /// relplot's floor of the density.
 const DENSITY_FLOOR: f64 = 1e-4;
 
@@ -36,11 +36,11 @@ pub fn smooth_ece(questions: &[&GradedQuestion]) -> Option<(f64, f64)> {
     if groups.is_empty() {
         return None;
     }
-    // From 1 down: the bandwidth exceeds the error while it is too wide.
-    let is_narrow = |sigma: f64| sigma < NARROWEST || sigma < at_bandwidth(&groups, sigma);
+    // Bisection: the bandwidth exceeds the error while it is too wide.
+    let is_narrow = |sigma: f64| sigma < MIN_BANDWIDTH || sigma < at_bandwidth(&groups, sigma);
     let (mut wide, mut narrow) = (1.0, 0.0);
     if !is_narrow(wide) {
-        for _ in 0..HALVINGS {
+        for _ in 0..BISECTIONS {
             let middle = 0.5 * (wide + narrow);
             if is_narrow(middle) { narrow = middle } else { wide = middle }
         }
@@ -80,7 +80,7 @@ impl Kernel {
         Self { heights: (0..=reach).map(height).collect(), points }
     }
 
-    /// Weights put on the grid and smoothed, mirrored at both ends.
+    /// Puts weights on the grid and smooths them, reflected at both ends.
     fn smooth(&self, weights: impl Iterator<Item = (f64, f64)>) -> Vec<f64> {
         let last = self.points - 1;
         let mut grid = vec![0.0; self.points];
@@ -99,18 +99,18 @@ impl Kernel {
             // The mirror images beyond both ends; a point on an end is its own image.
             let images =
                 [Some(cell), (cell > 0).then_some(-cell), (cell < last).then_some(2 * last - cell)];
-            images.into_iter().flatten().for_each(|centre| self.add(centre, weight, &mut smoothed));
+            images.into_iter().flatten().for_each(|center| self.add(center, weight, &mut smoothed));
         }
         smoothed
     }
 
-    /// Adds the kernel around a centre, which may lie outside the grid.
-    fn add(&self, centre: i64, weight: f64, smoothed: &mut [f64]) {
-        let split = centre.clamp(0, smoothed.len() as i64);
+    /// Adds the kernel around a center, which may lie outside the grid.
+    fn add(&self, center: i64, weight: f64, smoothed: &mut [f64]) {
+        let split = center.clamp(0, smoothed.len() as i64);
         let (left, right) = smoothed.split_at_mut(split as usize);
         // Distances of the nearest point on either side.
         let (to_left, to_right) =
-            ((centre - split + 1).max(0) as usize, (split - centre).max(0) as usize);
+            ((center - split + 1).max(0) as usize, (split - center).max(0) as usize);
         for (value, height) in right.iter_mut().zip(self.heights.iter().skip(to_right)) {
             *value += weight * height;
         }

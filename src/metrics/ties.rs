@@ -1,31 +1,31 @@
-//! Equal values as one group: the only place where questions are sorted.
+//! Groups of equal values: the only place where questions are sorted.
 //!
-//! Contract: total; the groups depend on the points as a set, not on their order.
+//! Contract: total; the groups depend on the set of points, not on their order.
 
 /// All points of one value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Group {
     /// The value.
     pub value: f64,
-    /// How many are correct.
+    /// Number of correct points.
     pub correct: f64,
-    /// How many are incorrect.
+    /// Number of incorrect points.
     pub incorrect: f64,
 }
 
 impl Group {
-    /// How many there are, at least 1.
+    /// Number of points, at least 1.
     pub fn count(&self) -> f64 {
         self.correct + self.incorrect
     }
 
-    /// Share that is correct, 0 to 1.
+    /// Share of correct points, 0 to 1.
     pub fn share_correct(&self) -> f64 {
         self.correct / self.count()
     }
 }
 
-/// Groups of equal values, lowest first. Points that are no finite number are left out; minus zero
+/// Groups of equal values, lowest first. Non-finite points are left out; minus zero
 /// is zero. O(n log n).
 pub fn groups(points: impl IntoIterator<Item = (f64, bool)>) -> Vec<Group> {
     let mut points: Vec<(f64, bool)> = points
@@ -48,8 +48,8 @@ pub fn groups(points: impl IntoIterator<Item = (f64, bool)>) -> Vec<Group> {
     groups
 }
 
-/// Pairs of a correct and an incorrect point, and in how many of them the correct one has the lower
-/// value; equal values count half.
+/// Pairs of a correct and an incorrect point, and the number of pairs in which the correct one has
+/// the lower value; equal values count half.
 ///
 /// (wins, pairs), both 0 or more; the ratio is an AUROC (Mann and Whitney 1947).
 pub fn correct_is_lower(groups: &[Group]) -> (f64, f64) {

@@ -1,5 +1,5 @@
-//! (correct - incorrect) / N over the answers given: an incorrect answer costs what a correct one
-//! earns, silence costs nothing.
+//! (correct - incorrect) / N over the answers given: an incorrect answer costs as much as a correct
+//! one earns, abstaining costs nothing.
 
 use super::{Formula, Metric, Population};
 
@@ -10,6 +10,6 @@ pub(super) static TRUTHFULNESS: Metric = Metric {
     higher_is_better: Some(true),
     population: Population::All,
     source: "(correct - incorrect) / N; score_t at t = 1/2",
-    summary: "answers given and correct less those given and incorrect, per question, -1 to 1",
+    summary: "correct minus incorrect answers given, per question, -1 to 1",
     formula: Formula::Bootstrapped(|questions| super::score_t::score_t(questions, 0.5)),
 };

@@ -1,9 +1,8 @@
-//! Whether the questions that were not answered are those that have no answer: precision, recall
-//! and F1 of abstaining.
+//! Precision, recall and F1 of abstaining on unanswerable questions.
 //!
-//! Over questions known to have an answer or to have none. Failed questions are left out and
-//! counted: garbage is neither a wise silence nor an answer. `None` where a denominator is 0:
-//! nothing was held back, or nothing is unanswerable.
+//! Over questions known to be answerable or unanswerable. Questions without a readable answer are
+//! left out and counted: they are neither an abstention nor an answer. `None` for a denominator of
+//! 0.
 
 use super::{Formula, GradedQuestion, Metric, Population, count, share};
 
@@ -15,7 +14,9 @@ const ROW: Metric = Metric {
     source: "Yin et al., arXiv 2305.18153: F1 of the unanswerable class; scikit-learn \
              precision_recall_fscore_support",
     summary: "abstentions that were on unanswerable questions, 0 to 1",
-    formula: Formula::Proportion(|questions| (caught(questions), count(questions, abstained))),
+    formula: Formula::Proportion(|questions| {
+        (abstained_unanswerable(questions), count(questions, abstained))
+    }),
 };
 
 /// P(unanswerable | abstained).
@@ -25,7 +26,9 @@ pub(super) static UNANSWERABLE_PRECISION: Metric = ROW;
 pub(super) static UNANSWERABLE_RECALL: Metric = Metric {
     name: "unanswerable_recall",
     summary: "unanswerable questions that were abstained on, 0 to 1",
-    formula: Formula::Proportion(|questions| (caught(questions), count(questions, unanswerable))),
+    formula: Formula::Proportion(|questions| {
+        (abstained_unanswerable(questions), count(questions, unanswerable))
+    }),
     ..ROW
 };
 
@@ -34,7 +37,10 @@ pub(super) static UNANSWERABLE_F1: Metric = Metric {
     name: "unanswerable_f1",
     summary: "harmonic mean of precision and recall of abstaining on the unanswerable, 0 to 1",
     formula: Formula::Bootstrapped(|questions| {
-        share(2 * caught(questions), count(questions, abstained) + count(questions, unanswerable))
+        share(
+            2 * abstained_unanswerable(questions),
+            count(questions, abstained) + count(questions, unanswerable),
+        )
     }),
     ..ROW
 };
@@ -47,6 +53,6 @@ fn abstained(question: &GradedQuestion) -> bool {
     Population::Labeled.includes(question) && !question.answered
 }
 
-fn caught(questions: &[&GradedQuestion]) -> usize {
+fn abstained_unanswerable(questions: &[&GradedQuestion]) -> usize {
     count(questions, |question| unanswerable(question) && abstained(question))
 }

@@ -1,9 +1,9 @@
 //! Within-question discrimination: P(a correct sample is more confident than an incorrect one of
 //! the same question), ties half.
 //!
-//! Over all such pairs of all questions that have both, so a question weighs as many pairs as it
-//! has. What makes a good voting weight, where calibration across questions does not. Samples
-//! without an answer or a confidence are in no pair.
+//! Over all such pairs of all questions with both, so a question weighs by its number of pairs. It
+//! measures the quality of voting weights, for which calibration across questions is irrelevant.
+//! Samples without an answer or a confidence are in no pair.
 
 use super::ties::{correct_is_lower, groups};
 use super::{Formula, GradedQuestion, Metric, Population};
@@ -15,8 +15,8 @@ pub(super) static WQD: Metric = Metric {
     higher_is_better: Some(true),
     population: Population::MixedSamples,
     source: "Taubenfeld et al., arXiv 2502.06233: within-question discrimination",
-    summary: "probability that a correct sample is more confident than an incorrect one of the same question, 0 \
-              to 1; ties half",
+    summary: "probability that a correct sample is more confident than an incorrect one of the \
+              same question, 0 to 1; ties half",
     formula: Formula::Number(wqd),
 };
 

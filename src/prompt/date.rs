@@ -1,6 +1,6 @@
-//! The day that a chat template is told.
+//! The date that a chat template gets.
 //!
-//! A calendar day as an argument, and Python's `strftime` of it in English. This file never asks
+//! A calendar day as an argument, and Python's `strftime` of it in English. This file never reads
 //! the clock.
 
 use std::fmt;
@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// A day of the Gregorian calendar: what `strftime_now` tells a template.
+/// A day of the Gregorian calendar, for a template's `strftime_now`.
 ///
-/// It is an argument and not the clock, because the date becomes part of the prompt: the same seed
-/// would give another answer tomorrow, and a calibration made today would not fit. The default is
-/// the date that Meta's Llama 3 templates themselves use where they are not told one.
+/// It is an argument rather than the clock, because the date becomes part of the prompt: otherwise
+/// the same seed would give another answer tomorrow, and a calibration made today would not apply.
+/// The default is the default date of Meta's Llama 3 templates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Date {
@@ -47,7 +47,7 @@ impl Default for Date {
 }
 
 impl Date {
-    /// The day `year`-`month`-`day`, if there is one; years 1 to 9999.
+    /// The day `year`-`month`-`day`, years 1 to 9999; `None` if it does not exist.
     pub fn new(year: i32, month: u32, day: u32) -> Option<Self> {
         let valid = (1..=9999).contains(&year)
             && (1..=12).contains(&month)
@@ -56,7 +56,7 @@ impl Date {
         valid.then_some(Self { year, month, day })
     }
 
-    /// Days since the first of January, 1 to 366.
+    /// The day of the year, 1 to 366.
     fn day_of_year(self) -> u32 {
         (1..self.month).map(|month| days_in_month(self.year, month)).sum::<u32>() + self.day
     }
@@ -73,7 +73,7 @@ impl Date {
         MONTHS.get(self.month as usize - 1).copied().unwrap_or("")
     }
 
-    /// Python's `strftime` at midnight, for the codes that make sense of a day; `None` for another
+    /// Python's `strftime` at midnight, for the codes that apply to a day; `None` for another
     /// code.
     pub(super) fn strftime(self, format: &str) -> Option<String> {
         let mut text = String::new();

@@ -1,10 +1,10 @@
-//! From a rendered chat to token ids: control strings of the template become control tokens, the
-//! same strings in content stay text.
+//! Encoding of a rendered chat: control strings of the template become control tokens, the same
+//! strings in content stay text.
 //!
-//! The tokenizer is told which bytes are the template's; it looks for control strings there alone,
-//! and encodes what stands between two of them, scaffolding and content together, as one text. That
-//! is what the reference does: tokens may cross the seam (`"\n"` and a content that begins with
-//! one). Every token is traced back to the bytes that it stands for.
+//! The tokenizer gets the byte ranges of the template's own text and looks for control strings only
+//! there. Text between two control strings, template and content together, is encoded as one piece,
+//! as in the reference: a token may span both (`"\n"` and a content that begins with one). Every
+//! token is mapped back to the bytes that it covers.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -20,15 +20,15 @@ pub(super) struct Control {
     pub(super) id: u32,
 }
 
-/// All control strings of a vocabulary, as a byte trie: finding the longest one costs no more than
-/// its length, whatever the text.
-pub(super) struct Controls {
+/// All control strings of a vocabulary as a byte trie, so that finding the longest match costs at
+/// most its length.
+pub(super) struct ControlTokens {
     edges: HashMap<(u32, u8), u32>,
     ids: HashMap<u32, u32>,
     texts: Vec<String>,
 }
 
-impl Controls {
+impl ControlTokens {
     /// Reads the special tokens of `tokenizer`.
     pub(super) fn new(tokenizer: &Tokenizer) -> Self {
         let mut controls = Self { edges: HashMap::new(), ids: HashMap::new(), texts: Vec::new() };
@@ -55,7 +55,7 @@ impl Controls {
         &self.texts
     }
 
-    /// The longest control string that `bytes` begins with: its length and id.
+    /// The longest control string at the start of `bytes`: its length and id.
     fn at_start(&self, bytes: &[u8]) -> Option<(usize, u32)> {
         let mut node = 0;
         let mut longest = None;
@@ -84,21 +84,21 @@ impl Controls {
     }
 }
 
-/// Tokens with the bytes of the text that each stands for.
+/// Tokens with the bytes of the text that each covers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Encoded {
     pub(super) tokens: Vec<u32>,
-    /// Ascending; may be empty where a tokenizer adds a mark of its own.
+    /// Ascending; empty for a mark that the tokenizer adds.
     pub(super) spans: Vec<Range<usize>>,
 }
 
-/// Encodes a rendered chat, trusting it everywhere but in the contents.
+/// Encodes a rendered chat, with control tokens everywhere except in the contents.
 ///
 /// # Errors
 /// Those of the tokenizer.
 pub(super) fn encode(
     tokenizer: &Tokenizer,
-    controls: &Controls,
+    controls: &ControlTokens,
     rendered: &Rendered,
 ) -> Result<Encoded> {
     let gaps = gaps(rendered);
@@ -108,14 +108,14 @@ pub(super) fn encode(
     Ok(Encoded { tokens, spans })
 }
 
-/// What lies between the contents: the template's own words.
+/// The text between the contents: the template's own.
 fn gaps(rendered: &Rendered) -> Vec<Range<usize>> {
     let starts = std::iter::once(0).chain(rendered.spans.iter().map(|span| span.text.end));
     let ends = rendered.spans.iter().map(|span| span.text.start).chain([rendered.text.len()]);
     starts.zip(ends).map(|(start, end)| start..end).filter(|gap| !gap.is_empty()).collect()
 }
 
-/// The bytes of `text` that each token stands for, stretch by stretch between the control tokens.
+/// The bytes of `text` that each token covers, piece by piece between the control tokens.
 fn align(
     tokenizer: &Tokenizer,
     text: &str,
@@ -126,16 +126,15 @@ fn align(
     let mut scaffolding = scaffolding.into_iter();
     let (mut from, mut first) = (0, 0);
     for (index, &id) in tokens.iter().enumerate().filter(|&(_, &id)| tokenizer.is_special(id)) {
-        // An unknown token stands for text: no control string answers to it, and it stays within
-        // its stretch.
+        // An unknown token covers text: it matches no control string and stays within its piece.
         let Some(control) = scaffolding.clone().find(|control| control.id == id) else { continue };
-        let stretch = tokens.get(first..index).unwrap_or_default();
-        stretch_spans(tokenizer, text, from..control.text.start, stretch, &mut spans);
+        let piece = tokens.get(first..index).unwrap_or_default();
+        piece_spans(tokenizer, text, from..control.text.start, piece, &mut spans);
         spans.push(control.text.clone());
         scaffolding.by_ref().find(|passed| *passed == control);
         (from, first) = (control.text.end, index + 1);
     }
-    stretch_spans(
+    piece_spans(
         tokenizer,
         text,
         from..text.len(),
@@ -145,10 +144,10 @@ fn align(
     spans
 }
 
-/// Lays the tokens' own bytes over `text[range]`. They differ where the tokenizer normalises or
-/// adds a space: there, what is equal at both ends is matched, and every token that touches the
-/// middle stands for all of it.
-fn stretch_spans(
+/// Aligns the tokens' own bytes with `text[range]`. If they differ, because the tokenizer
+/// normalizes or adds a space, the equal bytes at both ends are matched, and every token that
+/// touches the middle covers all of it.
+fn piece_spans(
     tokenizer: &Tokenizer,
     text: &str,
     range: Range<usize>,
@@ -185,9 +184,9 @@ fn stretch_spans(
 mod tests {
     use super::*;
 
-    fn controls(texts: &[&str]) -> Controls {
+    fn controls(texts: &[&str]) -> ControlTokens {
         let mut controls =
-            Controls { edges: HashMap::new(), ids: HashMap::new(), texts: Vec::new() };
+            ControlTokens { edges: HashMap::new(), ids: HashMap::new(), texts: Vec::new() };
         for (id, text) in texts.iter().enumerate() {
             controls.insert(text, id as u32);
         }

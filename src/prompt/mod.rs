@@ -1,11 +1,10 @@
-//! From messages to token ids: chat template, prompt repetition, and the line between the
-//! template's words and the user's.
+//! Prompts: chat template, prompt repetition, and encoding to token ids.
 //!
-//! The contract: the tokens are those of Hugging Face's `apply_chat_template`, except that a
-//! control string spelled in a message stays text: no message can open, close or forge a turn. A
-//! model without a chat template, or a template that fails, is an error; sending text without a
-//! template is a mode that the caller chooses ([`Mode::Raw`]). The same arguments give the same
-//! tokens on every day and every machine.
+//! Contract: the tokens are those of Hugging Face's `apply_chat_template`, except that a control
+//! string in message content stays text: no message can open, close or forge a turn. A model
+//! without a chat template, or a template that fails, is an error; sending text without a template
+//! is a mode that the caller chooses ([`Mode::Raw`]). The same arguments give the same tokens on
+//! every day and every machine.
 //!
 //! This module knows tokenizers and text; it does not know the model, its cache, or how the tokens
 //! are used.
@@ -14,7 +13,7 @@ pub mod date;
 mod encode;
 mod provenance;
 pub mod repetition;
-mod source;
+mod sandbox;
 pub mod template;
 
 use std::ops::Range;
@@ -23,7 +22,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use self::date::Date;
-use self::encode::{Controls, Encoded};
+use self::encode::{ControlTokens, Encoded};
 use self::provenance::{Rendered, Rules, Span};
 pub use self::repetition::{KvKeep, Repeated, Repetition};
 pub use self::template::{BoundaryTokens, ChatTemplate, TemplateArguments, Variables};
@@ -31,10 +30,10 @@ use crate::error::{Error, Result};
 use crate::generation::{Message, Role};
 use crate::tokenizer::Tokenizer;
 
-/// The first tokens of a prompt that never leave the cache: models rest their attention on them
-/// (`StreamingLLM`, arXiv 2309.17453).
+/// Number of first prompt tokens that always stay in the cache as attention sinks (`StreamingLLM`,
+/// arXiv 2309.17453).
 pub const ATTENTION_SINK: usize = 4;
-/// The longest messages that are rendered, in bytes together, before repetition.
+/// The largest total size of the messages in bytes, before repetition.
 pub const CONTENT_LIMIT: usize = 1 << 20;
 
 /// A prompt as the engine takes it.
@@ -42,16 +41,16 @@ pub const CONTENT_LIMIT: usize = 1 << 20;
 pub struct Prompt {
     /// Token ids, the beginning-of-text token included.
     pub tokens: Vec<u32>,
-    /// Cache rows to forget once the prompt is read, positions unchanged ([`KvKeep::Second`]).
+    /// Cache rows to drop after prefill, positions unchanged ([`KvKeep::Second`]).
     pub drop_after_prefill: Option<Range<usize>>,
-    /// Token ranges that cover message content (white space at its edges excepted): ascending,
-    /// disjoint. A token that crosses the seam between template and content belongs to a range.
+    /// Token ranges that cover message content (except white space at its edges): ascending,
+    /// disjoint. A token that spans template and content belongs to a range.
     pub content: Vec<Range<usize>>,
     /// The rendered text, before encoding; in raw mode without the beginning-of-text token.
     pub text: String,
-    /// The repetition that was really applied.
+    /// The repetition that was applied.
     pub repetition: Repetition,
-    /// Deviations from what was asked, each one sentence for the user.
+    /// Deviations from the request, one sentence each for the user.
     pub notes: Vec<String>,
 }
 
@@ -62,17 +61,17 @@ impl Prompt {
     }
 
     /// Checks that the prompt and `max_tokens` more fit a context of `context` tokens. Dropped rows
-    /// count: positions go on.
+    /// count, because positions are unchanged.
     ///
     /// # Errors
-    /// A resources error with all the numbers and what to change.
+    /// A resources error with the sizes and the remedies.
     pub fn check_fits(&self, context: usize, max_tokens: usize) -> Result<()> {
         let prompt = self.tokens.len();
         if prompt.checked_add(max_tokens).is_some_and(|total| total <= context) {
             return Ok(());
         }
         let repeated = self.repetition != Repetition::Off;
-        let said = if repeated {
+        let repetition = if repeated {
             format!(" with prompt repetition {}", self.repetition)
         } else {
             String::new()
@@ -86,9 +85,8 @@ impl Prompt {
         }
         remedies.push("shorten the prompt".to_owned());
         Err(Error::Resources(format!(
-            "the prompt has {prompt} tokens{said} and up to {max_tokens} are to be generated, {} \
-             together, but the context holds \
-             {context}; {}",
+            "the prompt has {prompt} tokens{repetition} and up to {max_tokens} are to be \
+             generated, {} together, but the context holds {context}; {}",
             prompt.saturating_add(max_tokens),
             remedies.join(", or ")
         )))
@@ -102,8 +100,8 @@ pub enum Mode {
     /// Through the chat template; without one, an error.
     #[default]
     Chat,
-    /// As they are, joined by an empty line, after the beginning-of-text token if the model has the
-    /// habit: for base models.
+    /// As they are, joined by an empty line, after the beginning-of-text token if the model adds
+    /// it; for base models.
     Raw,
 }
 
@@ -115,17 +113,16 @@ pub struct PromptOptions {
     pub mode: Mode,
     /// A chat template instead of the model's own.
     pub template: Option<String>,
-    /// How the last user message is said.
+    /// How the last user message is repeated.
     pub repetition: Repetition,
     /// Which copies stay in the cache.
     pub kv_keep: KvKeep,
-    /// Make a prompt to be answered: it ends with the opening of the assistant's turn, or, if the
-    /// last message is the assistant's, within that message, so that it is continued. Otherwise the
-    /// chat is rendered as a finished one.
+    /// End with the opening of the assistant's turn, or, if the last message is the assistant's,
+    /// within that message, so that it is continued. Otherwise the chat is rendered as finished.
     pub add_generation_prompt: bool,
     /// The caller's arguments to the template.
     pub arguments: TemplateArguments,
-    /// The day that the template is told.
+    /// The date for the template's `strftime_now`.
     pub date: Date,
 }
 
@@ -146,25 +143,25 @@ impl Default for PromptOptions {
 /// Makes prompts for one model.
 pub struct PromptFormat {
     tokenizer: Arc<Tokenizer>,
-    controls: Controls,
+    controls: ControlTokens,
     template: Option<ChatTemplate>,
     boundary: BoundaryTokens,
     options: PromptOptions,
     thinking: Thinking,
 }
 
-/// What a template does about thinking, as seen by rendering a probe.
+/// How a template handles thinking, found by rendering a probe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Thinking {
-    /// `enable_thinking` changes the prompt.
+    /// Whether `enable_thinking` changes the prompt.
     switchable: bool,
-    /// The model will think under the format's arguments.
+    /// Whether the model thinks under the format's arguments.
     on: bool,
 }
 
-/// Which message was repeated, and where in it the last copy starts, if there are several.
+/// The message that was repeated, and the start of its last copy if there are several.
 #[derive(Clone, Copy, Debug)]
-struct Said {
+struct RepeatedMessage {
     message: usize,
     last_copy: Option<usize>,
 }
@@ -186,8 +183,8 @@ impl PromptFormat {
             }
             (Mode::Chat, None, None) => {
                 return Err(Error::usage(
-                    "this model has no chat template, as base models do not; use --raw, which \
-                     sends the text as it is, or another model",
+                    "this model has no chat template, as base models do not; use --raw to send the \
+                     text as it is, or another model",
                 ));
             }
         };
@@ -196,7 +193,7 @@ impl PromptFormat {
             bos: text(tokenizer.bos()),
             eos: text(tokenizer.end_tokens().first().copied()),
         };
-        let controls = Controls::new(&tokenizer);
+        let controls = ControlTokens::new(&tokenizer);
         let mut format = Self {
             tokenizer,
             controls,
@@ -219,8 +216,8 @@ impl PromptFormat {
         self.template.as_ref().map(ChatTemplate::sha256)
     }
 
-    /// The model is asked to think before it answers: by `enable_thinking`, or because its template
-    /// does so unasked.
+    /// Whether the model thinks before it answers, by `enable_thinking` or by its template's
+    /// default.
     pub fn thinks(&self) -> bool {
         self.thinking.on
     }
@@ -228,19 +225,18 @@ impl PromptFormat {
     /// Renders and encodes `messages`.
     ///
     /// # Errors
-    /// A usage error if the template refuses them (with its own words), if there is nothing to
-    /// answer, or if the template hides what
-    /// [`KvKeep::Second`] must find; a resources error if they are too long; an invalid-file error
-    /// if the template fails.
+    /// A usage error if the template rejects them (with its message), if there is nothing to
+    /// answer, or if [`KvKeep::Second`] cannot find the copies; a resources error if they are too
+    /// long; an invalid-file error if the template fails.
     pub fn render(&self, messages: &[Message]) -> Result<Prompt> {
         self.render_with(messages, "")
     }
 
-    /// As [`Self::render`], with a text after the prompt, such as the beginning of its answer:
-    /// encoded together with it, and like a message's content never a control token.
+    /// As [`Self::render`], with a text after the prompt, such as the beginning of its answer. The
+    /// text is encoded with the prompt and, like message content, never as a control token.
     ///
     /// # Errors
-    /// As there.
+    /// As for [`Self::render`].
     pub fn render_with(&self, messages: &[Message], ending: &str) -> Result<Prompt> {
         self.check(messages)?;
         let mut notes = Vec::new();
@@ -262,7 +258,7 @@ impl PromptFormat {
             encode::encode(&self.tokenizer, &self.controls, &rendered)?;
         if tokens.is_empty() {
             let what = if rendered.text.is_empty() {
-                "the chat template makes no text"
+                "the chat template produces no text"
             } else {
                 "the vocabulary encodes nothing of the prompt"
             };
@@ -305,19 +301,19 @@ impl PromptFormat {
         }
     }
 
-    /// The last message is the assistant's and is to be continued, not closed.
+    /// Whether the last message is the assistant's and is continued.
     fn continues(&self, messages: &[Message]) -> bool {
         self.options.add_generation_prompt
             && messages.last().is_some_and(|message| message.role == Role::Assistant)
     }
 
-    /// The messages with the last user message repeated, and where in it; or as they are, with a
-    /// note if that was not asked for.
+    /// The messages with the last user message repeated; unchanged with a note if repetition does
+    /// not apply.
     fn repeat(
         &self,
         messages: &[Message],
         notes: &mut Vec<String>,
-    ) -> Result<(Vec<Message>, Option<Said>)> {
+    ) -> Result<(Vec<Message>, Option<RepeatedMessage>)> {
         let mut messages = messages.to_vec();
         let Thinking { switchable, on } = self.thinking;
         if self.options.arguments.enable_thinking.is_some() && !switchable {
@@ -332,8 +328,8 @@ impl PromptFormat {
         }
         if on {
             notes.push(format!(
-                "prompt repetition {repetition} is off because the model thinks \
-                                first, which makes repetition idle"
+                "prompt repetition {repetition} is off because the model thinks first, which \
+                 makes repetition useless"
             ));
             return Ok((messages, None));
         }
@@ -348,7 +344,7 @@ impl PromptFormat {
         let repeated =
             repetition.apply(&message.content, |text| Ok(self.tokenizer.encode(text)?.len()))?;
         message.content = repeated.text;
-        Ok((messages, Some(Said { message: index, last_copy: repeated.last_copy })))
+        Ok((messages, Some(RepeatedMessage { message: index, last_copy: repeated.last_copy })))
     }
 
     fn variables<'a>(
@@ -374,8 +370,8 @@ impl PromptFormat {
         if continues { cut_after_last(rendered, messages) } else { Ok(rendered) }
     }
 
-    /// Renders a probe with thinking on, off and unsaid: the difference tells what the template
-    /// does. A template that refuses the probe is taken for one that knows no thinking.
+    /// Renders a probe with `enable_thinking` true, false and undefined, and compares. A template
+    /// that rejects the probe counts as one without thinking.
     fn detect_thinking(&self) -> Thinking {
         let Some(template) = &self.template else { return Thinking::default() };
         let probe = [Message::user("x")];
@@ -383,39 +379,39 @@ impl PromptFormat {
             let arguments = TemplateArguments { enable_thinking, ..self.options.arguments.clone() };
             template.render(&probe, self.variables(&arguments, true)).ok()
         };
-        let (unsaid, on, off) = (with(None), with(Some(true)), with(Some(false)));
+        let (default, on, off) = (with(None), with(Some(true)), with(Some(false)));
         let switchable = on != off;
-        let asked = match self.options.arguments.enable_thinking {
-            Some(asked) => asked,
-            None => switchable && unsaid == on,
+        let requested = match self.options.arguments.enable_thinking {
+            Some(requested) => requested,
+            None => switchable && default == on,
         };
         let opened = |text: &Option<String>| {
             text.as_deref().is_some_and(|text| text.trim_end().ends_with("<think>"))
         };
-        Thinking { switchable, on: asked || (!switchable && opened(&unsaid)) }
+        Thinking { switchable, on: requested || (!switchable && opened(&default)) }
     }
 
-    /// The rows of all copies but the last, as far as whole tokens lie in them.
+    /// The rows of all copies but the last, whole tokens only.
     fn drop_range(
         &self,
         rendered: &Rendered,
         spans: &[Range<usize>],
-        repeated: Option<&Said>,
+        repeated: Option<&RepeatedMessage>,
         notes: &mut Vec<String>,
     ) -> Result<Option<Range<usize>>> {
         if self.options.kv_keep == KvKeep::All {
             return Ok(None);
         }
         let Some((message, last_copy)) =
-            repeated.and_then(|said| Some((said.message, said.last_copy?)))
+            repeated.and_then(|repeated| Some((repeated.message, repeated.last_copy?)))
         else {
             notes.push("kv_keep second has no effect because nothing is repeated".to_owned());
             return Ok(None);
         };
         let copies = first_copies(rendered, message, last_copy).ok_or_else(|| {
             Error::usage(
-                "kv_keep second needs to find the repeated message, but the chat \
-                          template rewrites it; use kv_keep all",
+                "kv_keep second needs to find the repeated message, but the chat template \
+                 rewrites it; use kv_keep all",
             )
         })?;
         let start = spans.partition_point(|span| span.start < copies.start).max(ATTENTION_SINK);
@@ -441,8 +437,8 @@ fn render_raw(messages: &[Message]) -> Rendered {
     Rendered { text, spans, located: true }
 }
 
-/// Ends the text with the content of the last message, and with the white space after it if the
-/// template left it there, so that the model goes on from there.
+/// Ends the text with the content of the last message, and the white space after it if the template
+/// kept that, so that the model continues from there.
 fn cut_after_last(mut rendered: Rendered, messages: &[Message]) -> Result<Rendered> {
     match (rendered.spans.last(), messages.last()) {
         (Some(span), Some(Message { content, .. }))
@@ -461,8 +457,8 @@ fn cut_after_last(mut rendered: Rendered, messages: &[Message]) -> Result<Render
     }
 }
 
-/// Bytes of the text from the start of a message to its last copy; `None` if the message is not
-/// there exactly once.
+/// Bytes of the text from the start of a message to its last copy; `None` unless the message occurs
+/// exactly once.
 fn first_copies(rendered: &Rendered, message: usize, last_copy: usize) -> Option<Range<usize>> {
     let spans: Vec<&Span> = rendered.spans.iter().filter(|span| span.message == message).collect();
     let ordered = spans.is_sorted_by(|a, b| a.source.end <= b.source.start);
@@ -471,7 +467,7 @@ fn first_copies(rendered: &Rendered, message: usize, last_copy: usize) -> Option
     (rendered.located && ordered).then_some(spans.first()?.text.start..end)
 }
 
-/// The token ranges that cover `contents`; those that touch are one.
+/// The token ranges that cover `contents`; adjacent ones are merged.
 fn content_ranges(contents: &[Span], spans: &[Range<usize>]) -> Vec<Range<usize>> {
     let mut ranges: Vec<Range<usize>> = Vec::new();
     for content in contents {

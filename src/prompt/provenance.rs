@@ -1,19 +1,20 @@
-//! Which bytes of a rendered chat came from message content, and which from the template.
+//! Provenance: which bytes of a rendered chat come from message content, and which from the
+//! template.
 //!
-//! Message content is hostile: it may spell control strings (`<|im_end|>`), and a template is a
+//! Message content is untrusted: it may contain control strings (`<|im_end|>`), and a template is a
 //! program that may cut, trim and repeat it. So the chat is rendered more than once, with the
-//! content replaced by private-use characters that the template carries along, and a replacement
-//! counts only if undoing it gives the plain rendering, byte for byte. Three ways are tried, from
-//! exact to coarse:
+//! content replaced by private-use characters that the template passes through. A replacement
+//! counts only if undoing it gives the plain rendering, byte for byte. Three methods are tried,
+//! from exact to coarse:
 //!
-//! 1. each content becomes one marker between its own edge white space, so that trimming does what
-//!    it would have done;
-//! 2. the same around the words that the template looks for in contents (`</think>`, `/no_think`),
-//!    which stay as they are;
-//! 3. only those characters with which a control string can begin or end are replaced, everywhere
-//!    in the contents.
+//! 1. each content becomes one marker between its own leading and trailing white space, so that
+//!    trimming has the same effect;
+//! 2. the same between the words that the template searches for in contents (`</think>`,
+//!    `/no_think`), which stay as they are;
+//! 3. only the characters that can begin or end a control string are replaced, everywhere in the
+//!    contents.
 //!
-//! If none works the template is refused. This file knows strings only: no token, no template
+//! If none works the template is rejected. This file handles strings only: no tokens, no template
 //! engine.
 
 use std::collections::{BTreeMap, HashSet};
@@ -22,18 +23,18 @@ use std::ops::Range;
 use crate::error::{Error, Result};
 use crate::generation::{Message, Role};
 
-/// Tags that reasoning and tool templates look for in contents. They structure a turn and never end
-/// one.
+/// Tags that reasoning and tool templates search for in contents. They structure a turn and never
+/// end one.
 const TAGS: [&str; 4] = ["<think>", "</think>", "<tool_response>", "</tool_response>"];
 
 /// Bytes of the rendered text that came from a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Span {
-    /// Where they stand in the text.
+    /// Their range in the text.
     pub(super) text: Range<usize>,
-    /// Which message they came from.
+    /// The index of the message.
     pub(super) message: usize,
-    /// Where they stand in that message's content.
+    /// Their range in that message's content.
     pub(super) source: Range<usize>,
 }
 
@@ -42,14 +43,14 @@ pub(super) struct Span {
 pub(super) struct Rendered {
     /// Equal to the plain rendering.
     pub(super) text: String,
-    /// In the order of the text, disjoint. If `located` is false: only single characters that
-    /// cannot belong to the scaffolding.
+    /// In text order, disjoint. If `located` is false: only single characters that cannot belong to
+    /// the template.
     pub(super) spans: Vec<Span>,
-    /// The spans cover the contents (edge white space and words of way 2 excepted).
+    /// Whether the spans cover the contents (except edge white space and the words of method 2).
     pub(super) located: bool,
 }
 
-/// What the control strings and the template say about contents.
+/// The template and the control strings.
 pub(super) struct Rules<'a> {
     /// The template's source.
     pub(super) template: &'a str,
@@ -57,12 +58,12 @@ pub(super) struct Rules<'a> {
     pub(super) controls: &'a [String],
 }
 
-/// Renders `messages` by `render` (which gets the messages with contents replaced) and finds the
-/// contents again.
+/// Renders `messages` with `render` (which gets the messages with contents replaced) and locates
+/// the contents.
 ///
 /// # Errors
-/// Those of the plain rendering; a usage error if the template treats contents in a way that cannot
-/// be followed.
+/// Those of the plain rendering; a usage error if the template changes contents in a way that
+/// cannot be traced.
 pub(super) fn trace(
     messages: &[Message],
     rules: &Rules<'_>,
@@ -83,8 +84,8 @@ pub(super) fn trace(
     by_masks(messages, rules, &plain, &render).ok_or_else(|| {
         Error::usage(
             "the chat template rewrites message content that contains characters of control \
-             strings, in a way that cannot be followed; \
-             text could pass for the template's own. remove the control strings from the messages, or give another chat template",
+             strings in a way that cannot be traced, so content could pass for template text; \
+             remove the control strings from the messages, or use another chat template",
         )
     })
 }
@@ -99,7 +100,7 @@ fn private(messages: &[Message], rules: &Rules<'_>) -> impl Iterator<Item = char
         .filter(move |c| !taken.contains(c))
 }
 
-/// Ways 1 and 2: every stretch of content between the `kept` ranges becomes one character.
+/// Methods 1 and 2: every stretch of content between the `kept` ranges becomes one character.
 fn by_markers(
     messages: &[Message],
     kept: &[Vec<Range<usize>>],
@@ -139,7 +140,7 @@ fn by_markers(
     .map(|spans| Rendered { text: plain.to_owned(), spans, located: true })
 }
 
-/// Puts the originals back into `text`; the spans, if the result is `plain`.
+/// Restores the originals in `text`; returns the spans if the result is `plain`.
 fn restore<'a>(
     text: &str,
     plain: &str,
@@ -159,7 +160,7 @@ fn restore<'a>(
     rest.is_empty().then_some(spans)
 }
 
-/// Way 3. A control string of the template has none of the masked characters, one from a content
+/// Method 3. A control string of the template has none of the masked characters, one from content
 /// has at least two.
 fn by_masks(
     messages: &[Message],
@@ -181,7 +182,7 @@ fn by_masks(
     Some(Rendered { text: plain.to_owned(), spans, located: false })
 }
 
-/// The characters with which a control string begins or ends.
+/// The first and last characters of control strings.
 fn edges(controls: &[String]) -> HashSet<char> {
     controls
         .iter()
@@ -189,8 +190,8 @@ fn edges(controls: &[String]) -> HashSet<char> {
         .collect()
 }
 
-/// Words in quotes in the template that some content has and that may stay there as they are: the
-/// known tags, and words of which no control string can be made. Longest first.
+/// Quoted words of the template that occur in some content and may stay as they are: the known
+/// tags, and words that cannot be part of a control string. Longest first.
 fn words<'a>(messages: &[Message], rules: &Rules<'a>) -> Vec<&'a str> {
     let edges = edges(rules.controls);
     let harmless = |word: &str| {
@@ -208,8 +209,8 @@ fn words<'a>(messages: &[Message], rules: &Rules<'a>) -> Vec<&'a str> {
     words
 }
 
-/// The texts between two equal quotes on one line. Too many do no harm: a word counts only where a
-/// content has it.
+/// The texts between two equal quotes on one line. False positives are harmless, because a word
+/// counts only if a content contains it.
 fn quoted(template: &str) -> Vec<&str> {
     let mut found = Vec::new();
     for line in template.lines() {
@@ -223,8 +224,8 @@ fn quoted(template: &str) -> Vec<&str> {
     found
 }
 
-/// Where the content has one of `words`, leftmost first, longest first. A tag that is a control
-/// string is the model's own only in the model's own words.
+/// Occurrences of `words` in the content, leftmost first, longest first. A tag that is a control
+/// string counts only in assistant messages.
 fn occurrences(message: &Message, words: &[&str], rules: &Rules<'_>) -> Vec<Range<usize>> {
     let allowed = |word: &&&str| {
         message.role == Role::Assistant || !rules.controls.iter().any(|control| control == **word)

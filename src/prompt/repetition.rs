@@ -1,10 +1,10 @@
-//! Prompt repetition: saying the question twice, so that every word of it can be read in the light
-//! of every other.
+//! Prompt repetition: the question twice in the prompt, so that every word can attend to every
+//! other.
 //!
 //! A causal model reads the first word before it knows the last. Repeating the whole user message
-//! mends that (Leviathan, Kalman, Matias, arXiv 2512.14982; the variants are its appendix A.4). The
-//! text is repeated inside the user's turn of the chat template. This file only makes text; what to
-//! do with the first copy's cache rows is [`KvKeep`]'s business and [`crate::prompt`]'s work.
+//! compensates for that (Leviathan, Kalman, Matias, arXiv 2512.14982; the variants are from its
+//! appendix A.4). The text is repeated inside the user's turn of the chat template. This file only
+//! builds text; [`KvKeep`] says which copies stay in the cache.
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,23 +20,23 @@ const QUERY: &str = "{query}";
 /// Fixed-point steps towards the padded length; the first step is usually exact.
 const PAD_STEPS: usize = 8;
 
-/// How the last user message is said. The parts are joined by one newline each.
+/// How the last user message is repeated. The parts are joined by one newline each.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Repetition {
     /// Once, as it is.
     #[default]
     Off,
-    /// Twice, nothing between but the newline.
+    /// Twice, separated by the newline only.
     X2,
     /// Twice, with "Let me repeat that:" between.
     Verbose,
     /// Three times, with "Let me repeat that:" and "Let me repeat that one more time:" between.
     X3,
-    /// The control arm: once, then "Ignore these periods (they are irrelevant) and answer the above
-    /// question:" and periods up to the token length of [`Repetition::X2`]. The periods stand apart
-    /// (`. . .`), because vocabularies have tokens for whole runs of them, and a run could not be
-    /// cut to a length.
+    /// The control: once, then "Ignore these periods (they are irrelevant) and answer the above
+    /// question:" and periods up to the token length of [`Repetition::X2`]. The periods are
+    /// separated (`. . .`), because vocabularies have tokens for whole runs of them, so a run has
+    /// no exact length.
     Pad,
     /// The caller's own text, with `{query}` wherever the message goes.
     Custom(String),
@@ -46,7 +46,8 @@ impl Repetition {
     /// The named forms, in the order of the paper.
     pub const NAMES: [&'static str; 5] = ["off", "x2", "verbose", "x3", "pad"];
 
-    /// The text for `query`. `tokens` counts the tokens of a text; only [`Repetition::Pad`] asks.
+    /// The text for `query`. `tokens` counts the tokens of a text; only [`Repetition::Pad`] needs
+    /// it.
     pub fn apply(&self, query: &str, tokens: impl Fn(&str) -> Result<usize>) -> Result<Repeated> {
         let text = match self {
             Self::Off => query.to_owned(),
@@ -74,7 +75,7 @@ pub struct Repeated {
     pub last_copy: Option<usize>,
 }
 
-/// Where the last of several copies starts in the expanded template.
+/// The start of the last of several copies in the expanded template.
 fn last_copy(template: &str, query: &str) -> Option<usize> {
     let copies = template.matches(QUERY).count();
     let after = template.rfind(QUERY).map(|at| template.len() - at - QUERY.len())?;
@@ -149,16 +150,16 @@ impl From<Repetition> for String {
     }
 }
 
-/// Which copies of a repeated message stay in the cache after the prompt was read.
+/// Which copies of a repeated message stay in the cache after prefill.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KvKeep {
     /// All of them.
     #[default]
     All,
-    /// The last one only: generation then costs what it costs without repetition (arXiv 2512.14982,
-    /// future work; "prefill twice, decode once"). Positions do not change, and what stands before
-    /// the message stays, at least four tokens of it: they are the attention sink.
+    /// Only the last one: generation then costs the same as without repetition (arXiv 2512.14982,
+    /// future work; "prefill twice, decode once"). Positions do not change. The text before the
+    /// message stays, at least four tokens of it as attention sinks.
     Second,
 }
 
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_names_are_refused_with_the_choice() {
+    fn unknown_names_are_rejected_with_the_choice() {
         for text in ["", "x4", "custom", "Off", "{Query}"] {
             let message = text.parse::<Repetition>().unwrap_err().to_string();
             assert!(

@@ -1,15 +1,15 @@
-//! Chat templates: the Jinja program inside a model file, run as the hostile code that it may be.
+//! Chat templates: the Jinja program inside a model file, run as untrusted code.
 //!
 //! The dialect is Hugging Face's (`jinja2.ext.loopcontrols`, `trim_blocks`, `lstrip_blocks`,
 //! `raise_exception`, `strftime_now`, a `tojson` that is Python's `json.dumps`, Python's string
-//! methods, an undefined value that prints as nothing but fails when something is looked up in it).
+//! methods, an undefined value that prints as an empty string but fails on attribute access).
 //! There is no loader, no file, no environment and no clock: a rendering depends on the template,
-//! the messages, the arguments and the date given. [`FUEL`] bounds work and memory,
-//! [`OUTPUT_LIMIT`] the text, and [`DEADLINE`] what the engine does not charge for, as comparing
-//! large values: a rendering runs on a thread of its own, which is left behind when it is late.
+//! the messages, the arguments and the date. [`FUEL`] limits work and memory, [`OUTPUT_LIMIT`] the
+//! text, and [`DEADLINE`] work that the engine does not charge for, such as comparing large values:
+//! a rendering runs on its own thread, which is abandoned when it times out.
 //!
-//! A template that fails or refuses the messages is an error with the template's own words; nothing
-//! is guessed instead of it. This file does not know what a token is.
+//! A template that fails or rejects the messages is an error with the template's own message;
+//! nothing is guessed. This file does not know tokens.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,31 +28,31 @@ use minijinja_contrib::pycompat;
 use serde::{Deserialize, Serialize};
 
 use super::date::Date;
-use super::source;
+use super::sandbox;
 use crate::digest::sha256_hex;
 use crate::error::{Error, Result};
 use crate::generation::Message;
 
-/// What one rendering may spend: one unit is one instruction, or 64 bytes made or read.
+/// Fuel of one rendering: one unit is one instruction, or 64 bytes written or read.
 pub const FUEL: u64 = 200_000;
-/// What it may spend besides for each byte of the messages: a template may copy them eight times.
+/// Additional fuel per byte of the messages: a template may copy them eight times.
 const FUEL_PER_BYTE: f64 = 8.0 / 64.0;
-/// How long one rendering may take, not counted while this process gets no processor. The longest
+/// Time limit of one rendering, not counted while this process gets no CPU time. The longest
 /// published templates need a thousandth of it.
 pub const DEADLINE: Duration = Duration::from_secs(2);
-/// The longest text a template may make, in bytes.
+/// The longest output of a template, in bytes.
 pub const OUTPUT_LIMIT: usize = 4 << 20;
 /// The longest template that is compiled, in bytes. The longest published ones have about 30 kB.
 pub const SOURCE_LIMIT: usize = 256 << 10;
 
-/// The deepest value that a namespace or `tojson` takes.
+/// The deepest value that a namespace or `tojson` accepts.
 const MAX_DEPTH: usize = 32;
 
 const NAME: &str = "chat_template";
 
-/// The only arguments a caller may hand to a template, besides the messages. A closed list: an
-/// argument named `messages` or `bos_token` would otherwise replace ours (CVE-2025-62426 was such a
-/// one).
+/// The only arguments that a caller may pass to a template besides the messages. The list is
+/// closed, because an argument named `messages` or `bos_token` would replace ours (as in
+/// CVE-2025-62426).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TemplateArguments {
@@ -97,8 +97,8 @@ impl TemplateArguments {
         self.validate()
     }
 
-    /// Checks that `reasoning_effort` is a plain word: it becomes scaffolding, so it must not be
-    /// able to carry a control string.
+    /// Checks that `reasoning_effort` is a plain word: it becomes template text, so it must not
+    /// hold a control string.
     pub fn validate(&self) -> Result<()> {
         match &self.reasoning_effort {
             Some(word)
@@ -116,7 +116,7 @@ impl TemplateArguments {
     }
 }
 
-/// The texts that name the first and last token of a text to the template.
+/// The texts of the first and last token of a text, for the template.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BoundaryTokens {
     /// `bos_token`; undefined in the template if the model has none.
@@ -125,7 +125,7 @@ pub struct BoundaryTokens {
     pub eos: Option<String>,
 }
 
-/// What a rendering is made of, besides the messages.
+/// The inputs of a rendering besides the messages.
 #[derive(Clone, Copy, Debug)]
 pub struct Variables<'a> {
     /// `bos_token` and `eos_token`.
@@ -134,7 +134,7 @@ pub struct Variables<'a> {
     pub arguments: &'a TemplateArguments,
     /// End with the opening of the assistant's turn.
     pub add_generation_prompt: bool,
-    /// What `strftime_now` tells.
+    /// The date for `strftime_now`.
     pub date: Date,
 }
 
@@ -144,9 +144,9 @@ pub struct ChatTemplate {
     source: String,
     /// The file that errors name.
     file: PathBuf,
-    /// Renderings that were late and are still at it. As long as there are any, no other is begun.
-    late: Arc<AtomicUsize>,
-    /// [`DEADLINE`], but in tests.
+    /// Renderings that timed out and still run. While there are any, no other starts.
+    timed_out: Arc<AtomicUsize>,
+    /// [`DEADLINE`], except in tests.
     deadline: Duration,
 }
 
@@ -160,7 +160,7 @@ impl ChatTemplate {
     /// Compiles `source`.
     ///
     /// # Errors
-    /// An invalid-file error with the line and the parser's words, or for a source above
+    /// An invalid-file error with the line and the parser's message, or for a source above
     /// [`SOURCE_LIMIT`].
     pub fn new(source: &str) -> Result<Self> {
         if source.len() > SOURCE_LIMIT {
@@ -170,25 +170,25 @@ impl ChatTemplate {
             )));
         }
         let mut environment = environment();
-        let prepared = source::prepare(source).map_err(invalid)?;
+        let prepared = sandbox::prepare(source).map_err(invalid)?;
         environment.add_template_owned(NAME, prepared).map_err(|error| failure(&error, FUEL))?;
         Ok(Self {
             environment,
             source: source.to_owned(),
-            file: PathBuf::from(UNPLACED),
-            late: Arc::default(),
+            file: PathBuf::from(UNKNOWN_FILE),
+            timed_out: Arc::default(),
             deadline: DEADLINE,
         })
     }
 
-    /// Compiles the source that stands in `file`.
+    /// Compiles the source from `file`.
     ///
     /// # Errors
     /// As [`Self::new`], with the file's name; so are those of rendering.
     pub fn from_file(source: &str, file: &Path) -> Result<Self> {
         Self::new(source)
             .map(|template| Self { file: file.to_owned(), ..template })
-            .map_err(|error| placed(error, file))
+            .map_err(|error| with_file(error, file))
     }
 
     /// The template's text as given.
@@ -204,32 +204,32 @@ impl ChatTemplate {
     /// Renders `messages`: deterministic, within [`FUEL`], [`OUTPUT_LIMIT`] and [`DEADLINE`].
     ///
     /// # Errors
-    /// A usage error with the template's words if it refuses the messages (`raise_exception`); a
+    /// A usage error with the template's message if it rejects the messages (`raise_exception`); a
     /// resources error if fuel, output or time run out; an invalid-file error with the line if the
     /// template fails in any other way.
     pub fn render(&self, messages: &[Message], variables: Variables<'_>) -> Result<String> {
-        self.rendered(messages, variables).map_err(|error| placed(error, &self.file))
+        self.rendered(messages, variables).map_err(|error| with_file(error, &self.file))
     }
 
     fn rendered(&self, messages: &[Message], variables: Variables<'_>) -> Result<String> {
-        let late = || {
+        let timeout_error = || {
             Error::Resources(format!(
                 "the chat template was stopped: it did not end within {} s",
                 self.deadline.as_secs_f32()
             ))
         };
-        if self.late.load(Ordering::Acquire) > 0 {
-            return Err(late());
+        if self.timed_out.load(Ordering::Acquire) > 0 {
+            return Err(timeout_error());
         }
-        let said: usize = messages.iter().map(|message| message.content.len()).sum();
-        let fuel = FUEL + (said as f64 * FUEL_PER_BYTE) as u64;
+        let content_bytes: usize = messages.iter().map(|message| message.content.len()).sum();
+        let fuel = FUEL + (content_bytes as f64 * FUEL_PER_BYTE) as u64;
         let mut environment = self.environment.clone();
         environment.set_fuel(Some(fuel));
         let context = context(messages, variables);
         let (sender, receiver) = mpsc::sync_channel(1);
-        // Whoever comes second, the rendering to its end or the deadline, finds the other's mark.
+        // The later of the two, the end of the rendering and the deadline, finds the other's mark.
         let marked = Arc::new(AtomicBool::new(false));
-        let (mark, left) = (Arc::clone(&marked), Arc::clone(&self.late));
+        let (mark, left) = (Arc::clone(&marked), Arc::clone(&self.timed_out));
         let work = move || {
             let _ = sender.send(render(&environment, context, fuel));
             if mark.swap(true, Ordering::AcqRel) {
@@ -248,27 +248,26 @@ impl ChatTemplate {
             rest = self.deadline.saturating_sub(process_time().saturating_sub(begun));
             match received {
                 Ok(text) => return text,
-                // Dropped without a word: it panicked.
+                // Dropped without a result: it panicked.
                 Err(mpsc::RecvTimeoutError::Disconnected) => return Err(failed()),
-                // A stopped process, or a machine with no time for it: the template is not to
-                // blame.
+                // The process was stopped or got no CPU time, so the template is not at fault.
                 Err(mpsc::RecvTimeoutError::Timeout) if !rest.is_zero() => {}
                 Err(mpsc::RecvTimeoutError::Timeout) => {
-                    self.late.fetch_add(1, Ordering::AcqRel);
+                    self.timed_out.fetch_add(1, Ordering::AcqRel);
                     if marked.swap(true, Ordering::AcqRel) {
-                        // It ended just now.
-                        self.late.fetch_sub(1, Ordering::Release);
+                        // It has just ended.
+                        self.timed_out.fetch_sub(1, Ordering::Release);
                         return receiver.recv().unwrap_or_else(|_| Err(failed()));
                     }
-                    return Err(late());
+                    return Err(timeout_error());
                 }
             }
         }
     }
 }
 
-/// Processor time that this process has had, all threads together, so no less than any one of them;
-/// the wall's time where there is no such clock. From some point on.
+/// CPU time of this process over all threads, so at least that of any one thread; wall time on
+/// platforms without such a clock. The origin is arbitrary.
 fn process_time() -> Duration {
     #[cfg(unix)]
     {
@@ -285,9 +284,9 @@ fn process_time() -> Duration {
 
 fn render(environment: &Environment<'_>, context: Value, fuel: u64) -> Result<String> {
     let template = environment.get_template(NAME).map_err(|error| failure(&error, fuel))?;
-    let mut text = Capped(Vec::new());
+    let mut text = LimitedWriter(Vec::new());
     match template.render_captured_to(context, &mut text) {
-        Ok(_) => String::from_utf8(text.0).map_err(|_| invalid("it made text that is not UTF-8")),
+        Ok(_) => String::from_utf8(text.0).map_err(|_| invalid("its output is not UTF-8")),
         Err(error) => Err(failure(&error, fuel)),
     }
 }
@@ -303,8 +302,8 @@ fn environment() -> Environment<'static> {
     environment.set_unknown_method_callback(python_method);
     environment.add_filter("tojson", to_json);
     environment.add_function("raise_exception", raise_exception);
-    environment.add_function(source::PLAIN, plain);
-    environment.add_filter(source::PLAIN, plain);
+    environment.add_function(sandbox::PLAIN, plain);
+    environment.add_filter(sandbox::PLAIN, plain);
     environment
 }
 
@@ -323,7 +322,7 @@ fn context(messages: &[Message], variables: Variables<'_>) -> Value {
         date.strftime(format).ok_or_else(|| {
             minijinja::Error::new(
                 ErrorKind::InvalidOperation,
-                format!("strftime_now knows no date format {format:?}"),
+                format!("strftime_now does not support the date format {format:?}"),
             )
         })
     };
@@ -365,12 +364,12 @@ impl Object for Turn {
 }
 
 /// Collects at most [`OUTPUT_LIMIT`] bytes.
-struct Capped(Vec<u8>);
+struct LimitedWriter(Vec<u8>);
 
-impl std::io::Write for Capped {
+impl std::io::Write for LimitedWriter {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         if self.0.len() + bytes.len() > OUTPUT_LIMIT {
-            return Err(std::io::Error::other(Refusal::Output));
+            return Err(std::io::Error::other(Rejection::Output));
         }
         self.0.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -381,9 +380,9 @@ impl std::io::Write for Capped {
     }
 }
 
-/// A failure that is not the template's bug; it travels as the source of an engine error.
+/// A failure that is not a bug of the template; passed as the source of an engine error.
 #[derive(Debug, thiserror::Error)]
-enum Refusal {
+enum Rejection {
     #[error("{0}")]
     Raised(String),
     #[error("its output is longer than {OUTPUT_LIMIT} bytes")]
@@ -391,12 +390,12 @@ enum Refusal {
 }
 
 fn raise_exception(message: &str) -> Result<Value, minijinja::Error> {
-    let raised = Refusal::Raised(message.to_owned());
+    let raised = Rejection::Raised(message.to_owned());
     Err(minijinja::Error::new(ErrorKind::InvalidOperation, "raise_exception").with_source(raised))
 }
 
-/// Python's methods of strings, maps and lists. The engine charges for what a method returns; a
-/// method that reads much and returns little (`count` in a loop) is charged here for what it reads.
+/// Python's methods of strings, maps and lists. The engine charges for a method's result; a method
+/// that reads much and returns little (`count` in a loop) is charged here for its input.
 fn python_method(
     state: &mut State,
     value: &Value,
@@ -409,9 +408,9 @@ fn python_method(
     pycompat::unknown_method_callback(state, value, method, arguments)
 }
 
-/// What a namespace may hold: a copy without lazy parts, nested at most [`MAX_DEPTH`] deep, without
-/// a namespace in it. Namespaces are the only values that change, and so the only way to nest
-/// without end.
+/// A copy for a namespace: without lazy parts, nested at most [`MAX_DEPTH`] deep, without a
+/// namespace in it. Namespaces are the only mutable values, and so the only way to nest without
+/// limit.
 fn plain(state: &State, value: &Value) -> Result<Value, minijinja::Error> {
     fn copy(state: &State, value: &Value, depth: usize) -> Result<Value, minijinja::Error> {
         let refused = |what: &str| {
@@ -467,8 +466,7 @@ fn format_value(
     }
 }
 
-/// Charges for what printing a value makes: a list of lists of lists prints more than all its
-/// parts.
+/// Charges for the output of printing a value: a list of lists of lists prints more than its parts.
 fn charge(state: &State, value: &Value, depth: usize) -> Result<(), minijinja::Error> {
     if !matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable | ValueKind::Map)
         || value.downcast_object_ref::<Turn>().is_some()
@@ -491,7 +489,7 @@ fn charge(state: &State, value: &Value, depth: usize) -> Result<(), minijinja::E
 }
 
 /// `tojson` of Hugging Face's templates: Python's `json.dumps(value, ensure_ascii=False,
-/// indent=indent)`, not the escaped form that Jinja means for HTML.
+/// indent=indent)`, not Jinja's HTML-escaped form.
 #[expect(clippy::needless_pass_by_value, reason = "the engine hands keyword arguments by value")]
 fn to_json(state: &State, value: &Value, kwargs: Kwargs) -> Result<String, minijinja::Error> {
     let indent: Option<usize> = kwargs.get("indent")?;
@@ -605,48 +603,47 @@ impl JsonWriter<'_, '_, '_> {
     }
 }
 
-/// What errors name where no file is known.
-const UNPLACED: &str = "tokenizer.chat_template";
+/// The file in errors if none is known.
+const UNKNOWN_FILE: &str = "tokenizer.chat_template";
 
 fn invalid(reason: impl fmt::Display) -> Error {
-    Error::invalid_file(UNPLACED, format!("the model's chat template cannot be used: {reason}"))
+    Error::invalid_file(UNKNOWN_FILE, format!("the model's chat template cannot be used: {reason}"))
 }
 
-/// The error with the name of the file that the template stands in.
-fn placed(error: Error, file: &Path) -> Error {
+/// The error with the name of the template's file.
+fn with_file(error: Error, file: &Path) -> Error {
     match error {
         Error::InvalidFile { reason, .. } => Error::invalid_file(file, reason),
         other => other,
     }
 }
 
-/// The longest text of a template that an error repeats, in characters.
-const QUOTED: usize = 300;
+/// The longest quote of a template in an error, in characters.
+const MAX_QUOTE: usize = 300;
 
-/// Says which rule was broken: the template's own (`raise_exception`), ours (fuel, output), or
-/// Jinja's.
+/// Classifies an error: the template's own (`raise_exception`), a limit (fuel, output), or Jinja's.
 fn failure(error: &minijinja::Error, fuel: u64) -> Error {
-    let quote = |text: &str| match text.char_indices().nth(QUOTED) {
+    let quote = |text: &str| match text.char_indices().nth(MAX_QUOTE) {
         Some((end, _)) => format!("{} ...", &text[..end]),
         None => text.to_owned(),
     };
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
         let inside = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let refusal = inner
-            .downcast_ref::<Refusal>()
+        let rejection = inner
+            .downcast_ref::<Rejection>()
             .or_else(|| inside.and_then(|inner| inner.downcast_ref()));
-        match refusal {
-            Some(Refusal::Raised(rule)) => {
+        match rejection {
+            Some(Rejection::Raised(rule)) => {
                 return Error::usage(format!(
-                    "the chat template refuses these messages: {}",
+                    "the chat template rejects these messages: {}",
                     quote(rule)
                 ));
             }
-            Some(Refusal::Output) => {
+            Some(Rejection::Output) => {
                 return Error::Resources(format!(
                     "the chat template was stopped: {}",
-                    Refusal::Output
+                    Rejection::Output
                 ));
             }
             None => source = inner.source(),
@@ -688,11 +685,11 @@ mod tests {
         };
         check(
             "{{ raise_exception('roles must alternate') }}",
-            &["the chat template refuses these messages: roles must alternate"],
+            &["the chat template rejects these messages: roles must alternate"],
         );
         check(
             "{% macro f() %}{{ raise_exception('deep') }}{% endmacro %}{{ f() }}",
-            &["refuses these messages: deep"],
+            &["rejects these messages: deep"],
         );
         check("a\n{% if %}", &["chat template cannot be used", "line 2", "syntax error"]);
         check("{{ nothing.attribute }}", &["line 1", "undefined"]);
@@ -770,7 +767,7 @@ mod tests {
             assert!(error.contains("did not end within 0.02 s"), "{error}");
             thread::sleep(Duration::from_millis(5));
         }
-        assert_eq!(template.late.load(Ordering::Acquire), 0);
+        assert_eq!(template.timed_out.load(Ordering::Acquire), 0);
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! The questions that the page lists, as compact data within a number of bytes.
+//! The questions that the page lists, as compact data within a byte budget.
 //!
-//! Contract: what does not fit is left out evenly over the run, never by what became of a question,
-//! and counted. Texts and token texts are there once, whatever the number of runs; a sample that
-//! begins as another one refers to it; entropies are whole hundredths of a nat. All text is made
-//! visible here. It makes data, not a page.
+//! Contract: questions that do not fit are left out evenly over the run, never by outcome, and
+//! counted. Texts and token texts are stored once for all runs; a sample that starts like another
+//! one refers to it; entropies are whole hundredths of a nat. Invisible characters are made visible
+//! here. It produces data, not a page.
 
 use std::collections::HashMap;
 
@@ -17,26 +17,26 @@ use super::view::RunView;
 use crate::generation::FinishReason;
 use crate::metrics::bootstrap::mix;
 
-/// Share of the bytes that questions without samples may take.
-const HEADS: f64 = 0.6;
-/// Characters of a question, an answer, a reason and a token that are kept.
+/// Share of the bytes for questions without samples.
+const HEAD_SHARE: f64 = 0.6;
+/// Maximum lengths of a question, an answer, a reason and a token, in characters.
 const QUESTION_CHARS: usize = 700;
 const ANSWER_CHARS: usize = 120;
 const REASON_CHARS: usize = 300;
 const TOKEN_CHARS: usize = 64;
-/// Answers of a vote, distinct samples of a question and tokens of a sample that are kept.
+/// Maximum numbers of answers of a vote, distinct samples of a question and tokens of a sample.
 const ANSWERS: usize = 8;
 const SAMPLES: usize = 12;
 const TOKENS: usize = 400;
-/// Entropies above this are shown as this; ln 2 to the power of 18 is below it.
-const MOST_HUNDREDTHS: u32 = 36 * 36 - 1;
+/// Larger entropies are clipped to this; ln(2^18) is below it.
+const MAX_HUNDREDTHS: u32 = 36 * 36 - 1;
 
-/// The data and what was left out.
+/// The data, and what was left out.
 #[derive(Debug)]
 pub struct Browse {
     /// JSON, safe in a script block.
     pub json: String,
-    /// A sentence for each kind of omission.
+    /// One sentence for each kind of omission.
     pub left_out: Vec<String>,
 }
 
@@ -51,21 +51,21 @@ struct Data {
 #[derive(Serialize)]
 struct RunData {
     label: String,
-    /// Whether the samples are options that were scored by their likelihood.
+    /// Whether the samples are choices that were scored by likelihood.
     options: bool,
     questions: Vec<Entry>,
 }
 
-/// A question of a run. Names are short since there are many.
+/// A question of a run. Field names are short, because there are many.
 #[derive(Serialize)]
 struct Entry {
     /// Index of the question's texts.
     d: usize,
     /// The class.
     c: usize,
-    /// Whether the leading answer is right.
+    /// Whether the leading answer is correct.
     r: bool,
-    /// Why no answer was given.
+    /// The reason for abstaining.
     #[serde(skip_serializing_if = "Option::is_none")]
     w: Option<String>,
     /// Uncertainty and confidence.
@@ -74,19 +74,19 @@ struct Entry {
     p: Option<f64>,
     /// Answers with weights, heaviest first.
     v: Vec<(String, f64)>,
-    /// Answers beyond those, unparsed, truncated and failed samples.
+    /// Weight of answers not listed; numbers of unparsed, truncated and failed samples.
     x: [f64; 4],
     /// Samples drawn.
     n: usize,
     /// Notes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     o: Vec<String>,
-    /// Samples: count, place of the answer, -1 for none, -2 for one beyond those, how it ended,
-    /// sample that it begins as or -1, tokens that it shares with that, further tokens, entropies
-    /// of these, token at which it leaves the largest group or -1, tokens cut away.
+    /// Samples: count, index of the answer (-1 for none, -2 for one not listed), finish reason,
+    /// sample that it starts like or -1, number of tokens shared with that, further tokens, their
+    /// entropies, token at which it leaves the largest group or -1, number of tokens cut.
     #[serde(skip_serializing_if = "Option::is_none")]
     s: Option<Vec<Value>>,
-    /// Distinct samples beyond those.
+    /// Number of distinct samples not listed.
     #[serde(skip_serializing_if = "is_zero")]
     m: usize,
 }
@@ -96,7 +96,7 @@ fn is_zero(value: &usize) -> bool {
     *value == 0
 }
 
-/// Makes the data of all runs within about `budget` bytes.
+/// The data of all runs within about `budget` bytes.
 pub fn browse(runs: &[RunView], budget: usize) -> Browse {
     let mut data = Data {
         runs: runs
@@ -114,12 +114,12 @@ pub fn browse(runs: &[RunView], budget: usize) -> Browse {
         .enumerate()
         .flat_map(|(at, run)| run.listed.iter().map(move |listed| (at, listed)))
         .collect();
-    // By a hash of the place, so that what does not fit is spread, and is the same in runs of the
-    // same questions.
+    // By a hash of the position, so that omissions are spread evenly and are the same in runs of
+    // the same questions.
     order.sort_by_key(|(run, (place, _, _))| (mix(*place as u64), *place, *run));
     let mut texts = Texts::default();
     let mut kept: Vec<(usize, usize, Entry, &ReadQuestion)> = Vec::new();
-    let heads = (budget as f64 * HEADS) as usize;
+    let heads = (budget as f64 * HEAD_SHARE) as usize;
     let mut spent = 0;
     for (run, (place, question, judged)) in &order {
         let (entry, new) = texts.entry(question, judged);
@@ -153,11 +153,11 @@ pub fn browse(runs: &[RunView], budget: usize) -> Browse {
 }
 
 fn left_out(runs: &[RunView], data: &Data, shown: &[usize], texts: &Texts) -> Vec<String> {
-    let mut said = Vec::new();
+    let mut sentences = Vec::new();
     for ((run, data), shown) in runs.iter().zip(&data.runs).zip(shown) {
         let (listed, all) = (data.questions.len(), run.questions);
         if listed < all || *shown < listed {
-            said.push(format!(
+            sentences.push(format!(
                 "{}: {listed} of {all} questions are listed, spread evenly over the run, {shown} \
                  of them with their samples",
                 run.label
@@ -165,27 +165,27 @@ fn left_out(runs: &[RunView], data: &Data, shown: &[usize], texts: &Texts) -> Ve
         }
     }
     if texts.cut > 0 {
-        said.push(format!("{} long texts are cut, which … marks", texts.cut));
+        sentences.push(format!("{} long texts are cut, marked by …", texts.cut));
     }
-    said.push(
-        "of every token's statistics only the entropy is kept, in hundredths of a nat".to_owned(),
+    sentences.push(
+        "of each token's statistics only the entropy is kept, in hundredths of a nat".to_owned(),
     );
-    said
+    sentences
 }
 
-/// Bytes of a value in the page.
+/// The size of a value in the page, in bytes.
 fn size(value: &impl Serialize) -> usize {
     json_in_script(&serde_json::to_string(value).unwrap_or_default()).len() + 1
 }
 
-/// Texts that are there once.
+/// Texts, stored once each.
 #[derive(Default)]
 struct Texts {
     vocab: Vec<String>,
     words: HashMap<String, usize>,
     docs: Vec<[String; 3]>,
     hashes: HashMap<String, usize>,
-    /// How many texts were cut.
+    /// Number of texts cut.
     cut: usize,
 }
 
@@ -197,7 +197,7 @@ impl Texts {
         short.into_owned()
     }
 
-    /// An entry without samples, and the bytes of texts that are new with it.
+    /// An entry without samples, and the size of the texts that it adds.
     fn entry(&mut self, question: &ReadQuestion, judged: &Judged) -> (Entry, usize) {
         let head = &question.head;
         let mut new = 0;
@@ -261,7 +261,7 @@ impl Texts {
         let samples = question.samples.as_deref().unwrap_or_default();
         let clusters =
             question.head.outcome.as_ref().map_or(&[][..], |outcome| &outcome.vote.clusters);
-        let leaves = partings(samples);
+        let leaves = divergence_points(samples);
         let mut distinct: Vec<(usize, &ShownSample, usize)> = Vec::new();
         for (at, sample) in samples.iter().enumerate() {
             match distinct
@@ -320,7 +320,7 @@ impl Texts {
     }
 }
 
-/// Four decimals: more than anybody reads.
+/// Rounds to four decimals.
 fn rounded(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }
@@ -328,9 +328,9 @@ fn rounded(value: f64) -> f64 {
 /// An entropy in hundredths of a nat, as two digits to base 36.
 fn hundredths(entropy: f64) -> String {
     let whole = if entropy.is_finite() {
-        ((entropy * 100.0).round().max(0.0) as u32).min(MOST_HUNDREDTHS)
+        ((entropy * 100.0).round().max(0.0) as u32).min(MAX_HUNDREDTHS)
     } else {
-        MOST_HUNDREDTHS
+        MAX_HUNDREDTHS
     };
     [whole / 36, whole % 36].into_iter().filter_map(|digit| char::from_digit(digit, 36)).collect()
 }
@@ -339,7 +339,7 @@ fn same_tokens(a: &[ShownToken], b: &[ShownToken]) -> bool {
     a.len() == b.len() && shared(a, b) == a.len()
 }
 
-/// How many tokens two samples begin with together, drawn from the same distributions.
+/// Number of leading tokens that two samples share, drawn from the same distributions.
 fn shared(a: &[ShownToken], b: &[ShownToken]) -> usize {
     a.iter()
         .zip(b)
@@ -349,10 +349,10 @@ fn shared(a: &[ShownToken], b: &[ShownToken]) -> usize {
         .count()
 }
 
-/// Where each sample leaves the largest group: all start together; at each token those that draw
-/// what most draw stay (of equally many, those with the sample of the lowest index), and the others
-/// leave. `None` for those that stay to the end.
-fn partings(samples: &[ShownSample]) -> Vec<Option<usize>> {
+/// The token at which each sample leaves the largest group. All start together; at each token the
+/// largest group of samples with the same token stays (of equally large ones, that with the lowest
+/// sample index), and the others leave. `None` for samples that stay to the end.
+fn divergence_points(samples: &[ShownSample]) -> Vec<Option<usize>> {
     let mut leaves = vec![None; samples.len()];
     let mut together: Vec<usize> = (0..samples.len()).collect();
     for at in 0.. {
@@ -400,7 +400,7 @@ mod tests {
     fn samples_leave_the_largest_group_once() {
         let check = |samples: &[&[u32]], expected: &[Option<usize>]| {
             let samples: Vec<ShownSample> = samples.iter().map(|ids| sample(ids)).collect();
-            assert_eq!(partings(&samples), expected);
+            assert_eq!(divergence_points(&samples), expected);
         };
         check(&[], &[]);
         check(&[&[1, 2]], &[None]);

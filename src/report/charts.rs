@@ -1,8 +1,7 @@
-//! The plots of a report: from the view model to SVG with a heading and a caption that says how to
-//! read it.
+//! The plots of a report: SVG with a heading and a caption that explains how to read it.
 //!
-//! Contract: pure. A plot that has nothing to show is a sentence that says why. Series keep their
-//! place among the runs in every plot.
+//! Contract: pure. A plot without data is a sentence that says why. A run keeps its color and mark
+//! in all plots.
 
 use std::fmt::Write;
 
@@ -13,29 +12,29 @@ use crate::decision::Policy;
 use crate::metrics::binomial::wilson;
 use crate::metrics::{GradedQuestion, risk_coverage, score_t};
 
-/// Points of a curve, at most; more cannot be told apart.
-const POINTS: usize = 300;
-/// Runs that get a panel of their own where runs cannot share one.
-const PANELS: usize = 12;
+/// Maximum number of points of a curve.
+const MAX_POINTS: usize = 300;
+/// Maximum number of panels of a chart with one panel per run.
+const MAX_PANELS: usize = 12;
 /// Bins of the reliability diagram, as those of the metric `ece`.
 const CONFIDENCE_BINS: usize = 10;
 /// Bins of the histograms.
 const BINS: usize = 24;
-/// Where the score plot ends below: what lies lower is plainly bad.
-const LOWEST_SCORE: f64 = -1.0;
+/// The lower end of the score plot.
+const MIN_SCORE: f64 = -1.0;
 
-/// A figure of the page. All texts are plain.
+/// A chart of the page. All texts are plain.
 #[derive(Debug, Default)]
 pub struct Chart {
-    /// What it shows.
+    /// The heading.
     pub heading: String,
-    /// The plots; none where there is nothing to show.
+    /// The plots; empty without data.
     pub plots: Vec<String>,
-    /// The runs that it shows, for the legend.
+    /// The runs in the legend.
     pub legend: Vec<usize>,
-    /// Whether each plot is of one run, in the order of the legend.
+    /// Whether each plot shows one run, in the order of the legend.
     pub panel_per_run: bool,
-    /// How to read it, or why there is nothing.
+    /// How to read it, or why it is empty.
     pub caption: String,
 }
 
@@ -60,7 +59,7 @@ pub fn all(runs: &[RunView]) -> Vec<Chart> {
     charts
 }
 
-/// Selective risk over coverage, with targets and what was decided.
+/// Selective risk over coverage, with targets and operating points.
 fn risk_and_coverage(runs: &[RunView]) -> Chart {
     let curves: Vec<Vec<(f64, f64)>> = runs.iter().map(risk_curve).collect();
     let operating: Vec<Option<(f64, f64)>> = runs.iter().map(operating_point).collect();
@@ -76,7 +75,7 @@ fn risk_and_coverage(runs: &[RunView]) -> Chart {
     let most = targets.iter().map(|(alpha, _)| alpha * 1.15).fold(most, f64::max).min(1.0);
     let x = Axis::share("coverage: share of all questions answered");
     let mut plot =
-        Plot::new("risk", x, Axis::up_to("selective risk: share of answers wrong", most));
+        Plot::new("risk", x, Axis::up_to("selective risk: share of answers incorrect", most));
     for (alpha, joint) in &targets {
         // P(answered and wrong) is coverage times selective risk.
         let risk = |x: f64| if *joint { (alpha / x.max(1e-6)).min(2.0) } else { *alpha };
@@ -93,36 +92,36 @@ fn risk_and_coverage(runs: &[RunView]) -> Chart {
     for (series, curve) in curves.iter().enumerate() {
         plot.line(series, curve);
     }
-    let mut said = Vec::new();
+    let mut texts = Vec::new();
     for (series, (run, point)) in runs.iter().zip(&operating).enumerate() {
         let words = operating_text(run, *point);
         if let Some(point) = point {
             plot.mark(series, *point, &words);
         }
-        said.push(words);
+        texts.push(words);
     }
     let mut caption =
-        "Questions from the surest on: how many of the answers are wrong when so many are given. \
-         Lower is better; equal scores are \
-                       averaged. Marks show what was decided."
+        "The share of incorrect answers when the most confident questions are answered, over the \
+         share answered. Lower is better; equal scores are averaged. Marks show the run's \
+         decisions."
             .to_owned();
     for run in runs.iter().filter(|run| run.policy.is_some()) {
         let _ = write!(caption, " {}: {}.", run.label, rule(run));
     }
     Chart {
         heading: "Risk and coverage".into(),
-        plots: vec![plot.finish("Selective risk over coverage", &said.join("; "))],
+        plots: vec![plot.finish("Selective risk over coverage", &texts.join("; "))],
         legend: all_runs(runs),
         panel_per_run: false,
         caption,
     }
 }
 
-/// Coverage and risk of the k surest questions, thinned.
+/// Coverage and risk of the k most confident questions, thinned.
 pub fn risk_curve(run: &RunView) -> Vec<(f64, f64)> {
     let curve = risk_coverage(&items(run));
     let (scored, all) = (curve.scored(), curve.questions as f64);
-    let every = scored.div_ceil(POINTS).max(1);
+    let every = scored.div_ceil(MAX_POINTS).max(1);
     let points = curve.risks().enumerate().filter(|(at, _)| at % every == 0 || at + 1 == scored);
     points.map(|(at, risk)| ((at + 1) as f64 / all, risk)).collect()
 }
@@ -137,7 +136,7 @@ fn operating_text(run: &RunView, point: Option<(f64, f64)>) -> String {
     let rule = rule(run);
     match point.and_then(|_| wilson(counts.incorrect as u64, given as u64)) {
         Some(interval) => format!(
-            "{} answers {given} of {}, {} of them wrong (95 % interval {} to {}; {rule})",
+            "{} answers {given} of {}, {} of them incorrect (95 % interval {} to {}; {rule})",
             run.label,
             run.questions,
             percent(counts.incorrect as f64 / given as f64),
@@ -148,7 +147,7 @@ fn operating_text(run: &RunView, point: Option<(f64, f64)>) -> String {
     }
 }
 
-/// When the run answers.
+/// The rule by which the run answers.
 fn rule(run: &RunView) -> String {
     match run.policy.as_ref().map(crate::calibration::PolicyFile::policy) {
         None => "uncalibrated".to_owned(),
@@ -165,7 +164,7 @@ fn rule(run: &RunView) -> String {
     }
 }
 
-/// Accuracy over both kinds of cost, a point for each run.
+/// Accuracy over both kinds of cost, one point per run.
 fn accuracy_and_cost(runs: &[RunView]) -> Chart {
     let plot = |id: &str, label: &str, cost: &dyn Fn(&RunView) -> Option<Mean>| {
         let costs: Vec<Option<Mean>> = runs.iter().map(cost).collect();
@@ -176,9 +175,9 @@ fn accuracy_and_cost(runs: &[RunView]) -> Chart {
         let mut plot = Plot::new(
             id,
             Axis::factors(label, ends),
-            Axis::share("accuracy: leading answers right"),
+            Axis::share("accuracy: leading answers correct"),
         );
-        let (mut said, mut points) = (Vec::new(), Vec::new());
+        let (mut texts, mut points) = (Vec::new(), Vec::new());
         for (series, (run, mean)) in runs.iter().zip(&costs).enumerate() {
             let (Some(mean), Some(view)) = (mean, run.metric("accuracy")) else { continue };
             let (Some(accuracy), Some(interval)) = (view.metric.value, view.interval) else {
@@ -200,13 +199,14 @@ fn accuracy_and_cost(runs: &[RunView]) -> Chart {
                 short(mean.mean)
             );
             plot.mark(series, (mean.mean, accuracy), &words);
-            said.push(words);
+            texts.push(words);
         }
-        // One point is named by the legend, which the plot has anyway.
+        // A single point is named by the legend.
         if points.len() > 1 {
             plot.names(&points);
         }
-        (!said.is_empty()).then(|| plot.finish(&format!("Accuracy over {label}"), &said.join("; ")))
+        (!texts.is_empty())
+            .then(|| plot.finish(&format!("Accuracy over {label}"), &texts.join("; ")))
     };
     let tokens = plot("tokens", "forward tokens per question", &|run| {
         run.forward_tokens.filter(|mean| mean.mean > 0.0)
@@ -215,12 +215,12 @@ fn accuracy_and_cost(runs: &[RunView]) -> Chart {
         plot("seconds", "seconds per question", &|run| run.seconds.filter(|mean| mean.mean > 0.0));
     let plots: Vec<String> = tokens.into_iter().chain(seconds).collect();
     let caption = if plots.is_empty() {
-        "No record says what it cost.".to_owned()
+        "No record has a cost.".to_owned()
     } else {
-        "What a run's accuracy costs, a point for each run with 95 % intervals; the horizontal \
-         scale is logarithmic. Forward tokens are the \
-         rows computed after the prompt: samples that agree share them. Seconds run from a question's start to its last token beside the \
-         other questions of its batch, so they are waiting times and depend on the machine and on the batch."
+        "Accuracy over cost, one point per run with 95 % intervals; the horizontal scale is \
+         logarithmic. Forward tokens are the rows computed after the prompt; samples that agree \
+         share them. Seconds are from a question's start to its last token among the other \
+         questions of its batch, so they depend on the machine and on the batch."
             .to_owned()
     };
     Chart {
@@ -232,7 +232,7 @@ fn accuracy_and_cost(runs: &[RunView]) -> Chart {
     }
 }
 
-/// Three digits or so.
+/// About three significant digits.
 pub fn short(value: f64) -> String {
     let magnitude = value.abs();
     fixed(
@@ -249,36 +249,36 @@ pub fn short(value: f64) -> String {
     )
 }
 
-/// The score that fines wrong answers, over the fine.
+/// The score that penalizes incorrect answers, over the penalty.
 fn scores(runs: &[RunView]) -> Chart {
     let grid: Vec<f64> = (0..=45).map(|i| f64::from(i) / 50.0).collect();
-    let axis = Axis { high: 0.9, ..Axis::share("t: a wrong answer costs t / (1 - t)") };
+    let axis = Axis { high: 0.9, ..Axis::share("t: an incorrect answer costs t / (1 - t)") };
     let mut plot =
-        Plot::new("score", axis, Axis::between("mean score per question", LOWEST_SCORE, 1.0));
+        Plot::new("score", axis, Axis::between("mean score per question", MIN_SCORE, 1.0));
     plot.guide(&[(0.0, 0.0), (0.9, 0.0)]);
-    plot.note((0.9, 0.0), (-2.0, -5.0), "end", "always silent");
-    let mut said = Vec::new();
+    plot.note((0.9, 0.0), (-2.0, -5.0), "end", "always abstain");
+    let mut texts = Vec::new();
     for (series, run) in runs.iter().enumerate() {
         let items = items(run);
         let points: Vec<(f64, f64)> =
             grid.iter().filter_map(|t| Some((*t, score_t::score_t(&items, *t)?))).collect();
         plot.line(series, &points);
         let breaks_even = points.iter().take_while(|(_, score)| *score > 0.0).last();
-        said.push(match breaks_even {
-            Some((t, _)) => format!("{} beats silence up to t = {}", run.label, fixed(*t, 2)),
-            None => format!("{} never beats silence", run.label),
+        texts.push(match breaks_even {
+            Some((t, _)) => format!("{} beats abstaining up to t = {}", run.label, fixed(*t, 2)),
+            None => format!("{} never beats abstaining", run.label),
         });
     }
     let caption = format!(
-        "Right +1, silent 0, wrong -t / (1 - t), in the mean over all questions, for the \
-         decisions as they were made. At t an answer is worth \
-         giving if it is right with a probability above t; who answers too much falls below the line of silence. Scores below {LOWEST_SCORE} \
-         are cut off. {}.",
-        said.join("; ")
+        "Correct +1, abstained 0, incorrect -t / (1 - t), mean over all questions, for the \
+         recorded decisions. At t an answer is worth giving if it is correct with a probability \
+         above t; a run that answers too much falls below the line of abstaining. Scores below \
+         {MIN_SCORE} are cut off. {}.",
+        texts.join("; ")
     );
     Chart {
-        heading: "Score where errors cost".into(),
-        plots: vec![plot.finish("Mean score over t", &said.join("; "))],
+        heading: "Score with a penalty for errors".into(),
+        plots: vec![plot.finish("Mean score over t", &texts.join("; "))],
         legend: all_runs(runs),
         panel_per_run: false,
         caption,
@@ -290,7 +290,7 @@ fn scores(runs: &[RunView]) -> Chart {
 pub struct Bin {
     /// Questions.
     pub n: usize,
-    /// Right answers among them.
+    /// Correct answers among them.
     pub correct: usize,
     /// Sum of confidences.
     pub confidence: f64,
@@ -327,9 +327,9 @@ fn reliability(runs: &[RunView]) -> Chart {
     let mut caption = String::new();
     if !calibrated.is_empty() {
         caption.push_str(
-            "Calibrated confidence against the share that is right, in ten bins: a calibrated run \
-             lies on the diagonal. Bars are Wilson's 95 % \
-             intervals, the numbers above are questions in the bin. ",
+            "Calibrated confidence against the share correct, in ten bins: a calibrated run lies \
+             on the diagonal. Bars are Wilson's 95 % intervals; the numbers above are questions in \
+             the bin. ",
         );
     }
     match without.as_slice() {
@@ -337,36 +337,36 @@ fn reliability(runs: &[RunView]) -> Chart {
         [one] => {
             let _ = write!(
                 caption,
-                "{one} is uncalibrated: it has no confidence, and agreement is no probability of \
-                 being right."
+                "{one} is uncalibrated: it has no confidence, and agreement is not a probability \
+                 of being correct."
             );
         }
         many => {
             let names = many.join(", ");
             let _ = write!(
                 caption,
-                "{names} are uncalibrated: they have no confidence, and agreement is no \
-                 probability of being right."
+                "{names} are uncalibrated: they have no confidence, and agreement is not a \
+                 probability of being correct."
             );
         }
     }
     let plots = calibrated
         .iter()
-        .take(PANELS)
+        .take(MAX_PANELS)
         .filter_map(|at| Some(reliability_of(*at, runs.get(*at)?)))
         .collect();
     Chart { heading: "Reliability".into(), plots, legend: calibrated, panel_per_run: true, caption }
 }
 
 fn reliability_of(series: usize, run: &RunView) -> String {
-    let y = Axis::share("share of answers right");
+    let y = Axis::share("share of answers correct");
     let mut plot = Plot::new(
         &format!("reliability{series}"),
-        Axis::share("confidence: calibrated probability of being right"),
+        Axis::share("confidence: calibrated probability of being correct"),
         y,
     );
     plot.guide(&[(0.0, 0.0), (1.0, 1.0)]);
-    let (mut line, mut marks, mut said) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut line, mut marks, mut texts) = (Vec::new(), Vec::new(), Vec::new());
     for (at, bin) in bins(&items(run)).into_iter().enumerate().filter(|(_, bin)| bin.n > 0) {
         let (confidence, share) =
             (bin.confidence / bin.n as f64, bin.correct as f64 / bin.n as f64);
@@ -380,37 +380,37 @@ fn reliability_of(series: usize, run: &RunView) -> String {
             &bin.n.to_string(),
         );
         let words =
-            format!("confidence {}: {} of {} right", percent(confidence), bin.correct, bin.n);
+            format!("confidence {}: {} of {} correct", percent(confidence), bin.correct, bin.n);
         line.push((confidence, share));
         marks.push(((confidence, share), words.clone()));
-        said.push(words);
+        texts.push(words);
     }
     plot.line(series, &line);
     for (point, words) in &marks {
         plot.mark(series, *point, words);
     }
-    plot.finish(&format!("Reliability of {}", run.label), &said.join("; "))
+    plot.finish(&format!("Reliability of {}", run.label), &texts.join("; "))
 }
 
-/// How scores are spread, right answers up and wrong ones down.
+/// Histograms of the uncertainty, correct answers up and incorrect ones down.
 fn histograms(runs: &[RunView]) -> Option<Chart> {
     let found: Vec<(usize, String)> = runs
         .iter()
         .enumerate()
-        .take(PANELS)
+        .take(MAX_PANELS)
         .filter_map(|(series, run)| Some((series, histogram(series, run)?)))
         .collect();
     let (legend, plots): (Vec<usize>, Vec<String>) = found.into_iter().unzip();
-    let mut caption = "The uncertainty that decides: right answers stand up, wrong ones hang down \
-                       (hatched). The further apart the two, the \
-                       better a threshold can part them; the dashed line is the policy's threshold. Failed questions have no uncertainty and \
-                       are not here."
-        .to_owned();
-    if runs.len() > PANELS {
-        let _ = write!(caption, " Only the first {PANELS} runs are drawn.");
+    let mut caption =
+        "The uncertainty that decides: correct answers above, incorrect ones below (hatched). The \
+         further apart the two, the better a threshold can separate them; the dashed line is the \
+         policy's threshold. Questions without an answer have no uncertainty and are not shown."
+            .to_owned();
+    if runs.len() > MAX_PANELS {
+        let _ = write!(caption, " Only the first {MAX_PANELS} runs are shown.");
     }
     (!plots.is_empty()).then(|| Chart {
-        heading: "Uncertainty of right and wrong answers".into(),
+        heading: "Uncertainty of correct and incorrect answers".into(),
         plots,
         legend,
         panel_per_run: true,
@@ -448,21 +448,22 @@ fn histogram(series: usize, run: &RunView) -> Option<String> {
     }
     let most =
         |side: &dyn Fn(&(usize, usize)) -> usize| counts.iter().map(side).max().unwrap_or(0) as f64;
-    let y = Axis::mirrored("questions: wrong below, right above", most(&|c| c.1), most(&|c| c.0));
+    let y =
+        Axis::mirrored("questions: incorrect below, correct above", most(&|c| c.1), most(&|c| c.0));
     let (start, end) = (axis.low, axis.high);
     let mut plot = Plot::new(&format!("spread{series}"), axis, y);
     for (at, (up, down)) in counts.into_iter().enumerate() {
         let (from, to) = (start + at as f64 * width, start + (at + 1) as f64 * width);
         let range = format!("uncertainty {} to {}", short(from), short(to));
         if up > 0 {
-            plot.bar("correct", (from, to), (0.0, up as f64), &format!("{range}: {up} right"));
+            plot.bar("correct", (from, to), (0.0, up as f64), &format!("{range}: {up} correct"));
         }
         if down > 0 {
             plot.bar(
                 "hatched",
                 (from, to),
                 (0.0, -(down as f64)),
-                &format!("{range}: {down} wrong"),
+                &format!("{range}: {down} incorrect"),
             );
         }
     }
@@ -475,7 +476,7 @@ fn histogram(series: usize, run: &RunView) -> Option<String> {
     }
     let right = scored.iter().filter(|(_, right)| *right).count();
     let description = format!(
-        "{right} right and {} wrong answers from {} to {}",
+        "{right} correct and {} incorrect answers from {} to {}",
         scored.len() - right,
         short(low),
         short(high)

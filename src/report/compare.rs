@@ -1,8 +1,7 @@
-//! Runs against the first one, on the questions that both have.
+//! Comparisons of runs with the first one, on the questions that both have.
 //!
-//! Contract: pure. Questions are paired by name and content; where one run has more, only the
-//! shared ones count, and their number is part of the result. What is compared and how is
-//! [`Difference`]'s business.
+//! Contract: pure. Questions are paired by name and content. Only shared questions count, and their
+//! number is part of the result. [`Difference`] does the comparing.
 
 use std::collections::HashSet;
 
@@ -11,7 +10,7 @@ use crate::eval::Difference;
 use crate::metrics::GradedQuestion;
 use crate::metrics::bootstrap::Bootstrap;
 
-/// Every later run against the first. No questions: there is nothing to compare.
+/// Every later run against the first; with no shared questions the comparison is empty.
 pub(super) fn with_first(runs: &[RunView]) -> Vec<Difference> {
     let Some((first, others)) = runs.split_first() else { return Vec::new() };
     parallel(others, |other| compare(first, other)).into_iter().flatten().collect()
@@ -23,11 +22,11 @@ fn compare(baseline: &RunView, run: &RunView) -> Option<Difference> {
     let difference = |before: &[&GradedQuestion], after: &[&GradedQuestion]| {
         Difference::resampled((&run.label, after), (&baseline.label, before), &bootstrap)
     };
-    // A question that is twice in one run cannot be paired.
+    // A question that occurs twice in one run cannot be paired.
     difference(&before, &after).or_else(|_| difference(&[], &[])).ok()
 }
 
-/// The items of a run that another has too.
+/// The questions of a run that another run has too.
 fn shared<'a>(run: &'a RunView, other: &RunView) -> Vec<&'a GradedQuestion> {
     let theirs: HashSet<(&str, &str)> = other
         .items

@@ -1,7 +1,7 @@
-//! Gates: a figure that a run must reach, for a build to pass; and their results as `JUnit` XML.
+//! Gates: bounds on metrics that a run must meet for CI to pass, and their results as `JUnit` XML.
 //!
-//! Contract: which side is worse is the metric's own business; a metric that only describes is no
-//! gate. A figure that cannot be said fails.
+//! Contract: the metric says which side is worse; a metric that only describes cannot be a gate. An
+//! undefined metric fails.
 
 use std::fmt::{self, Write};
 use std::str::FromStr;
@@ -18,21 +18,21 @@ pub struct Gate {
     value: f64,
 }
 
-/// What became of a gate in a run.
+/// The result of a gate in a run.
 #[derive(Clone, Debug)]
 pub struct Gated {
     /// The run's label.
     pub run: String,
     /// The gate.
     pub gate: Gate,
-    /// The figure; `None` where it cannot be said.
+    /// The metric's value; `None` if undefined.
     pub found: Option<f64>,
     /// Questions behind it.
     pub n: usize,
 }
 
 impl Gated {
-    /// Whether the figure is there and not worse than the bound.
+    /// Whether the value is defined and not worse than the bound.
     pub fn passes(&self) -> bool {
         self.found.is_some_and(|found| match self.gate.metric.higher_is_better {
             Some(true) => found >= self.gate.value,
@@ -51,7 +51,7 @@ impl FromStr for Gate {
                 "gate {text:?} has no value; it must be METRIC=VALUE, as in accuracy=0.5"
             )));
         };
-        let usable = || {
+        let gate_metrics = || {
             METRICS
                 .iter()
                 .filter(|m| m.higher_is_better.is_some())
@@ -63,21 +63,22 @@ impl FromStr for Gate {
             return Err(Error::usage(format!(
                 "metric `{}` is unknown; use one of {}",
                 name.trim(),
-                usable()
+                gate_metrics()
             )));
         };
         if metric.higher_is_better.is_none() {
             return Err(Error::usage(format!(
-                "metric {} describes and does not judge; use one of {}",
+                "metric {} has no better direction, so it cannot be a gate; use one of {}",
                 metric.name,
-                usable()
+                gate_metrics()
             )));
         }
         match value.trim().parse::<f64>() {
             Ok(value) if value.is_finite() => Ok(Self { metric, value }),
-            _ => {
-                Err(Error::usage(format!("gate {text:?}: {:?} is no finite number", value.trim())))
-            }
+            _ => Err(Error::usage(format!(
+                "gate {text:?}: {:?} is not a finite number",
+                value.trim()
+            ))),
         }
     }
 }
@@ -95,7 +96,7 @@ impl fmt::Display for Gated {
         write!(f, "{verdict}: {}: {}: ", self.run, self.gate)?;
         match self.found {
             Some(found) => write!(f, "it is {found:.4} over {} questions", self.n),
-            None => write!(f, "it cannot be said for this run"),
+            None => write!(f, "it is undefined for this run"),
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Recorded questions as items of figures: the record's verdict, or that of another policy file
-//! over the recorded scores.
+//! Recorded questions as graded questions: with the record's verdict, or with that of another
+//! policy file on the recorded scores.
 //!
-//! Contract: without another policy file everything is as it was recorded. With one, decisions and
-//! confidences are exactly those that a run under it would have made, since a run decides by the
-//! same scores. It reads no texts but names.
+//! Contract: without another policy file everything is as recorded. With one, decisions and
+//! confidences are exactly those of a run under that file, because a run decides by the same
+//! scores. It reads no texts except names.
 
 use crate::calibration::{BoundPolicy, Fingerprint, Mismatch, PolicyFile};
 use crate::error::Result;

@@ -1,17 +1,16 @@
-//! Reports over runs: a page for a person, tables for a document, JSON and CSV for a program, gates
-//! for a build.
+//! Reports over runs: an HTML page, Markdown and CSV tables, JSON, and gates for CI.
 //!
-//! - `read`: records, without what no report shows. `judged`: verdicts, by the record or by another
-//!   policy file.
+//! - `read`: records, without the parts that no report shows. `judged`: verdicts, from the record
+//!   or from another policy file.
 //! - `view`: the view model, all numbers of a report. `compare`: runs on the same questions.
-//!   `gate`: figures that must be reached.
+//!   `gate`: bounds on metrics.
 //! - `svg` and `charts`: plots. `browse`: the questions that the page lists, within its size.
 //!   `page`: the page. `tables`: Markdown and CSV.
-//! - `text`: what untrusted text becomes before it goes anywhere.
+//! - `text`: escaping of untrusted text.
 //!
-//! Contract: the same runs give the same bytes. Nothing is judged again by another version's rules:
-//! what is shown is what was recorded, unless another policy file is asked for. It prints nothing
-//! and reads no flags or environment.
+//! Contract: the same runs give the same bytes. A report shows what was recorded and does not apply
+//! another version's rules, unless another policy file is given. It prints nothing and reads no
+//! flags or environment.
 
 mod browse;
 mod charts;
@@ -29,4 +28,4 @@ pub use gate::{Gate, Gated, junit};
 pub use judged::OutcomeClass;
 pub use page::html;
 pub use tables::{csv, markdown};
-pub use view::{Counts, EstimatorView, Mean, OtherPolicy, Promise, Report, RunView};
+pub use view::{Counts, EstimatorView, Guarantee, Mean, OtherPolicy, Report, RunView};

@@ -3,7 +3,7 @@
   const $ = (id) => document.getElementById(id);
   const root = document.documentElement;
 
-  /* Theme: what the system says, unless the reader chose. */
+  /* Theme: the system's, unless the reader chose one. */
   const button = $("theme");
   const themes = ["auto", "light", "dark"];
   const setTheme = (theme) => {
@@ -12,7 +12,7 @@
     button.setAttribute("aria-label", "Theme: " + theme + "; press to change");
   };
   let wanted = location.hash === "#dark" ? "dark" : location.hash === "#light" ? "light" : "auto";
-  try { wanted = wanted === "auto" ? localStorage.getItem("candor-theme") || wanted : wanted; } catch { /* no storage, no memory */ }
+  try { wanted = wanted === "auto" ? localStorage.getItem("candor-theme") || wanted : wanted; } catch { /* no storage */ }
   setTheme(themes.includes(wanted) ? wanted : "auto");
   button.hidden = false;
   button.addEventListener("click", () => {
@@ -81,7 +81,7 @@
     if (options) sample.leave = -1;
     const node = el("div", "sample");
     const head = el("div", "head");
-    head.append(el("span", "", options ? "option" : sample.count > 1 ? sample.count + " samples alike" : "1 sample"));
+    head.append(el("span", "", options ? "choice" : sample.count > 1 ? sample.count + " identical samples" : "1 sample"));
     if (!options) head.append(el("span", "", sample.answer >= 0 ? "answer: " + entry.v[sample.answer][0] : sample.answer === -1 ? "no answer" : "another answer"));
     if (!options) head.append(el("span", "", ended[sample.end]));
     if (sample.leave >= 0) head.append(el("span", "", "◆ leaves the largest group at token " + (sample.leave + 1)));
@@ -143,8 +143,8 @@
     pair("confidence", entry.p === undefined || entry.p === null ? "none: uncalibrated, or no answer leads" : num(entry.p, 3));
     (entry.o || []).forEach((note) => pair("note", note));
     pair("id", id);
-    body.append(list, el("h4", "", "Vote"), bars(entry), el("h4", "", options ? "Options, each scored by its likelihood" : "Samples"));
-    if (!entry.s) { body.append(el("p", "small", "The samples of this question are left out to keep the page small; the run folder has them.")); return; }
+    body.append(list, el("h4", "", "Vote"), bars(entry), el("h4", "", options ? "Choices, each scored by likelihood" : "Samples"));
+    if (!entry.s) { body.append(el("p", "small", "The samples of this question are left out to keep the page small; they are in the run folder.")); return; }
     const samples = decode(entry.s);
     if (samples.length === 0) { body.append(el("p", "small", "No sample was drawn.")); return; }
     body.append(key(options));

@@ -1,9 +1,9 @@
-//! The page: one file with everything in it, readable without a script but for the sample browser.
+//! The HTML page: one self-contained file, readable without a script except for the sample browser.
 //!
-//! Contract: pure; the same report gives the same bytes. Every text is escaped where it enters;
-//! style and script are the two files beside this one, named in the content security policy by
-//! their digests, and nothing else may be loaded or run. It stays below [`MOST_BYTES`] as long as
-//! figures and plots leave room: the list of questions takes what is left.
+//! Contract: pure; the same report gives the same bytes. Every text is escaped when it is inserted.
+//! Style and script are the two files beside this one; the content security policy names them by
+//! digest and allows nothing else. The page stays below [`MAX_BYTES`] as long as metrics and plots
+//! leave room: the list of questions gets the rest.
 
 use std::fmt::Write;
 
@@ -20,15 +20,15 @@ use super::view::{Report, RunView};
 use crate::digest::sha256;
 use crate::metrics::{Estimate, METRICS, Metric, metric};
 
-/// Bytes that a page is to stay below.
-pub const MOST_BYTES: usize = 490_000;
-/// Bytes that the list of questions may take in any case.
-const FEWEST_LISTED_BYTES: usize = 40_000;
+/// The target size of a page, in bytes.
+pub const MAX_BYTES: usize = 490_000;
+/// The minimum size of the list of questions, in bytes.
+const MIN_LISTED_BYTES: usize = 40_000;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// The figures that are shown first; all others are one click away.
+/// The metrics that are shown first; all others are one click away.
 const FIRST: [&str; 15] = [
     "accuracy",
     "acc_norm",
@@ -57,21 +57,19 @@ pub fn html(report: &Report) -> String {
     estimators(&mut main, report);
     let ending = settings(report);
     let fixed_bytes = main.len() + ending.len() + STYLE.len() + SCRIPT.len() + 6000;
-    let browse =
-        browse(&report.runs, MOST_BYTES.saturating_sub(fixed_bytes).max(FEWEST_LISTED_BYTES));
+    let browse = browse(&report.runs, MAX_BYTES.saturating_sub(fixed_bytes).max(MIN_LISTED_BYTES));
     browser(&mut main, &browse.left_out);
     main.push_str(&ending);
     let tasks = names(report.runs.iter().map(|run| run.manifest.task.name.as_str()));
     let title = format!("candor report: {}", escaped(&tasks));
     format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src \
-                            '{}'; script-src '{}'; base-uri 'none'; form-action 'none'\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta \
-                      name=\"referrer\" content=\"no-referrer\">\n\
-         <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{HATCH}<div class=\"wrap\">\n{}<main>\n{main}</main>\n</div>\n\
-         <script type=\"application/json\" \
-                        id=\"data\">{}</script>\n<script>{SCRIPT}</script>\n</body>\n</html>\n",
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta \
+         http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src '{}'; \
+         script-src '{}'; base-uri 'none'; form-action 'none'\">\n<meta name=\"viewport\" \
+         content=\"width=device-width, initial-scale=1\">\n<meta name=\"referrer\" \
+         content=\"no-referrer\">\n<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{HATCH}<div \
+         class=\"wrap\">\n{}<main>\n{main}</main>\n</div>\n<script type=\"application/json\" \
+         id=\"data\">{}</script>\n<script>{SCRIPT}</script>\n</body>\n</html>\n",
         digest(STYLE),
         digest(SCRIPT),
         header(report, &tasks),
@@ -79,12 +77,12 @@ pub fn html(report: &Report) -> String {
     )
 }
 
-/// How a content security policy names an inline text.
+/// The digest of an inline text in a content security policy.
 fn digest(text: &str) -> String {
     format!("sha256-{}", STANDARD.encode(sha256(text.as_bytes())))
 }
 
-/// The pattern of what is wrong, for bars of any plot.
+/// The hatch pattern for incorrect answers.
 const HATCH: &str = "<svg class=\"defs\" aria-hidden=\"true\"><defs><pattern id=\"hatch\" \
                      width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\">\
                      <rect width=\"6\" height=\"6\"/><path d=\"M0 6L6 0M-1 1L1 -1M5 7L7 \
@@ -112,7 +110,7 @@ fn header(report: &Report, tasks: &str) -> String {
         links.iter().map(|(id, name)| format!("<li><a href=\"#{id}\">{name}</a></li>")).collect();
     let links = links.concat();
     format!(
-        "<header><div><h1>{}</h1><p class=\"small\">{count} {} · made by candor \
+        "<header><div><h1>{}</h1><p class=\"small\">{count} {} · candor \
          {}</p></div><button type=\"button\" id=\"theme\" hidden>Theme</button></header>\n\
          <nav aria-label=\"Sections\"><ul>{links}</ul></nav>\n",
         escaped(tasks),
@@ -121,7 +119,7 @@ fn header(report: &Report, tasks: &str) -> String {
     )
 }
 
-/// Opens a table that scrolls by itself.
+/// Opens a table that scrolls horizontally.
 fn table(out: &mut String, label: &str, heads: &[(String, bool)]) {
     let _ = write!(
         out,
@@ -152,7 +150,7 @@ fn run_name(series: usize, run: &RunView) -> String {
     format!("<span class=\"run\">{}<span>{}</span></span>", swatch(series), run_label(run))
 }
 
-/// A run's name that breaks where its parts end.
+/// A run's name that may break after its parts.
 fn run_label(run: &RunView) -> String {
     let separators = ['/', '_', ':', ','];
     separators.iter().fold(escaped(&run.label), |name, separator| {
@@ -195,7 +193,7 @@ fn overview(out: &mut String, report: &Report) {
             "<tr><th scope=\"row\">{}</th><td class=\"name\">{}, {}<br><span \
              class=\"muted\">{}</span></td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
              <td class=\"n\">{}</td><td class=\"n\">{}<span class=\"ci\">{} would be \
-                         right</span></td><td class=\"n\">{}</td><td>{}</td></tr>",
+             correct</span></td><td class=\"n\">{}</td><td>{}</td></tr>",
             run_name(series, run),
             escaped(&run.manifest.task.name),
             escaped(model),
@@ -211,46 +209,47 @@ fn overview(out: &mut String, report: &Report) {
     }
     out.push_str(TABLE_END);
     out.push_str(
-        "<p class=\"small\">Every question is counted once. Right and wrong are answers given; \
-         abstained are answers held back; failed \
-         questions have no readable answer. The bar has them from the left: right, wrong (hatched), abstained (grey), failed.</p>\n",
+        "<p class=\"small\">Every question is counted once. Correct and incorrect are answers \
+         given; abstained are answers held back; no answer means that no answer could be read. \
+         The bar shows, from the left: correct, incorrect (hatched), abstained (gray), no \
+         answer.</p>\n",
     );
     for run in &report.runs {
-        promise(out, run);
+        guarantee(out, run);
     }
     out.push_str("</section>\n");
 }
 
-/// What the answers of a run are worth, in the policy's own words.
-fn promise(out: &mut String, run: &RunView) {
+/// The guarantee of a run's answers, in the policy's exact words.
+fn guarantee(out: &mut String, run: &RunView) {
     let label = escaped(&run.label);
-    match &run.promise {
-        Some(promise) => {
-            let later = if promise.applied_later {
-                " Decided for this report by a policy file given for it."
+    match &run.guarantee {
+        Some(guarantee) => {
+            let later = if guarantee.from_report {
+                " The decisions are those of the policy file given for this report."
             } else {
                 ""
             };
-            let (class, kind) = if promise.certified {
-                ("promise", "certified")
+            let (class, kind) = if guarantee.certified {
+                ("guarantee-box", "certified")
             } else {
-                ("promise none", "no guarantee")
+                ("guarantee-box none", "no guarantee")
             };
             let _ = writeln!(
                 out,
                 "<div class=\"{class}\"><p><strong>{label}</strong><span \
                  class=\"tag\">{kind}</span></p><p class=\"guarantee\">{}</p><p \
                  class=\"small\">{}.{later}</p></div>",
-                escaped(&promise.guarantee),
+                escaped(&guarantee.sentence),
                 given(run)
             );
         }
         None => {
             let _ = writeln!(
                 out,
-                "<div class=\"promise none\"><p><strong>{label}</strong><span \
-                 class=\"tag\">uncalibrated</span></p><p class=\"small\">{}. Its \
-                 agreement is no probability of being right, and nothing is promised.</p></div>",
+                "<div class=\"guarantee-box none\"><p><strong>{label}</strong><span \
+                 class=\"tag\">uncalibrated</span></p><p class=\"small\">{}. Agreement is not a \
+                 probability of being correct, and there is no guarantee.</p></div>",
                 given(run)
             );
         }
@@ -261,14 +260,14 @@ fn given(run: &RunView) -> String {
     let (right, wrong) = (run.counts.correct, run.counts.incorrect);
     match run.metric("selective_risk").and_then(|view| Some((view.metric.value?, view.interval?))) {
         Some((risk, (low, high))) => format!(
-            "Here {} of {} answers are wrong: {} (95 % interval {} to {})",
+            "{} of {} answers are incorrect: {} (95 % interval {} to {})",
             wrong,
             right + wrong,
             percent(risk),
             fixed(100.0 * low, 1),
             percent(high)
         ),
-        None => "Here nothing was answered".to_owned(),
+        None => "Nothing was answered".to_owned(),
     }
 }
 
@@ -337,10 +336,10 @@ fn cell(out: &mut String, view: Option<&Estimate>) {
 fn metrics(out: &mut String, report: &Report) {
     out.push_str("<section aria-labelledby=\"metrics\"><h2 id=\"metrics\">Metrics</h2>\n");
     out.push_str(
-        "<p class=\"small\">↑ higher is better, ↓ lower is better. Below a figure stands its 95 % \
-         interval: Wilson's for shares of questions, a \
-         bootstrap over questions for the others. One that does not vary is the same whichever questions are drawn again, so that they \
-         cannot say how sure it is; it is not certain.</p>\n",
+        "<p class=\"small\">↑ higher is better, ↓ lower is better. Below each value is its 95 % \
+         interval: Wilson's for shares of questions, a bootstrap over questions for the others. A \
+         value that does not vary is the same in all resamples, so its error is unknown, not \
+         zero.</p>\n",
     );
     let first: Vec<&Metric> = FIRST.iter().filter_map(|name| metric(name)).collect();
     metric_rows(out, report, "Metrics", &first);
@@ -390,10 +389,11 @@ fn comparisons(out: &mut String, report: &Report) {
     let first = report.runs.first().map_or("", |run| run.label.as_str());
     let _ = writeln!(
         out,
-        "<p class=\"small\">Each run less the first one, <strong>{}</strong>, on the questions \
-         that both asked. Gains are questions that become right, \
-         losses that stop being so; p is McNemar's exact test on these. Differences have 95 % intervals from resampling pairs of questions: \
-         one that holds 0 may be chance.</p>",
+        "<p class=\"small\">Each run minus the first one, <strong>{}</strong>, on the \
+         questions that both have. Gains are questions that become correct, losses are questions \
+         that become incorrect; p is from McNemar's exact test on these. Differences have 95 % \
+         intervals from resampling pairs of questions; an interval that contains 0 may be \
+         chance.</p>",
         escaped(first)
     );
     let mut columns: Vec<&str> = Vec::new();
@@ -420,7 +420,7 @@ fn comparisons(out: &mut String, report: &Report) {
         if comparison.questions == 0 {
             let _ = writeln!(
                 out,
-                "<td colspan=\"{}\" class=\"muted\">other questions: nothing to compare</td></tr>",
+                "<td colspan=\"{}\" class=\"muted\">no shared questions</td></tr>",
                 3 + columns.len()
             );
             continue;
@@ -467,9 +467,9 @@ fn estimators(out: &mut String, report: &Report) {
     let resamples = report.runs.iter().map(|run| run.resamples).min().unwrap_or(0);
     let _ = writeln!(
         out,
-        "<p class=\"small\">How well every estimator's score tells right answers from wrong ones, \
-         whether or not the run decided by it. 95 % intervals \
-         from {resamples} or more resamples of the questions.</p>"
+        "<p class=\"small\">How well each estimator's score separates correct from incorrect \
+         answers, whether or not the run used it. 95 % intervals from {resamples} or more \
+         resamples of the questions.</p>"
     );
     for (series, run) in report.runs.iter().enumerate() {
         let open = if series == 0 { " open" } else { "" };
@@ -504,8 +504,8 @@ fn estimators(out: &mut String, report: &Report) {
 fn browser(out: &mut String, left_out: &[String]) {
     out.push_str("<section aria-labelledby=\"samples\"><h2 id=\"samples\">Samples</h2>\n");
     out.push_str(
-        "<noscript><p class=\"warn\">The list of questions needs a script; everything \
-                  else is here without.</p></noscript>\n",
+        "<noscript><p class=\"warn\">The list of questions needs JavaScript; the rest of the page \
+         does not.</p></noscript>\n",
     );
     out.push_str(
         "<div id=\"browser\" hidden><div class=\"controls\"><label>run <select \
@@ -521,10 +521,9 @@ fn browser(out: &mut String, left_out: &[String]) {
     }
     out.push_str(
         "<input type=\"search\" id=\"search\" placeholder=\"search questions and answers\" \
-         aria-label=\"search questions and answers\"></div>\n\
-         <p class=\"small\" id=\"found\" role=\"status\"></p>\n<ul class=\"q\" \
-                    id=\"questions\"></ul>\n\
-         <button type=\"button\" id=\"more\" hidden>Show more</button></div>\n",
+         aria-label=\"search questions and answers\"></div>\n<p class=\"small\" id=\"found\" \
+         role=\"status\"></p>\n<ul class=\"q\" id=\"questions\"></ul>\n<button type=\"button\" \
+         id=\"more\" hidden>Show more</button></div>\n",
     );
     let left_out: Vec<String> = left_out.iter().map(|sentence| escaped(sentence)).collect();
     let _ = writeln!(
@@ -540,7 +539,7 @@ fn settings(report: &Report) -> String {
         String::from("<section aria-labelledby=\"settings\"><h2 id=\"settings\">Settings</h2>\n");
     for run in &report.runs {
         let mut manifest = run.manifest.clone();
-        // Its list of questions is long, and its sentence stands above.
+        // Its list of questions is long, and its guarantee is shown above.
         if let Some(policy) = &mut manifest.policy {
             policy.calibration_ids.clear();
         }

@@ -1,9 +1,8 @@
-//! Records read for a report: only the fields that it shows, on all cores.
+//! Reads records for a report: only the fields that it shows, on all cores.
 //!
-//! Contract: questions come in the order of the records, whatever the threads do. Verdicts and
-//! scores are those of the record; token statistics are parsed for the questions that the page
-//! lists and skipped for all others, which is what makes it fast. A line that is no record is an
-//! error that names file and line. It judges nothing.
+//! Contract: questions are in the order of the records, whatever the threads do. Verdicts and
+//! scores are those of the record. Token statistics are parsed only for the questions that the page
+//! lists, which makes it fast. An invalid line is an error that names file and line.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,8 +18,8 @@ use crate::generation::FinishReason;
 use crate::generation::{Timing, TokenCounts};
 use crate::metrics::Grade;
 
-/// Lines that may wait for each thread.
-const WAITING: usize = 64;
+/// Queue length of each thread, in lines.
+const QUEUED_LINES: usize = 64;
 
 /// A record without samples.
 #[derive(Debug, Deserialize)]
@@ -31,7 +30,7 @@ pub struct Head {
     pub doc_hash: String,
     /// Whether the leading answer is right.
     pub grade: Grade,
-    /// Why the question could not be asked.
+    /// The error of a question that could not be asked.
     #[serde(default)]
     pub error: Option<String>,
     /// The outcome; `None` if the question could not be asked.
@@ -40,46 +39,46 @@ pub struct Head {
     pub timing: Timing,
 }
 
-/// What was decided, and on what.
+/// The decision with its inputs.
 #[derive(Debug, Deserialize)]
 pub struct Verdict {
-    /// Answer or abstain. Not flattened, unlike in the record: that would keep every unknown field,
-    /// the samples among them.
+    /// Answer or abstain. Not flattened, unlike in the record, because that would keep all unknown
+    /// fields, including the samples.
     pub decision: Word,
-    /// Why not, if not.
+    /// The reason for abstaining.
     pub reason: Option<Reason>,
-    /// Calibrated probability of being right.
+    /// Calibrated probability of being correct.
     pub confidence: Option<f64>,
     /// Every estimator's natural score.
     pub scores: BTreeMap<String, f64>,
     /// The vote.
     pub vote: Vote,
-    /// The likelihood of every option, where they were scored.
+    /// The likelihood of every choice, if choices were scored.
     #[serde(default)]
     pub choices: Vec<ScoredChoice>,
-    /// What it cost.
+    /// The cost.
     pub cost: TokenCounts,
-    /// Deviations from what was asked.
+    /// Deviations from the request.
     #[serde(default)]
     pub notes: Vec<String>,
 }
 
-/// A decision in a word.
+/// The kind of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Word {
     /// The leading answer was given.
     Answer,
-    /// It was held back, or there was none.
+    /// No answer was given.
     Abstain,
 }
 
-/// Why no answer was given.
+/// The reason for abstaining.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Reason {
-    /// In a word.
+    /// One word.
     pub code: String,
-    /// In a sentence.
+    /// One sentence.
     #[serde(default)]
     pub detail: String,
 }
@@ -114,16 +113,16 @@ struct Samples {
     samples: Vec<ShownSample>,
 }
 
-/// A question that was read.
+/// A parsed question.
 #[derive(Debug)]
 pub struct ReadQuestion {
     /// The record without samples.
     pub head: Head,
-    /// Its samples, where the page lists the question.
+    /// Its samples, if the page lists the question.
     pub samples: Option<Vec<ShownSample>>,
 }
 
-/// A line with its place.
+/// A line with its position.
 struct Line {
     index: usize,
     path: PathBuf,
@@ -131,20 +130,20 @@ struct Line {
     bytes: Vec<u8>,
 }
 
-/// What a thread has parsed, or its first bad line, by position.
+/// The questions that a thread has parsed, or its first invalid line, by position.
 type Parsed = std::result::Result<Vec<(usize, ReadQuestion)>, (usize, Error)>;
 
 /// Reads a run. `listed` says by position which questions are read with their samples.
 ///
 /// # Errors
-/// No records there, or a line that is no record.
+/// Missing records, or an invalid line.
 pub fn read(run: &RunRef, listed: &(dyn Fn(usize) -> bool + Sync)) -> Result<Vec<ReadQuestion>> {
     let mut records = run.records()?;
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let mut questions = thread::scope(|scope| {
         let (senders, workers): (Vec<_>, Vec<_>) = (0..threads)
             .map(|_| {
-                let (sender, receiver) = sync_channel(WAITING);
+                let (sender, receiver) = sync_channel(QUEUED_LINES);
                 (sender, scope.spawn(move || parse_all(&receiver, listed)))
             })
             .unzip();
@@ -154,7 +153,7 @@ pub fn read(run: &RunRef, listed: &(dyn Fn(usize) -> bool + Sync)) -> Result<Vec
             let bytes = line?;
             let (path, number) = records.read_from();
             let line = Line { index, path: path.to_owned(), number, bytes };
-            // A worker that is gone has met an error, which is told below.
+            // A worker that is gone has an error, which is reported below.
             if sender.send(line).is_err() {
                 break;
             }
@@ -171,7 +170,8 @@ pub fn read(run: &RunRef, listed: &(dyn Fn(usize) -> bool + Sync)) -> Result<Vec
                 Err(bad) => errors.push(bad),
             }
         }
-        // Lines are handed out in order, so the first bad one is found whichever thread is faster.
+        // Lines are handed out in order, so this is the first invalid one, whichever thread is
+        // faster.
         errors
             .into_iter()
             .min_by_key(|(index, _)| *index)
@@ -191,7 +191,8 @@ fn parse_all(lines: &Receiver<Line>, listed: &(dyn Fn(usize) -> bool + Sync)) ->
 }
 
 fn parse(line: &Line, with_samples: bool) -> Result<ReadQuestion> {
-    let bad = |e| Error::invalid_file(&line.path, format!("line {}: no record: {e}", line.number));
+    let bad =
+        |e| Error::invalid_file(&line.path, format!("line {}: not a record: {e}", line.number));
     let head: Head = serde_json::from_slice(&line.bytes).map_err(bad)?;
     let samples = if with_samples {
         serde_json::from_slice::<Body>(&line.bytes).map_err(bad)?.outcome.map(|o| o.samples)

@@ -1,10 +1,9 @@
-//! Plots as SVG: axes in numbers, marks in pixels, nothing that needs a script or a style sheet to
-//! be right.
+//! Plots as SVG: data coordinates in, pixels out; correct without a script or a style sheet.
 //!
-//! Contract: pure; the same numbers give the same bytes. Points that are not finite are left out;
-//! lines and areas end at the edge of the plot. Colours are classes (`s0`, `s1`, ... and names), so
-//! that a page's theme decides; every series has a dash pattern and a mark of its own too. Text is
-//! escaped here. It does not know what is plotted.
+//! Contract: pure; the same numbers give the same bytes. Non-finite points are left out; lines and
+//! areas end at the edge of the plot. Colors are classes (`s0`, `s1`, ... and names), so that the
+//! page's theme sets them; every series also has its own dash pattern and mark. Text is escaped
+//! here. It does not know what is plotted.
 
 use std::fmt::Write;
 
@@ -16,7 +15,7 @@ use super::text::{fixed, html, shortened};
 pub const WIDTH: f64 = 440.0;
 /// See [`WIDTH`].
 pub const HEIGHT: f64 = 300.0;
-/// What axes take on each side.
+/// Margins for the axes.
 const LEFT: f64 = 54.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 14.0;
@@ -25,17 +24,17 @@ const BOTTOM: f64 = 46.0;
 /// What a column of a note's text takes at most, and its lines: 11 pixels high in the page's style.
 const NOTE_COLUMN: f64 = 6.4;
 const NOTE_HEIGHT: f64 = 12.0;
-/// From a point to the nearest corner of its name: clear of its mark.
+/// Distance from a point to the nearest corner of its name.
 const NAME_GAP: f64 = 8.0;
-/// Characters of a point's name.
+/// Maximum length of a point's name, in characters.
 const NAME_CHARS: usize = 40;
 
-/// Colours and marks that series go through.
+/// Colors and marks of series, in a cycle.
 pub const SERIES: usize = 7;
 /// Dash patterns, one per series; solid first.
 const DASHES: [&str; SERIES] = ["", "7 3", "2 3", "9 3 2 3", "4 2", "1 2", "12 4"];
 
-/// One axis: what it is, and from where to where.
+/// One axis: its label and range.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Axis {
     /// The quantity with its unit.
@@ -44,7 +43,7 @@ pub struct Axis {
     pub low: f64,
     /// Upper end, above the lower one.
     pub high: f64,
-    /// Whether equal steps are equal factors; both ends are above 0 then.
+    /// Whether it is logarithmic; both ends are above 0 then.
     pub log: bool,
     /// Whether ticks show magnitudes: counts to both sides.
     pub magnitudes: bool,
@@ -97,7 +96,7 @@ impl Axis {
         }
     }
 
-    /// Where a value stands, 0 to 1 from end to end.
+    /// The position of a value, 0 to 1 from end to end.
     fn at(&self, value: f64) -> f64 {
         if self.log {
             (value / self.low).ln() / (self.high / self.low).ln()
@@ -165,13 +164,13 @@ fn round_up(value: f64) -> f64 {
 /// A point with the bars of its intervals.
 #[derive(Clone, Debug)]
 pub struct Point<'a> {
-    /// Where it is.
+    /// Its position.
     pub at: (f64, f64),
     /// Both ends of its bar along x.
     pub along_x: (f64, f64),
     /// Both ends of its bar along y.
     pub along_y: (f64, f64),
-    /// What it is called.
+    /// Its name.
     pub name: &'a str,
 }
 
@@ -262,7 +261,7 @@ impl Plot {
         );
     }
 
-    /// A line that is no series: a target, a diagonal.
+    /// A line that does not belong to a series: a target, a diagonal.
     pub fn guide(&mut self, points: &[(f64, f64)]) {
         let path = self.path(points.iter().copied());
         let _ = write!(self.body, r#"<path class="guide" d="{path}"/>"#);
@@ -275,7 +274,7 @@ impl Plot {
         let _ = write!(self.body, r#"<path class="band s{}" d="{path}Z"/>"#, series % SERIES);
     }
 
-    /// A mark of a series, with what it says when pointed at.
+    /// A mark of a series, with its tooltip.
     pub fn mark(&mut self, series: usize, (x, y): (f64, f64), title: &str) {
         if x.is_finite() && y.is_finite() {
             let shape = mark(series, self.px(x), self.py(y));
@@ -303,7 +302,7 @@ impl Plot {
         let _ = write!(self.body, r#"<path class="whisker s{}" d="{path}"/>"#, series % SERIES);
     }
 
-    /// A rectangle between two corners, of a class, with what it says when pointed at.
+    /// A rectangle between two corners, with its class and tooltip.
     pub fn bar(&mut self, class: &str, (x0, x1): (f64, f64), (y0, y1): (f64, f64), title: &str) {
         let (left, right) = (self.px(x0) + 0.5, self.px(x1) - 0.5);
         let (top, bottom) = (self.py(y0.max(y1)), self.py(y0.min(y1)));
@@ -327,9 +326,9 @@ impl Plot {
         );
     }
 
-    /// Names points beside them or at the ends of their bars, each where there is room for it:
-    /// within the plot, off every mark and every other name, and off the bars if that can be had. A
-    /// name that fits nowhere is left to the legend.
+    /// Names points beside them or at the ends of their bars: within the plot, away from all marks
+    /// and other names, and away from the bars if possible. A name that fits nowhere is left to the
+    /// legend.
     pub fn names(&mut self, points: &[Point<'_>]) {
         let at = |(x, y): (f64, f64)| (self.px(x), self.py(y));
         let marks: Vec<Area> = points
@@ -414,8 +413,8 @@ impl Plot {
         );
     }
 
-    /// The whole element. `title` and `description` are what is read aloud; the description holds
-    /// the numbers that matter.
+    /// The whole element. Screen readers read `title` and `description`; the description has the
+    /// main numbers.
     pub fn finish(self, title: &str, description: &str) -> String {
         let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
         let mut axes = String::new();

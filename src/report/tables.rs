@@ -1,7 +1,6 @@
-//! The figures of a report as Markdown and as CSV.
+//! The metrics of a report as Markdown and as CSV.
 //!
-//! Contract: pure. Names of runs and models are untrusted: they can be neither markup nor a
-//! formula.
+//! Contract: pure. Names of runs and models are untrusted and cannot become markup or a formula.
 
 use std::fmt::Write;
 
@@ -31,7 +30,7 @@ pub fn with_interval(view: Option<&Estimate>) -> String {
     }
 }
 
-/// Markdown: runs, figures, estimators, comparisons.
+/// Markdown: runs, metrics, estimators, comparisons.
 pub fn markdown(report: &Report) -> String {
     let mut out = String::from(
         "# candor report\n\n| run | task | model | strategy | questions | correct | incorrect | \
@@ -58,8 +57,10 @@ pub fn markdown(report: &Report) -> String {
             c.no_answer
         );
     }
-    for (run, promise) in report.runs.iter().filter_map(|run| Some((run, run.promise.as_ref()?))) {
-        let _ = writeln!(out, "\n{}: {}", md(&run.label), md(&promise.guarantee));
+    for (run, guarantee) in
+        report.runs.iter().filter_map(|run| Some((run, run.guarantee.as_ref()?)))
+    {
+        let _ = writeln!(out, "\n{}: {}", md(&run.label), md(&guarantee.sentence));
     }
     for warning in &report.warnings {
         let _ = writeln!(out, "\n{}", md(warning));
@@ -67,7 +68,7 @@ pub fn markdown(report: &Report) -> String {
     let heads: Vec<String> = report.runs.iter().map(|run| md(&run.label)).collect();
     let _ = writeln!(
         out,
-        "\n## Figures\n\nWith 95 % intervals. ↑ higher is better, ↓ lower is better.\n\n| metric \
+        "\n## Metrics\n\nWith 95 % intervals. ↑ higher is better, ↓ lower is better.\n\n| metric \
          | | {} |",
         heads.join(" | ")
     );
@@ -106,7 +107,7 @@ pub fn markdown(report: &Report) -> String {
     if !report.comparisons.is_empty() {
         out.push_str(
             "\n## Comparisons\n\n| run | against | shared questions | gains | losses | p \
-                      (McNemar) | differences |\n",
+             (McNemar) | differences |\n",
         );
         out.push_str("|---|---|--:|--:|--:|--:|---|\n");
     }
@@ -145,17 +146,17 @@ pub fn markdown(report: &Report) -> String {
     out
 }
 
-/// A p-value that is not rounded to 0.
+/// A p-value; small ones are not rounded to 0.
 pub fn p_value(p: f64) -> String {
     if p < 0.001 { "< 0.001".to_owned() } else { fixed(p, 3) }
 }
 
-/// CSV: a line for each figure of each run; an estimator's figures name it.
+/// CSV: a line for each metric of each run, and of each estimator of each run.
 ///
 /// # Errors
-/// None that a writer into memory has.
+/// A CSV writer error; none is expected in memory.
 pub fn csv(report: &Report) -> Result<String> {
-    let failed = |e: csv::Error| Error::Backend(format!("the figures are no CSV: {e}"));
+    let failed = |e: csv::Error| Error::Backend(format!("cannot write the metrics as CSV: {e}"));
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer
         .write_record([
@@ -216,7 +217,9 @@ pub fn csv(report: &Report) -> Result<String> {
                 .map_err(failed)?;
         }
     }
-    let bytes =
-        writer.into_inner().map_err(|e| Error::Backend(format!("the figures are no CSV: {e}")))?;
-    String::from_utf8(bytes).map_err(|e| Error::Backend(format!("the figures are no text: {e}")))
+    let bytes = writer
+        .into_inner()
+        .map_err(|e| Error::Backend(format!("cannot write the metrics as CSV: {e}")))?;
+    String::from_utf8(bytes)
+        .map_err(|e| Error::Backend(format!("cannot write the metrics as text: {e}")))
 }

@@ -1,15 +1,15 @@
-//! Untrusted text on its way into a page, a table or a file: made visible first, then escaped for
-//! where it goes.
+//! Escaping of untrusted text for a page, a table or a file: invisible characters are made visible
+//! first, then the text is escaped for its destination.
 //!
-//! Contract: total. What these functions return can neither end the element, cell or value that it
-//! stands in, nor hide, nor turn the reading direction. They know nothing of what the text means.
+//! Contract: total. The result cannot end its element, cell or value, hide, or change the reading
+//! direction.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Shows what cannot be seen or steers the eye as `\u{202e}`: control characters but newline and
-/// tab, marks of direction, characters of no width, tags. Joiners stay, since scripts and emoji
-/// need them.
+/// Writes invisible and directional characters as `\u{202e}`: control characters except newline and
+/// tab, direction marks, zero-width characters, tags. Joiners stay, because scripts and emoji need
+/// them.
 pub fn reveal(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_hidden) {
         return Cow::Borrowed(text);
@@ -39,7 +39,7 @@ pub fn shortened(text: &str, most: usize) -> Cow<'_, str> {
     }
 }
 
-/// For the text of an element, or an attribute in double quotes, of HTML or XML.
+/// Escapes for element text, or an attribute in double quotes, of HTML or XML.
 pub fn html(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in reveal(text).chars() {
@@ -49,7 +49,7 @@ pub fn html(text: &str) -> String {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            // XML has no place for them, and no parser needs them.
+            // Not allowed in XML.
             '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
             c => out.push(c),
         }
@@ -57,13 +57,13 @@ pub fn html(text: &str) -> String {
     out
 }
 
-/// JSON for a script block: no `<` is left that could end it, no `>` or `&` that another parser
-/// could read.
+/// Escapes JSON for a script block: no `<` could end it, and no `>` or `&` is left for another
+/// parser.
 pub fn json_in_script(json: &str) -> String {
     json.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
 }
 
-/// A cell of a Markdown table: on one line, and nothing in it is markup.
+/// Escapes for a cell of a Markdown table: one line without markup.
 pub fn markdown(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in reveal(text).chars() {
@@ -76,7 +76,7 @@ pub fn markdown(text: &str) -> String {
                 out.push('\\');
                 out.push(c);
             }
-            // Otherwise many readers make links of it.
+            // Otherwise many renderers make links.
             ':' => out.push_str("&#58;"),
             c => out.push(c),
         }
@@ -84,8 +84,8 @@ pub fn markdown(text: &str) -> String {
     out
 }
 
-/// Free text in a cell of a CSV file, made visible; one that a spreadsheet would run as a formula
-/// is quoted by an apostrophe (OWASP, CSV injection).
+/// Free text for a cell of a CSV file; text that a spreadsheet would run as a formula gets an
+/// apostrophe in front (OWASP, CSV injection).
 pub fn csv(text: &str) -> Cow<'_, str> {
     let risky = text.starts_with([
         '=', '+', '-', '@', '\t', '\r', '\n', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}',
@@ -93,7 +93,7 @@ pub fn csv(text: &str) -> Cow<'_, str> {
     if risky { Cow::Owned(format!("'{}", reveal(text))) } else { reveal(text) }
 }
 
-/// A number with so many decimals, and the sign of zero lost.
+/// A number with this many decimals, and zero without a sign.
 pub fn fixed(value: f64, decimals: usize) -> String {
     let text = format!("{value:.decimals$}");
     if text.starts_with('-') && text.bytes().all(|b| matches!(b, b'-' | b'0' | b'.')) {

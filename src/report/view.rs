@@ -1,8 +1,8 @@
-//! The view model: all numbers of a report, ready to be shown in any form.
+//! The view model: all numbers of a report.
 //!
-//! Contract: pure but for the reading of records. Intervals are at 95 %: those of [`Estimate`] for
-//! metrics, the normal interval of a mean for costs. The number of resamples is bounded by the
-//! number of questions and is part of the report. It knows neither HTML nor SVG.
+//! Contract: pure except for reading records. Intervals are at 95 %: those of [`Estimate`] for
+//! metrics, the normal interval of a mean for costs. The number of resamples depends on the number
+//! of questions and is part of the report. It knows neither HTML nor SVG.
 
 use std::collections::HashSet;
 use std::path::{Component, Path};
@@ -22,9 +22,9 @@ use crate::metrics::bootstrap::Bootstrap;
 use crate::metrics::{Estimate, GradedQuestion, METRICS, Metric, estimates, metric};
 use crate::uncertainty::{Direction, ESTIMATORS};
 
-/// Questions of all runs that the page may list.
-const LISTED: usize = 1200;
-/// What estimators are compared by.
+/// Number of questions of all runs that the page may list.
+const MAX_LISTED: usize = 1200;
+/// The metrics that compare estimators.
 const RANKING: [&str; 3] = ["auroc", "aurc", "prr"];
 
 /// A report over runs.
@@ -36,52 +36,52 @@ pub struct Report {
     pub runs: Vec<RunView>,
     /// Every later run against the first.
     pub comparisons: Vec<Difference>,
-    /// What the reader must know besides the metrics.
+    /// Warnings for the reader.
     pub warnings: Vec<String>,
 }
 
 /// One run.
 #[derive(Debug, Serialize)]
 pub struct RunView {
-    /// Where it was found.
+    /// Its path.
     pub run: String,
-    /// Its name in the report: the path without what all runs share.
+    /// Its name in the report: the path without the prefix that all runs share.
     pub label: String,
-    /// What was run.
+    /// The run's manifest.
     pub manifest: Manifest,
-    /// Questions with a record, less those that a policy file given for the report was made on.
+    /// Questions with a record, without those that the report's policy file was fitted on.
     pub questions: usize,
     /// Questions with a record.
     pub recorded: usize,
-    /// What became of them.
+    /// Their outcomes.
     pub counts: Counts,
-    /// What the decisions promise; `None` without a policy file.
-    pub promise: Option<Promise>,
+    /// The guarantee of the decisions; `None` without a policy file.
+    pub guarantee: Option<Guarantee>,
     /// Every metric that is defined.
     pub metrics: Vec<Estimate>,
     /// Every estimator that has scores.
     pub estimators: Vec<EstimatorView>,
     /// Rows computed after the prompt, per question.
     pub forward_tokens: Option<Mean>,
-    /// Time from the prompt to the last token beside other questions, per question.
+    /// Seconds from the prompt to the last token in the batch, per question.
     pub seconds: Option<Mean>,
     /// Resamples behind every interval by resampling.
     pub resamples: u32,
-    /// The questions as metrics see them, in the order of records.
+    /// The graded questions, in the order of records.
     #[serde(skip)]
     pub items: Vec<GradedQuestion>,
     /// SHA-256 of each question.
     #[serde(skip)]
     pub hashes: Vec<String>,
-    /// The questions that the page may list, with their place among all.
+    /// The questions that the page may list, with their position among all.
     #[serde(skip)]
     pub(super) listed: Vec<(usize, ReadQuestion, Judged)>,
-    /// The policy file that decided, the run's or another.
+    /// The policy file of the decisions, the run's or another.
     #[serde(skip)]
     pub(super) policy: Option<PolicyFile>,
 }
 
-/// What became of the questions of a run: every question is counted once.
+/// The outcomes of a run's questions; every question is counted once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Correct answers given.
@@ -113,24 +113,23 @@ impl Counts {
     }
 }
 
-/// What a policy file promises.
+/// The guarantee of a policy file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Promise {
-    /// Its exact sentence.
-    pub guarantee: String,
-    /// Whether it is a promise.
+pub struct Guarantee {
+    /// The exact sentence.
+    pub sentence: String,
+    /// Whether it is certified.
     pub certified: bool,
-    /// Whether the decisions are those of a policy file given for the report, and not those of the
-    /// run.
-    pub applied_later: bool,
+    /// Whether the decisions are those of the report's policy file instead of the run's.
+    pub from_report: bool,
 }
 
-/// How well an estimator's score tells right from wrong.
+/// How well an estimator's score separates correct from incorrect answers.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct EstimatorView {
-    /// The estimator.
+    /// The estimator's name.
     pub name: &'static str,
-    /// Whether the run's decisions go by it.
+    /// Whether the run's decisions use it.
     pub decides: bool,
     /// AUROC, AURC and PRR.
     pub metrics: Vec<Estimate>,
@@ -150,7 +149,7 @@ pub struct Mean {
 }
 
 impl Mean {
-    /// `None` of nothing; without a width where there is one value.
+    /// `None` without values; an interval without width for one value.
     pub fn of(values: &[f64]) -> Option<Self> {
         let n = values.len();
         let mean = values.iter().sum::<f64>() / n as f64;
@@ -166,27 +165,26 @@ impl Mean {
     }
 }
 
-/// A policy file given for the report, with its path for messages.
+/// The report's own policy file, with its path for messages.
 #[derive(Clone, Copy, Debug)]
 pub struct OtherPolicy<'a> {
-    /// Where it is.
+    /// Its path.
     pub path: &'a Path,
     /// The file.
     pub file: &'a PolicyFile,
 }
 
 impl Report {
-    /// Reads runs and makes all numbers. Where `other` is given, runs that it fits are decided by
-    /// it.
+    /// Reads runs and computes all numbers. Runs that `other` fits are decided by it.
     ///
     /// # Errors
-    /// A line that is no record; a policy file that fits no run, or that was made on one of the
-    /// questions.
+    /// An invalid record; a policy file that fits no run, or that was fitted on all questions of a
+    /// run.
     pub fn new(runs: &[RunRef], other: Option<OtherPolicy<'_>>) -> Result<Self> {
         let labels = labels(runs);
         let mut warnings = Vec::new();
         let fitting = fitting(runs, other, &mut warnings)?;
-        let cap = (LISTED / runs.len().max(1)).max(50);
+        let cap = (MAX_LISTED / runs.len().max(1)).max(50);
         let mut views = Vec::with_capacity(runs.len());
         for ((run, label), fits) in runs.iter().zip(labels).zip(fitting) {
             let view =
@@ -217,7 +215,7 @@ fn fitting(
         found.push(reason.is_none());
         reasons.extend(reason.map(|reason| {
             format!(
-                "{} does not fit {}, which is as it was recorded: {reason}",
+                "{} does not fit {}, which is shown as recorded: {reason}",
                 path.display(),
                 run.name
             )
@@ -233,18 +231,18 @@ fn fitting(
 impl RunView {
     fn read(run: &RunRef, label: String, other: Option<&PolicyFile>, cap: usize) -> Result<Self> {
         let due = run.manifest.task.due().max(1);
-        // Spread evenly over the run: the first ones may be of one kind.
+        // Spread evenly over the run, because the first ones may be of one kind.
         let listed =
             move |at: usize| at < due && at * cap.min(due) / due != (at + 1) * cap.min(due) / due;
         let mut questions = read::read(run, &listed)?.into_iter().enumerate().collect::<Vec<_>>();
         let recorded = questions.len();
         if let Some(policy) = other {
-            let made_on: HashSet<&str> =
+            let fitted_on: HashSet<&str> =
                 policy.calibration_ids.iter().map(String::as_str).collect();
-            questions.retain(|(_, question)| !made_on.contains(question.head.doc.id.as_str()));
+            questions.retain(|(_, question)| !fitted_on.contains(question.head.doc.id.as_str()));
             if questions.is_empty() && recorded > 0 {
                 return Err(Error::usage(format!(
-                    "the policy was made on all questions of {}; report on others",
+                    "the policy was fitted on all questions of {}; report on others",
                     run.name
                 )));
             }
@@ -260,10 +258,10 @@ impl RunView {
             questions: questions.len(),
             recorded,
             counts: Counts::default(),
-            promise: policy.as_ref().map(|policy| Promise {
-                guarantee: policy.guarantee(),
+            guarantee: policy.as_ref().map(|policy| Guarantee {
+                sentence: policy.guarantee(),
                 certified: policy.is_certified(),
-                applied_later: other.is_some(),
+                from_report: other.is_some(),
             }),
             metrics: Vec::new(),
             estimators: Vec::new(),
@@ -290,13 +288,16 @@ impl RunView {
         let due = self.manifest.task.due();
         let unfinished = (self.recorded < due).then(|| {
             format!(
-                "{}: {} of {due} questions are recorded; the same `candor eval` goes on",
+                "{}: {} of {due} questions are recorded; run the same `candor eval` to continue",
                 self.run, self.recorded
             )
         });
-        let made_on = self.recorded - self.questions;
-        let held_out = (made_on > 0).then(|| {
-            format!("{}: {made_on} questions that the policy was made on are left out", self.run)
+        let fitted_on = self.recorded - self.questions;
+        let held_out = (fitted_on > 0).then(|| {
+            format!(
+                "{}: {fitted_on} questions that the policy was fitted on are left out",
+                self.run
+            )
         });
         unfinished.into_iter().chain(held_out).collect()
     }
@@ -318,11 +319,11 @@ impl RunView {
 
     fn add_metrics(&mut self, judged: &[Judged]) {
         let bootstrap = Bootstrap { resamples: self.resamples, ..Bootstrap::default() };
-        // By name of the question, as resampling has it; light, since resampling copies references
-        // to them over and over.
+        // Sorted by name, as resampling does; without samples, because resampling visits them
+        // repeatedly.
         let mut order: Vec<&Judged> = judged.iter().collect();
         order.sort_by(|a, b| a.item.id.cmp(&b.item.id));
-        let light = |judged: &Judged, uncertainty: Option<f64>| GradedQuestion {
+        let without_samples = |judged: &Judged, uncertainty: Option<f64>| GradedQuestion {
             id: String::new(),
             samples: Vec::new(),
             uncertainty,
@@ -334,13 +335,13 @@ impl RunView {
             correct_mass: judged.item.correct_mass,
         };
         let (all, ranking) = (self.items.iter().collect::<Vec<_>>(), named(&RANKING));
-        // The estimators, and last the run's own metrics.
+        // The estimators, then the run's own metrics.
         let jobs: Vec<Option<usize>> = (0..ESTIMATORS.len()).map(Some).chain([None]).collect();
         let mut results = parallel(&jobs, |job| {
             let Some(at) = *job else { return estimates(METRICS, &all, &bootstrap) };
             let items: Vec<GradedQuestion> = order
                 .iter()
-                .map(|judged| light(judged, judged.scores.get(at).copied().flatten()))
+                .map(|judged| without_samples(judged, judged.scores.get(at).copied().flatten()))
                 .collect();
             estimates(&ranking, &items.iter().collect::<Vec<_>>(), &bootstrap)
         });
@@ -357,7 +358,7 @@ impl RunView {
             views.filter(|view| view.metrics.iter().any(|view| view.metric.n > 0)).collect();
     }
 
-    /// The estimators that the decisions go by.
+    /// The estimators that the decisions use.
     fn deciding(&self) -> Vec<&str> {
         match &self.policy {
             Some(policy) => policy.fingerprint.estimator.split('+').collect(),
@@ -365,18 +366,18 @@ impl RunView {
         }
     }
 
-    /// What the uncertainty is, with its unit where it is one estimator's.
+    /// The name of the uncertainty, with the unit if it is one estimator's.
     pub fn uncertainty_name(&self) -> String {
         match self.deciding().as_slice() {
             [one] => {
                 let known = ESTIMATORS.iter().find(|estimator| estimator.name == *one);
-                let turned = known.is_some_and(|estimator| {
+                let negated = known.is_some_and(|estimator| {
                     estimator.direction == Direction::HigherIsMoreConfident
                 });
                 let unit = known.map_or("", |estimator| estimator.unit);
                 format!(
                     "{}{}{}",
-                    if turned { "minus " } else { "" },
+                    if negated { "minus " } else { "" },
                     one.replace('_', " "),
                     if unit.is_empty() { String::new() } else { format!(", {unit}") }
                 )
@@ -396,8 +397,8 @@ impl RunView {
         format!("{strategy}, {n} {}", if n == 1 { "sample" } else { "samples" })
     }
 
-    /// The largest risk that the policy file aims at, and whether it is that of all questions
-    /// rather than of the answers.
+    /// The largest risk that the policy file allows, and whether it is over all questions rather
+    /// than over the answers.
     pub(super) fn target(&self) -> Option<(f64, bool)> {
         match self.policy.as_ref()?.rule {
             Rule::SelectiveRisk { alpha, .. } => Some((alpha, false)),
@@ -412,7 +413,7 @@ fn named(names: &[&str]) -> Vec<&'static Metric> {
     names.iter().filter_map(|name| metric(name)).collect()
 }
 
-/// Paths without the folders that all of them share; a single one is its last part.
+/// Paths without the folders that all of them share; a single path becomes its last part.
 fn labels(runs: &[RunRef]) -> Vec<String> {
     let parts: Vec<Vec<String>> = runs
         .iter()
@@ -434,19 +435,18 @@ fn labels(runs: &[RunRef]) -> Vec<String> {
     parts.iter().zip(runs).map(label).collect()
 }
 
-/// A function of each, on all cores; in the order of the inputs.
+/// Maps each input on all cores; results are in the order of the inputs.
 pub(super) fn parallel<T: Sync, R: Send>(inputs: &[T], f: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let threads = thread::available_parallelism().map_or(1, usize::from).min(inputs.len().max(1));
-    // Many small inputs are taken several at once.
-    let at_once = (inputs.len() / (8 * threads)).max(1);
+    // Many small inputs are taken in chunks.
+    let chunk = (inputs.len() / (8 * threads)).max(1);
     let work = || {
         let mut done = Vec::new();
         loop {
-            let from = next.fetch_add(at_once, Ordering::Relaxed);
-            let Some(part) = inputs
-                .get(from..(from + at_once).min(inputs.len()))
-                .filter(|part| !part.is_empty())
+            let from = next.fetch_add(chunk, Ordering::Relaxed);
+            let Some(part) =
+                inputs.get(from..(from + chunk).min(inputs.len())).filter(|part| !part.is_empty())
             else {
                 return done;
             };
@@ -456,7 +456,7 @@ pub(super) fn parallel<T: Sync, R: Send>(inputs: &[T], f: impl Fn(&T) -> R + Syn
     let mut results: Vec<(usize, R)> = thread::scope(|scope| {
         let workers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
         let own = work();
-        // A panic in a worker goes on here, as it would without threads.
+        // A panic in a worker continues here, as it would without threads.
         let joined = workers.into_iter().flat_map(|worker| {
             worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         });

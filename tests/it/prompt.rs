@@ -95,7 +95,7 @@ fn texts_and_tokens_are_the_references() {
             assert!(
                 error.is_usage()
                     && error.to_string()
-                        == format!("the chat template refuses these messages: {rule}"),
+                        == format!("the chat template rejects these messages: {rule}"),
                 "{error}"
             );
             refused += 1;
@@ -255,7 +255,7 @@ fn templates_that_touch_contents_are_followed_or_refused() {
         "longabcd<s>",
     );
     let error = render("{{ m.content.replace('<s>', '</s>') }}", "a<s>", Role::User).unwrap_err();
-    assert!(error.is_usage() && error.to_string().contains("cannot be followed"), "{error}");
+    assert!(error.is_usage() && error.to_string().contains("cannot be traced"), "{error}");
     assert!(render("{{ m.content.replace('<s>', '</s>') }}", "a<s>", Role::Assistant).is_err());
 }
 

@@ -406,13 +406,13 @@ fn plots_put_numbers_where_they_belong() {
     let mut plot = svg::Plot::new("p", svg::Axis::share("x"), svg::Axis::up_to("y", 0.37));
     plot.line(1, &[(0.0, 0.0), (0.5, 0.2), (1.0, 0.4), (f64::NAN, 1.0)]);
     plot.mark(0, (0.25, 0.1), "a < b");
-    plot.bar("right", (0.5, 0.75), (0.0, 0.3), "bar");
+    plot.bar("correct", (0.5, 0.75), (0.0, 0.3), "bar");
     let drawn = plot.finish("T", "D");
     for part in [
         "d=\"M54 254L240 134L426 14\"",
         "stroke-dasharray=\"7 3\"",
         "<title>a &lt; b</title><circle cx=\"147\" cy=\"194\" r=\"4.5\"/>",
-        "<rect class=\"right\" x=\"240.5\" y=\"74\" width=\"92\" height=\"180\">",
+        "<rect class=\"correct\" x=\"240.5\" y=\"74\" width=\"92\" height=\"180\">",
         "<title id=\"p-t\">T</title>",
         "<desc id=\"p-d\">D</desc>",
         ">0.4</text>",
@@ -563,7 +563,7 @@ fn another_policy_decides_as_a_run_under_it_would() {
     assert_eq!(under.runs[0].items, later.runs[0].items);
     assert_eq!(under.runs[0].metrics, later.runs[0].metrics);
     assert!(
-        later.runs[0].promise.as_ref().unwrap().applied_later
+        later.runs[0].guarantee.as_ref().unwrap().from_report
             && under.runs[0].counts.abstained() > 0
     );
     assert_ne!(report(folder.path(), &["free"]).runs[0].counts, under.runs[0].counts);
@@ -576,7 +576,13 @@ fn another_policy_decides_as_a_run_under_it_would() {
     )
     .unwrap();
     assert_eq!(held_out.runs[0].questions, 198);
-    assert!(held_out.warnings.iter().any(|warning| warning.contains("2 questions that the policy was made on are left out")));
+    assert!(
+        held_out
+            .warnings
+            .iter()
+            .any(|warning| warning
+                .contains("2 questions that the policy was fitted on are left out"))
+    );
     assert!(!html(&held_out).contains("Question 7?") && html(&later).contains("Question 7?"));
     let made_on = PolicyFile {
         calibration_ids: (0..200).map(|i| format!("made:{i}")).collect(),
@@ -588,7 +594,7 @@ fn another_policy_decides_as_a_run_under_it_would() {
             Report::new(&free, Some(OtherPolicy { path: &path, file })).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     };
-    check(&made_on, "made on all questions of");
+    check(&made_on, "fitted on all questions of");
     let mut foreign = policy.clone();
     foreign.fingerprint.question_template = "other".into();
     check(&foreign, "question_template is `{question}` here and was `other` there");
@@ -705,11 +711,11 @@ fn gates_fail_on_the_worse_side_with_their_own_exit_code() {
         100,
         "failed: run: selective_risk at most",
     );
-    check("brier=0.9".into(), 100, "it cannot be said for this run");
+    check("brier=0.9".into(), 100, "it is undefined for this run");
     check("magic=1".into(), 2, "metric `magic` is unknown; use one of accuracy, ");
-    check("coverage=0.5".into(), 2, "coverage describes and does not judge");
+    check("coverage=0.5".into(), 2, "coverage has no better direction");
     check("accuracy".into(), 2, "it must be METRIC=VALUE");
-    check("accuracy=NaN".into(), 2, "no finite number");
+    check("accuracy=NaN".into(), 2, "not a finite number");
     let (code, _, _) = candor(
         at,
         "report run --fail-under accuracy=0 --fail-under auroc=2 --junit junit.xml -o page.html",
@@ -761,7 +767,7 @@ fn every_form_has_the_same_figures() {
     let (code, _, stderr) = candor(at, "report run -o page.html");
     assert!(
         code == Some(4)
-            && stderr.contains("records.jsonl: line 1: no record")
+            && stderr.contains("records.jsonl: line 1: not a record")
             && !at.join("page.html").exists(),
         "{code:?} {stderr}"
     );

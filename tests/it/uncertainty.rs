@@ -299,7 +299,7 @@ fn decisions_have_reasons_in_order() {
     check_decision(
         &made_vote(&[], 8, 0, 0),
         "unparsable",
-        "each of the 8 samples ended without an answer that could be read",
+        "each of the 8 samples ended without a readable answer",
     );
     check_decision(
         &made_vote(&[], 2, 5, 1),

@@ -1,20 +1,21 @@
-//! A template's source, made safe for the engine before it is compiled.
+//! Makes a template's source safe for the template engine before it is compiled.
 //!
-//! The engine bounds nesting, fuel and recursion, but three things would still overflow its stack
+//! The engine limits nesting, fuel and recursion, but three things would still overflow its stack
 //! and end the process: chains of operators (`not not not x`, `x + x + x`), chains of `elif`, and
 //! values that a namespace nests into itself (`set ns.a = [ns.a]` in a loop, or `set ns.a = ns`).
-//! The first two are refused here by counting; for the third every assignment to a namespace is
-//! passed through [`PLAIN`], which copies values of bounded depth. Hugging Face's `generation` tags
-//! become blocks that are always taken.
+//! The first two are rejected by counting; for the third every assignment to a namespace is passed
+//! through [`PLAIN`], which copies values of bounded depth. Hugging Face's `generation` tags become
+//! blocks that are always taken.
 //!
-//! The scanner follows the engine's lexer in where a tag ends. It knows no grammar.
+//! The scanner finds the end of a tag as the engine's lexer does. It has no grammar.
 
 /// Name of the function and filter that copies a value for a namespace.
 pub(super) const PLAIN: &str = "__plain";
-/// The most words and signs in one tag: half of what overflows a stack of 1 MB in an unoptimised
-/// build.
+/// The largest number of words and signs in one tag: half of what overflows a 1 MB stack in an
+/// unoptimized build.
 const MAX_LEXEMES: usize = 1000;
-/// The most `elif` in a template: half of what overflows a stack of 1 MB in an unoptimised build.
+/// The largest number of `elif` in a template: half of what overflows a 1 MB stack in an
+/// unoptimized build.
 const MAX_ELIF: usize = 250;
 
 /// Prepares `source`.
@@ -42,7 +43,7 @@ pub(super) fn prepare(source: &str) -> Result<String, String> {
 struct Scanner<'a> {
     source: &'a str,
     at: usize,
-    /// Open brackets. As in the engine's lexer it is not reset at the end of a tag.
+    /// Open brackets. As in the engine's lexer, this is not reset at the end of a tag.
     balance: isize,
     prepared: String,
     elifs: usize,
@@ -52,7 +53,7 @@ struct Scanner<'a> {
 #[derive(Clone, Copy)]
 struct Lexeme<'a> {
     text: &'a str,
-    /// Where it ends in the source.
+    /// Its end in the source.
     end: usize,
 }
 
@@ -65,13 +66,13 @@ impl<'a> Scanner<'a> {
         self.source.get(at..).unwrap_or_default()
     }
 
-    /// Copies the source up to `end` and goes on from there.
+    /// Copies the source up to `end` and continues from there.
     fn copy_to(&mut self, end: usize) {
         self.prepared.push_str(self.source.get(self.at..end).unwrap_or_default());
         self.at = end;
     }
 
-    /// Copies up to and with the next opening (`{{`, `{%`, `{#` and a sign for white space); its
+    /// Copies through the next opening (`{{`, `{%`, `{#` and a white-space sign) and returns its
     /// second character.
     fn next_tag(&mut self) -> Option<char> {
         let opening = |(at, _): (usize, &str)| {
@@ -93,7 +94,7 @@ impl<'a> Scanner<'a> {
         self.copy_to(end);
     }
 
-    /// Where the tag ends, if from `at` on it is `name` alone.
+    /// The end of the tag, if from `at` on it is only `name`.
     fn is_basic_tag(&self, at: usize, name: &str) -> Option<usize> {
         let rest = self.from(at).trim_ascii_start().strip_prefix(name)?.trim_ascii_start();
         let rest = rest.strip_prefix(['-', '+']).unwrap_or(rest).strip_prefix("%}")?;
@@ -110,7 +111,7 @@ impl<'a> Scanner<'a> {
         self.copy_to(end);
     }
 
-    /// Reads the tag's lexemes, counts them, and writes the tag, changed where it must be.
+    /// Reads the tag's lexemes, counts them, and writes the tag, changed if necessary.
     fn tag(&mut self, open: char) -> Result<(), String> {
         let close = if open == '{' { "}}" } else { "%}" };
         let mut lexemes: Vec<Lexeme<'a>> = Vec::new();
@@ -140,8 +141,7 @@ impl<'a> Scanner<'a> {
             }
         };
         self.write(open, &lexemes, end)?;
-        // The sign for white space and the closing belong to the tag: no opening may be read out of
-        // them.
+        // The white-space sign and the closing belong to the tag, so no opening is read from them.
         let sign = usize::from(self.rest().starts_with(['-', '+']));
         self.copy_to((end + sign + close.len()).min(self.source.len()));
         Ok(())
