@@ -11,7 +11,7 @@ use super::output::Output;
 use crate::error::{Error, Result};
 use crate::eval::runs;
 use crate::files;
-use crate::report::{Gate, Gated, OtherPolicy, Report as Figures, csv, html, junit, markdown};
+use crate::report::{Gate, GateResult, OtherPolicy, Report as Figures, csv, html, junit, markdown};
 
 /// Compare runs on one self-contained page.
 #[derive(Debug, Args)]
@@ -66,7 +66,7 @@ impl Report {
         if !only_gates {
             self.write(&self.text(&report)?, output)?;
         }
-        let gated = report.gated(&self.fail_under);
+        let gated = report.check_gates(&self.fail_under);
         for result in &gated {
             if result.passes() {
                 output.note(&super::terminal::sanitize(&result.to_string()));
@@ -77,7 +77,7 @@ impl Report {
         if let Some(path) = &self.junit {
             files::write_atomic(path, junit(&gated).as_bytes()).map_err(|e| Error::io(path, e))?;
         }
-        Ok(if gated.iter().all(Gated::passes) {
+        Ok(if gated.iter().all(GateResult::passes) {
             ExitStatus::Success
         } else {
             ExitStatus::GateFailed

@@ -7,8 +7,8 @@ use super::{Grader, Manifest, Record, Scorer, runs, score};
 use crate::calibration::{Example, Fingerprint};
 use crate::error::{Error, Result};
 use crate::metrics::Grade;
-use crate::pipeline::{Selector, decision_scores, estimator_names};
-use crate::uncertainty::{self, Estimator, Evidence};
+use crate::pipeline::{Selector, Verdict, decision_scores, estimator_names};
+use crate::uncertainty::{self, Estimator};
 
 /// The labelled questions of a run.
 pub struct Labels {
@@ -66,7 +66,8 @@ fn example(
         return Example { id, scores: vec![None; estimators.len()], grade: Grade::NoAnswer };
     };
     let generation = recorded.generation();
-    let vote = selector.verdict(&generation).vote;
-    let scores = decision_scores(estimators, &Evidence { generation: &generation, vote: &vote });
+    let Verdict { vote, scores, .. } = selector.verdict(&generation);
+    let scores =
+        decision_scores(estimators, &vote, &|estimator| scores.get(estimator.name).copied());
     Example { id, scores, grade: Grader::new(scorer, &record.doc).grade(&vote) }
 }

@@ -43,7 +43,7 @@ pub use labels::Labels;
 pub use record::{Record, RecordedOutcome, RecordedScore};
 pub use run::{IN_FLIGHT, Progress, Run, run};
 pub use runs::{RunRef, runs, single_run};
-pub use score::{Scored, item, rescore, selector};
+pub use score::{Scored, item, rescore, selector, selector_with_policy};
 pub use shard::Shard;
 pub use task::{Doc, Questions, Source, Subset, Task, task};
 pub use tasks::TASKS;

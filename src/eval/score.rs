@@ -39,7 +39,7 @@ pub fn selector(manifest: &Manifest) -> Result<Selector> {
 }
 
 /// The selector of a run under a policy file, whichever the run had.
-pub(super) fn selector_with_policy(
+pub fn selector_with_policy(
     manifest: &Manifest,
     policy_file: Option<PolicyFile>,
 ) -> Result<Selector> {

@@ -143,39 +143,55 @@ impl Selector {
     /// The verdict on samples.
     pub fn verdict(&self, generation: &Generation) -> Verdict {
         let vote = consensus::vote(generation, self.extractor);
-        let evidence = Evidence { generation, vote: &vote };
-        let scores = uncertainty::scores(&evidence);
+        let scores = uncertainty::scores(&Evidence { generation, vote: &vote });
+        let score = |estimator: &Estimator| scores.get(estimator.name).copied();
+        let (uncertainty, confidence, decision) = self.decide(&vote, &score);
+        Verdict { vote, scores, uncertainty, confidence, decision }
+    }
+
+    /// The uncertainty, confidence and decision for a vote, given each estimator's natural score.
+    pub fn decide(
+        &self,
+        vote: &Vote,
+        score: &dyn Fn(&Estimator) -> Option<f64>,
+    ) -> (Option<Uncertainty>, Option<Confidence>, Decision) {
         let (uncertainty, confidence) = match &self.calibrated {
             None if vote.is_abstention() => (None, None),
-            None => (self.estimator.uncertainty(&evidence), None),
-            Some(calibrated) => calibrated.scores(&evidence),
+            None => {
+                let score = score(self.estimator).map(|score| self.estimator.to_uncertainty(score));
+                (score.and_then(Uncertainty::new), None)
+            }
+            Some(calibrated) => calibrated.scores(vote, score),
         };
-        let decision = self.policy.decide(&vote, uncertainty, confidence);
-        Verdict { vote, scores, uncertainty, confidence, decision }
+        (uncertainty, confidence, self.policy.decide(vote, uncertainty, confidence))
     }
 }
 
 impl Calibrated {
-    fn scores(&self, evidence: &Evidence<'_>) -> (Option<Uncertainty>, Option<Confidence>) {
+    fn scores(
+        &self,
+        vote: &Vote,
+        score: &dyn Fn(&Estimator) -> Option<f64>,
+    ) -> (Option<Uncertainty>, Option<Confidence>) {
         // Cannot fail: it was checked when the policy was bound.
         let Ok(bound) = self.file.check(&self.running) else { return (None, None) };
-        let scores = decision_scores(&self.estimators, evidence);
+        let scores = decision_scores(&self.estimators, vote, score);
         (bound.uncertainty(&scores).and_then(Uncertainty::new), bound.confidence(&scores))
     }
 }
 
-/// The uncertainties that a calibrated decision goes by, in the order of `estimators`; none where
-/// no answer leads alone, or none is given.
+/// The uncertainties that a calibrated decision goes by, in the order of `estimators`, given each
+/// estimator's natural score; none unless one answer leads alone.
 pub fn decision_scores(
     estimators: &[&'static Estimator],
-    evidence: &Evidence<'_>,
+    vote: &Vote,
+    score: &dyn Fn(&Estimator) -> Option<f64>,
 ) -> Vec<Option<f64>> {
-    let leads =
-        evidence.vote.leader().is_some() && !evidence.vote.tied && !evidence.vote.is_abstention();
-    estimators
-        .iter()
-        .map(|estimator| leads.then(|| estimator.uncertainty(evidence))?.map(Uncertainty::value))
-        .collect()
+    let leads = vote.leader().is_some() && !vote.tied && !vote.is_abstention();
+    let uncertainty = |estimator: &&'static Estimator| {
+        leads.then(|| score(estimator))?.map(|score| estimator.to_uncertainty(score))
+    };
+    estimators.iter().map(uncertainty).collect()
 }
 
 /// The names of estimators as one text, as a fingerprint has them.

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::judged::{Judged, OutcomeClass};
+use super::graded::{GradedRecord, OutcomeClass};
 use super::read::{ReadQuestion, ShownSample, ShownToken};
 use super::text::{json_in_script, reveal, shortened};
 use super::view::RunView;
@@ -103,13 +103,15 @@ pub fn browse(runs: &[RunView], budget: usize) -> Browse {
             .iter()
             .map(|run| RunData {
                 label: reveal(&run.label).into_owned(),
-                options: run.manifest.task.scorer.is_likelihood(),
+                options: run.listed.iter().any(|(_, question, _)| {
+                    question.head.outcome.as_ref().is_some_and(|o| !o.choices.is_empty())
+                }),
                 questions: Vec::new(),
             })
             .collect(),
         ..Data::default()
     };
-    let mut order: Vec<(usize, &(usize, ReadQuestion, Judged))> = runs
+    let mut order: Vec<(usize, &(usize, ReadQuestion, GradedRecord))> = runs
         .iter()
         .enumerate()
         .flat_map(|(at, run)| run.listed.iter().map(move |listed| (at, listed)))
@@ -121,8 +123,8 @@ pub fn browse(runs: &[RunView], budget: usize) -> Browse {
     let mut kept: Vec<(usize, usize, Entry, &ReadQuestion)> = Vec::new();
     let heads = (budget as f64 * HEAD_SHARE) as usize;
     let mut spent = 0;
-    for (run, (place, question, judged)) in &order {
-        let (entry, new) = texts.entry(question, judged);
+    for (run, (place, question, graded)) in &order {
+        let (entry, new) = texts.entry(question, graded);
         spent += new + size(&entry);
         if spent > heads {
             break;
@@ -198,7 +200,7 @@ impl Texts {
     }
 
     /// An entry without samples, and the size of the texts that it adds.
-    fn entry(&mut self, question: &ReadQuestion, judged: &Judged) -> (Entry, usize) {
+    fn entry(&mut self, question: &ReadQuestion, graded: &GradedRecord) -> (Entry, usize) {
         let head = &question.head;
         let mut new = 0;
         let d = if let Some(at) = self.hashes.get(&head.doc_hash) {
@@ -229,12 +231,12 @@ impl Texts {
             d,
             c: OutcomeClass::ALL
                 .iter()
-                .position(|class| *class == OutcomeClass::of(&judged.item))
+                .position(|class| *class == OutcomeClass::of(&graded.question))
                 .unwrap_or_default(),
-            r: judged.item.is_correct(),
-            w: judged.reason.as_ref().map(|reason| self.short(reason, REASON_CHARS)),
-            u: judged.item.uncertainty.map(rounded),
-            p: judged.item.confidence.map(rounded),
+            r: graded.question.is_correct(),
+            w: graded.reason.as_ref().map(|reason| self.short(reason, REASON_CHARS)),
+            u: graded.question.uncertainty.map(rounded),
+            p: graded.question.confidence.map(rounded),
             v: clusters
                 .iter()
                 .take(ANSWERS)

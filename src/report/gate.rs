@@ -20,7 +20,7 @@ pub struct Gate {
 
 /// The result of a gate in a run.
 #[derive(Clone, Debug)]
-pub struct Gated {
+pub struct GateResult {
     /// The run's label.
     pub run: String,
     /// The gate.
@@ -31,7 +31,7 @@ pub struct Gated {
     pub n: usize,
 }
 
-impl Gated {
+impl GateResult {
     /// Whether the value is defined and not worse than the bound.
     pub fn passes(&self) -> bool {
         self.found.is_some_and(|found| match self.gate.metric.higher_is_better {
@@ -90,7 +90,7 @@ impl fmt::Display for Gate {
     }
 }
 
-impl fmt::Display for Gated {
+impl fmt::Display for GateResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = if self.passes() { "passed" } else { "failed" };
         write!(f, "{verdict}: {}: {}: ", self.run, self.gate)?;
@@ -103,11 +103,11 @@ impl fmt::Display for Gated {
 
 impl Report {
     /// Every gate in every run.
-    pub fn gated(&self, gates: &[Gate]) -> Vec<Gated> {
+    pub fn check_gates(&self, gates: &[Gate]) -> Vec<GateResult> {
         let one = |gate: &Gate, run: &super::RunView| {
             let view = run.metric(gate.metric.name);
             let found = view.and_then(|view| view.metric.value);
-            Gated {
+            GateResult {
                 run: run.label.clone(),
                 gate: *gate,
                 found,
@@ -119,8 +119,8 @@ impl Report {
 }
 
 /// `JUnit` XML: a suite for each run, a case for each gate.
-pub fn junit(gated: &[Gated]) -> String {
-    let failures = |part: &[Gated]| part.iter().filter(|gated| !gated.passes()).count();
+pub fn junit(gated: &[GateResult]) -> String {
+    let failures = |part: &[GateResult]| part.iter().filter(|gated| !gated.passes()).count();
     let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     let _ = writeln!(
         xml,

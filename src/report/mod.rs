@@ -1,7 +1,7 @@
 //! Reports over runs: an HTML page, Markdown and CSV tables, JSON, and gates for CI.
 //!
-//! - `read`: records, without the parts that no report shows. `judged`: verdicts, from the record
-//!   or from another policy file.
+//! - `read`: records, without the parts that no report shows. `graded`: records as graded
+//!   questions, with the recorded decisions or those of another policy file.
 //! - `view`: the view model, all numbers of a report. `compare`: runs on the same questions.
 //!   `gate`: bounds on metrics.
 //! - `svg` and `charts`: plots. `browse`: the questions that the page lists, within its size.
@@ -16,7 +16,7 @@ mod browse;
 mod charts;
 mod compare;
 mod gate;
-mod judged;
+mod graded;
 mod page;
 mod read;
 pub mod svg;
@@ -24,8 +24,8 @@ mod tables;
 pub mod text;
 mod view;
 
-pub use gate::{Gate, Gated, junit};
-pub use judged::OutcomeClass;
+pub use gate::{Gate, GateResult, junit};
+pub use graded::OutcomeClass;
 pub use page::html;
 pub use tables::{csv, markdown};
 pub use view::{Counts, EstimatorView, Guarantee, Mean, OtherPolicy, Report, RunView};

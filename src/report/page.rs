@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::browse::browse;
 use super::charts::{self, Chart, percent, short};
-use super::judged::OutcomeClass;
+use super::graded::OutcomeClass;
 use super::svg::{stack, swatch};
 use super::tables::{arrow, p_value};
 use super::text::{fixed, html as escaped};

@@ -17,6 +17,7 @@ use crate::eval::{Doc, RunRef, ScoredChoice};
 use crate::generation::FinishReason;
 use crate::generation::{Timing, TokenCounts};
 use crate::metrics::Grade;
+use crate::uncertainty::Estimator;
 
 /// Queue length of each thread, in lines.
 const QUEUED_LINES: usize = 64;
@@ -34,17 +35,17 @@ pub struct Head {
     #[serde(default)]
     pub error: Option<String>,
     /// The outcome; `None` if the question could not be asked.
-    pub outcome: Option<Verdict>,
+    pub outcome: Option<RecordedOutcome>,
     /// Times.
     pub timing: Timing,
 }
 
 /// The decision with its inputs.
 #[derive(Debug, Deserialize)]
-pub struct Verdict {
+pub struct RecordedOutcome {
     /// Answer or abstain. Not flattened, unlike in the record, because that would keep all unknown
     /// fields, including the samples.
-    pub decision: Word,
+    pub decision: RecordedDecision,
     /// The reason for abstaining.
     pub reason: Option<Reason>,
     /// Calibrated probability of being correct.
@@ -63,10 +64,17 @@ pub struct Verdict {
     pub notes: Vec<String>,
 }
 
+impl RecordedOutcome {
+    /// An estimator's natural score.
+    pub fn score(&self, estimator: &Estimator) -> Option<f64> {
+        self.scores.get(estimator.name).copied()
+    }
+}
+
 /// The kind of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Word {
+pub enum RecordedDecision {
     /// The leading answer was given.
     Answer,
     /// No answer was given.
@@ -104,7 +112,7 @@ pub struct ShownToken {
 }
 
 #[derive(Deserialize)]
-struct Body {
+struct SamplesOfRecord {
     outcome: Option<Samples>,
 }
 
@@ -195,7 +203,10 @@ fn parse(line: &Line, with_samples: bool) -> Result<ReadQuestion> {
         |e| Error::invalid_file(&line.path, format!("line {}: not a record: {e}", line.number));
     let head: Head = serde_json::from_slice(&line.bytes).map_err(bad)?;
     let samples = if with_samples {
-        serde_json::from_slice::<Body>(&line.bytes).map_err(bad)?.outcome.map(|o| o.samples)
+        serde_json::from_slice::<SamplesOfRecord>(&line.bytes)
+            .map_err(bad)?
+            .outcome
+            .map(|o| o.samples)
     } else {
         None
     };

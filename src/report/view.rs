@@ -12,7 +12,7 @@ use std::thread;
 use serde::Serialize;
 
 use super::compare;
-use super::judged::{Judged, Judging, OutcomeClass, fits};
+use super::graded::{GradedRecord, OutcomeClass, RecordGrader, fits};
 use super::read::{self, ReadQuestion};
 use crate::calibration::{PolicyFile, Rule};
 use crate::error::{Error, Result};
@@ -75,7 +75,7 @@ pub struct RunView {
     pub hashes: Vec<String>,
     /// The questions that the page may list, with their position among all.
     #[serde(skip)]
-    pub(super) listed: Vec<(usize, ReadQuestion, Judged)>,
+    pub(super) listed: Vec<(usize, ReadQuestion, GradedRecord)>,
     /// The policy file of the decisions, the run's or another.
     #[serde(skip)]
     pub(super) policy: Option<PolicyFile>,
@@ -208,8 +208,8 @@ fn fitting(
     let mut reasons = Vec::new();
     for run in runs {
         let reason = match fits(file, &run.manifest) {
-            Ok(Some(_)) => None,
-            Ok(None) => Some("its model has no single digest".to_owned()),
+            Ok(true) => None,
+            Ok(false) => Some("its model has no single digest".to_owned()),
             Err(mismatch) => Some(mismatch.to_string()),
         };
         found.push(reason.is_none());
@@ -248,8 +248,9 @@ impl RunView {
             }
         }
         let (places, questions): (Vec<usize>, Vec<ReadQuestion>) = questions.into_iter().unzip();
-        let judging = Judging::new(&run.manifest, other)?;
-        let judged: Vec<Judged> = parallel(&questions, |question| judging.judge(&question.head));
+        let grader = RecordGrader::new(&run.manifest, other)?;
+        let graded: Vec<GradedRecord> =
+            parallel(&questions, |question| grader.grade(&question.head));
         let policy = other.or(run.manifest.policy.as_ref()).cloned();
         let mut view = Self {
             run: run.name.clone(),
@@ -268,18 +269,18 @@ impl RunView {
             forward_tokens: None,
             seconds: None,
             resamples: Bootstrap::of(questions.len()).resamples,
-            items: judged.iter().map(|judged| judged.item.clone()).collect(),
+            items: graded.iter().map(|graded| graded.question.clone()).collect(),
             hashes: questions.iter().map(|question| question.head.doc_hash.clone()).collect(),
             listed: Vec::new(),
             policy,
         };
         view.items.iter().for_each(|item| view.counts.add(item));
         view.add_costs(&questions);
-        view.add_metrics(&judged);
-        let all = places.into_iter().zip(questions).zip(judged);
+        view.add_metrics(&graded);
+        let all = places.into_iter().zip(questions).zip(graded);
         view.listed = all
             .filter(|((at, _), _)| listed(*at))
-            .map(|((at, question), judged)| (at, question, judged))
+            .map(|((at, question), graded)| (at, question, graded))
             .collect();
         Ok(view)
     }
@@ -309,7 +310,7 @@ impl RunView {
                 .filter_map(|question| Some((&question.head, question.head.outcome.as_ref()?)))
         };
         let rows: Vec<f64> =
-            asked().map(|(_, verdict)| verdict.cost.forward_tokens as f64).collect();
+            asked().map(|(_, outcome)| outcome.cost.forward_tokens as f64).collect();
         let times = asked().filter_map(|(head, _)| {
             Some((head.timing.prefill_ms? + head.timing.decode_ms?) / 1000.0)
         });
@@ -317,22 +318,22 @@ impl RunView {
         (self.forward_tokens, self.seconds) = (Mean::of(&rows), Mean::of(&times));
     }
 
-    fn add_metrics(&mut self, judged: &[Judged]) {
+    fn add_metrics(&mut self, graded: &[GradedRecord]) {
         let bootstrap = Bootstrap { resamples: self.resamples, ..Bootstrap::default() };
         // Sorted by name, as resampling does; without samples, because resampling visits them
         // repeatedly.
-        let mut order: Vec<&Judged> = judged.iter().collect();
-        order.sort_by(|a, b| a.item.id.cmp(&b.item.id));
-        let without_samples = |judged: &Judged, uncertainty: Option<f64>| GradedQuestion {
+        let mut order: Vec<&GradedRecord> = graded.iter().collect();
+        order.sort_by(|a, b| a.question.id.cmp(&b.question.id));
+        let without_samples = |graded: &GradedRecord, uncertainty: Option<f64>| GradedQuestion {
             id: String::new(),
             samples: Vec::new(),
             uncertainty,
-            grade: judged.item.grade,
-            answered: judged.item.answered,
-            confidence: judged.item.confidence,
-            answerable: judged.item.answerable,
-            correct_per_byte: judged.item.correct_per_byte,
-            correct_mass: judged.item.correct_mass,
+            grade: graded.question.grade,
+            answered: graded.question.answered,
+            confidence: graded.question.confidence,
+            answerable: graded.question.answerable,
+            correct_per_byte: graded.question.correct_per_byte,
+            correct_mass: graded.question.correct_mass,
         };
         let (all, ranking) = (self.items.iter().collect::<Vec<_>>(), named(&RANKING));
         // The estimators, then the run's own metrics.
@@ -341,7 +342,7 @@ impl RunView {
             let Some(at) = *job else { return estimates(METRICS, &all, &bootstrap) };
             let items: Vec<GradedQuestion> = order
                 .iter()
-                .map(|judged| without_samples(judged, judged.scores.get(at).copied().flatten()))
+                .map(|graded| without_samples(graded, graded.scores.get(at).copied().flatten()))
                 .collect();
             estimates(&ranking, &items.iter().collect::<Vec<_>>(), &bootstrap)
         });

@@ -269,9 +269,11 @@ fn a_model_that_does_not_know_abstains() {
             (scored, grade),
             "{texts:?}"
         );
-        let evidence =
-            candor::uncertainty::Evidence { generation: &generation, vote: &verdict.vote };
-        assert_eq!(decision_scores(&[estimator], &evidence)[0].is_some(), scored, "{texts:?}");
+        let score = |estimator: &candor::uncertainty::Estimator| {
+            verdict.scores.get(estimator.name).copied()
+        };
+        let found = decision_scores(&[estimator], &verdict.vote, &score);
+        assert_eq!(found[0].is_some(), scored, "{texts:?}");
     };
     check(
         &["I don't know", "7", "I don't know."],

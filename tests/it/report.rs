@@ -375,7 +375,7 @@ fn hostile_texts_stay_texts() {
                 && !lines.contains(",\"="),
             "{lines}"
         );
-        let xml = junit(&report.gated(&["accuracy=0.9".parse().unwrap()]));
+        let xml = junit(&report.check_gates(&["accuracy=0.9".parse().unwrap()]));
         assert_eq!(xml.matches('<').count(), xml.matches('>').count(), "{xml}");
     }
 }
