@@ -98,7 +98,7 @@ impl Fusion {
         log_odds.is_finite().then_some(0.0 - log_odds)
     }
 
-    /// Whether it is a fusion of so many estimators, whoever wrote it.
+    /// Whether it is a valid fusion of this many estimators; a file may hold anything.
     pub(super) fn is_valid(&self, estimators: usize) -> bool {
         let all =
             |numbers: &[f64]| numbers.len() == estimators && numbers.iter().all(|x| x.is_finite());

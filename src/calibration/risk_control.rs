@@ -9,8 +9,8 @@ use super::threshold::{apply_threshold, by_uncertainty, threshold_after};
 use super::{CalibrationError, Certificate, LabelsNeeded, ScoredQuestion, check_open};
 
 /// The largest threshold with (incorrect answers + 1) / (n + 1) <= `alpha` (Angelopoulos et al.,
-/// arXiv 2208.02814, with loss bound B = 1). It only moves at scores that were seen, and answers
-/// nothing less sure than the least confident of them.
+/// arXiv 2208.02814, with loss bound B = 1). It changes only at observed scores, and answers
+/// nothing less confident than the least confident of them.
 ///
 /// # Errors
 /// Unless `alpha` is above 0 and below 1.

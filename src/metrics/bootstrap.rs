@@ -74,8 +74,8 @@ impl Interval {
     }
 }
 
-/// The interval of a metric. `None` where the metric is undefined, or not in more than a tenth of
-/// the resamples.
+/// The interval of a metric. `None` if the metric is undefined, or undefined in more than a tenth
+/// of the resamples.
 pub fn interval(
     metric: &Metric,
     questions: &[&GradedQuestion],

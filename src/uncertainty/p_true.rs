@@ -1,4 +1,4 @@
-//! The model's own judgement of the leading answer. It is known only where a strategy asked for it.
+//! P(True): the model's own judgment of the leading answer; `None` unless a strategy asked for it.
 
 use super::{Direction, Estimator, Needs};
 
@@ -9,7 +9,8 @@ pub(super) static P_TRUE: Estimator = Estimator {
     direction: Direction::HigherIsMoreConfident,
     needs: Needs::Probe,
     source: "Kadavath et al., arXiv 2207.05221",
-    summary: "probability of yes when the model is asked whether the leading answer is right, 0 to 1",
+    summary: "probability of yes when the model is asked whether the leading answer is correct, 0 \
+              to 1",
     score: |evidence| {
         let leader = evidence.vote.leader()?;
         let probes = evidence.generation.probes.iter();
