@@ -168,7 +168,7 @@ fn options_are_scored_as_continuations_of_one_prompt() {
             );
             // All choices but the first find the prompt, except its last token, whose logits are
             // needed, and what is too short to wait for.
-            let shared = (doc.choices.len() - 1) * (prompt.tokens.len() - 2 - 15);
+            let shared = (doc.choices.len() - 1) * prompt.tokens.len().saturating_sub(2 + 15);
             assert!(
                 record.timing.cached_tokens >= shared,
                 "{} of {shared}",
