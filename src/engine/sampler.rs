@@ -584,11 +584,11 @@ fn no_distribution(logits: &[f32]) -> Error {
         logits.iter().enumerate().find(|(_, logit)| logit.is_nan() || **logit == f32::INFINITY);
     Error::Numerical(match bad {
         Some((id, logit)) => format!(
-            "the logit of token {id} is {logit}; no token can be drawn; verify the model file, \
-             and the logit bias and penalties if set"
+            "the logit of token {id} is {logit}; no token can be sampled; verify the model file, \
+             and logit_bias, repetition_penalty and the other penalties if set"
         ),
         None => format!(
-            "none of {} logits is finite; no token can be drawn; verify the model file",
+            "none of {} logits is finite; no token can be sampled; verify the model file",
             logits.len()
         ),
     })
