@@ -12,7 +12,7 @@
 use std::fmt;
 use std::hint::black_box;
 
-use candor::model::cpu::attention::{HostKv, KvRange, Query, Shape, attend};
+use candor::internals::model::cpu::attention::{HostKv, KvRange, Query, Shape, attend};
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 

@@ -10,7 +10,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use candor::model::cpu::{Isa, Pool, physical_cores};
+use candor::internals::model::cpu::{Isa, Pool, physical_cores};
 
 const BYTES: usize = 512 << 20;
 const RUNS: usize = 9;

@@ -13,9 +13,9 @@
 use std::fmt;
 use std::hint::black_box;
 
-use candor::format::dtype::{Dtype, RawTensor};
-use candor::model::cpu::Pool;
-use candor::model::cpu::linear::{Activations, PackedMatrix, linear};
+use candor::internals::format::dtype::{Dtype, RawTensor};
+use candor::internals::model::cpu::Pool;
+use candor::internals::model::cpu::linear::{Activations, PackedMatrix, linear};
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 

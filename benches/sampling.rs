@@ -8,9 +8,9 @@
 
 use std::hint::black_box;
 
-use candor::engine::sampler::{Candidates, History, Scratch};
-use candor::generation::SamplingParams;
-use candor::logits;
+use candor::internals::engine::sampler::{Candidates, History, Scratch};
+use candor::internals::generation::SamplingParams;
+use candor::internals::logits;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 

@@ -60,39 +60,119 @@
 //! # }
 //! ```
 
-pub mod calibration;
-pub mod cli;
-pub mod consensus;
-pub mod decision;
-pub mod digest;
-pub mod engine;
-pub mod error;
-pub mod eval;
-pub mod files;
-pub mod format;
-pub mod generation;
-pub mod hub;
-pub mod logits;
-pub mod machine;
-pub mod manifest;
-pub mod metrics;
-pub mod model;
-pub mod pipeline;
-pub mod prompt;
-pub mod report;
-pub mod strategy;
-pub mod tokenizer;
-pub mod uncertainty;
+// Without the program, parts that only it uses are dead; with `internals`, nothing is.
+#![cfg_attr(not(feature = "cli"), allow(dead_code))]
+#![cfg_attr(not(feature = "internals"), allow(unused_imports))]
 
+mod calibration;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
+mod consensus;
+mod decision;
+mod digest;
+mod engine;
+mod error;
+mod eval;
+mod files;
+mod format;
+mod generation;
+#[cfg(feature = "hub")]
+pub mod hub;
+mod logits;
+mod machine;
+mod manifest;
+mod metrics;
+mod model;
+mod pipeline;
+mod prompt;
+mod report;
+mod strategy;
+mod tokenizer;
+mod uncertainty;
+
+pub use calibration::PolicyFile;
 pub use consensus::{Extractor, Vote};
 pub use decision::{AbstainReason, Decision, Policy};
-pub use engine::{Engine, EngineOptions, LocalEngine, StepControl};
+pub use engine::{Engine, EngineOptions, LocalEngine, Reply, Request, StepControl, TokenEvent};
 pub use error::{Error, Result};
 pub use generation::{
     Completion, FinishReason, Generation, Message, Role, SamplingParams, Token, TokenStats,
 };
+pub use manifest::{Location, ResolvedModel};
 pub use model::{LoadOptions, Model};
-pub use pipeline::{LoadedModel, Outcome, Pipeline, Settings};
+pub use pipeline::{Answered, DriveOptions, LoadedModel, Outcome, Pipeline, Settings, Sink};
 pub use prompt::Prompt;
+pub use strategy::{Question, Session, Strategy};
 pub use tokenizer::Tokenizer;
 pub use uncertainty::{Confidence, Uncertainty};
+
+/// Everything behind the names above, for this crate's own tests and benches. Not stable.
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+#[allow(missing_docs)]
+pub mod internals {
+    pub mod calibration {
+        pub use crate::calibration::*;
+    }
+    pub mod consensus {
+        pub use crate::consensus::*;
+    }
+    pub mod decision {
+        pub use crate::decision::*;
+    }
+    pub mod digest {
+        pub use crate::digest::*;
+    }
+    pub mod engine {
+        pub use crate::engine::*;
+    }
+    pub mod error {
+        pub use crate::error::*;
+    }
+    pub mod eval {
+        pub use crate::eval::*;
+    }
+    pub mod files {
+        pub use crate::files::*;
+    }
+    pub mod format {
+        pub use crate::format::*;
+    }
+    pub mod generation {
+        pub use crate::generation::*;
+    }
+    pub mod logits {
+        pub use crate::logits::*;
+    }
+    pub mod machine {
+        pub use crate::machine::*;
+    }
+    pub mod manifest {
+        pub use crate::manifest::*;
+    }
+    pub mod metrics {
+        pub use crate::metrics::*;
+    }
+    pub mod model {
+        pub use crate::model::*;
+    }
+    pub mod pipeline {
+        pub use crate::pipeline::*;
+    }
+    pub mod prompt {
+        pub use crate::prompt::*;
+    }
+    pub mod report {
+        pub use crate::report::*;
+    }
+    pub mod strategy {
+        pub use crate::strategy::*;
+    }
+    pub mod tokenizer {
+        pub use crate::tokenizer::*;
+    }
+    pub mod uncertainty {
+        pub use crate::uncertainty::*;
+    }
+}

@@ -61,6 +61,7 @@ impl Distribution {
     }
 }
 
+#[cfg(feature = "internals")]
 /// All statistics of a row: H = LSE - E\[z\], varentropy = Var(z), both under p.
 ///
 /// `None` if the row has a NaN or plus infinity, or no finite logit.
@@ -90,6 +91,7 @@ pub(crate) fn distribution_with(logits: &[f32], maxima: &mut BlockMaxima) -> Opt
     })
 }
 
+#[cfg(feature = "internals")]
 /// The `k` largest logits with their token ids, largest first, lower id first among equals.
 /// Impossible tokens (minus infinity) and NaN are skipped, so there may be fewer than `k`. Uses a
 /// threshold instead of sorting the vocabulary.
@@ -99,6 +101,7 @@ pub fn top_k(logits: &[f32], k: usize) -> Vec<(u32, f32)> {
     maxima.top_k(logits, k).to_vec()
 }
 
+#[cfg(feature = "internals")]
 /// The id of the largest logit; the lowest id wins a tie. `None` as for [`distribution`].
 pub fn argmax(logits: &[f32]) -> Option<u32> {
     let mut maxima = BlockMaxima::default();

@@ -5,6 +5,8 @@
 //! field is an error) and validated; [`crate::hub`] fetches and verifies the file. It does not know
 //! where caches are.
 
+use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
 use serde::Deserialize;
@@ -285,6 +287,45 @@ fn check(ok: bool, field: &str, value: impl std::fmt::Display, wanted: &str) -> 
 
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The place of a model's files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// A path that the user gave.
+    Local,
+    /// In candor's own folder.
+    Store,
+    /// In the Hub's cache.
+    HubCache,
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Local => "local file",
+            Self::Store => "candor's cache",
+            Self::HubCache => "Hub cache",
+        })
+    }
+}
+
+/// A complete local model, verified as far as digests are known.
+#[derive(Clone, Debug)]
+pub struct ResolvedModel {
+    /// A GGUF or safetensors file, or a folder with `config.json`.
+    pub path: PathBuf,
+    /// The manifest of a model that is known by name.
+    pub manifest: Option<Arc<ModelManifest>>,
+    /// A known name, `user/repo[:file]`, or the path as typed.
+    pub name: String,
+    /// The commit's 40 hexadecimal digits, for files of the Hub.
+    pub revision: Option<String>,
+    /// The place of the files.
+    pub location: Location,
+    /// SHA-256 of a single file, 64 lower-case hexadecimal digits, if it is known without reading
+    /// the file.
+    pub sha256: Option<String>,
 }
 
 #[cfg(test)]

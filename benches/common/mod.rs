@@ -6,7 +6,7 @@
 use std::env;
 use std::sync::LazyLock;
 
-use candor::model::cpu::{Isa, Pool, physical_cores};
+use candor::internals::model::cpu::{Isa, Pool, physical_cores};
 
 /// The pool of all cases; the calling thread is pinned.
 pub fn pool() -> &'static Pool {

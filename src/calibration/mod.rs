@@ -49,7 +49,7 @@ pub use learn_then_test::{grid, learn_then_test, min_answers};
 pub use policy_file::{BoundPolicy, HeldOutReport, PolicyFile, Rule, Target, calibrate};
 pub use risk_control::risk_control;
 pub use sigmoid::Sigmoid;
-pub use split::{Split, cross_fit};
+pub use split::Split;
 pub use target::target_coverage;
 pub use temperature::Temperature;
 pub use threshold::{Certificate, LabelsNeeded, ScoredQuestion, Threshold};

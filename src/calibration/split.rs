@@ -6,8 +6,7 @@
 
 use std::collections::HashSet;
 
-use super::{CalibrationError, Calibrator, Example, Method};
-use crate::metrics::Grade;
+use super::{CalibrationError, Example};
 use crate::metrics::bootstrap::mix;
 
 /// Three disjoint parts.
@@ -19,6 +18,7 @@ pub struct Split {
 }
 
 impl Split {
+    #[cfg(feature = "internals")]
     /// Takes three parts as they are.
     ///
     /// # Errors
@@ -82,59 +82,6 @@ fn check_unique<'a>(
     let mut seen = HashSet::new();
     let twice = examples.into_iter().find(|example| !seen.insert(example.id.as_str()));
     twice.map_or(Ok(()), |example| Err(CalibrationError::Overlap { id: example.id.clone() }))
-}
-
-/// Out-of-fold confidences: each question's map was fitted on all other folds. For reports with too
-/// few labels for a held-out part; a threshold on them cannot be certified, since each fold has its
-/// own map. `column` is the estimator. In the order of `examples`; `None` without a score.
-///
-/// # Errors
-/// If a question occurs twice, there are fewer than 2 folds, or a fold's map cannot be fitted.
-pub fn cross_fit(
-    method: Method,
-    examples: &[Example],
-    column: usize,
-    folds: usize,
-    seed: u64,
-) -> Result<Vec<Option<f64>>, CalibrationError> {
-    check_unique(examples)?;
-    if folds < 2 {
-        return Err(CalibrationError::Parameter {
-            name: "folds",
-            value: folds as f64,
-            range: "2 or more",
-        });
-    }
-    // By rank of the hash, so that folds have equal sizes.
-    let mut order: Vec<usize> = (0..examples.len()).collect();
-    order.sort_by_cached_key(|i| {
-        examples.get(*i).map(|example| (hash(&example.id, seed), example.id.clone()))
-    });
-    let mut confidences = vec![None; examples.len()];
-    for fold in 0..folds.min(examples.len()) {
-        let of = |inside: bool| {
-            let ranked =
-                order.iter().enumerate().filter(move |(rank, _)| (rank % folds == fold) == inside);
-            ranked.filter_map(|(_, i)| Some((*i, examples.get(*i)?)))
-        };
-        let points: Vec<(f64, bool)> =
-            of(false).filter_map(|(_, example)| point(example, column)).collect();
-        let map = Calibrator::fit(method, &points)?;
-        for (i, example) in of(true) {
-            if let (Some(place), Some((uncertainty, _))) =
-                (confidences.get_mut(i), point(example, column))
-            {
-                *place = map.confidence(uncertainty);
-            }
-        }
-    }
-    Ok(confidences)
-}
-
-/// The score and correctness of a question with an answer and a finite score.
-fn point(example: &Example, column: usize) -> Option<(f64, bool)> {
-    let score = example.scores.get(column).copied().flatten().filter(|score| score.is_finite())?;
-    (example.grade != Grade::NoAnswer).then_some((score, example.grade == Grade::Correct))
 }
 
 /// FNV-1a of the id, mixed with the seed.

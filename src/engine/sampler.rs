@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::generation::SamplingParams;
 use crate::logits::{self, BlockMaxima};
 
+#[cfg(feature = "internals")]
 /// The steps in order. Bias and penalties change logits, temperature divides them, the others
 /// filter.
 pub const ORDER: [&str; 11] = [
@@ -74,6 +75,7 @@ impl Scratch {
         }
     }
 
+    #[cfg(feature = "internals")]
     /// Takes the buffers of used candidates for the next row.
     pub fn recycle(&mut self, candidates: Candidates) {
         self.free_list.push(candidates);
@@ -120,6 +122,7 @@ pub struct SampledToken {
 }
 
 impl Candidates {
+    #[cfg(feature = "internals")]
     /// Runs the chain on one row of raw logits, one per token of the real vocabulary. Minus
     /// infinity marks an impossible token. `params` must have passed [`SamplingParams::validate`].
     /// At temperature 0 only the best token after bias and penalties is kept; the lowest id wins a
@@ -171,6 +174,7 @@ impl Candidates {
         Ok(candidates)
     }
 
+    #[cfg(feature = "internals")]
     /// How many tokens can be sampled, at least 1.
     pub fn kept(&self) -> usize {
         self.kept

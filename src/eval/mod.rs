@@ -21,6 +21,7 @@ mod folder;
 mod grade;
 mod labels;
 
+#[cfg(feature = "parquet")]
 mod parquet;
 mod record;
 mod run;
@@ -32,6 +33,7 @@ mod task;
 mod tasks;
 mod variant;
 
+#[cfg(feature = "parquet")]
 pub use self::parquet::DECODER_THREAD;
 pub use choices::{ScoredChoice, correct_mass, is_correct_per_byte, scored_choices};
 pub use compare::{Difference, MetricDifference};
@@ -43,7 +45,9 @@ pub use labels::Labels;
 pub use record::{Record, RecordedOutcome, RecordedScore};
 pub use run::{IN_FLIGHT, Progress, Run, run};
 pub use runs::{RunRef, runs, single_run};
-pub use score::{Scored, item, rescore, selector, selector_with_policy};
+#[cfg(feature = "internals")]
+pub use score::rescore;
+pub use score::{Scored, item, selector, selector_with_policy};
 pub use shard::Shard;
 pub use task::{Doc, Questions, Source, Subset, Task, task};
 pub use tasks::TASKS;

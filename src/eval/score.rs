@@ -59,6 +59,7 @@ pub fn selector_with_policy(
     Ok(selector)
 }
 
+#[cfg(feature = "internals")]
 /// All questions of the one run that a path leads to, with verdicts from the stored samples.
 ///
 /// # Errors

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use serde_json::{Map as Object, Value};
 
+#[cfg(feature = "parquet")]
 use super::parquet;
 use crate::error::{Error, Result};
 
@@ -179,7 +180,13 @@ pub(super) fn text<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
 pub(super) fn rows(path: &Path, bytes: &[u8], format: Format) -> Result<Vec<Row>> {
     let lines = || short_lines(path, bytes);
     match format {
+        #[cfg(feature = "parquet")]
         Format::Parquet => parquet::rows(path, bytes),
+        #[cfg(not(feature = "parquet"))]
+        Format::Parquet => Err(Error::usage(format!(
+            "{}: this build reads no parquet; build with --features parquet, or convert the file",
+            path.display()
+        ))),
         Format::Jsonl => {
             let full = lines()?.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
             full.map(|(i, line)| json(path, i + 1, line)).collect()

@@ -224,6 +224,7 @@ pub struct Questions {
 }
 
 impl Task {
+    #[cfg(feature = "internals")]
     /// Reads the task's questions; `data` is the folder with all tasks' files.
     ///
     /// # Errors

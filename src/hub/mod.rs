@@ -22,12 +22,11 @@ mod repository;
 mod store;
 mod wheel;
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::manifest::{ModelManifest, Source, WheelPart};
+use crate::manifest::{Location, ModelManifest, ResolvedModel, Source, WheelPart};
 
 use self::cache::CachedRepository;
 use self::client::Client;
@@ -53,45 +52,6 @@ pub trait Progress {
 }
 
 impl Progress for () {}
-
-/// The place of a model's files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Location {
-    /// A path that the user gave.
-    Local,
-    /// In candor's own folder.
-    Store,
-    /// In the Hub's cache.
-    HubCache,
-}
-
-impl fmt::Display for Location {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Local => "local file",
-            Self::Store => "candor's cache",
-            Self::HubCache => "Hub cache",
-        })
-    }
-}
-
-/// A complete local model, verified as far as digests are known.
-#[derive(Clone, Debug)]
-pub struct ResolvedModel {
-    /// A GGUF or safetensors file, or a folder with `config.json`.
-    pub path: PathBuf,
-    /// The manifest of a model that is known by name.
-    pub manifest: Option<Arc<ModelManifest>>,
-    /// A known name, `user/repo[:file]`, or the path as typed.
-    pub name: String,
-    /// The commit's 40 hexadecimal digits, for files of the Hub.
-    pub revision: Option<String>,
-    /// The place of the files.
-    pub location: Location,
-    /// SHA-256 of a single file, 64 lower-case hexadecimal digits, if it is known without reading
-    /// the file. See also [`sha256_cached`].
-    pub sha256: Option<String>,
-}
 
 /// Finds the model that `reference` names, fetching it if it is not cached.
 ///

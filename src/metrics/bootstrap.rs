@@ -76,6 +76,7 @@ impl Interval {
 
 /// The interval of a metric. `None` if the metric is undefined, or undefined in more than a tenth
 /// of the resamples.
+#[cfg(feature = "internals")]
 pub fn interval(
     metric: &Metric,
     questions: &[&GradedQuestion],

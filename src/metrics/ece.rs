@@ -43,7 +43,8 @@ pub(super) static ECE_EQUAL_MASS: Metric = Metric {
 pub enum Closed {
     /// The lower one: bins are (low, high].
     Above,
-    /// The upper one: bins are [low, high).
+    /// The upper one: bins are [low, high), as other tools have it.
+    #[cfg(feature = "internals")]
     Below,
 }
 
@@ -65,6 +66,7 @@ pub fn between(questions: &[&GradedQuestion], borders: &[f64], closed: Closed) -
     for group in by_confidence(questions) {
         let index = borders.partition_point(|border| match closed {
             Closed::Above => *border < group.value,
+            #[cfg(feature = "internals")]
             Closed::Below => *border <= group.value,
         });
         if let Some(bin) = bins.get_mut(index) {

@@ -201,12 +201,14 @@ pub struct Metric {
     /// The name in flags, JSON and reports.
     pub name: &'static str,
     /// The unit.
+    #[allow(dead_code, reason = "documents the metric")]
     pub unit: &'static str,
     /// Whether higher is better; `None` for a metric that only describes.
     pub higher_is_better: Option<bool>,
     /// The questions that it is about.
     pub population: Population,
     /// Paper and equation.
+    #[allow(dead_code, reason = "documents the metric")]
     pub source: &'static str,
     /// One line: what it measures, its range, its convention.
     pub summary: &'static str,

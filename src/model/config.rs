@@ -187,7 +187,7 @@ pub enum TokenIds {
 /// The hyper-parameters, with the keys of a Hugging Face `config.json`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default)]
-#[expect(missing_docs, reason = "the names are the documentation of `config.json`")]
+#[allow(missing_docs, reason = "the names are the documentation of `config.json`")]
 pub struct RawConfig {
     pub model_type: String,
     pub vocab_size: Option<usize>,

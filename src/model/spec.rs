@@ -308,7 +308,7 @@ pub struct Biases {
 
 /// A model's hyper-parameters, with every number resolved and checked.
 #[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "the names are those of `config.json`")]
+#[allow(missing_docs, reason = "the names are those of `config.json`")]
 pub struct ModelConfig {
     pub architecture: &'static Architecture,
     pub vocab_size: usize,

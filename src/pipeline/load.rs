@@ -8,9 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::format::dtype::Dtype;
 use crate::generation::SamplingParams;
-use crate::hub::ResolvedModel;
 use crate::machine;
-use crate::manifest::{self, ModelManifest};
+use crate::manifest::{self, ModelManifest, ResolvedModel};
 use crate::model::{Device, LoadOptions, Model, WeightSource};
 use crate::tokenizer::Tokenizer;
 

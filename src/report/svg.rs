@@ -267,13 +267,6 @@ impl Plot {
         let _ = write!(self.body, r#"<path class="guide" d="{path}"/>"#);
     }
 
-    /// The area between two values for each x.
-    pub fn band(&mut self, series: usize, points: &[(f64, f64, f64)]) {
-        let there = points.iter().map(|(x, low, _)| (*x, *low));
-        let path = self.path(there.chain(points.iter().rev().map(|(x, _, high)| (*x, *high))));
-        let _ = write!(self.body, r#"<path class="band s{}" d="{path}Z"/>"#, series % SERIES);
-    }
-
     /// A mark of a series, with its tooltip.
     pub fn mark(&mut self, series: usize, (x, y): (f64, f64), title: &str) {
         if x.is_finite() && y.is_finite() {

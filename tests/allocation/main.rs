@@ -21,13 +21,13 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use candor::engine::{Engine, EngineOptions, LocalEngine, Request, StepControl};
-use candor::format::dtype::Dtype;
-use candor::format::gguf::Gguf;
-use candor::generation::SamplingParams;
-use candor::model::{LoadOptions, Model, WeightSource};
-use candor::prompt::Prompt;
-use candor::tokenizer::Tokenizer;
+use candor::internals::engine::{Engine, EngineOptions, LocalEngine, Request, StepControl};
+use candor::internals::format::dtype::Dtype;
+use candor::internals::format::gguf::Gguf;
+use candor::internals::generation::SamplingParams;
+use candor::internals::model::{LoadOptions, Model, WeightSource};
+use candor::internals::prompt::Prompt;
+use candor::internals::tokenizer::Tokenizer;
 
 use tiny::Recipe;
 

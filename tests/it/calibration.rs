@@ -7,16 +7,16 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use candor::calibration::{
+use candor::internals::calibration::{
     Beta, BoundPolicy, CalibrationError, Calibrator, Certificate, Example, Fingerprint, Fusion,
     Isotonic, Method, PolicyFile, RandomSplits, Rule, ScoredQuestion, Sigmoid, Split, Target,
-    Temperature, Threshold, VennAbers, calibrate, cross_fit, grid, learn_then_test, min_answers,
-    risk_control, target_coverage, validate,
+    Temperature, Threshold, VennAbers, calibrate, grid, learn_then_test, min_answers, risk_control,
+    target_coverage, validate,
 };
-use candor::metrics::binomial::{clopper_pearson, lower_tail};
-use candor::metrics::bootstrap::mix;
-use candor::metrics::ties::{correct_is_lower, groups};
-use candor::metrics::{Grade, GradedQuestion};
+use candor::internals::metrics::binomial::{clopper_pearson, lower_tail};
+use candor::internals::metrics::bootstrap::mix;
+use candor::internals::metrics::ties::{correct_is_lower, groups};
+use candor::internals::metrics::{Grade, GradedQuestion};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -722,11 +722,6 @@ fn parts_have_no_common_question() {
     assert_eq!(Split::new(all.clone(), all[..1].to_vec(), Vec::new()), twice);
     assert_eq!(Split::new(Vec::new(), all.clone(), all[..1].to_vec()), twice);
     assert_eq!(Split::random_split([all.clone(), all[..1].to_vec()].concat(), 0.4, 0.4, 7), twice);
-    assert_eq!(
-        cross_fit(Method::Sigmoid, &[all.clone(), all[..1].to_vec()].concat(), 0, 5, 0)
-            .unwrap_err(),
-        CalibrationError::Overlap { id: "q0000".into() }
-    );
     for (fit, threshold) in [(0.7, 0.4), (-0.1, 0.4), (f64::NAN, 0.4)] {
         assert!(matches!(
             Split::random_split(all.clone(), fit, threshold, 0),
@@ -734,31 +729,6 @@ fn parts_have_no_common_question() {
         ));
     }
     assert!(Split::random_split(Vec::new(), 0.5, 0.5, 0).unwrap().fit().is_empty());
-}
-
-#[test]
-fn cross_fitting_never_sees_the_question() {
-    let mut all = examples(300, 2);
-    all[5].scores = vec![None];
-    all[6].grade = Grade::NoAnswer;
-    let found = cross_fit(Method::Sigmoid, &all, 0, 5, 3).unwrap();
-    assert_eq!((found[5], found[6], found.iter().flatten().count()), (None, None, 298));
-    // A question's own label does not move its confidence; it does move others'.
-    let mut flipped = all.clone();
-    flipped[0].grade =
-        if all[0].grade == Grade::Correct { Grade::Incorrect } else { Grade::Correct };
-    let other = cross_fit(Method::Sigmoid, &flipped, 0, 5, 3).unwrap();
-    assert_eq!(other[0], found[0]);
-    assert!(found.iter().zip(&other).filter(|(a, b)| a != b).count() > 200);
-    assert!(cross_fit(Method::Sigmoid, &all, 0, 1, 3).is_err());
-    assert!(matches!(
-        cross_fit(Method::Sigmoid, &all[..20], 0, 5, 3),
-        Err(CalibrationError::TooFew { .. })
-    ));
-    assert!(matches!(
-        cross_fit(Method::Sigmoid, &all, 1, 5, 3),
-        Err(CalibrationError::TooFew { have: 0, .. })
-    ));
 }
 
 fn fingerprint() -> Fingerprint {
@@ -1160,6 +1130,21 @@ fn the_promise_holds_on_real_samples() {
     }
 }
 
+/// Confidences by maps that were each fitted on the other four fifths.
+fn out_of_fold(method: Method, all: &[Example]) -> Vec<Option<f64>> {
+    let mut confidences = vec![None; all.len()];
+    for fold in 0..5 {
+        let others = all.iter().enumerate().filter(|(i, _)| i % 5 != fold);
+        let points: Vec<(f64, bool)> =
+            others.map(|(_, e)| (e.scores[0].unwrap(), e.grade == Grade::Correct)).collect();
+        let map = Calibrator::fit(method, &points).unwrap();
+        for i in (fold..all.len()).step_by(5) {
+            confidences[i] = map.confidence(all[i].scores[0].unwrap());
+        }
+    }
+    confidences
+}
+
 /// Two estimators of real samples fuse, and the maps are no worse than the vote share itself.
 #[test]
 fn confidence_on_real_samples_is_better_than_the_vote_share() {
@@ -1175,7 +1160,7 @@ fn confidence_on_real_samples_is_better_than_the_vote_share() {
     let raw: Vec<Option<f64>> = all.iter().map(|e| e.scores[0].map(|u| -u)).collect();
     check("brier of the vote share", brier(&raw), 0.166035, 5e-7);
     for method in Method::ALL {
-        let found = brier(&cross_fit(method, &all, 0, 5, 0).unwrap());
+        let found = brier(&out_of_fold(method, &all));
         println!("{}: cross-fitted brier {found:.4}", method.name());
         // One parameter cannot repair a shift; all others do.
         assert!(

@@ -7,8 +7,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use candor::consensus::{Extractor, Vote, normalize, vote};
-use candor::generation::{Completion, Cost, FinishReason, Generation, Token, TokenStats};
+use candor::internals::consensus::{Extractor, Vote, normalize, vote};
+use candor::internals::generation::{
+    Completion, Cost, FinishReason, Generation, Token, TokenStats,
+};
 use proptest::prelude::*;
 
 fn check_extract(extractor: Extractor, cases: &[(&str, Option<&str>)]) {

@@ -1,8 +1,8 @@
 //! CPU attention: against f64, every instruction set against the scalar one, and the bit-exact
 //! invariance of a query's result.
 
-use candor::model::cpu::attention::{HostKv, KvRange, Query, Shape, attend};
-use candor::model::cpu::{Isa, Pool};
+use candor::internals::model::cpu::attention::{HostKv, KvRange, Query, Shape, attend};
+use candor::internals::model::cpu::{Isa, Pool};
 use half::f16;
 
 /// Values in [-1, 1): a hash of (salt, index).

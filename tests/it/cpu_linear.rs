@@ -1,9 +1,9 @@
 //! Packed linear layers: unpacking against ggml's definition, products against f64, every kernel
 //! against the scalar one, and the bit-exact invariance of a row's result.
 
-use candor::format::dtype::{Dtype, RawTensor};
-use candor::model::cpu::linear::{Activations, PackedMatrix, Product, linear, linear_n};
-use candor::model::cpu::{Isa, Pool};
+use candor::internals::format::dtype::{Dtype, RawTensor};
+use candor::internals::model::cpu::linear::{Activations, PackedMatrix, Product, linear, linear_n};
+use candor::internals::model::cpu::{Isa, Pool};
 use half::{bf16, f16};
 
 /// xorshift64*, good enough to fill blocks.

@@ -7,16 +7,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candor::Result;
-use candor::engine::{
+use candor::internals::engine::{
     self, CacheHold, Engine, EngineOptions, LocalEngine, Reply, Request, RequestId, StepControl,
 };
-use candor::format::dtype::Dtype;
-use candor::format::gguf::Gguf;
-use candor::generation::FinishReason::{self, Cancelled, Length, Stop};
-use candor::generation::{Completion, DrawMode, SamplingParams, Token};
-use candor::model::{LoadOptions, Model, Row, WeightSource};
-use candor::prompt::Prompt;
-use candor::tokenizer::Tokenizer;
+use candor::internals::format::dtype::Dtype;
+use candor::internals::format::gguf::Gguf;
+use candor::internals::generation::FinishReason::{self, Cancelled, Length, Stop};
+use candor::internals::generation::{Completion, DrawMode, SamplingParams, Token};
+use candor::internals::model::{LoadOptions, Model, Row, WeightSource};
+use candor::internals::prompt::Prompt;
+use candor::internals::tokenizer::Tokenizer;
 
 use crate::support::models;
 use crate::support::tiny::Recipe;

@@ -1,8 +1,10 @@
 //! Intervals of figures: proportions keep a width where nothing varies, and what has none says so.
 
-use candor::eval::Difference;
-use candor::metrics::bootstrap::{Bootstrap, mix};
-use candor::metrics::{Estimate, Grade, GradedQuestion, GradedSample, METRICS, estimates};
+use candor::internals::eval::Difference;
+use candor::internals::metrics::bootstrap::{Bootstrap, mix};
+use candor::internals::metrics::{
+    Estimate, Grade, GradedQuestion, GradedSample, METRICS, estimates,
+};
 
 fn item(id: usize, grade: Grade, answered: bool) -> GradedQuestion {
     GradedQuestion {

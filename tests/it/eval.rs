@@ -4,20 +4,20 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use candor::calibration::{Method, PolicyFile, Split, Target, calibrate};
-use candor::consensus::{self, Extractor};
-use candor::decision::{AbstainReason, Policy};
-use candor::digest::sha256_hex;
-use candor::eval::{
+use candor::internals::calibration::{Method, PolicyFile, Split, Target, calibrate};
+use candor::internals::consensus::{self, Extractor};
+use candor::internals::decision::{AbstainReason, Policy};
+use candor::internals::digest::sha256_hex;
+use candor::internals::eval::{
     self, Doc, FileTask, Grader, IfExists, Labels, Map, Progress, Questions, Run, Scorer, Shard,
     Subset, TASKS, rescore,
 };
-use candor::format::dtype::Dtype;
-use candor::generation::{Completion, Cost, FinishReason, Generation, SamplingParams};
-use candor::hub::{Location, ResolvedModel};
-use candor::metrics::Grade;
-use candor::pipeline::{LoadedModel, QuestionTemplate, Selector, decision_scores};
+use candor::internals::format::dtype::Dtype;
+use candor::internals::generation::{Completion, Cost, FinishReason, Generation, SamplingParams};
+use candor::internals::metrics::Grade;
+use candor::internals::pipeline::{LoadedModel, QuestionTemplate, Selector, decision_scores};
 use candor::{LoadOptions, Pipeline, Settings};
+use candor::{Location, ResolvedModel};
 
 use crate::support::folder;
 use crate::support::tiny::Recipe;
@@ -124,8 +124,8 @@ fn survives_cuts(questions: &Questions, shard: Option<Shard>, due: usize) {
     let (expected, bytes) = (timeless(&whole), fs::read(whole.join("records.jsonl")).unwrap());
     let manifest = fs::read(whole.join("manifest.json")).unwrap();
     let first = bytes.iter().position(|byte| *byte == b'\n').unwrap();
-    let random =
-        (0..150).map(|i| (candor::metrics::bootstrap::mix(i) % bytes.len() as u64) as usize);
+    let random = (0..150)
+        .map(|i| (candor::internals::metrics::bootstrap::mix(i) % bytes.len() as u64) as usize);
     for (i, cut) in random.chain([0, first, first + 1, bytes.len() - 1, bytes.len()]).enumerate() {
         let run = folder.path().join(format!("cut{i}"));
         let part = shard.map_or_else(|| run.clone(), |shard| shard.folder(&run));
@@ -255,7 +255,7 @@ fn said(texts: &[&str]) -> Generation {
 
 #[test]
 fn a_model_that_does_not_know_abstains() {
-    let estimator = candor::uncertainty::DEFAULT_ESTIMATOR;
+    let estimator = candor::internals::uncertainty::DEFAULT_ESTIMATOR;
     let policy = Policy::MinVoteShare { min_vote_share: 0.2 };
     let selector = Selector::new(Extractor::Number, estimator, policy);
     let doc = Doc::new("d", "How many?", vec!["7".into()]);
@@ -269,7 +269,7 @@ fn a_model_that_does_not_know_abstains() {
             (scored, grade),
             "{texts:?}"
         );
-        let score = |estimator: &candor::uncertainty::Estimator| {
+        let score = |estimator: &candor::internals::uncertainty::Estimator| {
             verdict.scores.get(estimator.name).copied()
         };
         let found = decision_scores(&[estimator], &verdict.vote, &score);
@@ -299,7 +299,10 @@ fn a_model_that_does_not_know_abstains() {
             && text.contains("2 of 3 samples say that they do not know"),
         "{text}"
     );
-    assert_eq!(serde_json::from_str::<candor::decision::Decision>(&text).unwrap(), reason);
+    assert_eq!(
+        serde_json::from_str::<candor::internals::decision::Decision>(&text).unwrap(),
+        reason
+    );
 }
 
 #[test]
@@ -420,7 +423,7 @@ fn other_settings_do_not_go_on() {
         "config.date is \"2026-01-01\" and was \"2024-07-26\"",
     );
     check(
-        &|settings, _| settings.estimator = candor::uncertainty::ESTIMATORS[0],
+        &|settings, _| settings.estimator = candor::internals::uncertainty::ESTIMATORS[0],
         "estimator is \"vote_share\" and was",
     );
     check(
@@ -431,8 +434,10 @@ fn other_settings_do_not_go_on() {
     check(&|_, questions| drop(questions.docs.pop()), "task.questions is 4 and was 5");
 
     // What computes belongs to the samples; which processor it is does not.
-    let portable =
-        LoadOptions { device: candor::model::Device::Portable, ..LoadOptions::default() };
+    let portable = LoadOptions {
+        device: candor::internals::model::Device::Portable,
+        ..LoadOptions::default()
+    };
     let elsewhere = load(folder.path(), portable);
     let error =
         go(&mut pipeline(&elsewhere, &questions), &questions, &out).unwrap_err().to_string();
@@ -485,10 +490,10 @@ fn two_runs_do_not_share_a_folder() {
 
 /// A policy over labelled questions that were made up: surer is righter.
 fn policy(labels: &Labels, goal: Target) -> PolicyFile {
-    let example = |i: u64| candor::calibration::Example {
+    let example = |i: u64| candor::internals::calibration::Example {
         id: format!("made:{i}"),
         scores: vec![Some(f64::from(i as u32 % 100) / 50.0)],
-        grade: if candor::metrics::bootstrap::mix(i) % 100 >= i % 100 {
+        grade: if candor::internals::metrics::bootstrap::mix(i) % 100 >= i % 100 {
             Grade::Correct
         } else {
             Grade::Incorrect

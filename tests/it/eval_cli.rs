@@ -5,11 +5,11 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use candor::calibration::{Example, Method, PolicyFile, Split, Target, calibrate};
-use candor::eval::Labels;
-use candor::format::dtype::Dtype;
-use candor::metrics::Grade;
-use candor::metrics::bootstrap::mix;
+use candor::internals::calibration::{Example, Method, PolicyFile, Split, Target, calibrate};
+use candor::internals::eval::Labels;
+use candor::internals::format::dtype::Dtype;
+use candor::internals::metrics::Grade;
+use candor::internals::metrics::bootstrap::mix;
 use serde_json::Value;
 
 use crate::support::tiny::Recipe;
@@ -152,13 +152,13 @@ fn usage_is_explained() {
     };
     let (list, _) = said(&candor(folder.path(), "eval --list"), 0);
     assert!(
-        list.lines().count() == candor::eval::TASKS.len()
+        list.lines().count() == candor::internals::eval::TASKS.len()
             && list.contains("svamp")
             && list.contains("MIT"),
         "{list}"
     );
     assert!(
-        candor::eval::TASKS
+        candor::internals::eval::TASKS
             .iter()
             .all(|task| list.lines().any(|line| line.starts_with(&format!("{} ", task.name)))),
         "{list}"

@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::Path;
 
-use candor::eval::{self, FileTask, Map, Questions, Scorer};
-use candor::metrics::bootstrap::mix;
+use candor::internals::eval::{self, FileTask, Map, Questions, Scorer};
+use candor::internals::metrics::bootstrap::mix;
 use parquet::basic::Encoding;
 
 use crate::support::parquet_writer::{Column, write, write_encoded};

@@ -3,23 +3,25 @@
 use std::fs;
 use std::path::Path;
 
-use candor::consensus::likelihood_vote;
-use candor::digest::sha256_hex;
-use candor::engine::{self, EngineOptions, LocalEngine, Reply, Request, StepControl};
-use candor::eval::{
+use candor::internals::consensus::likelihood_vote;
+use candor::internals::digest::sha256_hex;
+use candor::internals::engine::{self, EngineOptions, LocalEngine, Reply, Request, StepControl};
+use candor::internals::eval::{
     self, Doc, Grader, PLAIN, Questions, Record, Records, Run, ScoredChoice, Scorer, Subset,
     correct_mass, is_correct_per_byte, rescore,
 };
-use candor::format::dtype::Dtype;
-use candor::generation::{Completion, Cost, FinishReason, Generation, Role, Token, TokenStats};
-use candor::hub::{Location, ResolvedModel};
-use candor::metrics::bootstrap::Bootstrap;
-use candor::metrics::{Grade, estimates, metric};
-use candor::pipeline::{Example, FewShot, LoadedModel, QuestionTemplate};
-use candor::prompt::{Mode, PromptOptions};
-use candor::strategy::Strategy;
-use candor::uncertainty::{ESTIMATORS, Needs};
+use candor::internals::format::dtype::Dtype;
+use candor::internals::generation::{
+    Completion, Cost, FinishReason, Generation, Role, Token, TokenStats,
+};
+use candor::internals::metrics::bootstrap::Bootstrap;
+use candor::internals::metrics::{Grade, estimates, metric};
+use candor::internals::pipeline::{Example, FewShot, LoadedModel, QuestionTemplate};
+use candor::internals::prompt::{Mode, PromptOptions};
+use candor::internals::strategy::Strategy;
+use candor::internals::uncertainty::{ESTIMATORS, Needs};
 use candor::{LoadOptions, Pipeline, Settings};
+use candor::{Location, ResolvedModel};
 
 use crate::support::tiny::Recipe;
 
@@ -77,7 +79,7 @@ fn questions(count: usize) -> Questions {
         file_sha256: None,
         question_template: PLAIN.into(),
         scorer: Scorer::Loglikelihood,
-        extractor: candor::consensus::Extractor::Choice,
+        extractor: candor::internals::consensus::Extractor::Choice,
         docs: (0..count).map(doc).collect(),
     }
 }
@@ -396,10 +398,10 @@ fn a_run_over_several_right_options_has_their_mass() {
     let (low, high) = found.interval.unwrap();
     assert!(low < value && value < high && high - low < 0.7, "{low} to {high} around {value}");
     // It is in the tables that a person reads, with its interval.
-    let page = candor::report::Report::new(&eval::runs(&[out]).unwrap(), None).unwrap();
+    let page = candor::internals::report::Report::new(&eval::runs(&[out]).unwrap(), None).unwrap();
     assert_eq!(page.runs[0].metric("mc2"), Some(&found));
     assert!(
-        candor::report::markdown(&page)
+        candor::internals::report::markdown(&page)
             .contains(&format!("| mc2 | ↑ | {value:.3} [{low:.3}, {high:.3}] |"))
     );
     assert_eq!(metric("mc2").unwrap().value(&[]), None);

@@ -4,9 +4,11 @@
 use std::fs;
 use std::path::Path;
 
-use candor::eval::{self, Questions, Run, RunRef, Shard, Subset, rescore, runs, single_run};
-use candor::pipeline::{Answered, DriveOptions, Sink};
-use candor::strategy::Question;
+use candor::internals::eval::{
+    self, Questions, Run, RunRef, Shard, Subset, rescore, runs, single_run,
+};
+use candor::internals::pipeline::{Answered, DriveOptions, Sink};
+use candor::internals::strategy::Question;
 
 use crate::eval::{digits, go, loaded, pipeline, settings, timeless};
 
@@ -213,7 +215,7 @@ fn outcomes_come_in_order_and_the_reader_may_leave() {
 }
 
 /// An outcome as JSON without what differs from run to run.
-fn plain(mut outcome: candor::pipeline::Outcome) -> String {
+fn plain(mut outcome: candor::internals::pipeline::Outcome) -> String {
     outcome.cost.timing.cached_tokens = 0;
     serde_json::to_string(&outcome.without_times()).unwrap()
 }

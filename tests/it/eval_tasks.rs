@@ -4,11 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use candor::consensus;
-use candor::digest::sha256_hex;
-use candor::eval::{self, Doc, Grader, Questions};
-use candor::generation::{Completion, Cost, FinishReason, Generation};
-use candor::metrics::Grade;
+use candor::internals::consensus;
+use candor::internals::digest::sha256_hex;
+use candor::internals::eval::{self, Doc, Grader, Questions};
+use candor::internals::generation::{Completion, Cost, FinishReason, Generation};
+use candor::internals::metrics::Grade;
 
 fn open(name: &str) -> Questions {
     eval::task(name).unwrap().open(None).unwrap()

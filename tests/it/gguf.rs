@@ -5,9 +5,9 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use candor::error::{Error, Result};
-use candor::format::dtype::Dtype;
-use candor::format::gguf::{Gguf, Metadata};
+use candor::internals::error::{Error, Result};
+use candor::internals::format::dtype::Dtype;
+use candor::internals::format::gguf::{Gguf, Metadata};
 use half::{bf16, f16};
 use sha2::{Digest as _, Sha256};
 

@@ -13,7 +13,8 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use candor::hub::{self, HubOptions, Location};
+use candor::Location;
+use candor::hub::{self, HubOptions};
 
 use self::bench::{Bench, RecordedProgress, TOKEN, check_error, manifest, names};
 use self::server::{COMMIT, Fault, GGUF, NEXT_COMMIT, Server, noise, sha256};

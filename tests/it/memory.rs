@@ -1,7 +1,7 @@
 //! What is held in memory: little beyond the model file itself.
 
-use candor::format::gguf::Gguf;
-use candor::tokenizer::Tokenizer;
+use candor::internals::format::gguf::Gguf;
+use candor::internals::tokenizer::Tokenizer;
 
 use crate::support::alloc::peak_bytes;
 use crate::support::gguf_writer::{Value, Writer};

@@ -5,9 +5,11 @@
 
 use std::time::Instant;
 
-use candor::metrics::bootstrap::{Bootstrap, PairingError, interval, intervals, paired_difference};
-use candor::metrics::mcnemar::{Discordant, discordant, p_value};
-use candor::metrics::{
+use candor::internals::metrics::bootstrap::{
+    Bootstrap, PairingError, interval, intervals, paired_difference,
+};
+use candor::internals::metrics::mcnemar::{Discordant, discordant, p_value};
+use candor::internals::metrics::{
     Grade, GradedQuestion, GradedSample, METRICS, Population, binomial, coverage_at_risk, ece,
     maj_at_k, metric, pass_at_k, pool, risk_at_coverage, risk_coverage, score_t, smooth_ece, ties,
 };

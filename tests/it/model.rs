@@ -5,10 +5,10 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use candor::format::dtype::Dtype;
-use candor::model::cpu::Isa;
-use candor::model::spec::ModelConfig;
-use candor::model::{Device, LoadOptions, Model, Row, WeightSource};
+use candor::internals::format::dtype::Dtype;
+use candor::internals::model::cpu::Isa;
+use candor::internals::model::spec::ModelConfig;
+use candor::internals::model::{Device, LoadOptions, Model, Row, WeightSource};
 use serde_json::Value;
 
 use crate::support::gguf_writer::{self, Tensor, Writer};
@@ -409,7 +409,7 @@ fn real_models_agree_with_llama_cpp_on_the_next_token() {
                     agreed += 1;
                     last += usize::from(position + 1 == got.len());
                     assert_eq!(
-                        candor::logits::argmax(&got[position]),
+                        candor::internals::logits::argmax(&got[position]),
                         Some(reference),
                         "{name}, position {position} of {}",
                         got.len()
@@ -513,7 +513,8 @@ fn int8_keys_hardly_move_the_distribution() {
         .collect();
     for (name, file) in REAL {
         let source = WeightSource::open(&models.join(file)).unwrap();
-        let tokens = candor::pipeline::load_tokenizer(&source).unwrap().encode(&text).unwrap();
+        let tokens =
+            candor::internals::pipeline::load_tokenizer(&source).unwrap().encode(&text).unwrap();
         let tokens = &tokens[..1280];
         let got = sparse_logits(&load(&models.join(file)), tokens);
         let want = sparse_logits(&load_on(Device::Portable, &models.join(file)), tokens);

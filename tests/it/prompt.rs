@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use candor::format::gguf::Gguf;
-use candor::generation::{Message, Role};
-use candor::prompt::{
+use candor::internals::format::gguf::Gguf;
+use candor::internals::generation::{Message, Role};
+use candor::internals::prompt::{
     BoundaryTokens, ChatTemplate, Date, KvKeep, Mode, Prompt, PromptFormat, PromptOptions,
     Repetition, TemplateArguments, Variables,
 };
-use candor::tokenizer::Tokenizer;
+use candor::internals::tokenizer::Tokenizer;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -517,7 +517,7 @@ fn attention_sink_stays() {
             .unwrap();
     let prompt = format.render(&[Message::user("What is the capital of France?")]).unwrap();
     let drop = prompt.drop_after_prefill.clone().unwrap();
-    assert_eq!(drop.start, candor::prompt::ATTENTION_SINK);
+    assert_eq!(drop.start, candor::internals::prompt::ATTENTION_SINK);
     assert!(drop.end > drop.start);
     let short = format.render(&[Message::user("a")]).unwrap();
     assert_eq!(short.drop_after_prefill, None, "three tokens before the last copy are all sink");

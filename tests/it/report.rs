@@ -7,24 +7,28 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use candor::calibration::{Example, Fingerprint, Method, PolicyFile, Split, Target, calibrate};
-use candor::consensus::Extractor;
-use candor::digest::sha256_hex;
-use candor::eval::{
+use candor::internals::calibration::{
+    Example, Fingerprint, Method, PolicyFile, Split, Target, calibrate,
+};
+use candor::internals::consensus::Extractor;
+use candor::internals::digest::sha256_hex;
+use candor::internals::eval::{
     Doc, Grader, Manifest, Record, RecordedOutcome, RecordedScore, Scorer, Subset, TaskConfig, runs,
 };
-use candor::generation::{
+use candor::internals::generation::{
     Completion, Cost, FinishReason, Generation, LOGPROB_FLOOR, SamplingParams, Timing, Token,
     TokenCounts, TokenStats,
 };
-use candor::metrics::Grade;
-use candor::metrics::bootstrap::mix;
-use candor::model::Compute;
-use candor::pipeline::{Identity, QuestionTemplate, ResolvedConfig, Sample, SampleToken, Selector};
-use candor::prompt::{Date, KvKeep, Repetition};
-use candor::report::{Gate, OtherPolicy, Report, csv, html, junit, markdown, svg, text};
-use candor::strategy::Strategy;
-use candor::uncertainty::{self, Confidence};
+use candor::internals::metrics::Grade;
+use candor::internals::metrics::bootstrap::mix;
+use candor::internals::model::Compute;
+use candor::internals::pipeline::{
+    Identity, QuestionTemplate, ResolvedConfig, Sample, SampleToken, Selector,
+};
+use candor::internals::prompt::{Date, KvKeep, Repetition};
+use candor::internals::report::{Gate, OtherPolicy, Report, csv, html, junit, markdown, svg, text};
+use candor::internals::strategy::Strategy;
+use candor::internals::uncertainty::{self, Confidence};
 use candor::{Decision, Policy};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};

@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::Path;
 
-use candor::format::dtype::Dtype;
-use candor::format::safetensors::SafeTensorFiles;
+use candor::internals::format::dtype::Dtype;
+use candor::internals::format::safetensors::SafeTensorFiles;
 
 use crate::gguf::{Random, mutate};
 use crate::support::alloc::peak_bytes;
@@ -200,7 +200,7 @@ fn folders_and_pickles_are_refused_with_reason() {
         assert!(text.contains("candor reads only GGUF and safetensors"), "{text}");
     }
     let missing = SafeTensorFiles::open(&folder.path().join("none.safetensors")).unwrap_err();
-    assert!(matches!(missing, candor::error::Error::Io { .. }), "{missing}");
+    assert!(matches!(missing, candor::internals::error::Error::Io { .. }), "{missing}");
 }
 
 #[test]

@@ -5,10 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use candor::engine::sampler::{Candidates, History, ORDER, SampleRng, SampledToken, Scratch};
-use candor::error::Error;
-use candor::generation::{DrawMode, LOGPROB_FLOOR, SamplingParams};
-use candor::logits::{Distribution, argmax, distribution, top_k};
+use candor::internals::engine::sampler::{
+    Candidates, History, ORDER, SampleRng, SampledToken, Scratch,
+};
+use candor::internals::error::Error;
+use candor::internals::generation::{DrawMode, LOGPROB_FLOOR, SamplingParams};
+use candor::internals::logits::{Distribution, argmax, distribution, top_k};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use serde_json::Value;

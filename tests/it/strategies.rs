@@ -5,12 +5,14 @@ use std::cell::RefCell;
 use std::fs;
 use std::rc::Rc;
 
-use candor::engine::mock::{MockEngine, MockLog};
-use candor::engine::{StepControl, TokenEvent};
-use candor::generation::{FinishReason, SamplingParams};
-use candor::pipeline::{Answered, DriveOptions, LoadedModel, Outcome, Sink};
-use candor::prompt::{PromptFormat, PromptOptions};
-use candor::strategy::{Executor, Question, STRATEGIES, Session, SessionContext, Strategy};
+use candor::internals::engine::mock::{MockEngine, MockLog};
+use candor::internals::engine::{StepControl, TokenEvent};
+use candor::internals::generation::{FinishReason, SamplingParams};
+use candor::internals::pipeline::{Answered, DriveOptions, LoadedModel, Outcome, Sink};
+use candor::internals::prompt::{PromptFormat, PromptOptions};
+use candor::internals::strategy::{
+    Executor, Question, STRATEGIES, Session, SessionContext, Strategy,
+};
 use candor::{Error, Extractor, Message, Pipeline, Settings};
 
 use crate::eval::loaded;
@@ -299,7 +301,7 @@ fn every_strategy_is_scored_again_from_its_records() {
         let (mut pipeline, _) = pipeline(&loaded, &strategy.name(), 9, mock);
         let out = folder.path().join(strategy.name());
         crate::eval::go(&mut pipeline, &questions, &out).unwrap();
-        let (manifest, scored) = candor::eval::rescore(&out).unwrap();
+        let (manifest, scored) = candor::internals::eval::rescore(&out).unwrap();
         assert_eq!(manifest.config.strategy, *strategy);
         assert!(scored.iter().all(|scored| scored.differs.is_none()), "{strategy}");
         assert!(fs::read_to_string(out.join("manifest.json")).unwrap().contains(&strategy.name()));

@@ -8,8 +8,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use candor::format::gguf::Gguf;
-use candor::tokenizer::Tokenizer;
+use candor::internals::format::gguf::Gguf;
+use candor::internals::tokenizer::Tokenizer;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};

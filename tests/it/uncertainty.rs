@@ -7,10 +7,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use candor::consensus::{Cluster, Extractor, Vote, vote};
-use candor::decision::{AbstainReason, Decision, Policy};
-use candor::generation::{Completion, Cost, FinishReason, Generation, Token, TokenStats};
-use candor::uncertainty::{Direction, ESTIMATORS, Evidence, Needs, Uncertainty, estimator, scores};
+use candor::internals::consensus::{Cluster, Extractor, Vote, vote};
+use candor::internals::decision::{AbstainReason, Decision, Policy};
+use candor::internals::generation::{
+    Completion, Cost, FinishReason, Generation, Token, TokenStats,
+};
+use candor::internals::uncertainty::{
+    Direction, ESTIMATORS, Evidence, Needs, Uncertainty, estimator, scores,
+};
 use proptest::prelude::*;
 
 fn token(logprob: f64, entropy: f64, confidence: f64) -> Token {

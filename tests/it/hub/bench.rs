@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use candor::error::{Error, Result};
-use candor::hub::{self, HfToken, HubOptions, Progress, ResolvedModel};
-use candor::manifest::ModelManifest;
+use candor::ResolvedModel;
+use candor::hub::{self, HfToken, HubOptions, Progress};
+use candor::internals::error::{Error, Result};
+use candor::internals::manifest::ModelManifest;
 use tempfile::TempDir;
 
 use super::server::{GGUF, Server, noise, sha256};

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use candor::error::Result;
 use candor::hub::{self, DatasetFile, HubOptions};
+use candor::internals::error::Result;
 
 use super::bench::{Bench, RecordedProgress, check_error, names};
 use super::server::{COMMIT, Fault, NEXT_COMMIT, noise, sha256};

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use candor::hub::{self, HubOptions, Location};
+use candor::Location;
+use candor::hub::{self, HubOptions};
 
 use super::bench::{Bench, check_error, manifest, names};
 use super::server::{COMMIT, GGUF, noise};

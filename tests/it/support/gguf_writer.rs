@@ -3,7 +3,7 @@
 //! Quantizes to `Q8_0` and `Q4_0` by ggml's rules. Every field of [`Writer`] is public, so a bad
 //! file is a good one with one field changed.
 
-use candor::format::dtype::Dtype;
+use candor::internals::format::dtype::Dtype;
 use half::{bf16, f16};
 
 /// A metadata value: its type number and its bytes as stored.

@@ -11,7 +11,7 @@ use std::f64::consts::TAU;
 use std::fs;
 use std::path::Path;
 
-use candor::format::dtype::Dtype;
+use candor::internals::format::dtype::Dtype;
 use safetensors::tensor::{Dtype as Stored, TensorView};
 use serde_json::json;
 
