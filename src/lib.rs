@@ -16,7 +16,7 @@
 //!   [`uncertainty`] (raw scores), [`decision`] (answer or abstain), [`metrics`] (figures over
 //!   graded questions), [`calibration`] (confidence and thresholds with a guarantee).
 //! - [`manifest`] and [`hub`]: references to verified local files.
-//! - [`format`]: model files as bytes, GGUF and safetensors.
+//! - [`mod@format`]: model files as bytes, GGUF and safetensors.
 //! - [`model`]: weights, one decoder described by data, key-value segments, operations.
 //!   [`tokenizer`]: text to ids and back.
 //! - [`prompt`]: messages to ids.
@@ -61,6 +61,8 @@
 //! ```
 
 // Without the program, parts that only it uses are dead; with `internals`, nothing is.
+// The code map links private modules; `cargo doc --document-private-items` shows them.
+#![allow(rustdoc::private_intra_doc_links)]
 #![cfg_attr(not(feature = "cli"), allow(dead_code))]
 #![cfg_attr(not(feature = "internals"), allow(unused_imports))]
 

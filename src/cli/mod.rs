@@ -4,6 +4,9 @@
 //! 3 abstained (only with `--exit-on-abstain`), 4 invalid model or data file, 5 offline or network,
 //! 6 refused for resources, 100 a gate of `report` failed, 130 interrupted.
 
+// The help texts have square brackets that are not links.
+#![allow(rustdoc::broken_intra_doc_links)]
+
 mod args;
 mod ask;
 mod bench;

@@ -80,19 +80,16 @@ impl TaskConfig {
 }
 
 impl Manifest {
-    /// The manifest of asking some questions, by index, of a pipeline; undivided.
-    ///
-    /// # Errors
-    /// A configuration that is no JSON.
+    /// The manifest of asking some questions, by index, of a pipeline; without a shard.
     pub fn new(
         pipeline: &Pipeline,
         questions: &Questions,
         subset: Subset,
         asked: &[usize],
-    ) -> Result<Self> {
+    ) -> Self {
         let hashes: Vec<String> =
             asked.iter().filter_map(|i| questions.docs.get(*i)).map(super::Doc::hash).collect();
-        Ok(Self {
+        Self {
             format: FORMAT,
             task: TaskConfig {
                 name: questions.name.clone(),
@@ -111,7 +108,7 @@ impl Manifest {
                 "cpu": machine::cpu_name(),
                 "cpu_features": machine::cpu_features(),
             }),
-        })
+        }
     }
 
     /// Reads a run's manifest.
@@ -223,8 +220,8 @@ impl RunFolder {
     /// Takes a folder for a run: a new one, or one where the same run was begun.
     ///
     /// # Errors
-    /// Usage: another run writes there, or, unless `if_exists` says to overwrite it, another run was
-    /// begun there, with every field that differs. Io: it cannot be made. What no run wrote is
+    /// Usage: another run writes there, or another run was begun there and `if_exists` does not say
+    /// to overwrite it, with every field that differs. Io: it cannot be made. What no run wrote is
     /// never replaced.
     pub fn open(folder: &Path, manifest: &Manifest, if_exists: IfExists) -> Result<Self> {
         fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;

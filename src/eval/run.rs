@@ -80,7 +80,7 @@ pub fn run(
 ) -> Result<Progress> {
     let asked = run.questions.subset(run.subset)?;
     check_overlap(pipeline, run.questions, &asked)?;
-    let mut manifest = Manifest::new(pipeline, run.questions, run.subset, &asked)?;
+    let mut manifest = Manifest::new(pipeline, run.questions, run.subset, &asked);
     manifest.task.shard = run.shard;
     let asked: Vec<usize> = match run.shard {
         Some(shard) => shard.take(asked.into_iter()).collect(),

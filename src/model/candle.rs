@@ -7,7 +7,7 @@ use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{DType, Device, IndexOp, Tensor};
 use candle_nn::ops::{rms_norm, softmax_last_dim};
 
-use super::cpu::Buffer;
+use super::buffer::Buffer;
 use super::decoder::Row;
 use super::kv::{KvSeq, TensorKv};
 use super::ops::{GatedMlp, Ops, visible};
@@ -362,11 +362,14 @@ fn attend_heads(
         .transpose(0, 1)?
         .contiguous()?
         .reshape((kv_heads, new * group, head_dim))?;
-    let k = cache.k.reshape((keys, kv_heads, head_dim))?.permute((1, 2, 0))?; // [kv_heads, head_dim, keys]
-    let v = cache.v.reshape((keys, kv_heads, head_dim))?.transpose(0, 1)?; // [kv_heads, keys, head_dim]
+    // [kv_heads, head_dim, keys]
+    let k = cache.k.reshape((keys, kv_heads, head_dim))?.permute((1, 2, 0))?;
+    // [kv_heads, keys, head_dim]
+    let v = cache.v.reshape((keys, kv_heads, head_dim))?.transpose(0, 1)?;
     let (k, v) =
         if multiplies_strided(q.device()) { (k, v) } else { (k.contiguous()?, v.contiguous()?) };
-    let mut scores = (batched_matmul(&q, &k)? * config.attention_scale)?; // [kv_heads, new * group, keys]
+    // [kv_heads, new * group, keys]
+    let mut scores = (batched_matmul(&q, &k)? * config.attention_scale)?;
     if let Some(cap) = config.attn_logit_softcapping {
         scores = ((scores / cap)?.tanh()? * cap)?;
     }

@@ -1,7 +1,7 @@
 //! The decoder, generic over [`Ops`]: embedding, layers of attention and gated MLP as
 //! [`ModelConfig`] describes them, and the head.
 
-use super::cpu::Buffer;
+use super::buffer::Buffer;
 use super::kv::KvSeq;
 use super::ops::{GatedMlp, Ops};
 use super::spec::ModelConfig;
@@ -132,8 +132,9 @@ impl<O: Ops> Decoder<O> {
             let (q_norm, k_norm) = layer.qk_norms.as_ref().map(|(q, k)| (q, k)).unzip();
             let (attention_norm, mlp_norm) =
                 layer.output_norms.as_ref().map(|(attention, mlp)| (attention, mlp)).unzip();
+            // [T, heads * head_dim]
             let [q, k, v] =
-                ops.norm_linear(&layer.input_norm, &x, [&layer.q, &layer.k, &layer.v])?; // [T, heads * head_dim]
+                ops.norm_linear(&layer.input_norm, &x, [&layer.q, &layer.k, &layer.v])?;
             let q = ops.rope(cos_sin, q, q_norm, config.head_dim)?;
             let k = ops.rope(cos_sin, k, k_norm, config.head_dim)?;
             let mut attended = ops.attend(config, i, [q, k, v], rows)?;

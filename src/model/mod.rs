@@ -4,6 +4,7 @@
 //! A [`Model`] is immutable and shared; the cache is an argument. It maps token ids to logits and
 //! knows neither text nor sampling.
 
+mod buffer;
 mod candle;
 mod config;
 pub mod cpu;

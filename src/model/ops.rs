@@ -9,7 +9,7 @@
 
 use std::ops::Range;
 
-use super::cpu::Buffer;
+use super::buffer::Buffer;
 use super::decoder::Row;
 use super::kv::KvSeq;
 use super::spec::{Activation, LayerSpec, ModelConfig, Rope};

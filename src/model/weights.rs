@@ -48,7 +48,8 @@ impl WeightSource {
             )));
         }
         if !known && path.extension().is_some_and(|e| e == "gguf") {
-            return Ok(Self::Gguf(Gguf::open(path)?)); // its own error says what is wrong with the header
+            // Its own error names what is wrong with the header.
+            return Ok(Self::Gguf(Gguf::open(path)?));
         }
         Ok(Self::Safetensors { files: SafeTensorFiles::open(path)?, folder: folder.to_path_buf() })
     }

@@ -4,7 +4,7 @@
 //! normalizers and pre-tokenizers are built, from parts that are checked first, and under
 //! `catch_unwind`. The post-processor, truncation and padding are never built; the decoder is only
 //! read, for how tokens represent bytes. Files with a byte-level pre-tokenizer that
-//! [`PreTokenizer`] knows do not use the crate's splitting. [`settings`] reads the files beside
+//! `PreTokenizer` knows do not use the crate's splitting. [`settings`] reads the files beside
 //! this one; [`parts`] parses and checks its parts.
 
 mod parts;

@@ -141,3 +141,88 @@ fn nothing_unwraps_and_every_file_says_what_it_is() {
         assert!(!unwraps, "{name} unwraps outside its tests");
     }
 }
+
+/// Lines that are neither a comment nor within a test module.
+fn code_lines(code: &str) -> impl Iterator<Item = (usize, &str)> {
+    (1..).zip(code.lines()).filter(|(_, line)| !line.trim_start().starts_with("//"))
+}
+
+#[test]
+fn the_decoder_is_generic_over_what_computes() {
+    for (name, _, code) in sources() {
+        // The cache stores the CPU's layout beside tensors: it names both.
+        let generic = name.starts_with("model/") && name.matches('/').count() == 1;
+        if generic && !["model/mod.rs", "model/kv.rs"].contains(&name.as_str()) {
+            let found = code_lines(&code).find(|(_, line)| line.contains("super::cpu"));
+            assert_eq!(found, None, "{name}");
+        }
+    }
+}
+
+#[test]
+fn strategies_are_named_in_their_place_alone() {
+    for (name, module, code) in sources() {
+        // The command line has the flag.
+        if ["strategy", "cli"].contains(&module.as_str()) {
+            continue;
+        }
+        for (strategy, _) in candor::internals::strategy::STRATEGIES {
+            let variant = format!("{strategy:?}");
+            let variant = format!("Strategy::{}", variant.split('(').next().unwrap());
+            let text = format!("\"{}\"", strategy.name());
+            let found =
+                code_lines(&code).find(|(_, line)| line.contains(&variant) || line.contains(&text));
+            assert_eq!(found, None, "{name} names {strategy}");
+        }
+    }
+}
+
+/// Coined names, and turns of phrase that read like a translation.
+const WORDS_THAT_STAY_AWAY: &[&str] = &[
+    "Surroundings",
+    "Ballot",
+    "Judgement",
+    "JobId",
+    "Tempered",
+    "Peaks",
+    "emptied",
+    "Arm ",
+    "colour",
+    "licence",
+    "quantis",
+    "honour",
+    "serialis",
+    "normalis",
+    "labelled",
+    "behaviour",
+    "cannot be said",
+    "is told",
+    "comes to",
+    "where there is",
+    "where there are",
+    "is no number",
+    "is no probability",
+    "surest",
+    "likeliest",
+];
+
+#[test]
+fn words_that_were_replaced_do_not_come_back() {
+    for (name, _, code) in sources() {
+        for word in WORDS_THAT_STAY_AWAY {
+            let found = (1..).zip(code.lines()).find(|(_, line)| line.contains(word));
+            assert_eq!(found, None, "{name} has {word:?}");
+        }
+    }
+}
+
+#[test]
+fn lines_have_at_most_100_columns() {
+    for (name, _, code) in sources() {
+        // rustfmt breaks code; it leaves string literals and comments alone.
+        let breakable = |line: &str| !line.contains('"') && !line.contains("matches!");
+        let found =
+            (1..).zip(code.lines()).find(|(_, line)| line.chars().count() > 100 && breakable(line));
+        assert_eq!(found, None, "{name}");
+    }
+}

@@ -8,7 +8,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::attention::{self, KvRange, Query, Shape};
-use super::buffer::{Buffer, BufferPool};
 use super::elementwise::{ApplyRope, GatedActivation, ResidualAdd, RmsNorm, SoftCap};
 use super::linear::{Activations, PackedMatrix, Product, gate_up, linear, linear_n};
 use super::pool::SharedSliceMut;
@@ -16,6 +15,7 @@ use super::simd::run;
 use super::{Isa, Pool};
 use crate::error::Result;
 use crate::format::dtype::RawTensor;
+use crate::model::buffer::{Buffer, BufferPool};
 use crate::model::decoder::Row;
 use crate::model::ops::{GatedMlp, Ops, visible};
 use crate::model::spec::{ModelConfig, Rope};

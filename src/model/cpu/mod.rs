@@ -16,7 +16,6 @@
 mod aligned;
 pub mod attention;
 pub(super) mod backend;
-mod buffer;
 mod elementwise;
 mod isa;
 pub mod linear;
@@ -24,6 +23,5 @@ mod memory;
 mod pool;
 mod simd;
 
-pub use buffer::{Buffer, BufferPool};
 pub use isa::Isa;
 pub use pool::{Pool, physical_cores};

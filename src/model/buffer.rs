@@ -12,7 +12,7 @@ pub struct BufferPool(Mutex<Vec<Vec<f32>>>);
 
 impl BufferPool {
     /// A buffer of `len` values; the contents are unspecified.
-    pub(super) fn take(self: &Arc<Self>, len: usize) -> Buffer {
+    pub(crate) fn take(self: &Arc<Self>, len: usize) -> Buffer {
         let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = free.iter().enumerate().filter(|(_, values)| values.len() >= len);
         let best = fits.min_by_key(|(_, values)| values.len()).map(|(at, _)| at);
