@@ -1,7 +1,7 @@
 //! The nouns that every layer shares: messages, sampling parameters, tokens with their statistics,
 //! completions, generations.
 //!
-//! Plain data, serialisable, without behaviour that needs a model. Units go last in a name;
+//! Plain data, serializable, without behavior that needs a model. Units go last in a name;
 //! logarithms are natural.
 
 use serde::{Deserialize, Serialize};

@@ -81,7 +81,7 @@ impl Fusion {
             return Err(CalibrationError::Constant { score: *score });
         }
         let features: Vec<Vec<f64>> =
-            rows.iter().map(|(scores, _)| standardised(scores, &means, &scales)).collect();
+            rows.iter().map(|(scores, _)| standardized(scores, &means, &scales)).collect();
         let labels: Vec<bool> = rows.iter().map(|(_, correct)| *correct).collect();
         let mut weights =
             Problem { features: &features, correct: &labels, intercept: true, l2: L2 }.solve()?;
@@ -94,7 +94,7 @@ impl Fusion {
     pub fn uncertainty(&self, scores: &[Option<f64>]) -> Option<f64> {
         let scores = complete(scores).filter(|scores| scores.len() == self.weights.len())?;
         let log_odds =
-            dot(&self.weights, &standardised(&scores, &self.means, &self.scales)) + self.intercept;
+            dot(&self.weights, &standardized(&scores, &self.means, &self.scales)) + self.intercept;
         log_odds.is_finite().then_some(0.0 - log_odds)
     }
 
@@ -114,7 +114,7 @@ fn complete(scores: &[Option<f64>]) -> Option<Vec<f64>> {
     scores.iter().map(|score| score.filter(|score| score.is_finite())).collect()
 }
 
-fn standardised(scores: &[f64], means: &[f64], scales: &[f64]) -> Vec<f64> {
+fn standardized(scores: &[f64], means: &[f64], scales: &[f64]) -> Vec<f64> {
     scores
         .iter()
         .zip(means)

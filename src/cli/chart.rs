@@ -15,7 +15,7 @@ const BAR_COLUMNS: std::ops::RangeInclusive<usize> = 4..=40;
 /// One row of a chart.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bar<'a> {
-    /// Untrusted text; it is sanitised, put on one line and cut to fit.
+    /// Untrusted text; it is sanitized, put on one line and cut to fit.
     pub label: &'a str,
     /// Length of the bar as a share of the whole, 0 to 1; what lies outside is drawn as the nearer
     /// end.

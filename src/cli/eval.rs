@@ -30,7 +30,7 @@ pub struct Eval {
     /// The run folder: a new one, or one where the same command stopped
     #[arg(short, long, value_name = "RUN", required_unless_present = "list")]
     out: Option<PathBuf>,
-    /// List the tasks with their licences
+    /// List the tasks with their licenses
     #[arg(long)]
     list: bool,
     /// The folder with the tasks' files
@@ -278,7 +278,7 @@ fn list() -> String {
             task.name,
             task.summary,
             task.source,
-            task.licence,
+            task.license,
             task.scorer.name()
         )
     };

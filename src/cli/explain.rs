@@ -1,7 +1,7 @@
-//! The human view of an outcome: the vote as bars, and on request the samples coloured by entropy,
+//! The human view of an outcome: the vote as bars, and on request the samples colored by entropy,
 //! where they parted, and the cost.
 //!
-//! Pure functions from an outcome to text; everything that came from a model or a user is sanitised
+//! Pure functions from an outcome to text; everything that came from a model or a user is sanitized
 //! here.
 
 use std::fmt::Write;
@@ -74,14 +74,14 @@ fn worth(outcome: &Outcome) -> String {
         }
         (Calibration::Calibrated { n, guarantee, .. }, None) => {
             format!(
-                "no confidence, since no answer leads; the policy was made on {n} labelled \
+                "no confidence, since no answer leads; the policy was made on {n} labeled \
                  questions\n{}",
                 sanitize(guarantee)
             )
         }
         (Calibration::Calibrated { n, guarantee, .. }, Some(confidence)) => {
             format!(
-                "right with probability {:.2}, calibrated on {n} labelled questions\n{}",
+                "right with probability {:.2}, calibrated on {n} labeled questions\n{}",
                 confidence.value(),
                 sanitize(guarantee)
             )
@@ -89,10 +89,10 @@ fn worth(outcome: &Outcome) -> String {
     }
 }
 
-/// Every distinct sample, coloured by entropy, with where it parted from the first of the leading
+/// Every distinct sample, colored by entropy, with where it parted from the first of the leading
 /// answer; scores; cost.
 pub fn samples(outcome: &Outcome, output: &Output) -> String {
-    let mut text = String::from("\nsamples, each token coloured by the entropy it was drawn at:\n");
+    let mut text = String::from("\nsamples, each token colored by the entropy it was drawn at:\n");
     let reference = outcome
         .vote
         .leader()

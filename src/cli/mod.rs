@@ -42,7 +42,7 @@ use terminal::ColorChoice;
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Colour: auto (a terminal that wants it), always or never; NO_COLOR is honoured
+    /// Color: auto (a terminal that wants it), always or never; NO_COLOR is honored
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     color: ColorChoice,
     /// Say more about what is done
@@ -72,7 +72,7 @@ enum Command {
     Pull(pull::Pull),
     /// List cached models
     Ls(ls::Ls),
-    /// Show what a model is: shape, quantisation, tokenizer, chat template
+    /// Show what a model is: shape, quantization, tokenizer, chat template
     Show(show::Show),
     /// Hash a cached model again and compare
     Verify(verify::Verify),

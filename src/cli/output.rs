@@ -27,7 +27,7 @@ impl Output {
         self.closed.get()
     }
 
-    /// Whether text on stderr is coloured.
+    /// Whether text on stderr is colored.
     pub fn colored(&self) -> bool {
         let var = |name| std::env::var(name).ok();
         self.color.enabled(
@@ -78,7 +78,7 @@ impl Output {
         Error::io(Path::new("<stdout>"), error)
     }
 
-    /// A line for the person who watches. The caller has sanitised what came from outside.
+    /// A line for the person who watches. The caller has sanitized what came from outside.
     pub fn note(&self, line: &str) {
         if !self.quiet {
             let _ = writeln!(io::stderr().lock(), "{line}");

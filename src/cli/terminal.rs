@@ -1,4 +1,4 @@
-//! Text on its way to a terminal: made harmless, coloured by uncertainty, wrapped to a width.
+//! Text on its way to a terminal: made harmless, colored by uncertainty, wrapped to a width.
 //!
 //! Text from a model may carry escape sequences that move the cursor, rewrite the screen, fill the
 //! clipboard (OSC 52) or turn the reading direction; none of them may reach the terminal. All
@@ -19,11 +19,11 @@ const MAX_SEQUENCE: usize = 4096;
 /// Upper bounds in nats of all levels of uncertainty but the last: a coin's toss has ln 2 = 0.69,
 /// one of four ln 4 = 1.39, one of ten ln 10 = 2.3.
 const LEVELS: [f64; 5] = [0.1, 0.35, 0.7, 1.4, 2.3];
-/// One colour of the 256 per level, from blue (sure) over grey to orange (unsure). Blue and orange
-/// stay apart in all common forms of colour blindness, and all six are of middle lightness, legible
+/// One color of the 256 per level, from blue (sure) over gray to orange (unsure). Blue and orange
+/// stay apart in all common forms of color blindness, and all six are of middle lightness, legible
 /// on black and on white.
 const RAMP: [u8; 6] = [33, 69, 104, 139, 173, 208];
-/// The first level that is marked where there is no colour.
+/// The first level that is marked where there is no color.
 const MARKED: usize = 3;
 const TAB: &str = "    ";
 const RESET: &str = "\x1b[0m";
@@ -33,7 +33,7 @@ const RESET: &str = "\x1b[0m";
 /// character but newline and tab, and the characters that override the reading direction, are shown
 /// as `\x07` or `\u{202e}`. A carriage return before a newline is dropped.
 ///
-/// The result is harmless whatever stands before and after it, so a stream may be sanitised in
+/// The result is harmless whatever stands before and after it, so a stream may be sanitized in
 /// pieces.
 pub fn sanitize(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_dangerous) {
@@ -116,7 +116,7 @@ fn control_string(body: &str) -> Option<usize> {
 /// The `--color` flag.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ColorChoice {
-    /// If the output is a terminal that knows colours and nobody objects.
+    /// If the output is a terminal that knows colors and nobody objects.
     #[default]
     Auto,
     /// In any case.
@@ -126,7 +126,7 @@ pub enum ColorChoice {
 }
 
 impl ColorChoice {
-    /// Whether to colour. `no_color` is the variable `NO_COLOR` (any text but the empty one
+    /// Whether to color. `no_color` is the variable `NO_COLOR` (any text but the empty one
     /// objects, see no-color.org), `term` the variable `TERM`; a flag stands above both.
     pub fn enabled(self, no_color: Option<&str>, term: Option<&str>, is_terminal: bool) -> bool {
         match self {
@@ -165,13 +165,13 @@ pub fn uncertainty_level(entropy_nats: f64) -> usize {
     LEVELS.iter().position(|bound| entropy_nats < *bound).unwrap_or(LEVELS.len())
 }
 
-/// A token's text, sanitised, in the colour of its entropy; see [`shade_tokens`], which also wraps.
+/// A token's text, sanitized, in the color of its entropy; see [`shade_tokens`], which also wraps.
 pub fn shade(text: &str, entropy_nats: f64, color: bool) -> String {
     shade_tokens([(text, entropy_nats)], color, usize::MAX)
 }
 
-/// The texts of tokens, sanitised and wrapped to `width`, each in the colour of its entropy in
-/// nats; without colour, those from 0.7 nats on stand in brackets. White space at the ends of a
+/// The texts of tokens, sanitized and wrapped to `width`, each in the color of its entropy in
+/// nats; without color, those from 0.7 nats on stand in brackets. White space at the ends of a
 /// token is left as it is.
 pub fn shade_tokens<'a>(
     tokens: impl IntoIterator<Item = (&'a str, f64)>,
@@ -244,7 +244,7 @@ pub fn shade_legend(color: bool) -> String {
     format!("entropy in nats: {}", parts.join("  "))
 }
 
-/// Wraps sanitised text to `width` columns (at least 1): lines break at spaces, and words longer
+/// Wraps sanitized text to `width` columns (at least 1): lines break at spaces, and words longer
 /// than a line anywhere. Line breaks in the text and the spaces at the start of a line stay; tabs
 /// become four spaces; wide characters count two columns.
 pub fn wrap(text: &str, width: usize) -> String {
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn sanitising_twice_changes_nothing() {
+    fn sanitizing_twice_changes_nothing() {
         let parts = [
             "\x1b", "[", "]", "31m", "\x07", "\\", "P", "\u{9b}", "\u{9c}", "x", "\r", "\n", "(",
             "é", "\u{202e}",
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn colour_is_decided_by_flag_then_environment_then_terminal() {
+    fn color_is_decided_by_flag_then_environment_then_terminal() {
         let check = |choice: &str,
                      no_color: Option<&str>,
                      term: Option<&str>,
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_coloured_marked_and_wrapped() {
+    fn tokens_are_colored_marked_and_wrapped() {
         assert_eq!(shade(" Lyon\n", 3.0, true), " \x1b[38;5;208mLyon\x1b[0m\n");
         assert_eq!(shade("\x1b[2J\x07", 3.0, false), "[\\x07]");
         let check = |tokens: &[(&str, f64)], color: bool, width: usize, expected: &str| {

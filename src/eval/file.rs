@@ -158,7 +158,7 @@ impl FileTask {
             };
             let choices = texts(column)?;
             let gold = match &self.map.labels {
-                Some(labels) => labelled(&answer, &texts(labels)?).ok_or_else(|| {
+                Some(labels) => labeled(&answer, &texts(labels)?).ok_or_else(|| {
                     row.bad(path, format!("answer {answer} is no option's label"))
                 })?,
                 None => gold(&answer, &choices).ok_or_else(|| {
@@ -233,7 +233,7 @@ fn list(value: &Value) -> Option<Vec<String>> {
 }
 
 /// The index of the option with the answer's label, which only one may have.
-fn labelled(answer: &Value, labels: &[String]) -> Option<usize> {
+fn labeled(answer: &Value, labels: &[String]) -> Option<usize> {
     let answer = table::scalar(answer)?;
     let mut same = (0..).zip(labels).filter(|(_, label)| label.trim() == answer.trim());
     let (index, _) = same.next()?;

@@ -17,7 +17,7 @@ pub const PLAIN: &str = "Question: {question}\nAnswer:";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scorer {
-    /// Equal to one of the gold answers after normalising.
+    /// Equal to one of the gold answers after normalizing.
     #[default]
     Exact,
     /// The same number; a unit or words around it do not matter.

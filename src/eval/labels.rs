@@ -10,7 +10,7 @@ use crate::metrics::Grade;
 use crate::pipeline::{Selector, Verdict, decision_scores, estimator_names};
 use crate::uncertainty::{self, Estimator};
 
-/// The labelled questions of a run.
+/// The labeled questions of a run.
 pub struct Labels {
     /// What was run.
     pub manifest: Manifest,

@@ -156,8 +156,8 @@ pub struct Task {
     pub summary: &'static str,
     /// The paper or site.
     pub source: &'static str,
-    /// The licence of the data.
-    pub licence: &'static str,
+    /// The license of the data.
+    pub license: &'static str,
     /// The files below the data folder, read in this order; none where the questions are made on
     /// the spot. One that begins with `datasets/` is also a reference to the file on the Hub, for
     /// when it is not there.

@@ -22,7 +22,7 @@ pub struct Identity {
     pub revision: Option<String>,
     /// SHA-256 of the weight file, lower-case hexadecimal; `None` for a folder of several files.
     pub model_sha256: Option<String>,
-    /// The quantisation, as in `Q4_K_M`.
+    /// The quantization, as in `Q4_K_M`.
     pub quantization: String,
     /// The family in [`crate::model::spec::ARCHITECTURES`].
     pub family: String,
@@ -188,7 +188,7 @@ fn check_memory(source: &WeightSource, device: Device, available: Option<u64>) -
     match available {
         Some(available) if needed > available => Err(Error::Resources(format!(
             "{} needs about {} MB for its weights and {} MB are available; close other programs \
-             or take a smaller quantisation",
+             or take a smaller quantization",
             source.path().display(),
             needed >> 20,
             available >> 20

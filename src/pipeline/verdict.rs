@@ -68,7 +68,7 @@ pub enum Calibration {
     Calibrated {
         /// The file's name: the first 16 digits of its SHA-256.
         id: String,
-        /// Labelled questions behind map and threshold.
+        /// Labeled questions behind map and threshold.
         n: usize,
         /// The guarantee in one sentence, or that the policy has none.
         guarantee: String,

@@ -43,7 +43,7 @@ pub(super) const NONE: u32 = u32::MAX;
 #[derive(Debug, Default)]
 pub(super) struct Word {
     symbols: Vec<Symbol>,
-    /// Rank, left symbol and merged token of pairs that were neighbours when they were queued.
+    /// Rank, left symbol and merged token of pairs that were neighbors when they were queued.
     queue: BinaryHeap<Reverse<(u32, u32, u32)>>,
 }
 

@@ -1015,7 +1015,7 @@ fn data() -> Option<PathBuf> {
     folder
 }
 
-/// The normalisation of the reference: `SQuAD`'s, with an empty answer as an answer like others.
+/// The normalization of the reference: `SQuAD`'s, with an empty answer as an answer like others.
 fn reference_form(text: &str) -> String {
     let lower: String = text.to_lowercase().chars().filter(|c| !c.is_ascii_punctuation()).collect();
     let mut spaced = String::new();

@@ -1,4 +1,4 @@
-//! Extraction, normalisation and the vote: tables of cases, properties, and agreement with public
+//! Extraction, normalization and the vote: tables of cases, properties, and agreement with public
 //! labels.
 //!
 //! The tests on public data read the folder that the environment variable `CANDOR_DATA` names and

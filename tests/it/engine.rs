@@ -84,7 +84,7 @@ impl Subject {
         Self::new(name.into(), source, prompts.to_vec())
     }
 
-    /// All families small, in float and in two quantisations, and the real models where they are at
+    /// All families small, in float and in two quantizations, and the real models where they are at
     /// hand.
     fn all() -> impl Iterator<Item = Self> {
         let tiny = Recipe::ALL

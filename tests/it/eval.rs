@@ -488,7 +488,7 @@ fn two_runs_do_not_share_a_folder() {
     assert_eq!(go(&mut second, &questions, &out).unwrap().found, 5);
 }
 
-/// A policy over labelled questions that were made up: surer is righter.
+/// A policy over labeled questions that were made up: surer is righter.
 fn policy(labels: &Labels, goal: Target) -> PolicyFile {
     let example = |i: u64| candor::internals::calibration::Example {
         id: format!("made:{i}"),
@@ -787,11 +787,11 @@ fn files_become_questions() {
         &[("x\nA. no\nB. yes", &["A", "no"])],
     );
     check("a.csv", "q,c,a\nx,no|yes,yes\n", choices, &[("x\nA. no\nB. yes", &["B", "yes"])]);
-    let labelled = "question=q,answer=key,choices=o.text,labels=o.label";
+    let labeled = "question=q,answer=key,choices=o.text,labels=o.label";
     let numbered = r#"{"q":"x","key":"1","o":{"text":["no","yes"],"label":["1","2"]}}"#;
-    check("a.jsonl", numbered, labelled, &[("x\nA. no\nB. yes", &["A", "no"])]);
+    check("a.jsonl", numbered, labeled, &[("x\nA. no\nB. yes", &["A", "no"])]);
     let each = r#"{"q":"x","key":"b","o":[{"text":"no","label":"a"},{"text":"yes","label":"b"}]}"#;
-    check("a.jsonl", each, labelled, &[("x\nA. no\nB. yes", &["B", "yes"])]);
+    check("a.jsonl", each, labeled, &[("x\nA. no\nB. yes", &["B", "yes"])]);
     check(
         "a.jsonl",
         r#"{"a.b":"x","c":{"d":{"e":7}}}"#,
@@ -958,7 +958,7 @@ fn tasks_say_what_they_are_and_read_their_files() {
         assert!(
             !task.summary.is_empty()
                 && !task.source.is_empty()
-                && !task.licence.is_empty()
+                && !task.license.is_empty()
                 && task.question_template.contains("{question}")
         );
         if let Some(first) = task.files.first() {

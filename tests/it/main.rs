@@ -1,7 +1,7 @@
 //! All integration tests in one binary.
 
 mod calibration; // maps, thresholds and the proof of their guarantee
-mod consensus; // extraction, normalisation, votes
+mod consensus; // extraction, normalization, votes
 mod cpu_attention; // attention against f64, and its invariance
 mod cpu_linear; // packed weights and kernels against their definitions
 mod engine; // the invariants, bit for bit

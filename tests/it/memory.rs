@@ -9,7 +9,7 @@ use crate::support::gguf_writer::{Value, Writer};
 /// A tokenizer of all words of up to three letters takes no more than: for its texts twice their
 /// bytes (their string grows by doubling) or 8 a token, where it begins; for each token what the
 /// lists of its making hold, which are where its text ends 4, its kind 1, its places by text 16,
-/// its merge 16, where the merges of its neighbours begin 4, a place in the list of merges' texts
+/// its merge 16, where the merges of its neighbors begin 4, a place in the list of merges' texts
 /// 16; 4 kB beside them.
 #[test]
 fn a_tokenizer_takes_little_more_than_its_texts() {

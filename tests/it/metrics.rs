@@ -149,7 +149,7 @@ fn ten_thousand_questions_equal_the_reference_in_far_less_than_a_second() {
     assert!(METRICS.iter().all(|metric| metric.evaluate(&borrowed).left_out <= items.len()));
     let elapsed = start.elapsed();
     println!("{} metrics over 10,000 questions: {elapsed:?}", METRICS.len());
-    // The limit is for an optimised build on a machine that does something else besides.
+    // The limit is for an optimized build on a machine that does something else besides.
     assert!(cfg!(debug_assertions) || elapsed.as_secs_f64() < 1.0, "{elapsed:?}");
 }
 
@@ -526,7 +526,7 @@ fn abstaining_on_the_unanswerable_equals_the_reference() {
         .enumerate()
         .map(question)
         .collect();
-    // Neither failures nor unlabelled questions change a thing.
+    // Neither failures nor unlabeled questions change a thing.
     all.push(GradedQuestion { answerable: Some(false), answered: false, ..failed(98) });
     all.push(GradedQuestion { answered: false, ..item(99, 0.5, true) });
     for name in ["unanswerable_precision", "unanswerable_recall", "unanswerable_f1"] {

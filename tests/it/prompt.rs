@@ -322,7 +322,7 @@ proptest! {
 #[test]
 fn bombs_run_out_of_fuel_and_not_of_memory() {
     // Fault T3: 100 ms in release, the best of three because the machine may be busy; an
-    // unoptimised build gets more.
+    // unoptimized build gets more.
     let limit =
         if cfg!(debug_assertions) { Duration::from_secs(5) } else { Duration::from_millis(100) };
     let boundary = BoundaryTokens::default();

@@ -394,7 +394,7 @@ fn uq_nlg(data: &std::path::Path) -> Vec<serde_json::Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The normalisation of the reference (`oracle.py`): `SQuAD`'s, with an empty answer as an answer
+/// The normalization of the reference (`oracle.py`): `SQuAD`'s, with an empty answer as an answer
 /// like others.
 fn reference_form(text: &str) -> String {
     let lower: String = text.to_lowercase().chars().filter(|c| !c.is_ascii_punctuation()).collect();

@@ -16,7 +16,7 @@ pub(super) static ARC_CHALLENGE: Task = Task {
     name: "arc_challenge",
     summary: "harder questions of school science, most with four options; 1,172",
     source: "Clark et al., arXiv 1803.05457",
-    licence: "CC BY-SA 4.0",
+    license: "CC BY-SA 4.0",
     files: &["datasets/allenai/ai2_arc/ARC-Challenge/test-00000-of-00001.parquet"],
     question_template: LETTER,
     scorer: Scorer::Choice,

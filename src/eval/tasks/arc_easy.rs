@@ -9,7 +9,7 @@ pub(super) static ARC_EASY: Task = Task {
     name: "arc_easy",
     summary: "questions of school science with four options; 2,376",
     source: "Clark et al., arXiv 1803.05457",
-    licence: "CC BY-SA 4.0",
+    license: "CC BY-SA 4.0",
     files: &["arc_easy/arc_easy.jsonl"],
     question_template: LETTER,
     scorer: Scorer::Choice,

@@ -16,7 +16,7 @@ pub(super) static ARITHMETIC: Task = Task {
     name: "arithmetic",
     summary: "sums, differences and products of one to four digits, made on the spot; about 1,000",
     source: "candor",
-    licence: "CC0-1.0",
+    license: "CC0-1.0",
     files: &[],
     question_template: "What is {question}? Answer with the number and nothing else.",
     scorer: Scorer::Number,

@@ -14,7 +14,7 @@ pub(super) static BOOLQ: Task = Task {
     name: "boolq",
     summary: "yes or no, by a passage; 3,270, the validation set",
     source: "Clark et al., arXiv 1905.10044",
-    licence: "CC BY-SA 3.0",
+    license: "CC BY-SA 3.0",
     files: &["datasets/google/boolq/data/validation-00000-of-00001.parquet"],
     question_template: "{question}\nAnswer with yes or no and nothing else.",
     scorer: Scorer::Exact,

@@ -11,7 +11,7 @@ pub(super) static GSM8K: Task = Task {
     name: "gsm8k",
     summary: "word problems of several steps; 1,319, the test set",
     source: "Cobbe et al., arXiv 2110.14168",
-    licence: "MIT",
+    license: "MIT",
     files: &["gsm8k/grade_school_math/data/test.jsonl"],
     question_template: WORD_PROBLEM,
     scorer: Scorer::Number,

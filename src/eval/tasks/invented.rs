@@ -17,7 +17,7 @@ pub(super) static INVENTED: Task = Task {
     summary: "questions about real countries, elements and cities, and as many about invented \
               ones, made on the spot; 150 and 150",
     source: "candor",
-    licence: "CC0-1.0",
+    license: "CC0-1.0",
     files: &[],
     question_template: SHORT,
     scorer: Scorer::Exact,

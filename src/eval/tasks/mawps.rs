@@ -11,7 +11,7 @@ pub(super) static MAWPS: Task = Task {
     name: "mawps",
     summary: "word problems of one operation; 562",
     source: "Koncel-Kedziorski et al., NAACL 2016, aclanthology N16-1136",
-    licence: "MIT",
+    license: "MIT",
     files: &["mawps/singleop.jsonl"],
     question_template: WORD_PROBLEM,
     scorer: Scorer::Number,

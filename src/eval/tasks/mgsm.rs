@@ -84,7 +84,7 @@ const fn language(
         name,
         summary,
         source: "Shi et al., arXiv 2210.03057",
-        licence: "CC BY 4.0",
+        license: "CC BY 4.0",
         files,
         question_template: WORD_PROBLEM,
         scorer: Scorer::Number,

@@ -1,6 +1,6 @@
 //! `MiddleMatch`: the name between two others in a list with repetitions, made on the spot.
 //!
-//! The prompt is the paper's, word for word: forty names drawn from ten. The two neighbours are
+//! The prompt is the paper's, word for word: forty names drawn from ten. The two neighbors are
 //! different from each other and from the name between them, and no other place of the list has the
 //! same two around it, in either order: so there is one answer.
 
@@ -15,7 +15,7 @@ pub(super) static MIDDLE_MATCH: Task = Task {
     name: "middle_match",
     summary: "the name between two others of forty, made on the spot; 300",
     source: "Leviathan et al., arXiv 2512.14982; names of candor's own",
-    licence: "CC0-1.0",
+    license: "CC0-1.0",
     files: &[],
     question_template: QUESTION,
     scorer: Scorer::Exact,
@@ -32,7 +32,7 @@ const NAMES_DRAWN: usize = 10;
 /// Names the stream.
 const TAG: u64 = 0x6d69_6464_6c65_5f6d;
 
-/// A question from a stream; none where the list has no pair of neighbours that occurs once.
+/// A question from a stream; none where the list has no pair of neighbors that occurs once.
 fn doc(stream: u64) -> Option<Doc> {
     let mut stream = Stream::new(TAG, stream);
     let drawn = stream.some(&NAMES, NAMES_DRAWN);

@@ -15,7 +15,7 @@ pub(super) static MISSING_QUANTITY: Task = Task {
     summary: "word problems, and the same with one quantity removed so that they have no answer, \
               made on the spot; 200 each",
     source: "candor",
-    licence: "CC0-1.0",
+    license: "CC0-1.0",
     files: &[],
     question_template: WORD_PROBLEM,
     scorer: Scorer::Number,

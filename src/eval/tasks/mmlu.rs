@@ -14,7 +14,7 @@ pub(super) static MMLU: Task = Task {
     name: "mmlu",
     summary: "questions of 57 subjects with four options; 14,042, the test set",
     source: "Hendrycks et al., arXiv 2009.03300",
-    licence: "MIT",
+    license: "MIT",
     files: &["datasets/cais/mmlu/all/test-00000-of-00001.parquet"],
     question_template: LETTER,
     scorer: Scorer::Choice,

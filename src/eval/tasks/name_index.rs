@@ -14,7 +14,7 @@ pub(super) static NAME_INDEX: Task = Task {
     name: "name_index",
     summary: "the 25th of fifty names, made on the spot; 300",
     source: "Leviathan et al., arXiv 2512.14982; names of candor's own",
-    licence: "CC0-1.0",
+    license: "CC0-1.0",
     files: &[],
     question_template: QUESTION,
     scorer: Scorer::Exact,

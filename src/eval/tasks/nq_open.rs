@@ -15,7 +15,7 @@ pub(super) static NQ_OPEN: Task = Task {
     summary: "questions asked of a search engine, answered from an encyclopedia; 3,610, the \
               validation set",
     source: "Kwiatkowski et al., TACL 2019; Lee et al., arXiv 1906.00300",
-    licence: "CC BY-SA 3.0",
+    license: "CC BY-SA 3.0",
     files: &["datasets/google-research-datasets/nq_open/nq_open/validation-00000-of-00001.parquet"],
     question_template: SHORT,
     scorer: Scorer::Exact,

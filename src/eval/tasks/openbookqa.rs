@@ -9,7 +9,7 @@ pub(super) static OPENBOOKQA: Task = Task {
     name: "openbookqa",
     summary: "questions of elementary science with four options; 500",
     source: "Mihaylov et al., arXiv 1809.02789",
-    licence: "Apache-2.0",
+    license: "Apache-2.0",
     files: &["openbookqa/openbook_qa.jsonl"],
     question_template: LETTER,
     scorer: Scorer::Choice,

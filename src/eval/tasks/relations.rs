@@ -20,7 +20,7 @@ pub(super) static RELATIONS: Task = Task {
     name: "relations",
     summary: "facts to complete, 26 relations such as a country's capital; 9,646",
     source: "Hernandez et al., arXiv 2308.09124",
-    licence: "MIT",
+    license: "MIT",
     files: &[
         "relations_lre/data/factual/city_in_country.json",
         "relations_lre/data/factual/company_ceo.json",

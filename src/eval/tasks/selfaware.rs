@@ -11,7 +11,7 @@ pub(super) static SELFAWARE: Task = Task {
     name: "selfaware",
     summary: "questions with an answer and questions that have none; 2,337 and 1,032",
     source: "Yin et al., arXiv 2305.18153",
-    licence: "CC BY-SA 4.0",
+    license: "CC BY-SA 4.0",
     files: &["selfaware/data/SelfAware.json"],
     question_template: SHORT,
     scorer: Scorer::Exact,

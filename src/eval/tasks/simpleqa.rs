@@ -14,7 +14,7 @@ pub(super) static SIMPLEQA: Task = Task {
     summary: "hard questions of fact with one short answer; 4,326",
     source: "Wei et al., arXiv 2411.04368; graded by equal text, which is stricter than the \
              paper's judge",
-    licence: "MIT",
+    license: "MIT",
     files: &["simpleqa/datasets/simple_qa_test_set.csv"],
     question_template: SHORT,
     scorer: Scorer::Exact,

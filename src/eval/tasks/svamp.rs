@@ -12,7 +12,7 @@ pub(super) static SVAMP: Task = Task {
     name: "svamp",
     summary: "word problems of one step, with variations; 1,000",
     source: "Patel et al., arXiv 2103.07191",
-    licence: "MIT",
+    license: "MIT",
     files: &["svamp/SVAMP.json"],
     question_template: WORD_PROBLEM,
     scorer: Scorer::Number,

@@ -14,7 +14,7 @@ pub(super) static TRIVIAQA: Task = Task {
     name: "triviaqa",
     summary: "quiz questions, every alias of the answer right; 17,944, the validation set",
     source: "Joshi et al., arXiv 1705.03551",
-    licence: "Apache-2.0 for the code; the questions' own terms are not stated",
+    license: "Apache-2.0 for the code; the questions' own terms are not stated",
     files: &["datasets/mandarjoshi/trivia_qa/rc.nocontext/validation-00000-of-00001.parquet"],
     question_template: SHORT,
     scorer: Scorer::Exact,

@@ -18,7 +18,7 @@ pub(super) static TRUTHFULQA: Task = Task {
     name: "truthfulqa",
     summary: "questions that invite a common misconception, two to ten options; 817",
     source: "Lin et al., arXiv 2109.07958, MC1, options in random order",
-    licence: "Apache-2.0",
+    license: "Apache-2.0",
     files: &["datasets/truthfulqa/truthful_qa/multiple_choice/validation-00000-of-00001.parquet"],
     question_template: LETTER,
     scorer: Scorer::Choice,

@@ -12,7 +12,7 @@ pub(super) static UMWP: Task = Task {
     summary: "word problems, and the same with something missing so that they have no answer; \
               2,600 each",
     source: "Sun et al., arXiv 2403.03558",
-    licence: "CC BY-SA 4.0",
+    license: "CC BY-SA 4.0",
     files: &["umwp/data/StandardDataset.jsonl"],
     question_template: WORD_PROBLEM,
     scorer: Scorer::Number,

@@ -12,7 +12,7 @@ pub(super) static WEBQUESTIONS: Task = Task {
     name: "webquestions",
     summary: "questions asked of a search engine, several answers right; 2,032, the test set",
     source: "Berant et al., EMNLP 2013, aclanthology D13-1160",
-    licence: "CC BY 4.0",
+    license: "CC BY 4.0",
     files: &["webquestions/main/test.json"],
     question_template: SHORT,
     scorer: Scorer::Exact,

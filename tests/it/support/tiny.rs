@@ -384,7 +384,7 @@ fn uniform(seed: u64, name: &str, index: u64) -> f64 {
 }
 
 /// Llama's rows `[head, 2, head_dim / 2]` as GGUF stores them: `[head, head_dim / 2, 2]`, so that
-/// rotary pairs are neighbours.
+/// rotary pairs are neighbors.
 fn interleave(values: &[f32], head_dim: usize, in_features: usize) -> Vec<f32> {
     let rows: Vec<&[f32]> = values.chunks_exact(in_features).collect();
     let from =
