@@ -40,7 +40,7 @@ impl Role {
 pub struct Message {
     /// Who speaks.
     pub role: Role,
-    /// What is said.
+    /// The text.
     pub content: String,
 }
 
@@ -236,10 +236,11 @@ pub struct TokenStats {
     pub margin: f64,
     /// p1, the probability of the most probable token, 1/V to 1.
     pub max_prob: f64,
-    /// KL(uniform || p) = LSE(z) - mean(z) - ln V in nats, >= 0 (arXiv 2502.18581); higher = surer.
+    /// KL(uniform || p) = LSE(z) - mean(z) - ln V in nats, >= 0 (arXiv 2502.18581);
+    /// higher = more confident.
     pub self_certainty: f64,
     /// DeepConf's token confidence -mean ln p over the 20 most probable tokens (arXiv 2508.15260);
-    /// higher = surer.
+    /// higher = more confident.
     pub top_confidence: f64,
     /// ln of the token's probability in the distribution really sampled from (after penalties,
     /// temperature and filters), <= 0.

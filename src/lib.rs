@@ -1,7 +1,7 @@
 //! candor: a local inference engine that knows when it does not know.
 //!
 //! It loads open-weight models, draws many samples from one prompt, measures its own uncertainty
-//! token by token, lets the samples vote, and answers only when the policy says that it should.
+//! token by token, lets the samples vote, and answers only when the policy allows it.
 //! Otherwise it abstains and says why.
 //!
 //! # Codemap
@@ -9,33 +9,33 @@
 //! From the ground up; a module uses those above it in this list and none below.
 //!
 //! - [`error`]: the one error type. [`digest`] and [`files`]: SHA-256, files that appear whole,
-//!   locks. [`generation`]: the nouns that everybody shares. [`machine`]:
-//!   what is known of the machine.
+//!   locks. [`generation`]: the data types that all modules share. [`machine`]:
+//!   properties of the machine.
 //! - Pure, without input, output or tensors: [`logits`] (statistics of one distribution),
 //!   [`consensus`] (texts to answers to a vote),
-//!   [`uncertainty`] (raw scores), [`decision`] (answer or abstain), [`metrics`] (figures over
+//!   [`uncertainty`] (raw scores), [`decision`] (answer or abstain), [`metrics`] (metrics over
 //!   graded questions), [`calibration`] (confidence and thresholds with a guarantee).
 //! - [`manifest`] and [`hub`]: references to verified local files.
 //! - [`mod@format`]: model files as bytes, GGUF and safetensors.
 //! - [`model`]: weights, one decoder described by data, key-value segments, operations.
 //!   [`tokenizer`]: text to ids and back.
 //! - [`prompt`]: messages to ids.
-//! - [`engine`]: jobs, rows, the step loop, sampling, scoring, the prefix cache.
+//! - [`engine`]: requests, rows, the step loop, sampling, scoring, the prefix cache.
 //! - [`strategy`]: what to sample. [`pipeline`]: one question to one [`Outcome`].
-//! - [`eval`]: many questions to records in a run folder, and from records to figures.
+//! - [`eval`]: many questions to records in a run folder, and from records to metrics.
 //! - [`report`]: runs as a page, as tables, or as gates.
 //! - [`cli`]: the command line.
 //!
 //! # Invariants
 //!
 //! 1. Sample i depends only on (model, prompt, parameters, seed, i): not on the number of samples,
-//!    other jobs, threads, cache hits, chunking or forking. Bit for bit.
+//!    other requests, threads, cache hits, chunking or forking. Bit for bit.
 //! 2. Statistics are those of the raw distribution, before penalties, temperature and filters, over
 //!    the real vocabulary.
 //! 3. A frozen segment of keys and values is never written again; a forward pass changes nothing
 //!    but the caches it is given.
 //! 4. Message content never becomes a control token.
-//! 5. [`Uncertainty`] is no [`Confidence`]: only a fitted calibrator makes the latter. Abstaining
+//! 5. [`Uncertainty`] is not [`Confidence`]: only a fitted calibrator makes the latter. Abstaining
 //!    is a value, never an error.
 //! 6. Nothing from a file, a user or a model panics, allocates without bound, or reaches a terminal
 //!    as a control sequence.

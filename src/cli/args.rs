@@ -1,4 +1,4 @@
-//! Flags that several commands share, and what they come to.
+//! Flags that several commands share, and the settings they make.
 
 use std::path::{Path, PathBuf};
 
@@ -50,7 +50,7 @@ pub struct ComputeArgs {
     /// Type of activations and dense weights: auto, f32, f16 or bf16
     #[arg(long, default_value = "auto")]
     pub dtype: ComputeType,
-    /// Threads to compute with, at most one per processor; the physical cores where not given
+    /// Threads to compute with, at most one per processor; default: the physical cores
     #[arg(short, long, env = "CANDOR_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
 }
@@ -64,7 +64,7 @@ impl SourceArgs {
 }
 
 impl ModelArgs {
-    /// Finds the model, fetching it where it has to be fetched.
+    /// Finds the model and downloads it if it is missing.
     pub fn resolve(&self, output: &Output) -> Result<ResolvedModel> {
         hub::resolve(&self.model, &self.source.hub(), &mut Bars::new(output))
     }
@@ -95,7 +95,7 @@ impl ModelArgs {
     }
 }
 
-/// How tokens are drawn. What is not given is the model card's choice.
+/// How tokens are sampled. Flags that are not given take the model card's values.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sampling")]
 pub struct SamplingArgs {
@@ -135,10 +135,10 @@ pub struct SamplingArgs {
     /// How random points are made: independent, or stratified (spread evenly over the samples)
     #[arg(long, default_value = "independent", value_parser = draw)]
     pub draw: DrawMode,
-    /// Names the random stream: the same seed gives the same samples
+    /// Seed of the random stream: the same seed gives the same samples
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Tokens per sample at most
+    /// Maximum tokens per sample
     #[arg(long, default_value_t = 256)]
     pub max_tokens: usize,
     /// End a sample before this text; may be given several times
@@ -150,7 +150,7 @@ pub struct SamplingArgs {
 }
 
 impl SamplingArgs {
-    /// What is given, over the model card's choice.
+    /// The given flags, over the model card's values.
     fn over(&self, card: &SamplingParams) -> SamplingParams {
         SamplingParams {
             n: self.samples,
@@ -195,15 +195,15 @@ pub struct PromptArgs {
     /// Instructions that come before the question
     #[arg(short, long)]
     pub system: Option<String>,
-    /// Put the question into this text, where it says {question}; without it, the question alone or
-    /// the task's own frame
+    /// Put the question into this text in place of {question}; default: the question alone or the
+    /// task's own template
     #[arg(long, value_name = "TEXT")]
     pub question_template: Option<String>,
-    /// Tell the model to answer only where it is surer than this, 0 to below 1, and to say "I don't
-    /// know" otherwise
+    /// Tell the model to answer only if it is more confident than this, 0 to below 1, and to say "I
+    /// don't know" otherwise
     #[arg(long, value_name = "T")]
     pub confidence_target: Option<f64>,
-    /// Say the question several times: off, x2, verbose, x3, pad, or a text with {query}
+    /// Repeat the question: off, x2, verbose, x3, pad, or a text with {query}
     #[arg(long, default_value = "off")]
     pub repeat: Repetition,
     /// Which copies stay in the cache: all, or second (the last one)
@@ -212,7 +212,7 @@ pub struct PromptArgs {
     /// Send the text as it is, without a chat template: for base models
     #[arg(long)]
     pub raw: bool,
-    /// Tokens of prompt and output together; the model's own limit where not given
+    /// Maximum tokens of prompt and output together; default: the model's own limit
     #[arg(short, long)]
     pub context: Option<usize>,
 }
@@ -227,27 +227,26 @@ impl PromptArgs {
         }
     }
 
-    /// Says so where the context that was asked for is more than the model was made for.
+    /// Warns if --context exceeds the model's own limit.
     pub fn warn_context(&self, loaded: &LoadedModel, output: &Output) {
         let most = loaded.model.config().max_position_embeddings;
         if let Some(context) = self.context.filter(|context| *context > most) {
             output.warning(&format!(
-                "context is {context}, and the model is made for {most} \
-                                     tokens, which is what counts"
+                "context is {context}, but the model supports {most} tokens; using {most}"
             ));
         }
     }
 }
 
-/// How an answer is read and when it is given.
+/// How an answer is extracted, and when candor answers.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Decision")]
 pub struct DecisionArgs {
     /// What to sample, NAME[:KEY=VALUE...]
     #[arg(long, default_value = "self-consistency", help = strategy_help())]
     pub strategy: Strategy,
-    /// How an answer is read from a text: auto, number, choice, boxed, short-answer or last-line;
-    /// without it auto, or the task's own
+    /// How an answer is extracted from a text: auto, number, choice, boxed, short-answer or
+    /// last-line; default: auto, or the task's own
     #[arg(long)]
     pub extractor: Option<Extractor>,
     /// The estimator whose score is reported as the uncertainty
@@ -280,10 +279,10 @@ fn strategy_help() -> String {
 /// Reads a policy file.
 pub fn read_policy(path: &Path) -> Result<PolicyFile> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-    PolicyFile::parse(&text).map_err(|refusal| Error::invalid_file(path, refusal))
+    PolicyFile::parse(&text).map_err(|e| Error::invalid_file(path, e))
 }
 
-/// What a task says where no flag does.
+/// A task's defaults, used when no flag is given.
 pub struct TaskDefaults<'a> {
     pub question_template: &'a str,
     pub extractor: Extractor,
@@ -309,7 +308,7 @@ pub struct PipelineArgs {
 }
 
 impl PipelineArgs {
-    /// Refuses what no model could make right, before one is fetched or loaded.
+    /// Checks the flags before a model is downloaded or loaded.
     pub fn check(&self) -> Result<()> {
         self.sampling.over(&SamplingParams::default()).validate()?;
         uncertainty::estimator(&self.decision.estimator)?;
@@ -331,7 +330,7 @@ impl PipelineArgs {
         })
     }
 
-    /// A pipeline over a loaded model, deciding by the policy file where there is one.
+    /// A pipeline over a loaded model; the policy file decides, if one is given.
     pub fn pipeline(
         &self,
         defaults: &TaskDefaults<'_>,
@@ -376,13 +375,13 @@ impl PipelineArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Engine")]
 pub struct EngineArgs {
-    /// Give every sample a row of its own instead of forking rows only where samples differ
+    /// Give every sample its own row instead of forking rows only where samples differ
     #[arg(long)]
     pub eager_forking: bool,
-    /// Megabytes of keys and values kept for later prompts
+    /// Megabytes of KV cache kept for later prompts
     #[arg(long, default_value_t = 128, value_name = "MB")]
     pub prefix_cache: usize,
-    /// Megabytes of keys and values that the samples may come to need
+    /// KV-cache budget in megabytes, worst case over all running samples; others queue
     #[arg(long, default_value_t = 4096, value_name = "MB")]
     pub kv_budget: usize,
     /// Tokens of one forward pass, shared by samples and prompts

@@ -92,7 +92,7 @@ impl Ask {
         }
     }
 
-    /// The questions with the line they stand on, where they come from a file.
+    /// The questions, each with its line number if it comes from a file.
     fn questions(&self) -> Result<Vec<(Option<usize>, Vec<Message>)>> {
         if let Some(path) = &self.input {
             let text = read_bounded(
@@ -126,11 +126,11 @@ impl Ask {
         if text.trim().is_empty() {
             return Err(Error::usage("the question is empty; give it at least one word"));
         }
-        Ok(vec![(None, self.framed(text))])
+        Ok(vec![(None, self.question_messages(text))])
     }
 
     /// A question in its template.
-    fn framed(&self, question: &str) -> Vec<Message> {
+    fn question_messages(&self, question: &str) -> Vec<Message> {
         self.pipeline.template(&TaskDefaults::default()).messages(question)
     }
 
@@ -152,7 +152,7 @@ impl Ask {
         let value: Value = serde_json::from_str(line.trim_start_matches('\u{feff}'))
             .map_err(|e| bad(format!("not JSON: {e}")))?;
         let messages = match &value {
-            Value::String(prompt) => self.framed(prompt),
+            Value::String(prompt) => self.question_messages(prompt),
             Value::Object(row) => match (row.get("prompt"), row.get("messages")) {
                 _ if row
                     .keys()
@@ -166,13 +166,14 @@ impl Ask {
                         unknown.map_or("", |key| key)
                     )));
                 }
-                (Some(Value::String(prompt)), None) => self.framed(prompt),
-                // A chat of one's own stands outside any frame that a calibration could be bound
-                // to.
+                (Some(Value::String(prompt)), None) => self.question_messages(prompt),
+                // A calibration is bound to a question template, which custom messages do not use.
                 (None, Some(_)) if self.pipeline.decision.policy.is_some() => {
-                    return Err(bad("messages are not in the policy's frame; give a string \
+                    return Err(bad(
+                        "messages do not use the policy's question template; give a string \
                                     `prompt`, or leave --policy out"
-                        .into()));
+                            .into(),
+                    ));
                 }
                 (None, Some(_)) if self.pipeline.prompt.confidence_target.is_some() => {
                     return Err(bad(
@@ -218,7 +219,8 @@ impl Ask {
             } else {
                 serde_json::to_string(&outcome)
             };
-            let text = text.map_err(|e| Error::Backend(format!("the outcome is no JSON: {e}")))?;
+            let text =
+                text.map_err(|e| Error::Backend(format!("cannot write the outcome as JSON: {e}")))?;
             return output.raw(format!("{text}\n").as_bytes());
         }
         if many && let Some(question) = messages.last() {
@@ -240,14 +242,14 @@ impl Ask {
 struct Printer<'a> {
     ask: &'a Ask,
     output: &'a Output,
-    /// The line each question stands on, where they come from a file.
+    /// The line number of each question that comes from a file.
     lines: Vec<Option<usize>>,
     messages: &'a [Vec<Message>],
     progress: SampleProgress,
     /// Prints the first sample as it is drawn.
     stream: Option<Decoder<'a>>,
     abstained: bool,
-    /// The first question that could not be asked.
+    /// The error of the first failed question.
     failure: Option<Error>,
 }
 
@@ -273,7 +275,7 @@ impl Sink for Printer<'_> {
                 let messages = self.messages.get(question).map_or(&[][..], Vec::as_slice);
                 self.ask.show(&outcome, messages, many, self.output)
             }
-            // With many questions one that cannot be asked does not stop the others.
+            // One failed question does not stop the others.
             Err(error) => {
                 if let Some(line) = line.filter(|_| self.ask.jsonl) {
                     let message = error.to_string();

@@ -57,7 +57,7 @@ pub struct Bench {
     model: ModelArgs,
 }
 
-/// All figures of one run. Rates are tokens per second.
+/// All metrics of one run. Rates are tokens per second.
 #[derive(Debug, Serialize)]
 struct Report {
     #[serde(flatten)]
@@ -218,22 +218,21 @@ impl Bench {
         max_tokens: usize,
     ) -> Result<Generation> {
         let vocab = loaded.tokenizer.vocab_size() as u32;
-        // Which tokens they are does not matter to speed; these repeat after no less than a
-        // vocabulary.
+        // The token values do not affect speed; these do not repeat within a vocabulary.
         let tokens = (0..prompt as u32).map(|i| i.wrapping_mul(2_654_435_761) % vocab).collect();
         let params =
             SamplingParams { n, max_tokens, ignore_eos: true, ..SamplingParams::default() };
         Self::engine(loaded, true)?.generate(Prompt::from_tokens(tokens), params)
     }
 
-    /// The generation whose figure is the median.
+    /// The generation with the median metric.
     fn median(
         &self,
         mut run: impl FnMut() -> Result<Generation>,
-        figure: impl Fn(&Generation) -> f64,
+        metric: impl Fn(&Generation) -> f64,
     ) -> Result<Generation> {
         let mut all: Vec<Generation> = (0..self.repeat).map(|_| run()).collect::<Result<_>>()?;
-        all.sort_by(|a, b| figure(a).total_cmp(&figure(b)));
+        all.sort_by(|a, b| metric(a).total_cmp(&metric(b)));
         Ok(all.swap_remove(usize::from(self.repeat) / 2))
     }
 

@@ -1,7 +1,6 @@
 //! Shares as horizontal bars, for a terminal of any width, with or without Unicode.
 //!
-//! One line per row: label, bar, value. Pure functions from numbers to text; what the numbers mean
-//! is the caller's business.
+//! One line per row: label, bar, value. Pure functions from numbers to text.
 
 use unicode_width::UnicodeWidthStr;
 
@@ -17,8 +16,7 @@ const BAR_COLUMNS: std::ops::RangeInclusive<usize> = 4..=40;
 pub struct Bar<'a> {
     /// Untrusted text; it is sanitized, put on one line and cut to fit.
     pub label: &'a str,
-    /// Length of the bar as a share of the whole, 0 to 1; what lies outside is drawn as the nearer
-    /// end.
+    /// Length of the bar as a share of the whole, clamped to 0 to 1.
     pub share: f64,
     /// Text after the bar, such as `7 of 8`.
     pub value: String,

@@ -9,7 +9,7 @@ use crate::hub::{self, format_bytes};
 use crate::machine;
 use crate::manifest;
 
-/// Say what this machine can run.
+/// Show what this machine can run.
 #[derive(Debug, Args)]
 pub struct Doctor {
     #[command(flatten)]
@@ -43,7 +43,7 @@ impl Doctor {
             let fits =
                 machine::available_memory().is_none_or(|available| known.size * 2 < available);
             let state = match (here, fits) {
-                (true, true) => "here",
+                (true, true) => "cached",
                 (false, true) => "can be pulled",
                 (_, false) => "too large for the memory available",
             };

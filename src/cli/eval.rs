@@ -27,7 +27,7 @@ pub struct Eval {
     /// datasets/user/repo/path/file[@revision] on the Hub
     #[arg(value_name = "TASK or FILE", required_unless_present = "list")]
     task: Option<String>,
-    /// The run folder: a new one, or one where the same command stopped
+    /// The run folder: a new one, or the one of an interrupted run to resume
     #[arg(short, long, value_name = "RUN", required_unless_present = "list")]
     out: Option<PathBuf>,
     /// List the tasks with their licenses
@@ -36,23 +36,23 @@ pub struct Eval {
     /// The folder with the tasks' files
     #[arg(long, env = "CANDOR_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Ask at most so many questions, drawn from all
+    /// Ask at most N questions, drawn from all
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Names the subset that --limit draws; --seed names the samples' random stream
+    /// Seed of the subset that --limit draws; --seed is for the samples
     #[arg(long, default_value_t = 0, requires = "limit", value_name = "SEED")]
     subset_seed: u64,
-    /// Run several strategies over the same questions, each into a folder of its own below RUN: a
+    /// Run several strategies over the same questions, each into its own folder below RUN: a
     /// strategy with settings that differ from the flags, as in
     /// greedy,self-consistency:samples=8,self-consistency:samples=8:repeat=x2
     #[arg(long, value_name = "STRATEGY[:KEY=VALUE...]", value_delimiter = ',', conflicts_with_all = ["strategy", "policy"])]
     compare: Vec<Variant>,
-    /// Ask only part I of N of the questions, into a folder of its own below RUN; `candor score
-    /// RUN` puts the parts together
+    /// Ask only part I of N of the questions, into its own folder below RUN; `candor score RUN`
+    /// combines the parts
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
-    /// Show so many questions that are not asked, with their answers, before each question;
-    /// --subset-seed draws them too
+    /// Few-shot: put K other questions with their answers before each question; --subset-seed draws
+    /// them too
     #[arg(long, default_value_t = 0, value_name = "K")]
     shots: usize,
     /// Which columns of a file hold what: question=C,answer=C,choices=C,labels=C,id=C,answerable=C;
@@ -60,21 +60,20 @@ pub struct Eval {
     #[arg(long, value_name = "MAP")]
     map: Option<Map>,
     /// How answers to a file's questions are graded: exact, number or choice. For tasks with
-    /// options too: loglikelihood scores the options' texts after the question instead of sampling,
+    /// choices too: loglikelihood scores the choices' texts after the question instead of sampling,
     /// loglikelihood-letter their letters
     #[arg(long, value_name = "SCORER", value_parser = scorer)]
     scorer: Option<Scorer>,
-    /// Questions that share a batch; no result depends on it
+    /// Questions that share a batch; results do not depend on it
     #[arg(long, default_value_t = eval::IN_FLIGHT, value_name = "N")]
     batch: usize,
-    /// Stop, with exit code 1, at the first question that cannot be asked, instead of recording why
+    /// Stop with exit code 1 at the first question that fails, instead of recording the error
     #[arg(long)]
     fail_on_error: bool,
-    /// Start anew where RUN holds another run, whose records are lost; the same run goes on all the
-    /// same
+    /// Overwrite another run in RUN and lose its records; the same run still resumes
     #[arg(long)]
     force: bool,
-    /// Print the figures as JSON
+    /// Print the metrics as JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -119,11 +118,11 @@ impl Eval {
         score::show(&places, self.json, output)
     }
 
-    /// What is run where. With --compare, every strategy has a folder of its own.
+    /// The runs and their folders. With --compare, every strategy has its own folder.
     fn variants(&self, questions: &Questions, out: &Path) -> Result<Vec<PlannedRun>> {
         if questions.scorer.is_likelihood() && !self.compare.is_empty() {
             return Err(Error::usage(format!(
-                "--compare is about samples, and scorer {} draws none; run without it",
+                "--compare needs samples, and scorer {} draws none; run without it",
                 questions.scorer.name()
             )));
         }
@@ -230,7 +229,7 @@ impl Eval {
 
 /// One run of several.
 struct PlannedRun {
-    /// The strategy; the flags' own where `None`.
+    /// The strategy; `None` means the one of the flags.
     variant: Option<Variant>,
     folder: PathBuf,
 }
@@ -239,7 +238,7 @@ fn defaults(questions: &Questions) -> TaskDefaults<'_> {
     TaskDefaults { question_template: &questions.question_template, extractor: questions.extractor }
 }
 
-/// Runs, showing how far it is.
+/// Runs and shows the progress.
 fn watched(pipeline: &mut Pipeline, run: &Run<'_>, what: &str, output: &Output) -> Result<()> {
     let mut steps = None;
     let ended = eval::run(pipeline, run, &mut |progress| {
@@ -250,21 +249,18 @@ fn watched(pipeline: &mut Pipeline, run: &Run<'_>, what: &str, output: &Output) 
         steps.finish();
     }
     if let Err(Error::Io { .. }) = &ended {
-        output.warning("what is recorded stays; the same command goes on once the cause is gone");
+        output.warning("the records are kept; run the same command again to resume");
     }
     ended.map(drop)
 }
 
 fn begin<'a>(name: &str, progress: Progress, output: &'a Output) -> Steps<'a> {
     if progress.torn_bytes > 0 {
-        output.note(&format!(
-            "cut away {} bytes of a record that was not whole",
-            progress.torn_bytes
-        ));
+        output.note(&format!("removed {} bytes of an incomplete record", progress.torn_bytes));
     }
     if progress.found > 0 {
         output.note(&format!(
-            "{} of {} questions are recorded already; going on",
+            "{} of {} questions are already recorded; resuming",
             progress.found, progress.total
         ));
     }

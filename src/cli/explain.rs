@@ -1,5 +1,5 @@
 //! The human view of an outcome: the vote as bars, and on request the samples colored by entropy,
-//! where they parted, and the cost.
+//! where they diverged, and the cost.
 //!
 //! Pure functions from an outcome to text; everything that came from a model or a user is sanitized
 //! here.
@@ -20,13 +20,13 @@ pub fn question(text: &str) -> String {
     format!("\n> {}", one_line(text))
 }
 
-/// What is said in place of an answer.
+/// The text shown instead of an answer.
 pub fn abstention(outcome: &Outcome) -> String {
     let reason = outcome.decision.reason().map(ToString::to_string).unwrap_or_default();
     format!("abstained: {}", sanitize(&reason))
 }
 
-/// The vote, the support, and what it is worth.
+/// The vote, the support, and the calibration line.
 pub fn verdict(outcome: &Outcome, output: &Output) -> String {
     let vote = &outcome.vote;
     let rest = vote.clusters.iter().skip(BARS);
@@ -55,7 +55,7 @@ pub fn verdict(outcome: &Outcome, output: &Output) -> String {
     if let Some(u) = &outcome.uncertainty {
         let _ = write!(text, "; {} {:.3} {}", u.estimator.replace('_', " "), u.value, u.unit);
     }
-    let _ = write!(text, "\n{}", worth(outcome));
+    let _ = write!(text, "\n{}", calibration_line(outcome));
     for probe in &outcome.probes {
         let (name, answer) = (probe.name.replace('_', " "), sanitize(&probe.answer));
         let _ = write!(text, "\n{name} {:.2} for {answer}", probe.value);
@@ -66,15 +66,15 @@ pub fn verdict(outcome: &Outcome, output: &Output) -> String {
     text
 }
 
-/// What the verdict is worth: the confidence and the promise behind it, or that there is none.
-fn worth(outcome: &Outcome) -> String {
+/// The confidence and its guarantee, or `uncalibrated`.
+fn calibration_line(outcome: &Outcome) -> String {
     match (&outcome.calibration, outcome.confidence) {
         (Calibration::Uncalibrated, _) => {
             "uncalibrated: agreement is not a probability of being right".to_owned()
         }
         (Calibration::Calibrated { n, guarantee, .. }, None) => {
             format!(
-                "no confidence, since no answer leads; the policy was made on {n} labeled \
+                "no confidence, because no answer leads; the policy was fitted on {n} labeled \
                  questions\n{}",
                 sanitize(guarantee)
             )
@@ -89,8 +89,8 @@ fn worth(outcome: &Outcome) -> String {
     }
 }
 
-/// Every distinct sample, colored by entropy, with where it parted from the first of the leading
-/// answer; scores; cost.
+/// Every distinct sample, colored by entropy, with where it diverged from the leading answer's
+/// first sample; scores; cost.
 pub fn samples(outcome: &Outcome, output: &Output) -> String {
     let mut text = String::from("\nsamples, each token colored by the entropy it was drawn at:\n");
     let reference = outcome
@@ -116,8 +116,8 @@ pub fn samples(outcome: &Outcome, output: &Output) -> String {
             .map(|t| terminal::shade(&t.text, t.stats.entropy, output.colored()))
             .collect();
         let _ = writeln!(text, "{}", tokens.trim_end());
-        if let Some(at) = reference.and_then(|reference| parting(reference, sample)) {
-            let _ = writeln!(text, "{}", describe_parting(reference, sample, at));
+        if let Some(at) = reference.and_then(|reference| divergence(reference, sample)) {
+            let _ = writeln!(text, "{}", describe_divergence(reference, sample, at));
         }
     }
     text.push_str(&terminal::shade_legend(output.colored()));
@@ -162,19 +162,19 @@ fn distinct(samples: &[Sample]) -> Vec<(&Sample, usize)> {
 }
 
 /// The index of the first token that differs.
-fn parting(a: &Sample, b: &Sample) -> Option<usize> {
+fn divergence(a: &Sample, b: &Sample) -> Option<usize> {
     let differs = a.tokens.iter().zip(&b.tokens).position(|(x, y)| x.id != y.id);
     differs
         .or_else(|| (a.tokens.len() != b.tokens.len()).then(|| a.tokens.len().min(b.tokens.len())))
 }
 
-fn describe_parting(reference: Option<&Sample>, sample: &Sample, at: usize) -> String {
+fn describe_divergence(reference: Option<&Sample>, sample: &Sample, at: usize) -> String {
     let word = |s: &Sample| {
         s.tokens.get(at).map_or("the end".to_owned(), |t| format!("{:?}", sanitize(&t.text)))
     };
     match (reference, sample.tokens.get(at)) {
         (Some(reference), Some(token)) => format!(
-            "parted from [{}] at token {at}: {} instead of {}, at an entropy of {:.2} nats",
+            "diverged from [{}] at token {at}: {} instead of {}, at an entropy of {:.2} nats",
             reference.index,
             word(sample),
             word(reference),

@@ -44,7 +44,7 @@ impl Ls {
             .collect();
         for known in missing {
             output.note(&format!(
-                "not here: {} ({}, {}); candor pull {0}",
+                "not cached: {} ({}, {}); candor pull {0}",
                 known.name,
                 known.summary,
                 format_bytes(known.size)

@@ -16,8 +16,8 @@ mod completions;
 mod doctor;
 mod eval;
 mod explain;
-mod figures;
 mod ls;
+mod metrics;
 mod output;
 mod progress;
 mod pull;
@@ -42,13 +42,13 @@ use terminal::ColorChoice;
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Color: auto (a terminal that wants it), always or never; NO_COLOR is honored
+    /// Color: auto (if the terminal supports it), always or never; NO_COLOR is honored
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     color: ColorChoice,
-    /// Say more about what is done
+    /// Print details
     #[arg(short, long, global = true)]
     verbose: bool,
-    /// Say nothing but the answer and errors
+    /// Print only the answer, warnings and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
 }
@@ -58,21 +58,21 @@ enum Command {
     /// Ask a model many times and get one honest verdict: an answer with its support, or an
     /// abstention with its reason
     Ask(Box<ask::Ask>),
-    /// Run a task, or a file of questions, into a run folder; the same command goes on where it
-    /// stopped
+    /// Run a task, or a file of questions, into a run folder; the same command resumes an
+    /// interrupted run
     Eval(Box<eval::Eval>),
     /// Fit a confidence and a threshold with a guarantee from a run, into a policy file for `ask
     /// --policy`
     Calibrate(calibrate::Calibrate),
-    /// Make votes, scores and figures of runs again from their stored samples, without the model
+    /// Recompute votes, scores and metrics of runs from their stored samples, without the model
     Score(score::Score),
-    /// Compare runs on one self-contained page, or as tables; --fail-under makes gates of figures
+    /// Compare runs on one self-contained page, or as tables; --fail-under turns metrics into gates
     Report(report::Report),
     /// Fetch a model and check it
     Pull(pull::Pull),
     /// List cached models
     Ls(ls::Ls),
-    /// Show what a model is: shape, quantization, tokenizer, chat template
+    /// Show a model's metadata: shape, quantization, tokenizer, chat template
     Show(show::Show),
     /// Hash a cached model again and compare
     Verify(verify::Verify),
@@ -80,7 +80,7 @@ enum Command {
     Rm(rm::Rm),
     /// Measure prefill, decode and n-sample speed
     Bench(Box<bench::Bench>),
-    /// Say what this machine can run
+    /// Show what this machine can run
     Doctor(doctor::Doctor),
     /// Print the completion script of a shell
     Completions(completions::Completions),
@@ -94,7 +94,7 @@ enum ExitStatus {
     GateFailed,
 }
 
-/// Says nothing about a decoder of files that gives up in its own thread: the error does.
+/// Silences panic messages of the file decoder's thread; its error is reported instead.
 fn quiet_decoders() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -110,7 +110,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let code = if error.use_stderr() { 2 } else { 0 };
-            // Help goes to stdout, usage errors to stderr; a closed pipe is nobody's problem.
+            // Help goes to stdout, usage errors to stderr; a closed pipe is ignored.
             let _ = error.print();
             return ExitCode::from(code);
         }

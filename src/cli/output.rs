@@ -1,5 +1,5 @@
-//! Where text goes: stdout for what was asked for, stderr for everything else, and nothing that
-//! could steer a terminal.
+//! Output streams: results go to stdout, everything else to stderr, and no control sequence
+//! reaches a terminal.
 
 use std::cell::Cell;
 use std::io::{self, IsTerminal, Write};
@@ -56,7 +56,7 @@ impl Output {
         io::stderr().is_terminal() && !self.quiet
     }
 
-    /// What was asked for, a line. Control sequences are kept only where no terminal reads them.
+    /// Prints a result line on stdout. Control sequences are kept only if stdout is not a terminal.
     pub fn answer(&self, text: &str) -> Result<()> {
         let mut stdout = io::stdout().lock();
         let written = if stdout.is_terminal() {
@@ -78,14 +78,14 @@ impl Output {
         Error::io(Path::new("<stdout>"), error)
     }
 
-    /// A line for the person who watches. The caller has sanitized what came from outside.
+    /// Prints a line on stderr. The caller sanitizes untrusted text.
     pub fn note(&self, line: &str) {
         if !self.quiet {
             let _ = writeln!(io::stderr().lock(), "{line}");
         }
     }
 
-    /// Part of a line for the person who watches.
+    /// Prints part of a line on stderr.
     pub fn stream(&self, text: &str) {
         if !self.quiet {
             let mut stderr = io::stderr().lock();
@@ -93,14 +93,14 @@ impl Output {
         }
     }
 
-    /// A line for the person who wants to know more.
+    /// Prints a line on stderr with --verbose.
     pub fn detail(&self, line: &str) {
         if self.verbose {
             self.note(line);
         }
     }
 
-    /// A warning or an error's text; never silent.
+    /// Prints a warning or an error's text, even with --quiet.
     pub fn warning(&self, text: &str) {
         let _ = writeln!(io::stderr().lock(), "{}", terminal::sanitize(text));
     }

@@ -82,7 +82,7 @@ pub struct Steps<'a> {
 }
 
 impl<'a> Steps<'a> {
-    /// Begins with `done` of `total` steps, which say nothing about speed.
+    /// Starts with `done` of `total` steps, which do not count for the speed.
     pub fn new(output: &'a Output, what: &str, done: u64, total: u64) -> Self {
         let what = terminal::sanitize(what).into_owned();
         let bar = output.is_interactive().then(|| {
@@ -130,7 +130,7 @@ impl<'a> Steps<'a> {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn finish(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
@@ -138,8 +138,8 @@ impl<'a> Steps<'a> {
     }
 }
 
-/// Counts finished samples and tokens of one question on a line of the terminal, which goes when
-/// the verdict is there. Draws nothing in a pipe.
+/// Counts finished samples and tokens of one question on one terminal line, which is removed
+/// before the verdict. Draws nothing in a pipe.
 pub struct SampleProgress {
     bar: Option<ProgressBar>,
     tokens: u64,
@@ -174,7 +174,7 @@ impl SampleProgress {
     }
 }
 
-/// Steps a second and the seconds that the rest takes at that pace; nothing before there is a pace.
+/// Steps per second and the estimated seconds left; empty before the first step.
 fn speed(done: u64, left: u64, elapsed: Duration) -> String {
     let rate = done as f64 / elapsed.as_secs_f64();
     if done == 0 || !rate.is_finite() {

@@ -1,4 +1,4 @@
-//! `candor report`: runs as a page, as tables, or as gates that a build must pass.
+//! `candor report`: runs as a page, as tables, or as gates for CI.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -11,7 +11,9 @@ use super::output::Output;
 use crate::error::{Error, Result};
 use crate::eval::runs;
 use crate::files;
-use crate::report::{Gate, GateResult, OtherPolicy, Report as Figures, csv, html, junit, markdown};
+use crate::report::{
+    Gate, GateResult, OtherPolicy, Report as RunsReport, csv, html, junit, markdown,
+};
 
 /// Compare runs on one self-contained page.
 #[derive(Debug, Args)]
@@ -23,21 +25,21 @@ pub struct Report {
     /// The file to write; without it, stdout
     #[arg(short, long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Write the figures as Markdown tables
+    /// Write the metrics as Markdown tables
     #[arg(long, conflicts_with_all = ["json", "csv"])]
     markdown: bool,
-    /// Write the figures as JSON
+    /// Write the metrics as JSON
     #[arg(long, conflicts_with = "csv")]
     json: bool,
-    /// Write the figures as CSV, a line each
+    /// Write the metrics as CSV, one per line
     #[arg(long)]
     csv: bool,
-    /// Decide by this policy file in the runs that it was made for, on the questions that it was
-    /// not made on
+    /// Decide by this policy file in the runs that it was fitted for, on the questions that it was
+    /// not fitted on
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// Exit with 100 if a metric is worse than a value in any run, higher or lower as the metric
-    /// has it; may be given again
+    /// Exit with 100 if a metric is worse than a value in any run, in the metric's own
+    /// direction; may be given several times
     #[arg(long, value_name = "METRIC=VALUE", value_parser = gate)]
     fail_under: Vec<Gate>,
     /// Write the results of --fail-under as `JUnit` XML
@@ -51,8 +53,7 @@ impl Report {
         let only_gates = is_page && self.out.is_none() && !self.fail_under.is_empty();
         if is_page && self.out.is_none() && !only_gates && std::io::stdout().is_terminal() {
             return Err(Error::usage(
-                "a page is nothing for a terminal; say with -o report.html where it goes, or take \
-                 --markdown",
+                "refusing to print HTML to a terminal; use -o report.html or --markdown",
             ));
         }
         let policy = self.policy.as_deref().map(read_policy).transpose()?;
@@ -61,7 +62,7 @@ impl Report {
             .as_deref()
             .zip(policy.as_ref())
             .map(|(path, file)| OtherPolicy { path, file });
-        let report = Figures::new(&runs(&self.runs)?, other)?;
+        let report = RunsReport::new(&runs(&self.runs)?, other)?;
         report.warnings.iter().for_each(|warning| output.warning(warning));
         if !only_gates {
             self.write(&self.text(&report)?, output)?;
@@ -84,14 +85,14 @@ impl Report {
         })
     }
 
-    fn text(&self, report: &Figures) -> Result<String> {
+    fn text(&self, report: &RunsReport) -> Result<String> {
         if self.markdown {
             Ok(markdown(report))
         } else if self.csv {
             csv(report)
         } else if self.json {
             let text = serde_json::to_string_pretty(report)
-                .map_err(|e| Error::Backend(format!("the figures are no JSON: {e}")))?;
+                .map_err(|e| Error::Backend(format!("cannot write the metrics as JSON: {e}")))?;
             Ok(format!("{text}\n"))
         } else {
             Ok(html(report))

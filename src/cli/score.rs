@@ -1,28 +1,28 @@
-//! `candor score`: votes, scores and figures again from stored samples, without the model; runs on
-//! the same questions side by side.
+//! `candor score`: recomputes votes, scores and metrics from stored samples, without the model, and
+//! compares runs on the same questions.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::args::read_policy;
-use super::figures::{self, Report};
+use super::metrics::{self, Report};
 use super::output::Output;
 use crate::error::{Error, Result};
 use crate::eval::{Difference, RunRef, Scored, Variant, runs};
 use crate::metrics::GradedQuestion;
 
-/// Make votes, scores and figures of runs again from their stored samples.
+/// Recompute votes, scores and metrics of runs from their stored samples.
 #[derive(Debug, Args)]
 pub struct Score {
     /// Run folders, folders with runs of several strategies, or shards of a run
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
-    /// Compare the other runs on the same questions with this one, by its folder or as --compare
-    /// had it; may be given several times; without it, the first
+    /// Compare the other runs on the same questions with this one, by its folder or its name in
+    /// --compare; may be given several times; default: the first run
     #[arg(long, value_name = "NAME")]
     baseline: Vec<String>,
-    /// Decide by this policy file, on the questions that it was not made on
+    /// Decide by this policy file, on the questions that it was not fitted on
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// Write the shards of one run into one folder, as if it had not been divided
@@ -65,7 +65,7 @@ impl Score {
     }
 }
 
-/// Prints the figures of runs.
+/// Prints the metrics of runs.
 pub fn show(found: &[RunRef], json: bool, output: &Output) -> Result<()> {
     let scored = found.iter().map(|run| Ok((run, run.rescore()?))).collect::<Result<Vec<_>>>()?;
     print(&scored, &[], json, output)
@@ -82,11 +82,11 @@ fn print(
     reports.iter().flat_map(Report::warnings).for_each(|warning| output.warning(&warning));
     let differences = differences(scored, baselines)?;
     if json {
-        let text = figures::json(&reports, &differences)
-            .map_err(|e| Error::Backend(format!("the figures are no JSON: {e}")))?;
+        let text = metrics::json(&reports, &differences)
+            .map_err(|e| Error::Backend(format!("cannot write the metrics as JSON: {e}")))?;
         return output.raw(format!("{text}\n").as_bytes());
     }
-    let comparison = (!differences.is_empty()).then(|| figures::comparison(&reports, &differences));
+    let comparison = (!differences.is_empty()).then(|| metrics::comparison(&reports, &differences));
     let tables: Vec<String> = reports.iter().map(Report::table).chain(comparison).collect();
     output.answer(&tables.join("\n\n"))
 }
@@ -99,7 +99,7 @@ fn differences(scored: &[(&RunRef, Vec<Scored>)], baselines: &[String]) -> Resul
             (run.name.as_str(), scored.iter().map(|scored| &scored.item).collect())
         })
         .collect();
-    // By its path, by its folder's name, or as --compare had it.
+    // By its path, its folder's name, or its name in --compare.
     let is_named = |name: &str, wanted: &str| {
         let last = Path::new(name).file_name().unwrap_or_default();
         name == wanted
@@ -111,7 +111,7 @@ fn differences(scored: &[(&RunRef, Vec<Scored>)], baselines: &[String]) -> Resul
         let Some(at) = variants.iter().position(|(name, _)| is_named(name, wanted)) else {
             let names: Vec<&str> = variants.iter().map(|(name, _)| *name).collect();
             return Err(Error::usage(format!(
-                "baseline `{wanted}` is none of the runs {}",
+                "baseline `{wanted}` is not one of the runs {}",
                 names.join(", ")
             )));
         };
@@ -125,7 +125,7 @@ fn differences(scored: &[(&RunRef, Vec<Scored>)], baselines: &[String]) -> Resul
     });
     let compared = pairs.filter_map(|(run, baseline)| {
         let ((run, items), (baseline, before)) = (variants.get(run)?, variants.get(baseline)?);
-        // Runs on other questions have nothing to be paired with.
+        // Runs on other questions cannot be paired.
         Difference::new((run, items), (baseline, before)).ok()
     });
     Ok(compared.collect())

@@ -1,4 +1,4 @@
-//! `candor show`: what a model is.
+//! `candor show`: a model's metadata.
 
 use clap::Args;
 
@@ -10,7 +10,7 @@ use crate::model::WeightSource;
 use crate::pipeline::{load_tokenizer, quantization};
 use crate::prompt::ChatTemplate;
 
-/// Show what a model is.
+/// Show a model's metadata.
 #[derive(Debug, Args)]
 pub struct Show {
     /// A known name, a path, or user/repo[:QUANT or file][@revision]
@@ -45,7 +45,7 @@ impl Show {
         if let Some(sha256) = &resolved.sha256 {
             line("sha256", sha256.clone())?;
         }
-        line("family", spec.architecture.name.to_owned())?;
+        line("architecture", spec.architecture.name.to_owned())?;
         line("quantization", quantization(&source)?)?;
         let types: Vec<String> = source
             .dtypes()?

@@ -2,8 +2,7 @@
 //!
 //! Text from a model may carry escape sequences that move the cursor, rewrite the screen, fill the
 //! clipboard (OSC 52) or turn the reading direction; none of them may reach the terminal. All
-//! functions are pure: nothing is printed, no environment is read. This file does not know what is
-//! shown.
+//! functions are pure: nothing is printed, no environment is read.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,11 +18,11 @@ const MAX_SEQUENCE: usize = 4096;
 /// Upper bounds in nats of all levels of uncertainty but the last: a coin's toss has ln 2 = 0.69,
 /// one of four ln 4 = 1.39, one of ten ln 10 = 2.3.
 const LEVELS: [f64; 5] = [0.1, 0.35, 0.7, 1.4, 2.3];
-/// One color of the 256 per level, from blue (sure) over gray to orange (unsure). Blue and orange
-/// stay apart in all common forms of color blindness, and all six are of middle lightness, legible
-/// on black and on white.
+/// One color of the 256 per level, from blue (sure) through gray to orange (unsure). Blue and
+/// orange differ in all common forms of color blindness, and all six are of middle lightness,
+/// legible on black and on white.
 const RAMP: [u8; 6] = [33, 69, 104, 139, 173, 208];
-/// The first level that is marked where there is no color.
+/// The first level that is marked with brackets when there are no colors.
 const MARKED: usize = 3;
 const TAB: &str = "    ";
 const RESET: &str = "\x1b[0m";
@@ -116,18 +115,18 @@ fn control_string(body: &str) -> Option<usize> {
 /// The `--color` flag.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ColorChoice {
-    /// If the output is a terminal that knows colors and nobody objects.
+    /// If the output is a color terminal and `NO_COLOR` is not set.
     #[default]
     Auto,
-    /// In any case.
+    /// Colors even without a terminal.
     Always,
-    /// In no case.
+    /// No colors.
     Never,
 }
 
 impl ColorChoice {
-    /// Whether to color. `no_color` is the variable `NO_COLOR` (any text but the empty one
-    /// objects, see no-color.org), `term` the variable `TERM`; a flag stands above both.
+    /// Whether to color. `no_color` is the variable `NO_COLOR` (any non-empty
+    /// text disables color, see no-color.org), `term` the variable `TERM`; the flag overrides both.
     pub fn enabled(self, no_color: Option<&str>, term: Option<&str>, is_terminal: bool) -> bool {
         match self {
             Self::Always => true,
@@ -160,7 +159,7 @@ impl FromStr for ColorChoice {
     }
 }
 
-/// The level of uncertainty of an entropy in nats: 0 (sure) to 5. What is not a number is unsure.
+/// The level of uncertainty of an entropy in nats: 0 (sure) to 5. NaN counts as unsure.
 pub fn uncertainty_level(entropy_nats: f64) -> usize {
     LEVELS.iter().position(|bound| entropy_nats < *bound).unwrap_or(LEVELS.len())
 }

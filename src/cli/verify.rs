@@ -10,7 +10,7 @@ use crate::hub;
 use crate::manifest::DEFAULT_MODEL;
 use crate::model::WeightSource;
 
-/// Hash a cached model again and compare; look for weights that are no numbers.
+/// Hash a cached model again and compare; look for NaN or infinite weights.
 #[derive(Debug, Args)]
 pub struct Verify {
     /// A known name, a path, or user/repo[:QUANT or file][@revision]

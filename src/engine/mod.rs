@@ -62,7 +62,7 @@ pub enum Request {
     },
 }
 
-/// What a request returns.
+/// The result of a request.
 #[derive(Clone, Debug)]
 pub enum Reply {
     /// Of [`Request::Sample`].
@@ -91,14 +91,14 @@ pub struct TokenEvent<'a> {
     pub step: usize,
     /// The token and its statistics.
     pub token: &'a Token,
-    /// Set where this token ended the sample.
+    /// Set if this token ended the sample.
     pub finished: Option<FinishReason>,
 }
 
-/// What a callback wants to happen next.
+/// A callback's decision about the sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StepControl {
-    /// Go on.
+    /// Continue.
     #[default]
     Continue,
     /// Stop this sample: it ends as cancelled and does not vote.
@@ -112,16 +112,16 @@ pub enum StepControl {
 /// A callback that receives every token as it is drawn.
 pub type OnToken<'a> = dyn FnMut(&TokenEvent<'_>) -> StepControl + 'a;
 
-/// Whatever computes: a model on this machine, or a mock.
+/// An engine: a model on this machine, or a mock.
 pub trait Engine {
     /// Queues a request.
     ///
     /// # Errors
-    /// What is wrong with the request itself; the engine is unchanged.
+    /// An invalid request; the engine is unchanged.
     fn submit(&mut self, request: Request) -> Result<RequestId>;
 
     /// Computes one step for all running requests and returns the finished ones, in order of
-    /// submission. A request's own fault is its own error; the others go on.
+    /// submission. A failed request returns its own error; the others continue.
     ///
     /// # Errors
     /// A failed forward pass, which ends all running requests.
@@ -150,16 +150,16 @@ pub fn run(engine: &mut dyn Engine, request: Request, on_token: &mut OnToken<'_>
 /// How the engine runs. None of it changes a sample.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EngineOptions {
-    /// Largest number of tokens of prompt and output together; the model's own limit where it is
+    /// Largest number of tokens of prompt and output together; the model's own limit if that is
     /// smaller or this is `None`.
     pub context: Option<usize>,
     /// Tokens of one forward pass, shared by decoding rows and prompts. Decoding rows always run;
     /// prompts get what is left, at least a quarter.
     pub max_batch_tokens: usize,
-    /// Every sample on a row of its own: for measuring what lazy forking saves.
+    /// Every sample on its own row: for measuring what lazy forking saves.
     pub eager_forking: bool,
-    /// Bytes of keys and values kept for later prompts; 0 switches the prefix cache off, except
-    /// for what is held.
+    /// Prefix-cache budget in bytes; 0 switches the cache off, except for entries under a
+    /// [`CacheHold`].
     pub prefix_cache_bytes: usize,
     /// KV-cache budget in bytes over all running requests; others wait, and the youngest one is
     /// recomputed later if the running ones outgrow it.
@@ -191,7 +191,7 @@ pub struct LocalEngine {
     prefix_cache: PrefixCache,
     /// One for each thread that looks at rows of logits.
     scratch: Vec<Mutex<Scratch>>,
-    /// Candidates whose memory is used again.
+    /// Candidate lists whose allocations are reused.
     free_candidates: Mutex<Vec<Candidates>>,
     next_id: u64,
 }
@@ -262,7 +262,7 @@ impl LocalEngine {
         }
     }
 
-    /// Checks what the model could not compute.
+    /// Checks that the model can compute the request.
     fn check(&self, prompt: &Prompt, max_tokens: usize, kv_tokens: usize) -> Result<()> {
         prompt.check_fits(self.context(), max_tokens)?;
         let rows = self.model.config().vocab_size;
@@ -336,7 +336,7 @@ impl LocalEngine {
         Ok((prompt, Work::Score(ScoreState::new(prefix.len(), top_logprobs))))
     }
 
-    /// Looks at every row of logits, on all threads: what a row gives depends on that row alone.
+    /// Processes every row of logits, on all threads: a row's result depends on that row alone.
     fn row_results(&self, logits: &Logits) -> Vec<RowResult> {
         let owners: Vec<(&RequestState, usize)> = self
             .scheduler

@@ -3,8 +3,8 @@
 //!
 //! It keeps references to segments under a byte budget and evicts the least recently used first. A
 //! [`CacheHold`] keeps what was inserted under it beyond the budget, until the hold is dropped. A
-//! hit changes cost and nothing else: the segments are the very bytes that a miss would compute. It
-//! knows tokens and views, and neither prompts nor samples.
+//! hit changes cost and nothing else: the segments hold the same bytes that a miss would
+//! compute.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -32,13 +32,13 @@ struct Node {
     views: Vec<View>,
     children: BTreeMap<u32, Node>,
     last_used: u64,
-    /// Whoever keeps this node and those above it.
+    /// The holds on this node and its ancestors.
     holds: Vec<Weak<()>>,
 }
 
 impl PrefixCache {
-    /// A cache of at most `budget_bytes`, tokens counted at `bytes_per_token`. Zero keeps nothing
-    /// but what is held.
+    /// A cache of at most `budget_bytes`, tokens counted at `bytes_per_token`. Zero keeps only
+    /// held entries.
     pub fn new(budget_bytes: usize, bytes_per_token: usize) -> Self {
         let budget_tokens = budget_bytes / bytes_per_token.max(1);
         Self { root: Node::default(), bytes_per_token, budget_tokens, tokens: 0, clock: 0 }
@@ -49,7 +49,7 @@ impl PrefixCache {
         self.tokens * self.bytes_per_token
     }
 
-    /// Whether so many tokens would be kept without a hold.
+    /// Whether this many tokens would be kept without a hold.
     pub fn can_hold(&self, tokens: usize) -> bool {
         tokens <= self.budget_tokens
     }
@@ -72,7 +72,7 @@ impl PrefixCache {
         (matched, views)
     }
 
-    /// Remembers `tokens`, whose keys and values `views` hold from the first token on.
+    /// Inserts `tokens`, whose keys and values `views` hold from the first token on.
     pub fn insert(&mut self, tokens: &[u32], views: &[View], hold: Option<&CacheHold>) {
         if hold.is_none() && !self.can_hold(tokens.len()) {
             return;

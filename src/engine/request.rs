@@ -1,4 +1,4 @@
-//! One request on its way through the engine: prefill, then rows of samples that fork only when
+//! One request in the engine: prefill, then rows of samples that fork only when
 //! they must, or scores.
 //!
 //! A row is a distinct token prefix, not a sample. All samples on a row share its forward pass, its
@@ -50,7 +50,7 @@ pub(super) struct ScoreState {
 /// The samples of a prompt.
 pub(super) struct SampleGroup {
     params: SamplingParams,
-    /// Names the random streams, with the sample's index.
+    /// Selects the random streams, together with the sample's index.
     key: u64,
     rows: Vec<SampleRow>,
     samples: Vec<Sample>,
@@ -74,7 +74,7 @@ struct Sample {
     index: usize,
     rng: SampleRng,
     tokens: Vec<Token>,
-    /// The text's bytes, kept only where stop strings have to be looked for.
+    /// The text's bytes, kept only to search for stop strings.
     bytes: Vec<u8>,
     finished: Option<FinishReason>,
 }
@@ -95,14 +95,14 @@ pub(super) struct RequestState {
     /// Lost its cache once: starts again only when its worst case fits.
     preempted: bool,
     work: Work,
-    /// The request's own fault, which ends it.
+    /// The error that ends the request.
     error: Option<Error>,
     submitted: Instant,
 }
 
-/// What a row of logits gives: everything that does not depend on which sample draws.
+/// The result of a row of logits: everything that does not depend on the sample.
 pub(super) enum RowResult {
-    /// What its samples draw from.
+    /// The candidates that its samples draw from.
     Distribution {
         distribution: Distribution,
         candidates: Candidates,
@@ -120,7 +120,7 @@ pub(super) enum RowResult {
 pub(super) struct StepContext<'a> {
     pub tokenizer: &'a Tokenizer,
     pub end_tokens: &'a [u32],
-    /// Every sample on a row of its own, for comparison.
+    /// Every sample on its own row, for comparison.
     pub eager_forking: bool,
     pub prefix_cache: &'a mut PrefixCache,
     /// Takes back candidates that were drawn from.
@@ -166,7 +166,7 @@ impl SampleGroup {
         }
     }
 
-    /// What a row draws from, and its statistics. The row's first sample is `first`.
+    /// A row's candidates and statistics. The row's first sample is `first`.
     fn row_result(
         &self,
         prompt: &[u32],
@@ -194,8 +194,8 @@ impl SampleGroup {
         }
     }
 
-    /// Every sample on `row` draws from its logits; those that go on take the row's cache along,
-    /// forked where they part. `prompt` is the request's tokens if completions are to be cached.
+    /// Every sample on `row` draws from its logits; the unfinished ones keep the row's cache,
+    /// forked where they diverge. `prompt` is the request's tokens if completions are to be cached.
     fn sample_row(
         &mut self,
         (id, cached_prompt): (RequestId, Option<(&[u32], &CacheHold)>),
@@ -276,7 +276,7 @@ impl SampleGroup {
         Ok(())
     }
 
-    /// Appends a drawn token to sample `i` and ends it where it has to end.
+    /// Appends a drawn token to sample `i` and ends the sample if it is finished.
     fn push_token(&mut self, i: usize, token: Token, ctx: &StepContext<'_>) {
         let (id, sample) = (token.id, &mut self.samples[i]);
         sample.tokens.push(token);
@@ -345,13 +345,13 @@ impl RequestState {
         }
     }
 
-    /// Starts with what the prefix cache has.
+    /// Starts from the cached prefix.
     pub fn start(&mut self, kv: KvSeq) {
         self.cached.get_or_insert(kv.len());
         self.kv = kv;
     }
 
-    /// Gives the cache up; everything that is not finished is computed again.
+    /// Drops the cache; unfinished work is computed again.
     pub fn restart(&mut self, layers: usize) {
         self.kv = KvSeq::new(layers);
         self.preempted = true;
@@ -369,7 +369,7 @@ impl RequestState {
         }
     }
 
-    /// The tokens that it will leave in the prefix cache, while they are being computed.
+    /// The tokens that it will add to the prefix cache, while they are being computed.
     pub fn prefilling(&self) -> Option<&[u32]> {
         match &self.work {
             Work::Sample(_) if !self.decodes() => Some(&self.tokens),
@@ -378,7 +378,7 @@ impl RequestState {
         }
     }
 
-    /// Whether what it leaves in the prefix cache is held there.
+    /// Whether its entries in the prefix cache are held.
     pub fn is_held(&self) -> bool {
         self.hold.is_some()
     }
@@ -464,8 +464,8 @@ impl RequestState {
         end - start
     }
 
-    /// What the `index`-th of its rows of logits gives. Changes nothing, so rows may be looked at
-    /// in parallel.
+    /// The result of its `index`-th row of logits. Read-only, so rows may be processed in
+    /// parallel.
     pub fn row_result(&self, index: usize, z: &[f32], scratch: &mut Scratch) -> RowResult {
         match &self.work {
             Work::Score(state) => {
@@ -480,7 +480,7 @@ impl RequestState {
         }
     }
 
-    /// Consumes the step's rows: each one's logits, and what they gave.
+    /// Consumes the step's rows: their logits and results.
     pub fn record(
         &mut self,
         rows: &mut dyn Iterator<Item = (&[f32], RowResult)>,

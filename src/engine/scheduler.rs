@@ -1,9 +1,9 @@
 //! Which requests compute in the next step.
 //!
 //! Requests start in the order of submission. A request waits while a running one is prefilling a
-//! prefix that it shares, since the prefix cache then has it for nothing. Memory is not reserved
+//! prefix that it shares, because the prefix cache will then hold it. Memory is not reserved
 //! for the worst case: if the running requests outgrow the budget, the youngest loses its cache and
-//! is recomputed later, which cannot be seen in its samples.
+//! is recomputed later, which does not change its samples.
 
 use std::collections::VecDeque;
 
@@ -80,7 +80,7 @@ impl Scheduler {
         self.running.iter().map(RequestState::kv_tokens).sum()
     }
 
-    /// Starts waiting requests while the budget holds what they need at first.
+    /// Starts waiting requests while the budget covers their initial need.
     fn admit(&mut self, prefix_cache: &mut PrefixCache) {
         let mut at = 0;
         while let Some(request) = self.waiting.get(at) {
@@ -106,7 +106,7 @@ impl Scheduler {
     }
 
     /// Takes the cache of the youngest requests until the next step fits the budget. The oldest
-    /// one always goes on: alone it fits, as was checked when it was submitted.
+    /// one always continues: submission checked that it fits alone.
     fn preempt(&mut self) {
         while self.running.len() > 1
             && self.kv_tokens() + self.running.iter().map(RequestState::decode_rows).sum::<usize>()

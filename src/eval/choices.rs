@@ -1,9 +1,9 @@
-//! Figures of options that were scored by their likelihood.
+//! Metrics of choices that were scored by their likelihood.
 //!
-//! Contract: pure and total. Two choices are told apart: the option that is likeliest, and the one
-//! that is likeliest per byte of its text (`acc` and `acc_norm` of lm-evaluation-harness, whose
-//! `acc_norm` divides by characters). Of equals the first counts. Where several may be right, how
-//! likely these are together is a figure of its own.
+//! Contract: pure and total. Two selections differ: the most likely choice, and the choice that
+//! is most likely per byte of its text (`acc` and `acc_norm` of lm-evaluation-harness, whose
+//! `acc_norm` divides by characters). The first of equals counts. If several may be right,
+//! their joint probability is a metric of its own.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,26 +11,26 @@ use super::Doc;
 use crate::consensus::logprob;
 use crate::generation::{Completion, FinishReason};
 
-/// One scored option, as a record has it.
+/// One scored choice, as stored in a record.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScoredChoice {
-    /// Sum of the log-probabilities of its tokens, in nats; `None` if one of them is no number.
+    /// Sum of the log-probabilities of its tokens, in nats; `None` if one of them is NaN.
     pub logprob: Option<f64>,
-    /// Length of its text in bytes, without what stands between prompt and option.
+    /// Length of its text in bytes, without the separator between prompt and choice.
     pub bytes: usize,
-    /// Each of its tokens is the most probable one: greedy decoding would say it.
+    /// Each of its tokens is the most probable one: greedy decoding would produce it.
     pub greedy: bool,
 }
 
 impl ScoredChoice {
-    /// The score of an option.
+    /// The score of a choice.
     pub fn new(option: &Completion) -> Self {
-        let likeliest =
+        let is_top =
             |top: &[(u32, f64)], id: u32| top.first().is_some_and(|(first, _)| *first == id);
         Self {
             logprob: logprob(option.tokens.iter().map(|token| token.stats.logprob)),
             bytes: option.text.len(),
-            greedy: option.tokens.iter().all(|token| likeliest(&token.top_logprobs, token.id)),
+            greedy: option.tokens.iter().all(|token| is_top(&token.top_logprobs, token.id)),
         }
     }
 }
@@ -43,8 +43,7 @@ pub fn scored_choices(completions: impl Iterator<Item = Completion>) -> Vec<Scor
         .collect()
 }
 
-/// Whether the option that is likeliest per byte is the right one; `None` where none has a
-/// likelihood.
+/// Whether the choice that is most likely per byte is right; `None` if no choice has a likelihood.
 pub fn is_correct_per_byte(options: &[ScoredChoice], doc: &Doc) -> Option<bool> {
     let per_byte =
         |option: &ScoredChoice| option.logprob.map(|logprob| logprob / option.bytes.max(1) as f64);
@@ -55,12 +54,12 @@ pub fn is_correct_per_byte(options: &[ScoredChoice], doc: &Doc) -> Option<bool> 
     Some(doc.right_options().contains(&best))
 }
 
-/// Where several options may be right: the probability of all right ones together, of that of all
-/// options, 0 to 1 (MC2 of Lin et al., arXiv 2109.07958). `None` where one is right, nothing was
-/// scored, or an option has no likelihood.
+/// If several choices may be right: the share of the probability of all choices that the right ones
+/// have together, 0 to 1 (MC2 of Lin et al., arXiv 2109.07958). `None` if only one is right,
+/// nothing was scored, or a choice has no likelihood.
 pub fn correct_mass(options: &[ScoredChoice], doc: &Doc) -> Option<f64> {
     let logprobs: Vec<f64> = options.iter().map(|option| option.logprob).collect::<Option<_>>()?;
-    // Relative to the largest: of long options every likelihood may be too small for a number.
+    // Relative to the largest: the likelihoods of long choices may all underflow.
     let most = logprobs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let (mut right, mut all) = (0.0, 0.0);
     for (index, logprob) in logprobs.iter().enumerate() {

@@ -1,8 +1,8 @@
 //! Two runs on the same questions: who gained, who lost, whether chance explains it, and by how
 //! much the metrics differ.
 //!
-//! Contract: pure and total. Questions are paired by their id. What is compared is said with both
-//! directions: a gain that comes with as many losses is a re-roll.
+//! Contract: pure and total. Questions are paired by their id. A comparison reports both
+//! gains and losses: as many gains as losses is only noise.
 
 use serde::Serialize;
 
@@ -28,8 +28,8 @@ pub struct Difference {
     pub losses: u64,
     /// The exact two-sided p-value of `McNemar` (1947).
     pub p_value: f64,
-    /// Run less baseline, with 95 % intervals by resampling questions; what cannot be said is left
-    /// out.
+    /// Run less baseline, with 95 % intervals by resampling questions; undefined metrics are
+    /// left out.
     pub metrics: Vec<MetricDifference>,
 }
 

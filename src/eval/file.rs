@@ -25,10 +25,10 @@ pub struct Map {
     /// Gold answers: a text, a number, or a list of equally right ones. With choices the right
     /// one's text, letter, or index from 0.
     pub answer: String,
-    /// The options: a list, or a text with `|` between them.
+    /// The choices: a list, or a text with `|` between them.
     pub choices: Option<String>,
-    /// What the answer calls each option, in their order; then it is no text, letter or index of an
-    /// option.
+    /// The label of each choice, in order; the answer is then one of these labels, and not a
+    /// choice's text, letter or index.
     pub labels: Option<String>,
     /// The question's name.
     pub id: Option<String>,
@@ -96,7 +96,7 @@ pub struct FileTask {
     pub path: PathBuf,
     /// Which column holds what.
     pub map: Map,
-    /// How answers are graded; letters where there are choices, else equal texts, if not given.
+    /// How answers are graded; default: by letter if the file has choices, else by equal text.
     pub scorer: Option<Scorer>,
 }
 
@@ -153,18 +153,21 @@ impl FileTask {
         let answer = row.get(&self.map.answer, path)?;
         let doc = if let Some(column) = &self.map.choices {
             let texts = |column: &str| {
-                list(&*row.get(column, path)?)
-                    .ok_or_else(|| row.bad(path, format!("field `{column}` is no list of texts")))
+                list(&*row.get(column, path)?).ok_or_else(|| {
+                    row.bad(path, format!("field `{column}` is not a list of texts"))
+                })
             };
             let choices = texts(column)?;
             let gold = match &self.map.labels {
                 Some(labels) => labeled(&answer, &texts(labels)?).ok_or_else(|| {
-                    row.bad(path, format!("answer {answer} is no option's label"))
+                    row.bad(path, format!("answer {answer} is not the label of a choice"))
                 })?,
                 None => gold(&answer, &choices).ok_or_else(|| {
                     row.bad(
                         path,
-                        format!("answer {answer} is no option's text, letter, or index from 0"),
+                        format!(
+                            "answer {answer} is not the text, letter, or index from 0 of a choice"
+                        ),
                     )
                 })?,
             };

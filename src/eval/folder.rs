@@ -22,7 +22,7 @@ use crate::files;
 use crate::machine;
 use crate::pipeline::{Pipeline, ResolvedConfig};
 
-/// The only layout there is.
+/// The only layout.
 const FORMAT: u32 = 1;
 /// What is run.
 pub(super) const MANIFEST: &str = "manifest.json";
@@ -114,7 +114,7 @@ impl Manifest {
     /// Reads a run's manifest.
     ///
     /// # Errors
-    /// No such file, or it is no manifest.
+    /// The file is missing or not a manifest.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(MANIFEST);
         let text = fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
@@ -252,7 +252,7 @@ impl RunFolder {
             ));
         }
         let text = serde_json::to_string_pretty(manifest)
-            .map_err(|e| Error::Backend(format!("the manifest is no JSON: {e}")))?;
+            .map_err(|e| Error::Backend(format!("cannot write the manifest as JSON: {e}")))?;
         let path_of_manifest = folder.join(MANIFEST);
         files::write_atomic(&path_of_manifest, format!("{text}\n").as_bytes())
             .map_err(|e| Error::io(&path_of_manifest, e))?;
@@ -263,7 +263,7 @@ impl RunFolder {
     /// last line is cut away; its length in bytes is the second number.
     ///
     /// # Errors
-    /// A line that is no record of the question that is due.
+    /// A line that is not a record of the expected question.
     pub fn resume(&mut self, expected: &[(usize, String)]) -> Result<(usize, u64)> {
         let io = |e| Error::io(&self.path, e);
         self.records.rewind().map_err(io)?;
@@ -396,7 +396,7 @@ fn check_line(line: &[u8], expected: Option<&(usize, String)>) -> Result<(), Str
 
 /// The records of a run in the order of questions; a torn last line is left out.
 pub struct Records {
-    /// A reader for each shard; one where there are none.
+    /// A reader for each shard; one for an undivided run.
     parts: Vec<Part>,
     /// Whose turn it is.
     turn: usize,

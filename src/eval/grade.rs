@@ -2,7 +2,7 @@
 //!
 //! Contract: pure and total. Equality is that of [`normalize::canonical`], the only notion of "same
 //! answer" in candor, so an answer is graded as it was counted in the vote. On a question that has
-//! no answer every answer is wrong. It does not know who said it.
+//! no answer every answer is wrong.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use super::Doc;
 use crate::consensus::{Extractor, Vote, choice_label, normalize};
 use crate::metrics::{Grade, GradedSample};
 
-/// What a question is put into where its answer is to be continued with.
+/// The template of a question whose answer the model continues as plain text.
 pub const PLAIN: &str = "Question: {question}\nAnswer:";
 
 /// How an answer is compared with the gold answers.
@@ -22,12 +22,12 @@ pub enum Scorer {
     Exact,
     /// The same number; a unit or words around it do not matter.
     Number,
-    /// The letter of the right option, or its text.
+    /// The letter of the right choice, or its text.
     Choice,
-    /// Nothing is drawn: the options' texts are scored by their likelihood after the question, and
-    /// the likeliest is the answer.
+    /// Nothing is drawn: the choices' texts are scored by their likelihood after the question, and
+    /// the most likely one is the answer.
     Loglikelihood,
-    /// Nothing is drawn: the options' letters are scored after the question with its options.
+    /// Nothing is drawn: the choices' letters are scored after the question with its choices.
     LoglikelihoodLetter,
 }
 
@@ -94,7 +94,7 @@ impl Scorer {
         }
         match doc.answers.iter().find(|answer| self.canonical(answer).is_none()) {
             Some(answer) if self == Self::Number => {
-                Err(format!("the gold answer {answer:?} is no number"))
+                Err(format!("the gold answer {answer:?} is not a number"))
             }
             Some(answer) => {
                 Err(format!("the gold answer {answer:?} holds neither letter nor digit"))
@@ -141,8 +141,8 @@ impl Grader {
                 && self.scorer.canonical(display).is_some_and(|number| same(&number)))
     }
 
-    /// The grade of a vote's leading answer. That the model does not know is no right answer to
-    /// anything; it is never given either.
+    /// The grade of a vote's leading answer. "I don't know" is never right, and it is never
+    /// given either.
     pub fn grade(&self, vote: &Vote) -> Grade {
         match vote.leader() {
             None => Grade::NoAnswer,

@@ -21,12 +21,12 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// Reads the one run that a path leads to; `estimators` are names, the run's own where there
-    /// are none.
+    /// Reads the one run that a path leads to; `estimators` are names, the run's own if
+    /// empty.
     ///
     /// # Errors
     /// An unknown estimator, a model without one digest, a path that leads to no run or several, or
-    /// a line that is no record.
+    /// a line that is not a record.
     pub fn read(path: &Path, estimators: &[String]) -> Result<Self> {
         let run = runs::single_run(path)?;
         let manifest = &run.manifest;

@@ -162,7 +162,7 @@ pub fn single_run(path: &Path) -> Result<RunRef> {
 struct RunDir {
     /// What a shard lies under, as it was given.
     root: PathBuf,
-    /// The strategy's folder below it; empty where there is none.
+    /// The strategy's folder below it, or empty.
     relative: String,
     folder: PathBuf,
     manifest: Manifest,

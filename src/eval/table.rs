@@ -1,9 +1,8 @@
-//! Rows of a JSONL, CSV, TSV or parquet file, each with the place where it stands.
+//! Rows of a JSONL, CSV, TSV or parquet file, each with its line or row number.
 //!
-//! Contract: a byte order mark and carriage returns are no part of a value; anything that cannot be
-//! read is an error that names file and line. Sizes are bounded before anything is kept. A field is
-//! named by its column, or within nested values by a path with dots: `choices.text`. It does not
-//! know what the fields mean.
+//! Contract: a byte order mark and carriage returns are not part of a value; anything unreadable is
+//! an error that names file and line. Sizes are bounded before anything is kept. A field is
+//! named by its column, or within nested values by a path with dots: `choices.text`.
 
 use std::borrow::Cow;
 use std::fs::File;

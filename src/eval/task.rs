@@ -176,9 +176,9 @@ pub struct Task {
 pub struct Source<'a> {
     /// The task's name.
     pub task: &'static str,
-    /// The file, for messages; empty where there is none.
+    /// The file, for messages; empty if there is no file.
     pub path: &'a Path,
-    /// The file's bytes; empty where there is none.
+    /// The file's bytes; empty if there is no file.
     pub bytes: &'a [u8],
 }
 
@@ -186,7 +186,7 @@ impl<'a> Source<'a> {
     /// The file's text.
     ///
     /// # Errors
-    /// Bytes that are no UTF-8, with their line.
+    /// Bytes that are not UTF-8, with their line.
     pub fn text(&self) -> Result<&'a str> {
         table::text(self.path, self.bytes)
     }

@@ -52,7 +52,7 @@ const KEYS: &[(&str, Change)] = &[
 
 fn set<T: FromStr>(setting: &mut T, value: &str) -> Result<()> {
     *setting =
-        value.parse().map_err(|_| Error::usage(format!("`{value}` is no number that fits")))?;
+        value.parse().map_err(|_| Error::usage(format!("`{value}` is not a number in range")))?;
     Ok(())
 }
 

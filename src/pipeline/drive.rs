@@ -1,8 +1,8 @@
-//! Many questions in flight: the one loop under ask, eval and whatever else asks.
+//! Many questions in flight: the one loop under `ask` and `eval`.
 //!
-//! Questions are taken from an iterator as places get free, and outcomes go to a [`Sink`]. A
-//! question that cannot be asked has its error, and the others go on; an error of the sink ends the
-//! loop and cancels what is in flight.
+//! Questions are taken from an iterator as slots become free, and outcomes go to a [`Sink`]. A
+//! failed question reports its error, and the others continue; an error of the sink ends the loop
+//! and cancels the questions in flight.
 
 use std::collections::BTreeMap;
 
@@ -35,11 +35,11 @@ impl Default for DriveOptions {
 pub struct Answered {
     /// SHA-256 of the rendered prompt's text; `None` if it could not be rendered.
     pub prompt_sha256: Option<String>,
-    /// The outcome, or why the question could not be asked.
+    /// The outcome, or the error of a failed question.
     pub outcome: Result<Outcome>,
 }
 
-/// Receives what happens. Questions are numbered from 0 in the order of the iterator.
+/// Receives tokens and outcomes. Questions are numbered from 0 in the order of the iterator.
 pub trait Sink {
     /// A sample has drawn a token.
     fn on_token(&mut self, _question: usize, _event: &TokenEvent<'_>) {}
@@ -47,7 +47,7 @@ pub trait Sink {
     /// A question is finished.
     ///
     /// # Errors
-    /// Whatever is to end the loop.
+    /// An error ends the loop.
     fn on_outcome(&mut self, question: usize, answered: Answered) -> Result<()>;
 }
 

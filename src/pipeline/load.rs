@@ -13,12 +13,12 @@ use crate::manifest::{self, ModelManifest, ResolvedModel};
 use crate::model::{Device, LoadOptions, Model, WeightSource};
 use crate::tokenizer::Tokenizer;
 
-/// What a model is: the part of the configuration that results depend on.
+/// A model's identity: the part of it that results depend on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// A known name, a reference or a path.
     pub model: String,
-    /// The Hub's commit, where it came from there.
+    /// The Hub's commit, if the model came from the Hub.
     pub revision: Option<String>,
     /// SHA-256 of the weight file, lower-case hexadecimal; `None` for a folder of several files.
     pub model_sha256: Option<String>,
@@ -34,9 +34,9 @@ pub struct LoadedModel {
     pub model: Arc<Model>,
     /// Its tokenizer.
     pub tokenizer: Arc<Tokenizer>,
-    /// What it is.
+    /// Its identity.
     pub identity: Identity,
-    /// What is known about it.
+    /// Its manifest, if it is a known model.
     pub manifest: Option<Arc<ModelManifest>>,
     /// Ids of the manifest's stop tokens.
     pub stop_tokens: Vec<u32>,
@@ -51,18 +51,18 @@ impl LoadedModel {
             .map_or_else(|| defaults.clone(), |manifest| manifest.sampling.apply(defaults.clone()))
     }
 
-    /// Loads the weights and, beside them, the tokenizer. `sha256` is the weight file's digest
-    /// where the caller knows it.
+    /// Loads the weights and, beside them, the tokenizer. `sha256` is the weight file's digest,
+    /// if the caller knows it.
     ///
     /// # Errors
-    /// An invalid file; memory that would not suffice, with the numbers; a device that cannot be
+    /// An invalid file; too little memory, with the numbers; a device that cannot be
     /// used.
     pub fn load(
         resolved: &ResolvedModel,
         sha256: Option<String>,
         options: LoadOptions,
     ) -> Result<Self> {
-        // A file is what its digest says, wherever it lies.
+        // The digest identifies a file, whatever its path.
         let known = || {
             manifest::known_models().iter().find(|m| Some(&m.sha256) == sha256.as_ref()).cloned()
         };

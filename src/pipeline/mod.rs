@@ -40,7 +40,7 @@ pub struct Settings {
     pub question_template: QuestionTemplate,
     /// How messages become a prompt.
     pub prompt: PromptOptions,
-    /// How an answer is read from a text.
+    /// How an answer is extracted from a text.
     pub extractor: Extractor,
     /// Which estimator's score is the outcome's uncertainty.
     pub estimator: &'static Estimator,
@@ -49,8 +49,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Eight samples under the model card's sampling, an answer read by what the text looks like,
-    /// half of the samples to agree.
+    /// Eight samples under the model card's sampling, automatic answer extraction, and a
+    /// minimum vote share of one half.
     pub fn for_model(loaded: &LoadedModel) -> Self {
         Self {
             params: SamplingParams { n: 8, ..loaded.sampling() },
@@ -80,7 +80,7 @@ pub struct Pipeline {
     core: Core,
 }
 
-/// Everything that answering reads besides the engine.
+/// The read-only state for answering, besides the engine.
 struct Core {
     session: Rc<SessionContext>,
     template: QuestionTemplate,
@@ -90,7 +90,7 @@ struct Core {
 }
 
 impl Pipeline {
-    /// Puts a loaded model and settings together.
+    /// A pipeline over a loaded model.
     ///
     /// # Errors
     /// Settings out of range, or a model without a usable chat template.
@@ -130,8 +130,8 @@ impl Pipeline {
         Ok(Self { engine, core })
     }
 
-    /// Decides by a policy file from now on, and reports confidences. `path` is where the file came
-    /// from.
+    /// Decides by a policy file from now on, and reports confidences. `path` is the file's
+    /// path.
     ///
     /// # Errors
     /// If the file was made for another configuration: every field that differs, with both values.

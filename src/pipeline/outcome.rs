@@ -27,7 +27,7 @@ pub struct Outcome {
     pub decision: Decision,
     /// The leading answer; `None` when abstaining.
     pub answer: Option<String>,
-    /// The text of the first sample that words the answer so; `None` when abstaining.
+    /// The text of the first sample with this answer; `None` when abstaining.
     pub text: Option<String>,
     /// Calibrated probability of being right; `None` without a calibrator.
     pub confidence: Option<Confidence>,
@@ -67,7 +67,7 @@ pub struct ScoredUncertainty {
 /// One sample of an outcome.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
-    /// Its index, which names its random stream.
+    /// Its index, which selects its random stream.
     pub index: usize,
     /// Its text.
     pub text: String,
@@ -86,7 +86,7 @@ pub struct SampleToken {
     pub id: u32,
     /// Its text, or the name of a control token.
     pub text: String,
-    /// The token's bytes where they are not whole characters, which `text` cannot hold.
+    /// The token's bytes, if they are not valid UTF-8 and `text` cannot hold them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<Vec<u8>>,
     /// Statistics of the step that drew it.
@@ -100,7 +100,7 @@ pub struct SampleToken {
 /// Everything a result depends on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ResolvedConfig {
-    /// What the model is.
+    /// The model's identity.
     #[serde(flatten)]
     pub identity: Identity,
     /// Where the model computes, and in which types.
@@ -111,7 +111,7 @@ pub struct ResolvedConfig {
     pub date: Date,
     /// What is sampled.
     pub strategy: Strategy,
-    /// How tokens are drawn, the seed among it.
+    /// How tokens are sampled, including the seed.
     #[serde(flatten)]
     pub params: SamplingParams,
     /// The text around a question.
@@ -120,7 +120,7 @@ pub struct ResolvedConfig {
     pub repeat: Repetition,
     /// Which copies stay in the cache.
     pub kv_keep: KvKeep,
-    /// How answers are read.
+    /// How answers are extracted.
     pub extractor: Extractor,
     /// When to answer.
     #[serde(flatten)]
@@ -190,8 +190,8 @@ impl ResolvedConfig {
     }
 }
 
-/// Everything that shapes a sample's distribution, as `name=value`. Not how many samples there are,
-/// nor which.
+/// Everything that shapes a sample's distribution, as `name=value`. The number of samples and
+/// their indices are not part of it.
 fn sampler(params: &SamplingParams) -> Result<String> {
     // Through text, since a value would widen f32: 0.7 has to stay 0.7.
     let fields = serde_json::to_string(params)
@@ -221,7 +221,7 @@ impl Outcome {
         let Verdict { vote, scores, confidence, decision, .. } = verdict;
         let estimator = selector.estimator;
         let leader = vote.leader().filter(|_| decision.is_answer());
-        // The leader's answer in the words of one of its samples.
+        // The leading answer as one of its samples words it.
         let text = leader.and_then(|leader| {
             let same = |&&i: &&usize| {
                 vote.answers.get(i).is_some_and(|a| a.as_ref() == Some(&leader.answer))
@@ -264,7 +264,7 @@ impl Outcome {
 }
 
 impl Sample {
-    /// The completion that it was: what votes and scores are made from.
+    /// The completion behind this sample; votes and scores are computed from it.
     pub fn completion(&self) -> Completion {
         let tokens = self.tokens.iter().map(SampleToken::token).collect();
         Completion {

@@ -23,8 +23,8 @@ pub struct QuestionTemplate {
     /// Examples before the question; the same for every question, so that they are prefilled once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub few_shot: Option<FewShot>,
-    /// Tells the model to answer only where it is surer than this, 0 to below 1, and how that is
-    /// scored, after the user's message.
+    /// Tells the model to answer only if it is more confident than this, 0 to below 1, and how that
+    /// is scored, after the user's message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confidence_target: Option<f64>,
 }

@@ -1,6 +1,6 @@
 //! From samples to a verdict: vote, scores, confidence, decision (selective prediction).
 //!
-//! Pure and total, so that stored samples get the verdict again that they got at first. A
+//! Pure and total, so stored samples always get the same verdict. A
 //! confidence exists only under a policy file whose fingerprint is that of the run. Under a policy
 //! file a question has no score where two answers lead together: no policy answers it, so it must
 //! not count among the answers that a threshold was certified on. The same holds, with or without a
@@ -26,7 +26,7 @@ const SEPARATOR: char = '+';
 /// Everything that a verdict depends on besides the samples.
 #[derive(Clone)]
 pub struct Selector {
-    /// How an answer is read from a text.
+    /// How an answer is extracted from a text.
     pub extractor: Extractor,
     /// Which estimator's score is the outcome's uncertainty.
     pub estimator: &'static Estimator,
@@ -51,7 +51,7 @@ pub struct Verdict {
     pub vote: Vote,
     /// Every estimator's natural score.
     pub scores: BTreeMap<&'static str, f64>,
-    /// The score that the decision goes by; `None` without one.
+    /// The score that the decision is based on, if any.
     pub uncertainty: Option<Uncertainty>,
     /// The calibrated probability of being right; `None` without a calibrator.
     pub confidence: Option<Confidence>,
@@ -62,7 +62,7 @@ pub struct Verdict {
 /// What a confidence is based on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Calibration {
-    /// Nothing, so there is no confidence.
+    /// No calibration and no confidence.
     Uncalibrated,
     /// A policy file.
     Calibrated {

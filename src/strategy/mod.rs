@@ -22,12 +22,12 @@ pub use session::{Executor, Prefix, Session, SessionContext};
 use crate::error::{Error, Result};
 use crate::generation::{Generation, Message, SamplingParams};
 
-/// What is asked.
+/// A question.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Question {
     /// The chat that ends with the question.
     pub messages: Vec<Message>,
-    /// The texts to choose among, where the question has a fixed set.
+    /// The choices, if the question has a fixed set.
     pub choices: Vec<String>,
 }
 
@@ -42,7 +42,7 @@ pub enum Strategy {
     SelfConsistency,
     /// No samples: every choice of the question scored by its likelihood.
     Likelihood,
-    /// Samples in waves until the leader is settled.
+    /// Samples in waves until the leading answer cannot change.
     Adaptive(Adaptive),
     /// All n samples, then a second prompt about the leading answer.
     VerifyAnswer,

@@ -37,7 +37,7 @@ pub struct SessionContext {
     pub context: usize,
     /// How tokens are drawn, and how many samples a strategy may draw.
     pub params: SamplingParams,
-    /// How an answer is read from a text.
+    /// How an answer is extracted from a text.
     pub extractor: Extractor,
 }
 

@@ -853,9 +853,9 @@ fn bad_rows_are_named() {
         "a.csv",
         b"question,answer\nx,1\ny,NaN\n",
         "",
-        "line 3: the gold answer \"NaN\" is no number",
+        "line 3: the gold answer \"NaN\" is not a number",
     );
-    check("a.csv", b"question,answer\nx,\n", "", "line 2: the gold answer \"\" is no number");
+    check("a.csv", b"question,answer\nx,\n", "", "line 2: the gold answer \"\" is not a number");
     check("a.csv", b"question,answer\nx,1\ny,2,3\n", "", "line 3: 3 fields; the header has 2");
     check("a.csv", b"question,question\nx,1\n", "", "line 1: two columns are named `question`");
     check("a.csv", b"question,answer\nx,1\n\xff,2\n", "", "line 3: not UTF-8 at byte 20");
@@ -869,7 +869,7 @@ fn bad_rows_are_named() {
         "a.csv",
         b"question,answer,c\nx,5,a|b\n",
         "choices=c",
-        "line 2: answer \"5\" is no option's text, letter, or index from 0",
+        "line 2: answer \"5\" is not the text, letter, or index from 0 of a choice",
     );
     check("a.csv", b"question,answer,c\nx,a,a\n", "choices=c", "line 2: 1 choices; give 2 to 10");
     let labels = "choices=c,labels=l";
@@ -877,13 +877,13 @@ fn bad_rows_are_named() {
         "a.csv",
         b"question,answer,c,l\nx,3,a|b,1|2\n",
         labels,
-        "line 2: answer \"3\" is no option's label",
+        "line 2: answer \"3\" is not the label of a choice",
     );
     check(
         "a.csv",
         b"question,answer,c,l\nx,1,a|b,1|1\n",
         labels,
-        "line 2: answer \"1\" is no option's label",
+        "line 2: answer \"1\" is not the label of a choice",
     );
     check(
         "a.jsonl",

@@ -92,7 +92,7 @@ fn a_run_is_scored_calibrated_and_decides() {
     let table = said(&candor(at, "score run"), 0).0;
     assert!(
         table.starts_with(
-            "q.csv, 30 questions, ./tiny.gguf, run; figures with 95 % intervals\naccuracy"
+            "q.csv, 30 questions, ./tiny.gguf, run; metrics with 95 % intervals\naccuracy"
         ),
         "{table}"
     );
@@ -260,7 +260,7 @@ fn strategies_are_compared_on_the_same_questions() {
         let (_, error) = said(&candor(at, command), 2);
         assert!(error.contains(expected), "{error}, expected {expected}");
     };
-    check("score run --baseline nobody", "baseline `nobody` is none of the runs run/greedy");
+    check("score run --baseline nobody", "baseline `nobody` is not one of the runs run/greedy");
     check("calibrate run -o p.json", "run holds several runs; give one of run/greedy");
     check("score run --merge out", "--merge takes the shards of one run");
     check(&format!("{EVAL} --out run"), "run is a folder around the runs run/greedy");
@@ -359,7 +359,7 @@ fn a_full_disk_loses_nothing() {
         limited.args(["-c", &script, env!("CARGO_BIN_EXE_candor")]);
         let (_, error) = said(&run(&mut limited, at, &format!("{EVAL} --out {out}")), 1);
         assert!(error.contains("File too large") && error.contains(&out), "{error}");
-        assert!(error.contains("what is recorded stays; the same command goes on"), "{error}");
+        assert!(error.contains("the records are kept; run the same command again"), "{error}");
         let kept = fs::read(at.join(&out).join("records.jsonl")).unwrap_or_default();
         assert!(
             kept.len() <= blocks * 512 && (blocks == 1 || kept.len() > blocks * 256),
@@ -455,9 +455,7 @@ fn a_policy_decides_recorded_questions_and_its_promise_is_tested() {
     // More context than the model has is not silently less.
     let (_, note) = said(&candor(at, "ask x --context 9999"), 0);
     assert!(
-        note.contains(
-            "context is 9999, and the model is made for 256 tokens, which is what counts"
-        ),
+        note.contains("context is 9999, but the model supports 256 tokens; using 256"),
         "{note}"
     );
     // A question that the policy was made on is left out.

@@ -102,7 +102,10 @@ fn bad_parquet_rows_are_named() {
     );
     let error =
         open(&arc(), "choices=choices.text,labels=choices.text,answer=answerKey").unwrap_err();
-    assert!(error.to_string().contains("row 1: answer \"B\" is no option's label"), "{error}");
+    assert!(
+        error.to_string().contains("row 1: answer \"B\" is not the label of a choice"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -24,7 +24,7 @@ impl Stream {
         (number % end.max(1) as u64) as usize
     }
 
-    /// `count` different ones of `all`, in random order; all of them where there are no more.
+    /// `count` different ones of `all`, in random order; all of them if there are fewer.
     pub fn some<T: Copy>(&mut self, all: &[T], count: usize) -> Vec<T> {
         let mut rest = all.to_vec();
         let count = count.min(rest.len());

@@ -32,7 +32,7 @@ const NAMES_DRAWN: usize = 10;
 /// Names the stream.
 const TAG: u64 = 0x6d69_6464_6c65_5f6d;
 
-/// A question from a stream; none where the list has no pair of neighbors that occurs once.
+/// A question from a stream; `None` if no pair of neighbors occurs exactly once.
 fn doc(stream: u64) -> Option<Doc> {
     let mut stream = Stream::new(TAG, stream);
     let drawn = stream.some(&NAMES, NAMES_DRAWN);

@@ -34,7 +34,7 @@ struct Problem {
     text: &'static str,
     /// Smallest and largest value of each quantity.
     ranges: &'static [(usize, usize)],
-    /// The answer; a third quantity that there is not is 0.
+    /// The answer; a missing third quantity is 0.
     answer: fn([usize; 3]) -> usize,
 }
 
@@ -50,11 +50,11 @@ fn twins(index: usize) -> [Doc; 2] {
     let removed = stream.below(problem.ranges.len());
     let text = |removed: Option<usize>| {
         let slots = ["{a}", "{b}", "{c}"].into_iter().zip(numbers).enumerate();
-        let said = |place: usize, number: usize| {
+        let number_text = |place: usize, number: usize| {
             if Some(place) == removed { "some".to_owned() } else { number.to_string() }
         };
         slots.fold(problem.text.replace("{name}", name), |text, (place, (slot, number))| {
-            text.replace(slot, &said(place, number))
+            text.replace(slot, &number_text(place, number))
         })
     };
     let id = format!("missing_quantity:{index}");

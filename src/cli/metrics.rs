@@ -1,5 +1,4 @@
-//! Figures of a run, and of runs beside each other, as tables for a person and as JSON for a
-//! program.
+//! Metrics of one run and of several runs side by side, as tables and as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -14,7 +13,7 @@ use crate::metrics::bootstrap::Bootstrap;
 use crate::metrics::{Estimate, METRICS, estimates};
 use crate::report::text::fixed;
 
-/// The figures of one run.
+/// The metrics of one run.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// The run folder.
@@ -23,9 +22,9 @@ pub struct Report {
     manifest: Manifest,
     /// Questions with a record.
     questions: usize,
-    /// Records that come out otherwise when judged again.
+    /// Records whose verdict changes when scored again.
     differing: usize,
-    /// Every figure that can be said, with its 95 % interval.
+    /// Every defined metric, with its 95 % interval.
     metrics: Vec<Estimate>,
     /// How many questions were not answered, by reason.
     abstained: BTreeMap<&'static str, usize>,
@@ -33,7 +32,7 @@ pub struct Report {
     cost: Cost,
 }
 
-/// What a question cost: means of tokens, medians of times; 0 where no question could be asked.
+/// What a question cost: means of tokens, medians of times; 0 if every question failed.
 #[derive(Debug, Default, Serialize)]
 struct Cost {
     /// Tokens of the rendered prompt.
@@ -94,33 +93,33 @@ impl Report {
         }
     }
 
-    /// What the reader must know besides the figures; nothing in the usual case.
+    /// Warnings about the metrics; usually none.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let total = self.manifest.task.due();
         if self.questions < total {
             warnings.push(format!(
-                "{}: the figures are of {} of {total} questions",
+                "{}: the metrics cover {} of {total} questions",
                 self.run, self.questions
             ));
         }
         if self.differing > 0 {
             let version = &self.manifest.config.version;
             warnings.push(format!(
-                "{}: {} records come out otherwise than candor {version} recorded them; the \
-                 figures are this version's",
+                "{}: {} records differ from what candor {version} recorded; the \
+                 metrics are this version's",
                 self.run, self.differing
             ));
         }
         warnings
     }
 
-    /// A line per figure: name, value, interval, questions behind it, direction, meaning.
+    /// A line per metric: name, value, interval, questions behind it, direction, meaning.
     pub fn table(&self) -> String {
         let model = &self.manifest.config.identity.model;
         let (task, run) = (sanitize(&self.manifest.task.name), sanitize(&self.run));
         let mut text = format!(
-            "{task}, {} questions, {}, {run}; figures with 95 % intervals\n",
+            "{task}, {} questions, {}, {run}; metrics with 95 % intervals\n",
             self.questions,
             sanitize(model)
         );
@@ -170,7 +169,7 @@ impl Report {
     }
 }
 
-/// Runs beside each other: figures and cost of each, then the paired differences.
+/// Runs side by side: metrics and cost of each, then the paired differences.
 pub fn comparison(reports: &[Report], differences: &[Difference]) -> String {
     let width = reports.iter().map(|report| report.run.chars().count()).max().unwrap_or(0).max(8);
     let mut text = format!(
@@ -179,9 +178,9 @@ pub fn comparison(reports: &[Report], differences: &[Difference]) -> String {
         "run"
     );
     for report in reports {
-        let figures = ["accuracy", "coverage", "selective_risk", "truthfulness"]
+        let metrics = ["accuracy", "coverage", "selective_risk", "truthfulness"]
             .map(|name| report.value(name));
-        let [accuracy, coverage, risk, truthfulness] = figures;
+        let [accuracy, coverage, risk, truthfulness] = metrics;
         let Cost { prompt_tokens, completion_tokens, prefill_ms, decode_ms, .. } = &report.cost;
         let _ = writeln!(
             text,
@@ -199,10 +198,10 @@ pub fn comparison(reports: &[Report], differences: &[Difference]) -> String {
             "\n{run} against {baseline}: {gains} gained, {losses} lost of {questions}, McNemar p \
              = {p_value:.4}"
         );
-        for figure in &difference.metrics {
-            let interval = &figure.interval;
-            let _ = write!(text, "\n  {:<16}{:>+8.4}  ", figure.name, interval.estimate);
-            let _ = if figure.constant {
+        for metric in &difference.metrics {
+            let interval = &metric.interval;
+            let _ = write!(text, "\n  {:<16}{:>+8.4}  ", metric.name, interval.estimate);
+            let _ = if metric.constant {
                 write!(text, "(does not vary)")
             } else {
                 write!(text, "({:+.4} to {:+.4})", interval.low, interval.high)
