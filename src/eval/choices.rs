@@ -51,7 +51,7 @@ pub fn is_correct_per_byte(options: &[ScoredChoice], doc: &Doc) -> Option<bool> 
         options.iter().enumerate().filter_map(|(index, option)| Some((index, per_byte(option)?)));
     // Reversed, the last of equals is the first.
     let (best, _) = scored.rev().max_by(|(_, a), (_, b)| a.total_cmp(b))?;
-    Some(doc.right_options().contains(&best))
+    Some(doc.right_choices().contains(&best))
 }
 
 /// If several choices may be right: the share of the probability of all choices that the right ones

@@ -33,7 +33,7 @@ pub struct Difference {
     pub metrics: Vec<MetricDifference>,
 }
 
-/// The difference of one figure.
+/// The difference of one metric.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct MetricDifference {
     /// The metric.

@@ -220,9 +220,9 @@ impl RunFolder {
     /// Takes a folder for a run: a new one, or one where the same run was begun.
     ///
     /// # Errors
-    /// Usage: another run writes there, or another run was begun there and `if_exists` does not say
-    /// to overwrite it, with every field that differs. Io: it cannot be made. What no run wrote is
-    /// never replaced.
+    /// Usage: another process writes there, or the folder holds another run and `if_exists` is
+    /// `Refuse`; the error names every field that differs. Io: the folder cannot be created. Files
+    /// that no run wrote are never replaced.
     pub fn open(folder: &Path, manifest: &Manifest, if_exists: IfExists) -> Result<Self> {
         fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         check_place(folder)?;

@@ -79,7 +79,7 @@ impl Scorer {
     pub(super) fn check(self, doc: &Doc) -> Result<(), String> {
         if self.is_likelihood() {
             return match doc.choices.iter().position(|choice| choice.trim().is_empty()) {
-                _ if doc.right_options().is_empty() => {
+                _ if doc.right_choices().is_empty() => {
                     Err("it has no options with a right one among them, so none can be scored"
                         .to_owned())
                 }
@@ -126,7 +126,7 @@ impl Grader {
             Vec::new()
         } else if scorer.is_likelihood() {
             // Of a scored option its letter is known; another one's text may spell that letter.
-            doc.right_options().into_iter().map(choice_label).collect()
+            doc.right_choices().into_iter().map(choice_label).collect()
         } else {
             doc.answers.iter().filter_map(|answer| scorer.canonical(answer)).collect()
         };

@@ -1,4 +1,4 @@
-//! Evaluation: many questions to records in a run folder, and from records to figures.
+//! Evaluation: many questions to records in a run folder, and from records to metrics.
 //!
 //! - `task` and `tasks`: where questions come from, one file per built-in task; `file`, `table` and
 //!   `parquet`: questions of a user's own file.
@@ -9,7 +9,7 @@
 //!   records in order. `shard`: a part of a run. `runs`: from paths to runs, where a folder holds
 //!   one for each strategy, or shards of one.
 //! - `compare`: two runs on the same questions.
-//! - `score`: the same verdicts and figures again from records, without the model. `labels`: what a
+//! - `score`: recomputes verdicts and metrics from records, without the model. `labels`: what a
 //!   calibration takes from a run.
 //!
 //! It prints nothing and reads no flags or environment.

@@ -3,7 +3,7 @@
 //! A record is written, and on the disk, as soon as all records before it are; so whatever ends the
 //! run, what is done stays done and the same call continues it. The records of a run that was
 //! interrupted are those of one that was not, to the byte, except for [`Record::timing`]: a sample
-//! depends neither on the batch nor on what came before. A question that cannot be asked is a
+//! depends neither on the batch nor on what came before. A failed question is a
 //! record that says why; a failed forward pass or a full disk ends the run.
 
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ pub struct Run<'a> {
     pub folder: &'a Path,
     /// Questions in one batch, at least 1. No record depends on it.
     pub in_flight: usize,
-    /// Stop at the first question that cannot be asked, instead of recording why and going on.
+    /// Stop at the first failed question, instead of recording its error and continuing.
     pub fail_on_error: bool,
     /// What to do where another run's records are.
     pub if_exists: IfExists,
@@ -147,7 +147,7 @@ fn stopped(record: &Record) -> Error {
     ))
 }
 
-/// Refuses questions that the policy file was made on: figures over them would flatter.
+/// Refuses questions that the policy file was made on: metrics on them would be too good.
 fn check_overlap(pipeline: &Pipeline, questions: &Questions, asked: &[usize]) -> Result<()> {
     let ids = asked.iter().filter_map(|i| questions.docs.get(*i)).map(|doc: &Doc| doc.id.as_str());
     match pipeline.selector().policy_file().and_then(|file| file.overlap(ids)) {

@@ -58,7 +58,7 @@ impl RunRef {
             .collect()
     }
 
-    /// All its questions that the policy was not made on, decided by it; its figures are then those
+    /// All its questions that the policy was not made on, decided by it; its metrics are then those
     /// of questions that it never saw.
     ///
     /// # Errors

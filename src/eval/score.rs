@@ -18,7 +18,7 @@ use crate::uncertainty;
 /// A question with the verdict on its stored samples.
 #[derive(Clone, Debug)]
 pub struct Scored {
-    /// What figures are made from.
+    /// The input of the metrics.
     pub item: GradedQuestion,
     /// The verdict; `None` if the question could not be asked.
     pub verdict: Option<Verdict>,

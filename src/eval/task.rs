@@ -124,7 +124,7 @@ impl Doc {
     }
 
     /// The indices of the right options; none without options.
-    pub fn right_options(&self) -> Vec<usize> {
+    pub fn right_choices(&self) -> Vec<usize> {
         if !self.right.is_empty() {
             return self.right.clone();
         }
@@ -376,7 +376,7 @@ impl Questions {
     fn shown_answer(&self, doc: &Doc) -> String {
         match self.scorer {
             Scorer::Loglikelihood => doc
-                .right_options()
+                .right_choices()
                 .first()
                 .and_then(|right| doc.choices.get(*right))
                 .cloned()

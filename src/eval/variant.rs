@@ -78,8 +78,8 @@ impl Variant {
         Ok(settings)
     }
 
-    /// A folder name: letters, digits and a few signs that every file system takes. Different
-    /// variants have different names.
+    /// A name for the variant's folder: letters, digits and signs that every file system allows;
+    /// different variants have different names.
     pub fn folder(&self) -> String {
         let text = self.to_string();
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '=' | ':');

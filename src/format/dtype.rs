@@ -181,7 +181,7 @@ pub struct RawTensor<'a> {
     /// Row-major, outermost dimension first, as Hugging Face writes it: a linear layer is
     /// `[out_features, in_features]`.
     pub shape: Vec<usize>,
-    /// Exactly `dtype.bytes_for(elements)` bytes, with no promise about alignment in memory.
+    /// Exactly `dtype.bytes_for(elements)` bytes, without a guarantee about alignment in memory.
     pub bytes: Cow<'a, [u8]>,
 }
 

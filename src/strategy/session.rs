@@ -1,7 +1,7 @@
 //! The session: all that a strategy, a probe or a reader of answers may do with an engine.
 //!
 //! A strategy is one straight `async fn` over a session; `await` means "until the engine has
-//! finished this request". There is no runtime and there are no wakers: the [`Executor`] polls every
+//! finished this request". It needs no runtime and no wakers: the [`Executor`] polls every
 //! task, submits what they asked for, steps the engine once, and delivers the replies, in a fixed
 //! order. A session knows neither which engine computes nor which other questions are in flight.
 

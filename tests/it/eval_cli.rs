@@ -85,7 +85,7 @@ fn a_run_is_scored_calibrated_and_decides() {
     // The same command has nothing left to do; the figures come without the model too.
     let (again, notes) = said(&candor(at, eval), 0);
     assert!(
-        again == figures && notes.contains("30 of 30 questions are recorded already"),
+        again == figures && notes.contains("30 of 30 questions are already recorded"),
         "{notes}"
     );
     assert_eq!(said(&candor(at, "score run --json"), 0).0, figures);

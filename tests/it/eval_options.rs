@@ -310,7 +310,7 @@ fn several(id: &str, labels: &[usize]) -> Doc {
 }
 
 #[test]
-fn the_mass_of_several_right_options_is_numpys() {
+fn the_mass_of_several_right_choices_is_numpys() {
     // ll, y = numpy.array(..., float), numpy.array(..., bool); p = numpy.exp(ll - ll.max());
     // p[y].sum() / p.sum(), numpy 2.4.6. The first row is also what lm-evaluation-harness'
     // process_results_mc2 gives; of the others it cannot take the exponential.
@@ -361,7 +361,7 @@ fn the_mass_of_several_right_options_is_numpys() {
 }
 
 #[test]
-fn a_run_over_several_right_options_has_their_mass() {
+fn a_run_over_several_right_choices_has_their_mass() {
     let folder = tempfile::tempdir().unwrap();
     let loaded = loaded(folder.path());
     let docs: Vec<Doc> = (0..12)
