@@ -1,9 +1,9 @@
 //! Adaptive consistency: samples in waves, until the leading answer is unlikely to lose its place
 //! (Aggarwal et al., arXiv 2305.11860).
 //!
-//! With a votes for the leader, b for the runner-up and a uniform prior on the leader's share of the
-//! two, it stops when P(Beta(a + 1, b + 1) > 1/2) = P(Bin(a + b + 1, 1/2) <= a) reaches the
-//! threshold. That the leader keeps leading says nothing about whether it is right.
+//! Let a be the votes for the leader and b those for the runner-up. With a uniform prior on the
+//! leader's share of the two, it stops when P(Beta(a + 1, b + 1) > 1/2) = P(Bin(a + b + 1, 1/2) <= a)
+//! reaches the threshold. That the leader keeps leading says nothing about whether it is right.
 
 use serde::{Deserialize, Serialize};
 

@@ -193,7 +193,7 @@ const WORDS_THAT_STAY_AWAY: &[&str] = &[
     "honour",
     "serialis",
     "normalis",
-    "labelled",
+    " labelled",
     "behaviour",
     "cannot be said",
     "is told",
