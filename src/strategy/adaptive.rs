@@ -2,8 +2,9 @@
 //! (Aggarwal et al., arXiv 2305.11860).
 //!
 //! Let a be the votes for the leader and b those for the runner-up. With a uniform prior on the
-//! leader's share of the two, it stops when P(Beta(a + 1, b + 1) > 1/2) = P(Bin(a + b + 1, 1/2) <= a)
-//! reaches the threshold. That the leader keeps leading says nothing about whether it is right.
+//! leader's share of the two, it stops when P(Beta(a + 1, b + 1) > 1/2), which is
+//! P(Bin(a + b + 1, 1/2) <= a), reaches the threshold. That the leader keeps leading says nothing
+//! about whether it is right.
 
 use serde::{Deserialize, Serialize};
 
