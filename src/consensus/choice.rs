@@ -1,40 +1,74 @@
 //! Extraction of a multiple-choice letter, A to J.
 //!
-//! Contract: total and linear. A letter counts only if it is written as a choice: after an answer
-//! phrase, alone on a line, or marked as an option (`(B)`, `B)`, `B.`, `**B**`, `option B`). The
-//! article "A" and the pronoun "I" of prose never count. If different letters are marked and no
-//! phrase selects one, there is no answer. It does not know the question's number of options.
+//! Contract: total and linear. A letter counts only if the text selects it: after an announcement,
+//! in a sentence such as "B is correct" or "I would go with B", alone on a line, or as the only one
+//! marked as an option (`(B)`, `B)`, `**B**`, `option B`). The article "A" and the pronoun "I" of
+//! prose never count, nor do letters of symbols (`C++`). A hedge between two letters is no answer.
+//! It does not know the question's number of options.
 
-use super::extract::{Answer, after_answer_phrase};
-use super::normalize;
+use super::announced::Announcement;
+use super::answer::{Answer, AnswerKind};
+use super::fold::fold;
+use super::{latex, statement};
 
 /// The choice of a completion.
-pub(super) fn extract(text: &str) -> Option<Answer> {
-    let text = normalize::plain_latex(&normalize::fold(text)).replace("\\boxed", "answer:");
-    let spans = super::extract::answer_phrase_spans(&text);
-    let after_phrase = spans.iter().rev().find_map(|rest| letter_after_phrase(rest));
-    after_phrase
-        .or_else(|| last_letter_line(&text))
+pub(super) fn extract(
+    text: &str,
+    boxed: Option<&str>,
+    announced: &[Announcement<'_>],
+) -> Option<Answer> {
+    for announcement in announced.iter().rev().take(4) {
+        match after_announcement(&plain(&announcement.span)) {
+            Selected::Letter(letter) => return Some(answer(letter)),
+            Selected::Hedge => return None,
+            Selected::Nothing => {}
+        }
+    }
+    if let Some(content) = boxed {
+        return parse_letter(&plain(content)).map(answer);
+    }
+    let text = plain(text);
+    last_letter_line(&text)
         .or_else(|| first_option_line(&text))
+        .map_or_else(|| selected_by_sentence(&text), Selected::Letter)
         .or_else(|| only_marked_letter(&text))
         .map(answer)
 }
 
-/// The choice of a text that is nothing but a choice: `B`, `(B)`, `B.`,
-/// `b) Paris`.
-pub(super) fn parse_choice(text: &str) -> Option<Answer> {
-    parse_letter(&normalize::fold(text)).map(answer)
+fn plain(text: &str) -> String {
+    latex::plain(&fold(text))
 }
 
-/// As [`parse_choice`], for a text without an answer phrase.
-pub(super) fn choice_only(text: &str) -> Option<Answer> {
-    if after_answer_phrase(text).is_some() { None } else { parse_choice(text) }
+/// The choice of a text that is nothing but a choice: `B`, `(B)`, `B.`, `b) Paris`.
+pub(super) fn parse_choice(text: &str) -> Option<Answer> {
+    parse_letter(&plain(text)).map(answer)
 }
 
 fn answer(letter: char) -> Answer {
     Answer {
         canonical: letter.to_ascii_lowercase().to_string(),
         display: letter.to_ascii_uppercase().to_string(),
+        kind: AnswerKind::Choice,
+        bare: None,
+    }
+}
+
+/// What a text selects.
+#[derive(Clone, Copy, PartialEq)]
+enum Selected {
+    Letter(char),
+    /// More than one letter.
+    Hedge,
+    Nothing,
+}
+
+impl Selected {
+    fn or_else(self, other: impl FnOnce() -> Option<char>) -> Option<char> {
+        match self {
+            Self::Letter(letter) => Some(letter),
+            Self::Hedge => None,
+            Self::Nothing => other(),
+        }
     }
 }
 
@@ -42,28 +76,104 @@ fn as_letter(c: char) -> Option<char> {
     matches!(c, 'A'..='J' | 'a'..='j').then(|| c.to_ascii_uppercase())
 }
 
-/// Words between an answer phrase and the letter.
-const FILLERS: &[&str] =
-    &["option", "choice", "letter", "answer", "is", "the", "therefore", "clearly", "definitely"];
+/// Words between an announcement and the letter.
+const FILLERS: &[&str] = &[
+    "option",
+    "choice",
+    "letter",
+    "answer",
+    "is",
+    "the",
+    "therefore",
+    "clearly",
+    "definitely",
+    "i think",
+    "i believe",
+    "it is",
+    "it's",
+    "that",
+    "most likely",
+    "probably",
+    "would be",
+    "be",
+    "simply",
+];
 
 /// Words after a bare `A` or `I` that mark it as a choice, not the start of a sentence.
-const REASONS: &[&str] = &["because", "since", "as", "for", "which", "with", "and", "due", "is"];
+const REASONS: &[&str] = &[
+    "because", "since", "as", "for", "which", "with", "and", "due", "is", "or", "not", "but",
+    "rather",
+];
 
-fn letter_after_phrase(rest: &str) -> Option<char> {
+fn after_announcement(rest: &str) -> Selected {
     let mut rest = rest.trim_start_matches(is_mark);
     while let Some(filler) = FILLERS.iter().find(|filler| begins_with_word(rest, filler)) {
-        rest = rest.get(filler.len()..)?.trim_start_matches(is_mark);
+        rest = rest.get(filler.len()..).unwrap_or_default().trim_start_matches(is_mark);
     }
     let mut chars = rest.chars();
-    let first = chars.next()?;
-    let letter = as_letter(first)?;
+    let Some((first, letter)) = chars.next().and_then(|c| Some((c, as_letter(c)?))) else {
+        return Selected::Nothing;
+    };
     let after = chars.as_str();
     match after.chars().next() {
-        Some(c) if c.is_alphanumeric() || matches!(c, '\'' | '’' | '-') => None,
-        Some(c) if c.is_whitespace() => is_bare_choice(first, after).then_some(letter),
-        // "A. Smith" is a name, but after an answer phrase an option is far more likely.
-        None | Some(_) => Some(letter),
+        Some(c) if c.is_alphanumeric() || matches!(c, '\'' | '+' | '#' | '=' | '^') => {
+            Selected::Nothing
+        }
+        Some('-') if !after.starts_with("- ") => Selected::Nothing,
+        Some('/' | '&' | '?') => Selected::Hedge,
+        _ if joins_another(letter, after) => Selected::Hedge,
+        Some(c) if c.is_whitespace() && !is_bare_choice(first, after) => Selected::Nothing,
+        // "A. Smith" is a name, but after an announcement an option is far more likely.
+        _ => Selected::Letter(letter),
     }
+}
+
+/// Whether what follows a letter offers another one: `or C`, `and C`, `, C`.
+fn joins_another(letter: char, after: &str) -> bool {
+    const JOINTS: &[&str] = &[
+        "or", "and", "und", "oder", "o", "ou", "y", "e", "et", "и", "или", "或", "和", "also",
+        "und/oder", "/", "&", ",",
+    ];
+    const ENDS: &[&str] =
+        &["because", "since", "as", "not", "rather", "while", "whereas", "but", "than", "instead"];
+    if after.starts_with('.') {
+        return false;
+    }
+    let sentence = statement::first_sentence(after);
+    let spaced: String = sentence
+        .chars()
+        .take(200)
+        .flat_map(|c| match c {
+            ',' | '/' | '&' => [' ', c, ' '],
+            c => [c, '\0', '\0'],
+        })
+        .filter(|c| *c != '\0')
+        .collect();
+    let mut joint = false;
+    let mut words = spaced.split_whitespace().peekable();
+    while let Some(word) = words.next() {
+        let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
+        let lower = word.trim_matches(['(', ')', '*', ';', ':', '.']).to_lowercase();
+        if ENDS.contains(&lower.as_str()) {
+            return false;
+        }
+        let mut letters = bare.chars();
+        let other = letters.next().and_then(as_letter).filter(|_| letters.as_str().is_empty());
+        // "B, I think" and "B or a cat" go on with a pronoun and an article.
+        let prose = matches!(bare, "A" | "I")
+            && words.peek().is_some_and(|next| next.starts_with(char::is_lowercase));
+        let upper = (bare.starts_with(char::is_uppercase) && !prose) || word.starts_with('(');
+        if joint
+            && upper
+            && other.is_some_and(|other| other != letter)
+            && !word.contains(['+', '#', '\''])
+        {
+            return true;
+        }
+        joint = JOINTS.contains(&lower.as_str())
+            || (joint && matches!(lower.as_str(), "option" | "possibly" | "maybe" | ""));
+    }
+    false
 }
 
 /// Whether a bare letter before `after` is a choice: an upper-case letter that is not an article or
@@ -79,20 +189,7 @@ fn is_mark(c: char) -> bool {
     c.is_whitespace()
         || matches!(
             c,
-            '*' | '_'
-                | '"'
-                | '\''
-                | '`'
-                | '('
-                | '['
-                | '{'
-                | ':'
-                | '-'
-                | '“'
-                | '‘'
-                | '$'
-                | '='
-                | '#'
+            '*' | '_' | '"' | '\'' | '`' | '(' | '[' | '{' | ':' | '-' | '$' | '=' | '#' | ','
         )
 }
 
@@ -102,20 +199,33 @@ fn begins_with_word(text: &str, word: &str) -> bool {
         && text
             .get(word.len()..)
             .and_then(|rest| rest.chars().next())
-            .is_some_and(|c| !c.is_alphanumeric())
+            .is_some_and(|c| !c.is_alphanumeric() && c != '\'')
 }
 
-/// The letter of a text that is nothing but a choice.
+/// The letter of a text that is nothing but a choice. A trailing `-` or `+` makes it a grade, a
+/// leading minus a formula.
 fn parse_letter(folded: &str) -> Option<char> {
     let text = folded.trim();
-    let bare = text.trim_matches(|c: char| {
-        is_mark(c) || matches!(c, ')' | ']' | '}' | '.' | ',' | '!' | '”' | '’')
+    let text = text.strip_prefix("- ").unwrap_or(text);
+    if text.starts_with('-') {
+        return None;
+    }
+    let bare = text.trim_start_matches(is_mark).trim_end_matches(|c: char| {
+        c.is_whitespace()
+            || matches!(
+                c,
+                '*' | '_' | '"' | '\'' | '`' | ')' | ']' | '}' | '.' | ',' | '!' | ':' | '$'
+            )
     });
     let mut chars = bare.chars();
     let letter = as_letter(chars.next()?)?;
     let rest = chars.as_str();
-    let option = rest.starts_with([')', ']']) && !rest.contains('\n');
-    (rest.is_empty() || option).then_some(letter)
+    let primed = rest.is_empty() && text.ends_with('\'') && !text.starts_with('\'');
+    let option = rest.starts_with([')', ']'])
+        && !rest.contains('\n')
+        && !rest.contains(['=', '^'])
+        && rest.trim_start_matches([')', ']', '*']).starts_with([' ', '.']);
+    ((rest.is_empty() && !primed) || option).then_some(letter)
 }
 
 /// The last line that is only a letter.
@@ -155,6 +265,123 @@ fn option_line(line: &str) -> Option<char> {
     (bracket || dot || after.is_empty()).then_some(letter)
 }
 
+/// The letter that sentences select: "B is correct", "I would go with B", "So, B.". Different ones
+/// are a hedge.
+fn selected_by_sentence(text: &str) -> Selected {
+    const BEFORE: &[&str] = &[
+        "go with",
+        "going with",
+        "choose",
+        "chose",
+        "pick",
+        "picked",
+        "select",
+        "selected",
+        "choosing",
+        "say",
+        "so",
+        "therefore",
+        "thus",
+        "hence",
+        "it is",
+        "it's",
+        "it must be",
+        "must be",
+        "should be",
+        "would be",
+        "answer",
+        "vote for",
+        "opt for",
+        "settle on",
+        "went with",
+    ];
+    const AFTER: &[&str] = &[
+        "is correct",
+        "is right",
+        "is true",
+        "is the correct",
+        "is the right",
+        "is the best",
+        "is the answer",
+        "is the most",
+        "ist richtig",
+        "ist korrekt",
+        "es correcta",
+        "es la correcta",
+        "est correcte",
+        "est la bonne",
+        "seems right",
+        "seems correct",
+        "looks right",
+        "looks correct",
+        "would be correct",
+        "must be correct",
+        "is my answer",
+        "is my choice",
+        "is therefore",
+        "fits best",
+    ];
+    let chars: Vec<char> = text.chars().collect();
+    let at = |i: usize| chars.get(i).copied().unwrap_or(' ');
+    let mut found = Selected::Nothing;
+    for (i, c) in chars.iter().enumerate() {
+        let before = i.checked_sub(1).map_or(' ', at);
+        let edge = |c: char| !c.is_alphanumeric() && !matches!(c, '\'' | '+' | '#' | '-' | '_');
+        let Some(letter) =
+            as_letter(*c).filter(|_| c.is_ascii_uppercase() && edge(before) && edge(at(i + 1)))
+        else {
+            continue;
+        };
+        let tail: String = chars.iter().skip(i + 1).take(28).collect();
+        let tail = tail
+            .trim_start_matches(|c: char| c == ' ' || is_mark(c) || matches!(c, ')' | ']' | '.'));
+        let is_after = AFTER.iter().any(|phrase| begins_like(tail, phrase))
+            && !matches!((letter, before), ('I', ' '));
+        let head: String =
+            chars.iter().take(i).rev().take(30).collect::<Vec<_>>().into_iter().rev().collect();
+        let lower = head.to_lowercase();
+        let mut words: Vec<&str> = lower
+            .split(|c: char| !(c.is_alphanumeric() || c == '\''))
+            .filter(|word| {
+                !word.is_empty() && !matches!(*word, "option" | "answer" | "choice" | "letter")
+            })
+            .collect();
+        let denied = words
+            .iter()
+            .rev()
+            .take(4)
+            .any(|word| matches!(*word, "not" | "never") || word.ends_with("n't"));
+        words.insert(0, "");
+        let phrase = words.join(" ");
+        // The article and the pronoun begin a sentence; a choice ends one.
+        let ends = !at(i + 1).is_alphanumeric() && (at(i + 1) != ' ' || at(i + 2) == '(');
+        let bare =
+            ends || chars.len() <= i + 1 || !matches!(letter, 'A' | 'I') && is_short_end(tail);
+        let is_before = bare && BEFORE.iter().any(|known| phrase.ends_with(&format!(" {known}")));
+        if (is_after || is_before) && !denied {
+            let rest: String = chars.iter().skip(i + 1).take(200).collect();
+            if joins_another(letter, &rest) {
+                return Selected::Hedge;
+            }
+            found = match found {
+                Selected::Nothing => Selected::Letter(letter),
+                Selected::Letter(other) if other == letter => found,
+                _ => return Selected::Hedge,
+            };
+        }
+    }
+    found
+}
+
+fn is_short_end(tail: &str) -> bool {
+    tail.is_empty() || REASONS.iter().any(|word| begins_with_word(tail, word))
+}
+
+fn begins_like(text: &str, phrase: &str) -> bool {
+    text.get(..phrase.len()).is_some_and(|head| head.eq_ignore_ascii_case(phrase))
+        && !text.get(phrase.len()..).is_some_and(|rest| rest.starts_with(char::is_alphanumeric))
+}
+
 /// The only letter that is marked as an option: `(B)`, `[B]`, `**B**`, `option B`.
 fn only_marked_letter(text: &str) -> Option<char> {
     let mut letters = marked_letters(text);
@@ -175,11 +402,17 @@ fn marked_letter(chars: &[char], at: usize) -> Option<char> {
         (before.last(), after),
         (Some('('), ')') | (Some('['), ']') | (Some('*'), '*' | '.' | ')')
     );
+    let called = matches!(before.last(), Some('('))
+        && before
+            .len()
+            .checked_sub(2)
+            .and_then(|i| before.get(i))
+            .is_some_and(|c| c.is_alphanumeric());
     let upper = chars.get(at).is_some_and(char::is_ascii_uppercase);
     let named = upper
         && !after.is_alphanumeric()
         && ["option ", "choice ", "letter "].iter().any(|word| ends_with(before, word));
-    (pair || named).then_some(letter)
+    ((pair && !called) || named).then_some(letter)
 }
 
 fn ends_with(chars: &[char], word: &str) -> bool {

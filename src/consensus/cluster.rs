@@ -4,12 +4,13 @@
 //! permuting samples permutes only the indices. It knows answers only through the equality of their
 //! canonical forms.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::abstention::{ABSTENTION, is_abstention};
-use super::extract::{Answer, Extraction, Extractor};
+use super::abstention::ABSTENTION;
+use super::answer::Answer;
+use super::extract::Extractor;
 use super::likelihood::likelihood_vote;
 use crate::generation::{Completion, FinishReason, Generation, LOGPROB_FLOOR};
 
@@ -102,18 +103,13 @@ pub fn vote(generation: &Generation, extractor: Extractor) -> Vote {
     count(completions, extractor)
 }
 
-/// Extracts every sample's answer and counts equal ones (self-consistency, Wang et al., arXiv
-/// 2203.11171).
-///
-/// Truncated, stopped and failed samples never vote, nor do samples without an answer. An
-/// alternative counts if it is the only one of its text that is another sample's own answer, see
-/// [`Extraction::alternatives`].
+/// Reads every sample's answer and counts equal ones (self-consistency, Wang et al., arXiv
+/// 2203.11171). Truncated, stopped and failed samples never vote, nor do samples without an answer.
 fn count(completions: &[Completion], extractor: Extractor) -> Vote {
     let ended =
         |reason: FinishReason| completions.iter().filter(|c| c.finish_reason == reason).count();
-    let answers: Vec<Option<Answer>> = resolve_alternatives(
-        completions.iter().map(|completion| read(completion, extractor)).collect(),
-    );
+    let answers: Vec<Option<Answer>> =
+        completions.iter().map(|completion| read(completion, extractor)).collect();
     let truncated = ended(FinishReason::Length);
     let failed = ended(FinishReason::NumericalError);
     let stopped = ended(FinishReason::Cancelled);
@@ -132,41 +128,9 @@ fn count(completions: &[Completion], extractor: Extractor) -> Vote {
     }
 }
 
-fn read(completion: &Completion, extractor: Extractor) -> Option<Extraction> {
-    if completion.finish_reason != FinishReason::Stop {
-        return None;
-    }
-    if is_abstention(&completion.text, extractor) {
-        return Some(
-            Answer { canonical: ABSTENTION.to_owned(), display: "I don't know".to_owned() }.into(),
-        );
-    }
-    extractor.extract_with_alternatives(&completion.text)
-}
-
-/// Chooses between each extraction's answer and its alternatives, for all samples at once so that
-/// their order does not matter.
-fn resolve_alternatives(extractions: Vec<Option<Extraction>>) -> Vec<Option<Answer>> {
-    let own_answers: BTreeSet<String> = extractions
-        .iter()
-        .flatten()
-        .map(|extraction| extraction.answer.canonical.clone())
-        .collect();
-    extractions
-        .into_iter()
-        .map(|extraction| extraction.map(|extraction| resolve(extraction, &own_answers)))
-        .collect()
-}
-
-fn resolve(extraction: Extraction, own_answers: &BTreeSet<String>) -> Answer {
-    let mut confirmed = extraction
-        .alternatives
-        .into_iter()
-        .filter(|alternative| own_answers.contains(&alternative.canonical));
-    match (confirmed.next(), confirmed.next()) {
-        (Some(only), None) => only,
-        _ => extraction.answer,
-    }
+fn read(completion: &Completion, extractor: Extractor) -> Option<Answer> {
+    let ended = completion.finish_reason == FinishReason::Stop;
+    ended.then(|| extractor.read(&completion.text).answer()).flatten()
 }
 
 fn clusters(answers: &[Option<Answer>], completions: &[Completion]) -> Vec<Cluster> {

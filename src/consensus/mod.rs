@@ -1,4 +1,4 @@
-//! Consensus: extract each sample's answer, group equal answers, count votes.
+//! Consensus: read each sample's answer, group equal answers, count votes.
 //!
 //! Contract: pure and total; no error, no panic, linear in the text. Samples that were cut, failed
 //! or hold no answer do not vote and are counted separately, but every share is over all samples
@@ -7,15 +7,26 @@
 //! and a vote share is not a probability of being correct.
 
 mod abstention;
+mod announced;
+mod answer;
+mod canonical;
 mod choice;
 mod cluster;
+mod date;
 mod extract;
+mod fold;
+mod latex;
 mod likelihood;
-pub mod normalize;
 mod number;
-mod short_answer;
+mod quantity;
+mod result;
+mod statement;
+mod thinking;
+mod words;
 
 pub use abstention::ABSTENTION;
+pub use answer::{Answer, AnswerKind, Reading};
+pub use canonical::canonical;
 pub use cluster::{Cluster, Vote, vote};
-pub use extract::{Answer, Extraction, Extractor};
+pub use extract::Extractor;
 pub use likelihood::{choice_label, likelihood_vote, logprob};

@@ -2,7 +2,7 @@
 //!
 //! Contract: total and linear; equal values have equal [`Number::canonical`] forms (`1/2`, `0.5`,
 //! `50%`), and a value that cannot be represented exactly keeps its cleaned text, so that equality
-//! stays exact and transitive. The input is folded text (`normalize::fold`): ASCII digits, `-` for
+//! stays exact and transitive. The input is folded text (`fold::fold`): ASCII digits, `-` for
 //! every dash and minus. Units and currencies are ignored: `$5`, `5 €` and `5 miles` are all 5.
 //!
 //! | written | read as |
@@ -12,27 +12,27 @@
 //! | `2,125` | 2125: a single comma before exactly three digits groups thousands, unless the
 //! integer part is 0 |
 //! | `2.125` `3,5` `0,125` | decimals: a single point always, a single comma otherwise |
-//! | `1,2,3` | a list: its last number |
+//! | `$1, 000` | 1000: a group of zeros, or one after a currency |
+//! | `1.000 Euro` | 1000: amounts of money have no three decimals |
 //! | `1/2` `1 1/2` `½` `1 / 2` | fractions; `1/0` keeps its text |
 //! | `50%` `50 percent` | a hundredth |
-//! | `1e3` `1.5 × 10^3` `10^3` `2**10` `3 million` `5k` | multiplied out |
-//! | `-5` `-$5` `$-5` `minus 5` `negative 5` | a sign, unless something is subtracted: `16-3`,
-//! `)-3` |
-//! | `10:30` `3-5` `1.2.3` `1/2/2020` `2020-05-01` | one opaque value each: never the last part |
+//! | `1e3` `1.5 × 10^3` `10^3` `2**10` `3 million` `5k` `3万` `2 dozen` | multiplied out |
+//! | `-5` `- 5` `-$5` `$-5` `minus 5` | a sign, unless something is subtracted: `16-3`, `)-3` |
+//! | `10:30` `3-5` `1.2.3` `1,2,3` `2020-05-01` | one opaque value each: never the last part |
 
 use std::fmt::Write as _;
 
-use super::normalize::THOUSANDS_SEP;
+use super::fold::THOUSANDS_SEP;
 
 /// An exact fraction in lowest terms, denominator above 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Ratio {
+pub(super) struct Ratio {
     numerator: i128,
     denominator: i128,
 }
 
 impl Ratio {
-    fn new(numerator: i128, denominator: i128) -> Option<Self> {
+    pub(super) fn new(numerator: i128, denominator: i128) -> Option<Self> {
         if denominator == 0 {
             return None;
         }
@@ -45,7 +45,7 @@ impl Ratio {
         })
     }
 
-    fn times(self, other: Self) -> Option<Self> {
+    pub(super) fn times(self, other: Self) -> Option<Self> {
         // Reduce crosswise first, so that a product that fits does not overflow.
         let left = Self::new(self.numerator, other.denominator)?;
         let right = Self::new(other.numerator, self.denominator)?;
@@ -55,7 +55,7 @@ impl Ratio {
         )
     }
 
-    fn over(self, other: Self) -> Option<Self> {
+    pub(super) fn over(self, other: Self) -> Option<Self> {
         self.times(Self::new(other.denominator, other.numerator)?)
     }
 
@@ -131,6 +131,16 @@ enum Value {
     Opaque(String),
 }
 
+impl Value {
+    fn ratio(&self) -> Option<Ratio> {
+        match self {
+            Self::Fraction(ratio) => Some(*ratio),
+            Self::Decimal(decimal) => decimal.ratio(),
+            Self::Opaque(_) => None,
+        }
+    }
+}
+
 /// One number, with its exact value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Number {
@@ -164,9 +174,23 @@ impl Number {
     pub(super) fn is_exact(&self) -> bool {
         !matches!(self.value, Value::Opaque(_))
     }
+
+    /// Whether it has a value, and that is an integer.
+    pub(super) fn is_integer(&self) -> bool {
+        match &self.value {
+            Value::Fraction(ratio) => ratio.denominator == 1,
+            Value::Decimal(decimal) => decimal.exponent >= 0,
+            Value::Opaque(_) => false,
+        }
+    }
+
+    /// Its value, if 128 bits hold it.
+    pub(super) fn ratio(&self) -> Option<Ratio> {
+        self.value.ratio()
+    }
 }
 
-fn ratio_form(ratio: Ratio) -> String {
+pub(super) fn ratio_form(ratio: Ratio) -> String {
     let mut form = ratio.numerator.to_string();
     if ratio.denominator != 1 {
         let _ = write!(form, "/{}", ratio.denominator);
@@ -176,30 +200,31 @@ fn ratio_form(ratio: Ratio) -> String {
 
 /// A currency symbol.
 pub(super) fn is_currency(c: char) -> bool {
-    matches!(c, '$' | '£' | '¥' | '¢' | '฿' | '\u{20a0}'..='\u{20c0}')
+    matches!(c, '$' | '£' | '¥' | '฿' | '\u{20a0}'..='\u{20c0}')
 }
 
-/// A text that begins with a number, currency symbols in front allowed.
-pub(super) struct LeadingNumber {
-    pub(super) number: Number,
-    /// What follows the number.
-    pub(super) rest: String,
-}
-
-/// Reads a number at the start of a folded text.
-pub(super) fn leading_number(text: &str) -> Option<LeadingNumber> {
-    // Rejects prose cheaply: a number starts within a sign word and a currency code.
+/// Reads a number at the start of a folded text: the number, and what follows it.
+pub(super) fn leading_number(text: &str) -> Option<(Number, String)> {
+    // Rejects prose cheaply: a number starts within a sign word.
     if !text.chars().take(16).any(|c| c.is_ascii_digit()) {
         return None;
     }
     let chars: Vec<char> = text.chars().collect();
     let found = Numbers::new(&chars).next()?;
-    let before = chars.get(..found.start)?;
-    if !before.iter().all(|c| is_currency(*c) || c.is_whitespace() || *c == '(') {
+    if found.start > 0 {
         return None;
     }
     let rest = chars.get(found.end..)?.iter().collect();
-    Some(LeadingNumber { number: found.number, rest })
+    Some((found.number, rest))
+}
+
+/// The form of a percentage's number alone: 50 for `50%`.
+pub(super) fn bare_percent(text: &str) -> Option<String> {
+    let head = text.trim().trim_end_matches(|c: char| c.is_alphabetic() || c == ' ');
+    let head =
+        head.strip_suffix('%').or_else(|| text.to_lowercase().contains("cent").then_some(head))?;
+    let (number, rest) = leading_number(head.trim())?;
+    (rest.is_empty() && number.is_exact()).then(|| number.canonical())
 }
 
 /// A number and where it is, in characters.
@@ -216,11 +241,17 @@ pub(super) struct Found {
 pub(super) struct Numbers<'a> {
     chars: &'a [char],
     at: usize,
+    /// The text writes `1.000` for a thousand.
+    european: bool,
 }
 
 impl<'a> Numbers<'a> {
     pub(super) fn new(chars: &'a [char]) -> Self {
-        Self { chars, at: 0 }
+        Self { chars, at: 0, european: false }
+    }
+
+    pub(super) fn european(chars: &'a [char], european: bool) -> Self {
+        Self { chars, at: 0, european }
     }
 }
 
@@ -231,7 +262,7 @@ impl Iterator for Numbers<'_> {
         let chars = self.chars;
         let start = (self.at..chars.len()).find(|i| begins(chars, *i))?;
         let (negative, sign_start) = sign(chars, start, self.at);
-        let mut reader = Reader { chars, at: start };
+        let mut reader = Reader { chars, at: start, european: self.european };
         let value = signed(reader.value(), negative);
         self.at = reader.at;
         let display = display(chars, start, reader.at, negative);
@@ -299,7 +330,11 @@ fn sign(chars: &[char], start: usize, floor: usize) -> (bool, usize) {
     if before(at) == Some('-') {
         let left = (at - 1).checked_sub(1).and_then(|i| chars.get(i)).copied().unwrap_or(' ');
         let subtracts = left.is_alphanumeric() || matches!(left, ')' | ']' | '}' | '%' | '-' | '.');
-        return if subtracts { (false, start) } else { (true, at - 1) };
+        let spaced = left == ' ' && subtracts_across_space(chars, at - 1);
+        return if subtracts || spaced { (false, start) } else { (true, at - 1) };
+    }
+    if before(at) == Some(' ') && before(at - 1) == Some('-') {
+        return if opens_value(chars, at - 2) { (true, at - 2) } else { (false, start) };
     }
     for word in ["negative ", "minus "] {
         let begin = at.saturating_sub(word.len());
@@ -317,10 +352,63 @@ fn sign(chars: &[char], start: usize, floor: usize) -> (bool, usize) {
     (false, start)
 }
 
+/// Whether what stands before the minus at `at`, across one space, is a number or a variable:
+/// `x -2`.
+fn subtracts_across_space(chars: &[char], at: usize) -> bool {
+    let before = |back: usize| at.checked_sub(back).and_then(|i| chars.get(i)).copied();
+    match before(2) {
+        Some(c) if c.is_ascii_digit() => true,
+        Some(')' | ']' | '}') => true,
+        Some(c) if c.is_alphabetic() => !before(3).is_some_and(char::is_alphanumeric),
+        _ => false,
+    }
+}
+
+/// Whether a minus with a space behind it, at `at`, is the sign of a value: at the start of a text
+/// or line, after an operator or bracket, or after a verb such as "is".
+fn opens_value(chars: &[char], at: usize) -> bool {
+    const VERBS: &[&str] =
+        &["is", "are", "was", "be", "equals", "ist", "es", "est", "è", "é", "of", "to", "by"];
+    let head = chars.get(..at).unwrap_or_default();
+    let Some(last) = head.iter().rev().take(3).find(|c| **c != ' ') else {
+        return head.len() < 3;
+    };
+    if last.is_alphabetic() {
+        let word: String = head
+            .iter()
+            .rev()
+            .skip_while(|c| **c == ' ')
+            .take_while(|c| c.is_alphabetic())
+            .take(8)
+            .collect();
+        let word: String = word.chars().rev().collect();
+        return VERBS.contains(&word.as_str());
+    }
+    matches!(
+        last,
+        '=' | '('
+            | '['
+            | '{'
+            | ','
+            | ':'
+            | '<'
+            | '>'
+            | '+'
+            | '*'
+            | '/'
+            | '→'
+            | '≈'
+            | '\n'
+            | '≤'
+            | '≥'
+    )
+}
+
 /// Reads one number from `at` on, and leaves `at` behind it.
 struct Reader<'a> {
     chars: &'a [char],
     at: usize,
+    european: bool,
 }
 
 impl Reader<'_> {
@@ -351,6 +439,7 @@ impl Reader<'_> {
 
     /// Digits with separators; `None` if they are not a number.
     fn literal(&mut self) -> Option<Decimal> {
+        let start = self.at;
         let mut groups: Vec<String> = Vec::new();
         let mut separators: Vec<char> = Vec::new();
         if self.peek(0) == Some('.') {
@@ -358,14 +447,43 @@ impl Reader<'_> {
         } else {
             groups.push(self.digits());
         }
-        while let Some(separator) =
-            self.separator(groups.first().map_or(0, String::len), &separators)
-        {
+        let money = start.checked_sub(1).and_then(|i| self.chars.get(i));
+        let money = money.is_some_and(|c| is_currency(*c));
+        loop {
+            let first = groups.first().map_or(0, String::len);
+            if self.spaced_group(money) && (1..=3).contains(&first) {
+                self.at += 1;
+                separators.push(',');
+            } else if let Some(separator) = self.separator(first, &separators) {
+                separators.push(separator);
+            } else {
+                break;
+            }
             self.at += 1;
             groups.push(self.digits());
-            separators.push(separator);
+        }
+        let thousands = separators == ['.'] && is_grouped(&groups, '.');
+        if thousands && (self.european || self.euros()) {
+            return Some(Decimal::new(&groups.concat(), ""));
         }
         number_of(&groups, &separators).map(|decimal| self.exponent(decimal))
+    }
+
+    /// Whether a group of thousands follows a comma and a space: `1, 000`, `$1, 250`.
+    fn spaced_group(&self, money: bool) -> bool {
+        let zeros = (2..=4).all(|i| self.peek(i) == Some('0'));
+        self.peek(0) == Some(',')
+            && self.peek(1) == Some(' ')
+            && (2..=4).all(|i| self.digit(i))
+            && !self.digit(5)
+            && (money || zeros)
+    }
+
+    /// Whether the number is an amount of euros.
+    fn euros(&self) -> bool {
+        let gap = usize::from(matches!(self.peek(0), Some(' ' | THOUSANDS_SEP)));
+        self.peek(gap) == Some('€')
+            || ["euro", "euros", "eur"].iter().any(|word| self.word(gap, word))
     }
 
     fn digits(&mut self) -> String {
@@ -381,7 +499,7 @@ impl Reader<'_> {
         let c = self.peek(0)?;
         match c {
             ',' | '.' | '_' | THOUSANDS_SEP if self.digit(1) => Some(c),
-            '\'' | '’' if self.digit(1) => Some('\''),
+            '\'' if (1..=3).all(|i| self.digit(i)) => Some('\''),
             ' ' => {
                 let group = (1..=3).all(|i| self.digit(i))
                     && !self.digit(4)
@@ -503,15 +621,22 @@ impl Reader<'_> {
         chained
     }
 
-    /// A magnitude word and a percent sign.
+    /// Magnitude words and a percent sign.
     fn scale(&mut self, value: Option<Value>) -> Option<Value> {
-        let value = match self.magnitude() {
-            Some((power, length)) => {
-                self.at += length;
-                value.and_then(|value| shift(value, power))
+        let mut value = self.magnified(value);
+        // `3万5千`
+        for _ in 0..4 {
+            let after_magnitude = self.at.checked_sub(1).and_then(|i| self.chars.get(i));
+            if !after_magnitude
+                .is_some_and(|c| matches!(c, '百' | '千' | '万' | '萬' | '億' | '亿'))
+                || !self.digit(0)
+            {
+                break;
             }
-            None => value,
-        };
+            let part = self.literal().map(Value::Decimal);
+            let part = self.magnified(part).as_ref().and_then(Value::ratio);
+            value = value.and_then(|value| value.ratio()?.plus(part?)).map(Value::Fraction);
+        }
         match self.percent() {
             Some(length) => {
                 self.at += length;
@@ -521,22 +646,52 @@ impl Reader<'_> {
         }
     }
 
-    fn magnitude(&self) -> Option<(i64, usize)> {
-        const WORDS: [(&str, i64); 5] =
-            [("thousand", 3), ("million", 6), ("billion", 9), ("trillion", 12), ("hundred", 2)];
-        let gap = usize::from(matches!(self.peek(0), Some(' ' | '-')));
-        let word = WORDS
-            .iter()
-            .find(|(word, _)| self.word(gap, word))
-            .map(|(word, power)| (*power, gap + word.len()));
-        let letter = [("k", 3), ("bn", 9)]
-            .iter()
-            .find(|(unit, _)| self.word(0, unit))
-            .map(|(unit, power)| (*power, unit.len()));
+    /// `2 hundred thousand`: up to three magnitudes in a row.
+    fn magnified(&mut self, mut value: Option<Value>) -> Option<Value> {
+        for _ in 0..3 {
+            let Some((factor, power, length)) = self.magnitude() else { break };
+            self.at += length;
+            value = value.and_then(|value| shift(value, power));
+            if factor != 1 {
+                value = value
+                    .and_then(|value| value.ratio()?.times(Ratio::new(factor, 1)?))
+                    .map(Value::Fraction);
+            }
+        }
+        value
+    }
+
+    /// The factor and the power of ten of the magnitude here, and its length.
+    fn magnitude(&self) -> Option<(i128, i64, usize)> {
+        let gap = usize::from(matches!(self.peek(0), Some(' ' | '-' | THOUSANDS_SEP)));
+        let found = |list: &[(&str, i64)], whole: bool| {
+            list.iter().find_map(|(words, power)| {
+                let word = words.split(' ').find(|word| {
+                    if whole { self.word(gap, word) } else { self.begins_with(gap, word) }
+                })?;
+                Some((1, *power, gap + word.chars().count()))
+            })
+        };
+        if self.word(gap, "dozen") {
+            return Some((12, 0, gap + 5));
+        }
+        let thousands = self.word(gap, "mil")
+            && (self.european || ["millones", "milhões"].iter().any(|w| self.word(gap + 4, w)));
+        if thousands {
+            return Some((1, 3, gap + 3));
+        }
+        let next = self.peek(gap + 1);
+        let metric = self.peek(gap) == Some('千')
+            && next.is_some_and(|c| matches!(c, '克' | '米' | '瓦' | '卡' | '公'));
+        if metric {
+            return None;
+        }
         let capital = matches!(self.peek(0), Some('M' | 'B'))
             && !self.peek(1).is_some_and(char::is_alphanumeric);
-        word.or(letter)
-            .or_else(|| capital.then(|| (if self.peek(0) == Some('M') { 6 } else { 9 }, 1)))
+        found(MAGNITUDE_WORDS, true)
+            .or_else(|| found(MAGNITUDE_SIGNS, false))
+            .or_else(|| self.word(0, "k").then_some((1, 3, 1)))
+            .or_else(|| capital.then(|| (1, if self.peek(0) == Some('M') { 6 } else { 9 }, 1)))
     }
 
     fn percent(&self) -> Option<usize> {
@@ -544,7 +699,7 @@ impl Reader<'_> {
         if self.peek(gap) == Some('%') {
             return Some(gap + 1);
         }
-        ["percent", "per cent", "pct"]
+        ["percent", "per cent", "pct", "prozent"]
             .iter()
             .find(|word| self.word(gap, word))
             .map(|word| gap + word.len())
@@ -552,12 +707,39 @@ impl Reader<'_> {
 
     /// Whether the word is at `ahead`, ignoring case, and ends there.
     fn word(&self, ahead: usize, word: &str) -> bool {
-        word.chars()
-            .enumerate()
-            .all(|(i, c)| self.peek(ahead + i).is_some_and(|p| p.to_ascii_lowercase() == c))
-            && !self.peek(ahead + word.len()).is_some_and(char::is_alphanumeric)
+        self.begins_with(ahead, word)
+            && !self.peek(ahead + word.chars().count()).is_some_and(char::is_alphanumeric)
+    }
+
+    fn begins_with(&self, ahead: usize, word: &str) -> bool {
+        let same = |p: char, c: char| p == c || p.to_lowercase().eq([c]);
+        word.chars().enumerate().all(|(i, c)| self.peek(ahead + i).is_some_and(|p| same(p, c)))
     }
 }
+
+/// Magnitude words by their power of ten.
+const MAGNITUDE_WORDS: &[(&str, i64)] = &[
+    ("hundred hundreds hundert", 2),
+    ("thousand thousands tausend mille mila тысяча тысячи тысяч тыс हजार हज़ार", 3),
+    ("lakh lakhs lac lacs लाख", 5),
+    ("million millions millionen mio mln mn millón millon millones milione milioni", 6),
+    ("milhão milhões miljoen miljoner milion milionów миллион миллиона миллионов млн", 6),
+    ("crore crores करोड़", 7),
+    ("billion billions bn milliarde milliarden mrd milliard milliards miliardo miliardi", 9),
+    ("bilhão bilhões miljard миллиард миллиарда миллиардов млрд", 9),
+    ("trillion trillions tn billionen billones", 12),
+];
+
+/// Magnitudes of scripts without spaces.
+const MAGNITUDE_SIGNS: &[(&str, i64)] = &[
+    ("万亿 兆", 12),
+    ("亿 億 억", 8),
+    ("ล้าน", 6),
+    ("แสน", 5),
+    ("万 萬 만 หมื่น", 4),
+    ("千 천 พัน", 3),
+    ("百 백 ร้อย", 2),
+];
 
 fn shift(value: Value, power: i64) -> Option<Value> {
     match value {
@@ -583,7 +765,6 @@ fn number_of(groups: &[String], separators: &[char]) -> Option<Decimal> {
         ('.', true, 0) => Some(Decimal::new(&head.concat(), last)),
         (',', true, 0) if !grouped => Some(Decimal::new(&head.concat(), last)),
         (_, true, _) if grouped => Some(Decimal::new(&groups.concat(), "")),
-        (',', true, _) => Some(Decimal::new(last, "")),
         ('.' | ',', false, _) => {
             let first = *others.first()?;
             let clean = first != *last_separator

@@ -1,13 +1,13 @@
 //! Whether an answer is right: equal to a gold answer, as a text, a number or a letter.
 //!
-//! Contract: pure and total. Equality is that of [`normalize::canonical`], the only notion of "same
-//! answer" in candor, so an answer is graded as it was counted in the vote. On a question that has
+//! Contract: pure and total. Equality is that of [`canonical`], the rules' only notion of "same
+//! answer", so an answer is graded as it was counted in the vote. On a question that has
 //! no answer every answer is wrong.
 
 use serde::{Deserialize, Serialize};
 
 use super::Doc;
-use crate::consensus::{Extractor, Vote, choice_label, normalize};
+use crate::consensus::{Extractor, Vote, canonical, choice_label};
 use crate::metrics::{Grade, GradedSample};
 
 /// The template of a question whose answer the model continues as plain text.
@@ -96,9 +96,7 @@ impl Scorer {
             Some(answer) if self == Self::Number => {
                 Err(format!("the gold answer {answer:?} is not a number"))
             }
-            Some(answer) => {
-                Err(format!("the gold answer {answer:?} holds neither letter nor digit"))
-            }
+            Some(answer) => Err(format!("the gold answer {answer:?} holds nothing")),
             None => Ok(()),
         }
     }
@@ -106,9 +104,9 @@ impl Scorer {
     fn canonical(self, answer: &str) -> Option<String> {
         match self {
             Self::Exact | Self::Choice | Self::Loglikelihood | Self::LoglikelihoodLetter => {
-                normalize::canonical(answer)
+                canonical(answer)
             }
-            Self::Number => Extractor::Number.extract(answer).map(|answer| answer.canonical),
+            Self::Number => Extractor::Number.read(answer).answer().map(|answer| answer.canonical),
         }
     }
 }

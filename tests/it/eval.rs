@@ -1006,7 +1006,7 @@ fn tasks_say_what_they_are_and_read_their_files() {
         let docs = eval::task(name).unwrap().open(Some(&data)).unwrap().docs;
         docs.into_iter()
             .take(250)
-            .map(|doc| Extractor::Number.extract(&doc.answers[0]).unwrap().canonical)
+            .map(|doc| Extractor::Number.read(&doc.answers[0]).answer().unwrap().canonical)
             .collect()
     };
     let (first, german) = (answers("gsm8k"), answers("mgsm_de"));

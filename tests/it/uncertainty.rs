@@ -469,10 +469,16 @@ fn extraction_follows_the_reference_on_real_samples() {
             texts.iter().map(|text| sample(text, FinishReason::Stop, Vec::new())).collect(),
         );
         let vote = vote(&generation, Extractor::ShortAnswer);
-        let gold =
-            Extractor::ShortAnswer.extract(row["answer"].as_str().unwrap()).unwrap().canonical;
+        let gold = Extractor::ShortAnswer
+            .read(row["answer"].as_str().unwrap())
+            .answer()
+            .unwrap()
+            .canonical;
         first += usize::from(
-            Extractor::ShortAnswer.extract(texts[0]).is_some_and(|answer| answer.canonical == gold),
+            Extractor::ShortAnswer
+                .read(texts[0])
+                .answer()
+                .is_some_and(|answer| answer.canonical == gold),
         );
         majority += usize::from(vote.leader().is_some_and(|leader| leader.canonical == gold));
         entropy += score("discrete_semantic_entropy", &generation, &vote).unwrap();
