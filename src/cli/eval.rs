@@ -88,6 +88,7 @@ impl Eval {
             return output.answer(&list());
         };
         let questions = self.questions(task, output)?;
+        questions.notes.iter().for_each(|note| output.note(note));
         self.pipeline.check()?;
         let variants = self.variants(&questions, out)?;
         let policy = self.pipeline.decision.policy_file()?;

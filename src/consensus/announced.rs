@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::canonical;
+use super::words::List;
 
 /// An announcement: where it begins, and what follows it.
 pub(super) struct Announcement<'a> {
@@ -20,180 +21,44 @@ pub(super) struct Announcement<'a> {
 }
 
 /// Nouns for an answer, lower case.
-const NOUNS: &[&str] = &[
-    "answer",
-    "antwort",
-    "respuesta",
-    "réponse",
-    "reponse",
-    "resposta",
-    "risposta",
-    "ответ",
-    "відповідь",
-    "отговор",
-    "odpowiedź",
-    "odpověď",
-    "odpoveď",
-    "antwoord",
-    "svar",
-    "svaret",
-    "vastaus",
-    "cevap",
-    "yanıt",
-    "válasz",
-    "răspuns",
-    "răspunsul",
-    "απάντηση",
-    "jawaban",
-    "jibu",
-    "final_answer",
-    "finalanswer",
-    "lời_giải",
-];
+const NOUNS: List = List(
+    "answer|antwort|respuesta|réponse|reponse|resposta|risposta|ответ|відповідь|отговор\
+     |odpowiedź|odpověď|odpoveď|antwoord|svar|svaret|vastaus|cevap|yanıt|válasz|răspuns\
+     |răspunsul|απάντηση|jawaban|jibu|final_answer|answer_choice|answer_letter|correct_answer\
+     |ans|finalanswer|lời_giải",
+);
 
 /// Nouns that announce only as a label, or where "final" or "correct" stands before them.
-const WEAK_NOUNS: &[&str] = &[
-    "result",
-    "option",
-    "choice",
-    "alternative",
-    "ergebnis",
-    "endergebnis",
-    "opción",
-    "resultado",
-    "résultat",
-    "resultat",
-    "risultato",
-    "opzione",
-    "opção",
-    "wahl",
-    "auswahl",
-    "результат",
-    "resultaat",
-];
-const ADJECTIVES: &[&str] = &[
-    "final",
-    "correct",
-    "right",
-    "best",
-    "appropriate",
-    "richtige",
-    "korrekte",
-    "beste",
-    "correcta",
-    "correcto",
-    "correcte",
-    "corretta",
-    "correta",
-    "juste",
-    "bonne",
-    "finale",
-    "endgültige",
-    "правильный",
-];
+const WEAK_NOUNS: List = List(
+    "correct|result|option|choice|alternative|ergebnis|endergebnis|opción|resultado|résultat\
+     |resultat|risultato|opzione|opção|wahl|auswahl|результат|resultaat",
+);
+const ADJECTIVES: List = List(
+    "final|correct|right|best|appropriate|richtige|korrekte|beste|correcta|correcto|correcte\
+     |corretta|correta|juste|bonne|finale|endgültige|правильный",
+);
+
+/// Nouns that announce a short value only: more often a derivation follows.
+const DERIVED: List = List("solution|lösung|solución|soluzione|solução|решение|oplossing");
 
 /// Words before a noun that make it another answer.
-const OTHERS: &[&str] = &[
-    "wrong",
-    "incorrect",
-    "no",
-    "any",
-    "every",
-    "each",
-    "another",
-    "previous",
-    "falsche",
-    "false",
-    "an",
-];
+const OTHERS: List = List("wrong|incorrect|no|any|every|each|another|previous|falsche|false|an");
 /// Words behind a noun that make it something else.
-const COMPOUNDS: &[&str] =
-    &["choices", "options", "key", "sheet", "format", "explanation", "with", "in"];
+const COMPOUNDS: List = List("choices|options|key|sheet|format|explanation|with|in");
 
-const ENGLISH_VERBS: &[&str] = &["is", "was", "are", "equals", "be"];
-const VERBS: &[&str] = &[
-    "is",
-    "was",
-    "are",
-    "equals",
-    "be",
-    "ist",
-    "lautet",
-    "war",
-    "wäre",
-    "es",
-    "sería",
-    "est",
-    "serait",
-    "è",
-    "é",
-    "sarà",
-    "será",
-    "är",
-    "er",
-    "on",
-    "jest",
-    "to",
-    "ni",
-    "adalah",
-    "είναι",
-    "это",
-    "je",
-];
+const ENGLISH_VERBS: List = List("is|was|are|equals|be");
+const VERBS: List = List(
+    "is|was|are|equals|be|ist|lautet|war|wäre|es|sería|est|serait|è|é|sarà|será|är|er|on|jest|to\
+     |ni|adalah|είναι|это|je",
+);
 
 /// Phrases of scripts without spaces, and labels of several words.
-const PHRASES: &[&str] = &[
-    "答案是",
-    "答案为",
-    "答案為",
-    "答案应该是",
-    "答案:",
-    "答案：",
-    "答:",
-    "答：",
-    "答えは",
-    "答え:",
-    "答え：",
-    "解答:",
-    "解答：",
-    "回答:",
-    "回答：",
-    "回答は",
-    "正解は",
-    "正解:",
-    "正解：",
-    "结果是",
-    "结果:",
-    "结果：",
-    "정답은",
-    "정답:",
-    "정답：",
-    "답은",
-    "답:",
-    "답：",
-    "답변:",
-    "คำตอบคือ",
-    "คำตอบ:",
-    "คำตอบ：",
-    "సమాధానం",
-    "উত্তর হল",
-    "উত্তর হলো",
-    "উত্তর:",
-    "उत्तर:",
-    "उत्तर है",
-    "الجواب هو",
-    "الجواب:",
-    "الإجابة هي",
-    "الإجابة:",
-    "תשובה:",
-    "பதில்:",
-    "đáp án:",
-    "đáp án là",
-    "trả lời:",
-    "Đáp án:",
-    "Đáp án là",
-    "Trả lời:",
-];
+const PHRASES: List = List(
+    "答案是|答案为|答案為|答案应该是|答案:|答案：|答:|答：|答えは|答え:|答え：|解答:|解答：|回答:|回答：|回答は|正解は|正解:|正解：|结果是|结果:|结果：|정답은\
+     |정답:|정답：|답은|답:|답：|답변:|คำตอบคือ|คำตอบ:|คำตอบ：|సమాధానం|উত্তর হল|উত্তর হলো|উত্তর:|उत्तर:\
+     |उत्तर है|الجواب هو|الجواب:|الإجابة هي|الإجابة:|תשובה:|பதில்:|đáp án:|đáp án là|trả lời:\
+     |Đáp án:|Đáp án là|Trả lời:",
+);
 
 /// All announcements of a text that something follows, in order.
 pub(super) fn announcements(text: &str) -> Vec<Announcement<'_>> {
@@ -201,7 +66,7 @@ pub(super) fn announcements(text: &str) -> Vec<Announcement<'_>> {
     found.extend(nouns(text));
     found.extend(marks(text));
     found.extend(labels(text));
-    for phrase in PHRASES {
+    for phrase in PHRASES.iter() {
         found.extend(
             text.match_indices(phrase).map(|(at, phrase)| (at, Follows::From(at + phrase.len()))),
         );
@@ -244,7 +109,8 @@ impl Follows {
     fn span(self, text: &str, next: usize) -> Option<Cow<'_, str>> {
         match self {
             Self::From(start) => {
-                text.get(start..next.max(start)).map(first_block).map(Cow::Borrowed)
+                let value = |span| first_block(span).trim_start_matches([':', '：', ' ']);
+                text.get(start..next.max(start)).map(value).map(Cow::Borrowed)
             }
             Self::Within(start, end) => text.get(start..end).map(str::trim).map(Cow::Borrowed),
             Self::Json(start) => Some(json_value(text.get(start..)?)),
@@ -327,12 +193,11 @@ fn nouns(text: &str) -> Vec<(usize, Follows)> {
     for (at, word) in words(text) {
         let short = word.len() <= 24;
         let lower = if short { word.to_lowercase() } else { String::new() };
-        let strong = short && NOUNS.contains(&lower.as_str());
-        let weak = short && WEAK_NOUNS.contains(&lower.as_str());
+        let strong = short && NOUNS.has(&lower);
+        let weak = short && (WEAK_NOUNS.has(&lower) || DERIVED.has(&lower));
         let [second, first] = &before;
-        if (strong || weak) && !OTHERS.contains(&first.as_str()) {
-            let adjective =
-                ADJECTIVES.contains(&first.as_str()) || ADJECTIVES.contains(&second.as_str());
+        if (strong || weak) && !OTHERS.has(&first) {
+            let adjective = ADJECTIVES.has(&first) || ADJECTIVES.has(&second);
             let start = follows(text, at, at + word.len(), &lower, adjective);
             found.extend(start.map(|start| (at, start)));
         }
@@ -346,7 +211,7 @@ fn nouns(text: &str) -> Vec<(usize, Follows)> {
 
 /// What follows a noun at `at..end`, if it announces.
 fn follows(text: &str, at: usize, end: usize, noun: &str, adjective: bool) -> Option<Follows> {
-    let strong = NOUNS.contains(&noun);
+    let strong = NOUNS.has(&noun);
     let head = text.get(..at)?;
     // No label has a longer line before it.
     let near: usize = head.chars().rev().take(41).map(char::len_utf8).sum();
@@ -363,6 +228,9 @@ fn follows(text: &str, at: usize, end: usize, noun: &str, adjective: bool) -> Op
     if quoted && let Some(value) = after.strip_prefix(':') {
         return Some(Follows::Json(place(value)));
     }
+    if head.ends_with('[') && rest.starts_with(']') {
+        return Some(Follows::From(end + 1));
+    }
     if head.ends_with(['<', '/']) || rest.starts_with('>') {
         return None;
     }
@@ -370,6 +238,9 @@ fn follows(text: &str, at: usize, end: usize, noun: &str, adjective: bool) -> Op
         return None;
     }
     if let Some(value) = after.strip_prefix([':', '：', '=']) {
+        if DERIVED.has(&noun) && !(1..=4).contains(&words_in_line(value)) {
+            return None;
+        }
         return Some(Follows::From(place(value)));
     }
     if label {
@@ -393,6 +264,12 @@ fn follows(text: &str, at: usize, end: usize, noun: &str, adjective: bool) -> Op
     verb(text, place(after), matches!(noun, "answer" | "result" | "option" | "choice"))
 }
 
+/// Words of the line, up to five.
+fn words_in_line(text: &str) -> usize {
+    let line: usize = text.chars().take(80).take_while(|c| *c != '\n').map(char::len_utf8).sum();
+    text.get(..line).unwrap_or_default().split_whitespace().take(5).count()
+}
+
 fn begins_with_word(text: &str, word: &str) -> bool {
     text.get(..word.len()).is_some_and(|head| head.to_lowercase() == word)
         && !text.get(word.len()..).is_some_and(|rest| rest.starts_with(char::is_alphabetic))
@@ -414,11 +291,19 @@ fn verb(text: &str, from: usize, english: bool) -> Option<Follows> {
     let limit = if long { 14 } else { 3 };
     for (number, (at, word)) in words(clause).take(limit).enumerate() {
         let lower = word.to_lowercase();
-        if number == 0 && COMPOUNDS.contains(&lower.as_str()) {
+        if number == 0 && COMPOUNDS.has(&lower) {
             return None;
         }
         let end = at + word.len();
-        if verbs.contains(&lower.as_str()) {
+        // "The answer cannot be determined."
+        let denied = matches!(
+            lower.as_str(),
+            "cannot" | "can" | "not" | "could" | "may" | "might" | "never" | "depends" | "t"
+        );
+        if denied && english {
+            return None;
+        }
+        if verbs.has(&lower) {
             let tail = clause.get(end..)?;
             if tail.starts_with(['\'', '’']) {
                 return None;
@@ -449,7 +334,16 @@ fn marks(text: &str) -> Vec<(usize, Follows)> {
         }
     }
     let lower = text.to_ascii_lowercase();
-    for tag in ["answer", "final_answer", "final", "result"] {
+    for tag in [
+        "answer",
+        "final_answer",
+        "answer_choice",
+        "answer_letter",
+        "correct_answer",
+        "ans",
+        "final",
+        "result",
+    ] {
         let (open, close) = (format!("<{tag}>"), format!("</{tag}>"));
         let mut from = 0;
         while let Some(start) = lower.get(from..).and_then(|rest| rest.find(&open)) {
@@ -485,13 +379,13 @@ fn is_value(line: &str) -> bool {
 
 /// Lines that begin with `A:`, as GSM8K's model solutions end; with a line `B:` they are options.
 fn labels(text: &str) -> Vec<(usize, Follows)> {
-    let lower = text.to_ascii_lowercase();
-    if lower.starts_with("b:") || lower.contains("\nb:") {
+    if text.starts_with("B:") || text.contains("\nB:") {
         return Vec::new();
     }
-    let starts = std::iter::once(0).chain(lower.match_indices('\n').map(|(at, _)| at + 1));
-    starts
-        .filter(|at| lower.get(*at..).is_some_and(|rest| rest.starts_with("a:")))
-        .map(|at| (at, Follows::From(at + 2)))
-        .collect()
+    let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1));
+    let label = |at: &usize| {
+        let value = text.get(*at..).and_then(|rest| rest.strip_prefix("A:"));
+        value.is_some_and(|value| !value.starts_with(char::is_alphabetic))
+    };
+    starts.filter(label).map(|at| (at, Follows::From(at + 2))).collect()
 }

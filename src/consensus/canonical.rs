@@ -111,19 +111,25 @@ pub(super) fn number_form(text: &str) -> Option<String> {
         return Some(number.to_string());
     }
     let (number, rest) = number::leading_number(text)?;
-    rest.trim().is_empty().then(|| number.canonical())
+    let form = number.canonical();
+    // A list, written as one with spaces is.
+    let form = if number.is_exact() { form } else { form.replace(',', ", ") };
+    rest.trim().is_empty().then_some(form)
 }
 
-/// An answer of symbols only: the text without the marks around it. Dots, dashes of a rule and
+/// An answer of symbols only: the text without the marks around it. Dots in a row, dashes of a rule and
 /// repeated question marks are no content.
 fn symbols(plain: &str) -> Option<String> {
     let joined: String = plain.split_whitespace().collect();
     let inner = joined.trim_matches(['"', '`']);
     let inner = inner.strip_prefix("**").and_then(|i| i.strip_suffix("**")).unwrap_or(inner);
     let kept = if inner.is_empty() { joined.as_str() } else { inner };
-    let filler = kept.chars().all(|c| matches!(c, '.' | '…' | '"' | '`'))
-        || kept.chars().count() > 1
-            && kept.chars().all(|c| matches!(c, '-' | '—' | '?' | '_' | '*' | '!'));
+    let all = |marks: &[char]| kept.chars().all(|c| marks.contains(&c));
+    let filler = match kept.chars().count() {
+        0 | 1 => all(&['…', '"', '`']),
+        2 => all(&['.', '…', '"', '`', '-', '—', '?', '_']),
+        _ => all(&['.', '…', '"', '`', '-', '—', '?', '_', '*', '!']),
+    };
     (!filler && !kept.is_empty()).then(|| kept.to_owned())
 }
 
@@ -232,6 +238,10 @@ pub(super) fn strip(text: &str) -> &str {
             ("\"", "\""),
             ("'", "'"),
             ("```", "```"),
+            ("<b>", "</b>"),
+            ("<strong>", "</strong>"),
+            ("<i>", "</i>"),
+            ("<em>", "</em>"),
         ] {
             let inner = text.strip_prefix(open).and_then(|rest| rest.strip_suffix(close));
             if let Some(inner) = inner.filter(|inner| !inner.contains(open) && !inner.is_empty()) {
@@ -286,10 +296,30 @@ fn strip_end(text: &str) -> &str {
 
 /// The form of words and formulas.
 fn text_form(text: &str) -> Option<(String, AnswerKind)> {
-    let spaced = Marks::new(text).separate();
-    let tokens: Vec<(String, bool)> = spaced.split_whitespace().map(token_form).collect();
+    let marks = Marks::new(text);
+    let spaced = marks.separate();
+    let spaced = if marks.is_formula() { without_products(&spaced) } else { spaced };
+    let mut tokens: Vec<(String, bool)> = spaced.split_whitespace().map(token_form).collect();
+    if let [first, second] = tokens.as_mut_slice() {
+        // A symbol of a unit keeps its case: 5 G is not 5 g.
+        let unit = spaced.split_whitespace().nth(1).unwrap_or_default();
+        let symbol = unit.len() <= 3 && unit.contains(|c: char| c.is_ascii_uppercase());
+        if symbol && first.0.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | '-' | '/')) {
+            *second = (unit.to_owned(), true);
+        }
+    }
+    if let [first, _, ..] = tokens.as_mut_slice()
+        && let Some(number) = words::number(&first.0).filter(|number| *number != 1)
+    {
+        first.0 = number.to_string();
+    }
     let is_article = |word: &str| matches!(word, "the" | "an");
-    let front = tokens.iter().take_while(|(word, _)| word == "a" || is_article(word)).count();
+    let words = || tokens.iter().map(|(word, _)| word.as_str());
+    let names_letter = |next: &str| matches!(next, "and" | "or") || next.chars().nth(1).is_none();
+    let front = words()
+        .zip(words().skip(1).chain(["x"]))
+        .take_while(|(word, next)| is_article(word) || (*word == "a" && !names_letter(next)))
+        .count();
     let kept: Vec<&str> = tokens
         .iter()
         .skip(front)
@@ -399,10 +429,15 @@ impl Marks {
         Self { chars, left, right, before, after, paired, mathematics }
     }
 
+    /// Whether the text has an operator and no words.
+    fn is_formula(&self) -> bool {
+        self.mathematics && self.left.iter().all(|run| *run < 2)
+    }
+
     /// The text with prose marks dropped or turned into spaces, and no spaces around the others.
     fn separate(&self) -> String {
         let mut out = String::with_capacity(self.chars.len());
-        let mut quoted = false;
+        let (mut quoted, mut depth) = (false, 0_usize);
         for (at, c) in self.chars.iter().enumerate() {
             match *c {
                 '"' => {
@@ -413,7 +448,7 @@ impl Marks {
                         quoted = !quoted;
                     }
                 }
-                c => match self.mark(at, c) {
+                c => match self.mark(at, c, depth > 0) {
                     Mark::Dropped => {}
                     Mark::Space => out.push(' '),
                     Mark::Kept => out.push(c),
@@ -426,6 +461,10 @@ impl Marks {
                         out.truncate(out.trim_end_matches([' ', '\u{1e}']).len());
                         out.push(c);
                     }
+                    Mark::Listing => {
+                        out.truncate(out.trim_end_matches(' ').len());
+                        out.push_str(", ");
+                    }
                     Mark::JoiningRight => {
                         out.push(c);
                         out.push('\u{1e}');
@@ -433,11 +472,16 @@ impl Marks {
                     Mark::And => out.push_str(" and "),
                 },
             }
+            match c {
+                '(' | '[' | '{' => depth += 1,
+                ')' | ']' | '}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
         }
         joined(&out)
     }
 
-    fn mark(&self, at: usize, c: char) -> Mark {
+    fn mark(&self, at: usize, c: char, within: bool) -> Mark {
         let get = |list: &[usize]| list.get(at).copied().unwrap_or(0);
         let (left, right) = (get(&self.left), get(&self.right));
         let near = |list: &[char]| list.get(at).copied().unwrap_or(' ');
@@ -452,13 +496,11 @@ impl Marks {
             '*' | '_' if paired => Mark::Dropped,
             '(' | ')' if paired => Mark::Space,
             '.' => self.full_stop(at, previous, next),
-            ',' if gaps.1 || gaps.0 => {
-                if left >= 2 || right >= 2 || after == ' ' {
-                    Mark::Space
-                } else {
-                    Mark::Joining
-                }
-            }
+            ',' if gaps.1 || gaps.0 => match (before.is_ascii_digit(), within) {
+                _ if left >= 2 || right >= 2 || after == ' ' => Mark::Space,
+                (true, false) => Mark::Listing,
+                _ => Mark::Joining,
+            },
             ',' if left >= 2 && right >= 2 => Mark::Space,
             '-' => self.hyphen(left, right, (before, after), gaps),
             '\'' if gaps == (false, false) && left + right >= 3 && left > 0 && right > 0 => {
@@ -476,10 +518,10 @@ impl Marks {
             ';' | ':' if gaps.1 && left >= 2 => Mark::Space,
             '&' if gaps == (true, true) && before != '&' && after != '&' => Mark::And,
             '#' if !previous.is_alphanumeric() && !next.is_alphanumeric() => Mark::Space,
-            '=' | '<' | '>' | '^' | '|' | '≤' | '≥' | '≠' | '≈' | '→' | '⇒' | ';' | ':' | ',' => {
-                Mark::Joining
-            }
-            '+' | '*' | '/' | '×' | '÷' | '·' | '±' if gaps == (true, true) => Mark::Joining,
+            '=' | '<' | '>' | '^' | '|' | '≤' | '≥' | '≠' | '≈' | '→' | '⇒' | '∈' | '∪' | '∩'
+            | '∧' | '∨' | '⊂' | ';' | ':' | ',' => Mark::Joining,
+            '×' | '÷' | '·' if before != ' ' && after != ' ' => Mark::Joining,
+            '+' | '*' | '/' | '±' if gaps == (true, true) => Mark::Joining,
             '·' | '•' if gaps.0 || gaps.1 => Mark::Space,
             '+' if gaps == (true, false) && binary(before, left) => Mark::Joining,
             '(' | '[' | '{' => Mark::JoiningRight,
@@ -557,7 +599,24 @@ enum Mark {
     Joining,
     JoiningLeft,
     JoiningRight,
+    /// A comma with a space behind it, between numbers: without the space it is a decimal one.
+    Listing,
     And,
+}
+
+/// A formula without the spaces between factors: `π r^2` is `πr^2`, `1 2` stays.
+fn without_products(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut words = text.split_whitespace().peekable();
+    while let Some(word) = words.next() {
+        out.push_str(word);
+        let digits = word.ends_with(|c: char| c.is_ascii_digit() || c == ',')
+            && words.peek().is_some_and(|next| next.starts_with(|c: char| c.is_ascii_digit()));
+        if digits || word.ends_with(',') {
+            out.push(' ');
+        }
+    }
+    out
 }
 
 /// Drops the spaces that follow a joining mark.

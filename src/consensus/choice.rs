@@ -9,6 +9,7 @@
 use super::announced::Announcement;
 use super::answer::{Answer, AnswerKind};
 use super::fold::fold;
+use super::words::List;
 use super::{latex, statement};
 
 /// The choice of a completion.
@@ -77,33 +78,13 @@ fn as_letter(c: char) -> Option<char> {
 }
 
 /// Words between an announcement and the letter.
-const FILLERS: &[&str] = &[
-    "option",
-    "choice",
-    "letter",
-    "answer",
-    "is",
-    "the",
-    "therefore",
-    "clearly",
-    "definitely",
-    "i think",
-    "i believe",
-    "it is",
-    "it's",
-    "that",
-    "most likely",
-    "probably",
-    "would be",
-    "be",
-    "simply",
-];
+const FILLERS: List = List(
+    "option|choice|letter|answer|is|the|therefore|clearly|definitely|i think|i believe|it is\
+     |it's|that|most likely|probably|would be|be|simply",
+);
 
 /// Words after a bare `A` or `I` that mark it as a choice, not the start of a sentence.
-const REASONS: &[&str] = &[
-    "because", "since", "as", "for", "which", "with", "and", "due", "is", "or", "not", "but",
-    "rather",
-];
+const REASONS: List = List("because|since|as|for|which|with|and|due|is|or|not|but|rather");
 
 fn after_announcement(rest: &str) -> Selected {
     let mut rest = rest.trim_start_matches(is_mark);
@@ -116,12 +97,13 @@ fn after_announcement(rest: &str) -> Selected {
     };
     let after = chars.as_str();
     match after.chars().next() {
+        Some(c) if is_caseless(c) => Selected::Letter(letter),
         Some(c) if c.is_alphanumeric() || matches!(c, '\'' | '+' | '#' | '=' | '^') => {
             Selected::Nothing
         }
         Some('-') if !after.starts_with("- ") => Selected::Nothing,
         Some('/' | '&' | '?') => Selected::Hedge,
-        _ if joins_another(letter, after) => Selected::Hedge,
+        _ if joins_another(letter, after) || is_corrected(letter, after) => Selected::Hedge,
         Some(c) if c.is_whitespace() && !is_bare_choice(first, after) => Selected::Nothing,
         // "A. Smith" is a name, but after an announcement an option is far more likely.
         _ => Selected::Letter(letter),
@@ -130,12 +112,8 @@ fn after_announcement(rest: &str) -> Selected {
 
 /// Whether what follows a letter offers another one: `or C`, `and C`, `, C`.
 fn joins_another(letter: char, after: &str) -> bool {
-    const JOINTS: &[&str] = &[
-        "or", "and", "und", "oder", "o", "ou", "y", "e", "et", "и", "или", "或", "和", "also",
-        "und/oder", "/", "&", ",",
-    ];
-    const ENDS: &[&str] =
-        &["because", "since", "as", "not", "rather", "while", "whereas", "but", "than", "instead"];
+    const JOINTS: List = List("or|and|und|oder|o|ou|y|e|et|и|или|或|和|also|und/oder|/|&|,");
+    const ENDS: List = List("because|since|as|not|rather|while|whereas|but|than|instead");
     if after.starts_with('.') {
         return false;
     }
@@ -154,7 +132,7 @@ fn joins_another(letter: char, after: &str) -> bool {
     while let Some(word) = words.next() {
         let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
         let lower = word.trim_matches(['(', ')', '*', ';', ':', '.']).to_lowercase();
-        if ENDS.contains(&lower.as_str()) {
+        if ENDS.has(&lower) {
             return false;
         }
         let mut letters = bare.chars();
@@ -170,8 +148,34 @@ fn joins_another(letter: char, after: &str) -> bool {
         {
             return true;
         }
-        joint = JOINTS.contains(&lower.as_str())
+        joint = JOINTS.has(&lower)
             || (joint && matches!(lower.as_str(), "option" | "possibly" | "maybe" | ""));
+    }
+    false
+}
+
+/// A letter of a script without case: particles of Japanese and Korean follow without a space.
+fn is_caseless(c: char) -> bool {
+    c.is_alphabetic() && !c.is_lowercase() && !c.is_uppercase()
+}
+
+/// Whether the text takes a letter back for another one: "B. Actually, C."
+fn is_corrected(letter: char, after: &str) -> bool {
+    const TURNS: List = List("no|actually|wait|sorry|correction|mean|or");
+    let window: String = after.chars().take(120).collect();
+    let mut since_turn = usize::MAX;
+    for word in window.split(|c: char| !(c.is_alphanumeric() || c == '\'')) {
+        let mut letters = word.chars();
+        let other = letters.next().filter(char::is_ascii_uppercase).and_then(as_letter);
+        let other = other.filter(|other| letters.as_str().is_empty() && *other != letter);
+        if other.is_some_and(|other| other != 'I') && since_turn < 5 {
+            return true;
+        }
+        if TURNS.has(&word.to_lowercase().as_str()) {
+            since_turn = 0;
+        } else if !word.is_empty() {
+            since_turn = since_turn.saturating_add(1);
+        }
     }
     false
 }
@@ -181,7 +185,7 @@ fn joins_another(letter: char, after: &str) -> bool {
 fn is_bare_choice(letter: char, after: &str) -> bool {
     let Some(word) = after.split_whitespace().next() else { return true };
     let word = word.trim_matches(|c: char| !c.is_alphanumeric()).to_ascii_lowercase();
-    let reason = word.is_empty() || REASONS.contains(&word.as_str());
+    let reason = word.is_empty() || REASONS.has(&word);
     if letter.is_ascii_lowercase() || matches!(letter, 'A' | 'I') { reason } else { true }
 }
 
@@ -265,73 +269,41 @@ fn option_line(line: &str) -> Option<char> {
     (bracket || dot || after.is_empty()).then_some(letter)
 }
 
+/// A text with more letters than this discusses them.
+const MAX_CANDIDATES: usize = 1000;
+
 /// The letter that sentences select: "B is correct", "I would go with B", "So, B.". Different ones
 /// are a hedge.
 fn selected_by_sentence(text: &str) -> Selected {
-    const BEFORE: &[&str] = &[
-        "go with",
-        "going with",
-        "choose",
-        "chose",
-        "pick",
-        "picked",
-        "select",
-        "selected",
-        "choosing",
-        "say",
-        "so",
-        "therefore",
-        "thus",
-        "hence",
-        "it is",
-        "it's",
-        "it must be",
-        "must be",
-        "should be",
-        "would be",
-        "answer",
-        "vote for",
-        "opt for",
-        "settle on",
-        "went with",
-    ];
-    const AFTER: &[&str] = &[
-        "is correct",
-        "is right",
-        "is true",
-        "is the correct",
-        "is the right",
-        "is the best",
-        "is the answer",
-        "is the most",
-        "ist richtig",
-        "ist korrekt",
-        "es correcta",
-        "es la correcta",
-        "est correcte",
-        "est la bonne",
-        "seems right",
-        "seems correct",
-        "looks right",
-        "looks correct",
-        "would be correct",
-        "must be correct",
-        "is my answer",
-        "is my choice",
-        "is therefore",
-        "fits best",
-    ];
+    const BEFORE: List = List(
+        "think|believe|guess|my is|correct is|right is|best is|go with|going with|choose|chose\
+         |pick|picked|select|selected|choosing|say|so|therefore|thus|hence|it is|it's|it must be\
+         |must be|should be|would be|answer|vote for|opt for|settle on|went with",
+    );
+    const AFTER: List = List(
+        "is correct|is right|is true|is the correct|is the right|is the best|is the answer\
+         |is the most|ist richtig|ist korrekt|es correcta|es la correcta|est correcte\
+         |est la bonne|seems right|seems correct|looks right|looks correct|would be correct\
+         |must be correct|is my answer|is my choice|is therefore|fits best",
+    );
     let chars: Vec<char> = text.chars().collect();
     let at = |i: usize| chars.get(i).copied().unwrap_or(' ');
     let mut found = Selected::Nothing;
+    let mut candidates = 0;
     for (i, c) in chars.iter().enumerate() {
         let before = i.checked_sub(1).map_or(' ', at);
-        let edge = |c: char| !c.is_alphanumeric() && !matches!(c, '\'' | '+' | '#' | '-' | '_');
+        let edge = |c: char| {
+            (!c.is_alphanumeric() || is_caseless(c)) && !matches!(c, '\'' | '+' | '#' | '-' | '_')
+        };
         let Some(letter) =
             as_letter(*c).filter(|_| c.is_ascii_uppercase() && edge(before) && edge(at(i + 1)))
         else {
             continue;
         };
+        candidates += 1;
+        if candidates > MAX_CANDIDATES {
+            return Selected::Hedge;
+        }
         let tail: String = chars.iter().skip(i + 1).take(28).collect();
         let tail = tail
             .trim_start_matches(|c: char| c == ' ' || is_mark(c) || matches!(c, ')' | ']' | '.'));
@@ -358,9 +330,13 @@ fn selected_by_sentence(text: &str) -> Selected {
         let bare =
             ends || chars.len() <= i + 1 || !matches!(letter, 'A' | 'I') && is_short_end(tail);
         let is_before = bare && BEFORE.iter().any(|known| phrase.ends_with(&format!(" {known}")));
-        if (is_after || is_before) && !denied {
+        let leads = begins_with_word(tail, "because") || begins_with_word(tail, "since");
+        let is_after = is_after || (leads && !chars.iter().take(i).any(|c| c.is_alphanumeric()));
+        let chosen = matches!(before, '选' | '择' | '選' | '擇')
+            || (before == ' ' && i >= 2 && matches!(at(i - 2), '选' | '择' | '選' | '擇'));
+        if (is_after || is_before || chosen) && !denied {
             let rest: String = chars.iter().skip(i + 1).take(200).collect();
-            if joins_another(letter, &rest) {
+            if joins_another(letter, &rest) || is_corrected(letter, &rest) {
                 return Selected::Hedge;
             }
             found = match found {
@@ -411,7 +387,7 @@ fn marked_letter(chars: &[char], at: usize) -> Option<char> {
     let upper = chars.get(at).is_some_and(char::is_ascii_uppercase);
     let named = upper
         && !after.is_alphanumeric()
-        && ["option ", "choice ", "letter "].iter().any(|word| ends_with(before, word));
+        && ["option ", "choice ", "letter ", "answer "].iter().any(|word| ends_with(before, word));
     ((pair && !called) || named).then_some(letter)
 }
 

@@ -41,7 +41,9 @@ pub(super) fn date_or_time(text: &str) -> Option<String> {
 fn date(text: &str) -> Option<String> {
     let words: Vec<&str> = text
         .split(|c: char| c.is_whitespace() || c == ',')
-        .filter(|word| !word.is_empty() && !matches!(*word, "the" | "of" | "de" | "The"))
+        .filter(|word| {
+            !word.is_empty() && !matches!(*word, "the" | "of" | "de" | "The" | "le" | "el" | "den")
+        })
         .collect();
     let (month, day, year) = match words.as_slice() {
         [a, b] => match (month(a), month(b)) {

@@ -24,7 +24,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::announced::{Announcement, announcements};
-use super::answer::{Answer, Reading};
+use super::answer::{Answer, AnswerKind, Reading};
 use super::{abstention, canonical, choice, result, statement, thinking};
 use crate::error::{Error, Result};
 
@@ -149,7 +149,16 @@ impl FromStr for Extractor {
 
 fn auto(text: &str, announced: &[Announcement<'_>]) -> Reading {
     let found = boxed(text);
-    let later = |at: usize| announced.last().is_some_and(|last| last.at >= at && !has_box(last));
+    // A later announcement counts if it names something: "The answer is clear" does not.
+    let names = |answer: &Answer| {
+        answer.kind != AnswerKind::Text || answer.display.starts_with(char::is_uppercase)
+    };
+    let later = |at: usize| {
+        announced.last().is_some_and(|last| {
+            let answer = || statement::announced(&last.span);
+            last.at >= at && !has_box(last) && answer().is_some_and(|answer| names(&answer))
+        })
+    };
     if let Some(found) = found.filter(|found| !later(found.end))
         && let Some(answer) = Answer::stated(found.content)
     {

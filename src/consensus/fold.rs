@@ -28,6 +28,7 @@ pub(super) fn fold(text: &str) -> String {
         let digits_around = is_digit(before) && chars.peek().is_some_and(|next| is_digit(*next));
         match c {
             '\n' => mapped.push('\n'),
+            ' ' if before == ' ' => {}
             '\u{a0}' | '\u{2007}'..='\u{2009}' | '\u{202f}' => {
                 mapped.push(if digits_around { THOUSANDS_SEP } else { ' ' });
             }

@@ -6,111 +6,29 @@
 //! commands stay with their braces. It knows neither numbers nor words.
 
 use super::fold::THOUSANDS_SEP;
+use super::words::List;
 
-/// Commands that are one character in plain text.
-const SYMBOLS: &[(&str, &str)] = &[
-    ("times", "×"),
-    ("cdot", "·"),
-    ("div", "÷"),
-    ("pm", "±"),
-    ("le", "≤"),
-    ("leq", "≤"),
-    ("leqslant", "≤"),
-    ("ge", "≥"),
-    ("geq", "≥"),
-    ("geqslant", "≥"),
-    ("lt", "<"),
-    ("gt", ">"),
-    ("ne", "≠"),
-    ("neq", "≠"),
-    ("approx", "≈"),
-    ("infty", "∞"),
-    ("circ", "°"),
-    ("degree", "°"),
-    ("to", "→"),
-    ("rightarrow", "→"),
-    ("Rightarrow", "⇒"),
-    ("implies", "⇒"),
-    ("cup", "∪"),
-    ("cap", "∩"),
-    ("in", "∈"),
-    ("subset", "⊂"),
-    ("emptyset", "∅"),
-    ("varnothing", "∅"),
-    ("ldots", "…"),
-    ("cdots", "…"),
-    ("dots", "…"),
-    ("mid", "|"),
-    ("prime", "'"),
-    ("alpha", "α"),
-    ("beta", "β"),
-    ("gamma", "γ"),
-    ("delta", "δ"),
-    ("epsilon", "ε"),
-    ("varepsilon", "ε"),
-    ("theta", "θ"),
-    ("lambda", "λ"),
-    ("mu", "μ"),
-    ("pi", "π"),
-    ("rho", "ρ"),
-    ("sigma", "σ"),
-    ("tau", "τ"),
-    ("phi", "φ"),
-    ("varphi", "φ"),
-    ("omega", "ω"),
-    ("Delta", "Δ"),
-    ("Omega", "Ω"),
-    ("Sigma", "Σ"),
-];
+/// Commands that are one character in plain text, and that.
+const SYMBOLS: List = List(
+    "times ×|cdot ·|div ÷|pm ±|le ≤|leq ≤|leqslant ≤|ge ≥|geq ≥|geqslant ≥|lt <|gt >|ne ≠\
+     |neq ≠|approx ≈|infty ∞|circ °|degree °|to →|rightarrow →|Rightarrow ⇒|implies ⇒|cup ∪\
+     |cap ∩|in ∈|subset ⊂|emptyset ∅|varnothing ∅|ldots …|cdots …|dots …|mid ||prime '\
+     |lbrace {|rbrace }|colon :|vert ||lvert ||rvert ||langle ⟨|rangle ⟩|alpha α|beta β\
+     |gamma γ|delta δ|epsilon ε|varepsilon ε|theta θ|lambda λ|mu μ|pi π|rho ρ|sigma σ|tau τ\
+     |phi φ|varphi φ|omega ω|Delta Δ|Omega Ω|Sigma Σ",
+);
 
 /// Commands whose argument is all there is to them.
-const WRAPPERS: &[&str] = &[
-    "text",
-    "textbf",
-    "textit",
-    "textrm",
-    "textsc",
-    "emph",
-    "mathrm",
-    "mathbf",
-    "mathit",
-    "mathsf",
-    "mathbb",
-    "mathcal",
-    "mbox",
-    "operatorname",
-    "boxed",
-    "fbox",
-    "underline",
-    "boldsymbol",
-    "bf",
-    "rm",
-    "ensuremath",
-    "mathord",
-];
+const WRAPPERS: List = List(
+    "text|textbf|textit|textrm|textsc|emph|mathrm|mathbf|mathit|mathsf|mathbb|mathcal|mbox\
+     |operatorname|boxed|fbox|underline|boldsymbol|bf|rm|ensuremath|mathord",
+);
 
 /// Commands of layout.
-const LAYOUT: &[&str] = &[
-    "left",
-    "right",
-    "big",
-    "Big",
-    "bigg",
-    "Bigg",
-    "bigl",
-    "bigr",
-    "Bigl",
-    "Bigr",
-    "middle",
-    "displaystyle",
-    "textstyle",
-    "quad",
-    "qquad",
-    "limits",
-    "hspace",
-    "space",
-    "thinspace",
-];
+const LAYOUT: List = List(
+    "left|right|big|Big|bigg|Bigg|bigl|bigr|Bigl|Bigr|middle|displaystyle|textstyle|quad|qquad\
+     |limits|hspace|space|thinspace",
+);
 
 /// Nested deeper, groups are read as text: recursion stays bounded.
 const MAX_DEPTH: usize = 24;
@@ -257,14 +175,15 @@ impl Reader<'_> {
             return true;
         }
         self.at += 1 + name.len();
-        if let Some((_, symbol)) = SYMBOLS.iter().find(|(command, _)| *command == name) {
+        let symbol = SYMBOLS.iter().filter_map(|pair| pair.split_once(' '));
+        if let Some((_, symbol)) = symbol.into_iter().find(|(command, _)| *command == name) {
             out.push_str(symbol);
-        } else if WRAPPERS.contains(&name.as_str()) {
+        } else if WRAPPERS.has(&name) {
             if self.peek(0) == Some('{') {
                 let group = self.group(depth);
                 out.push_str(&group);
             }
-        } else if !LAYOUT.contains(&name.as_str()) {
+        } else if !LAYOUT.has(&name) {
             match name.as_str() {
                 "frac" | "dfrac" | "tfrac" | "cfrac" => self.fraction(out, depth),
                 "sqrt" => self.root(out, depth),
@@ -390,7 +309,9 @@ impl Reader<'_> {
 /// A number, a letter or a root alone, anything else in brackets.
 fn atom_or_brackets(text: &str) -> String {
     let body = text.strip_prefix(['-', '+']).unwrap_or(text);
-    let number = body.chars().all(|c| c.is_ascii_digit() || c == '.');
+    // With the sign of a charge behind it.
+    let digits = body.strip_suffix(['-', '+']).unwrap_or(body);
+    let number = digits.chars().all(|c| c.is_ascii_digit() || c == '.');
     let root = body.strip_prefix('√').is_some_and(|under| {
         under.chars().count() == 1 || under.chars().all(|c| c.is_ascii_digit())
     });

@@ -23,6 +23,7 @@
 use std::fmt::Write as _;
 
 use super::fold::THOUSANDS_SEP;
+use super::words::List;
 
 /// An exact fraction in lowest terms, denominator above 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,7 +212,10 @@ pub(super) fn leading_number(text: &str) -> Option<(Number, String)> {
     }
     let chars: Vec<char> = text.chars().collect();
     let found = Numbers::new(&chars).next()?;
-    if found.start > 0 {
+    let written = chars.get(..found.end)?;
+    if found.start > 0
+        || written.iter().take_while(|c| !c.is_ascii_digit()).any(|c| is_currency(*c))
+    {
         return None;
     }
     let rest = chars.get(found.end..)?.iter().collect();
@@ -324,8 +328,9 @@ fn sign(chars: &[char], start: usize, floor: usize) -> (bool, usize) {
     let before =
         |i: usize| i.checked_sub(1).filter(|i| *i >= floor).and_then(|i| chars.get(i)).copied();
     let mut at = start;
-    if before(at).is_some_and(is_currency) {
-        at -= 1;
+    let gap = usize::from(before(at) == Some(' '));
+    if at > gap && before(at - gap).is_some_and(is_currency) {
+        at -= 1 + gap;
     }
     if before(at) == Some('-') {
         let left = (at - 1).checked_sub(1).and_then(|i| chars.get(i)).copied().unwrap_or(' ');
@@ -367,8 +372,7 @@ fn subtracts_across_space(chars: &[char], at: usize) -> bool {
 /// Whether a minus with a space behind it, at `at`, is the sign of a value: at the start of a text
 /// or line, after an operator or bracket, or after a verb such as "is".
 fn opens_value(chars: &[char], at: usize) -> bool {
-    const VERBS: &[&str] =
-        &["is", "are", "was", "be", "equals", "ist", "es", "est", "è", "é", "of", "to", "by"];
+    const VERBS: List = List("is|are|was|be|equals|ist|es|est|è|é|of|to|by");
     let head = chars.get(..at).unwrap_or_default();
     let Some(last) = head.iter().rev().take(3).find(|c| **c != ' ') else {
         return head.len() < 3;
@@ -382,7 +386,7 @@ fn opens_value(chars: &[char], at: usize) -> bool {
             .take(8)
             .collect();
         let word: String = word.chars().rev().collect();
-        return VERBS.contains(&word.as_str());
+        return VERBS.has(&word);
     }
     matches!(
         last,
@@ -448,6 +452,7 @@ impl Reader<'_> {
             groups.push(self.digits());
         }
         let money = start.checked_sub(1).and_then(|i| self.chars.get(i));
+        let euro = money == Some(&'€');
         let money = money.is_some_and(|c| is_currency(*c));
         loop {
             let first = groups.first().map_or(0, String::len);
@@ -463,7 +468,7 @@ impl Reader<'_> {
             groups.push(self.digits());
         }
         let thousands = separators == ['.'] && is_grouped(&groups, '.');
-        if thousands && (self.european || self.euros()) {
+        if thousands && (self.european || euro || self.euros()) {
             return Some(Decimal::new(&groups.concat(), ""));
         }
         number_of(&groups, &separators).map(|decimal| self.exponent(decimal))
@@ -676,7 +681,8 @@ impl Reader<'_> {
             return Some((12, 0, gap + 5));
         }
         let thousands = self.word(gap, "mil")
-            && (self.european || ["millones", "milhões"].iter().any(|w| self.word(gap + 4, w)));
+            && (self.european
+                || ["millones", "milhões", "euros", "pesos"].iter().any(|w| self.word(gap + 4, w)));
         if thousands {
             return Some((1, 3, gap + 3));
         }

@@ -6,6 +6,7 @@
 //! `8 leg`. The input is folded plain text that holds nothing else.
 
 use super::number::{self, Number, Ratio};
+use super::words::List;
 
 /// A canonical form, and the form of its number alone.
 pub(super) struct Quantity {
@@ -83,8 +84,7 @@ const NAMES: &[(&str, &str, i128, i128)] = &[
 ];
 
 /// Units by symbol that take the prefixes of the metric system.
-const METRIC: &[&str] =
-    &["m", "g", "s", "J", "W", "V", "A", "N", "Pa", "Hz", "eV", "mol", "Ω", "cal"];
+const METRIC: List = List("m|g|s|J|W|V|A|N|Pa|Hz|eV|mol|Ω|cal");
 const PREFIXES: &[(char, u32, bool)] = &[
     ('n', 9, false),
     ('μ', 6, false),
@@ -221,7 +221,7 @@ fn metric(text: &str) -> Option<(String, Ratio)> {
         if litre(symbol) {
             return Some(("m^3".to_owned(), size.times(Ratio::new(1, 1000)?)?));
         }
-        METRIC.contains(&symbol).then(|| (symbol.to_owned(), size))
+        METRIC.has(&symbol).then(|| (symbol.to_owned(), size))
     };
     if let Some(found) = base(text, Ratio::new(1, 1)?) {
         return Some(found);
@@ -239,13 +239,12 @@ fn metric(text: &str) -> Option<(String, Ratio)> {
 
 /// A number of things: one to three words in lower case that do not change its value.
 fn counted(number: &Number, rest: &str) -> Option<Quantity> {
-    const CHANGERS: &[&str] = &[
-        "a", "and", "or", "to", "plus", "minus", "times", "more", "less", "fewer", "over", "under",
-        "of", "in", "at", "by", "from", "ago", "bc", "ad", "bce", "am", "pm", "score", "half",
-        "per", "x", "y", "z", "n",
-    ];
+    const CHANGERS: List = List(
+        "a|and|or|to|plus|minus|times|more|less|fewer|over|under|of|in|at|by|from|ago|bc|ad|bce\
+         |am|pm|score|half|per|x|y|z|n",
+    );
     let words: Vec<&str> = rest.split_whitespace().take(4).collect();
-    let plain = |word: &&str| word.chars().all(char::is_lowercase) && !CHANGERS.contains(word);
+    let plain = |word: &&str| word.chars().all(char::is_lowercase) && !CHANGERS.has(word);
     if !rest.starts_with(' ') || !(1..=3).contains(&words.len()) || !words.iter().all(plain) {
         return None;
     }

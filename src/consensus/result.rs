@@ -9,6 +9,7 @@ use super::announced::Announcement;
 use super::answer::{Answer, AnswerKind};
 use super::fold::fold;
 use super::number::{self, Number, Numbers};
+use super::words::List;
 use super::{canonical, latex, statement, words};
 
 /// Announcements that are looked at, from the last one back.
@@ -23,7 +24,8 @@ pub(super) fn final_number(
     if let Some(content) = boxed
         && content.contains(|c: char| c.is_numeric() || c.is_alphabetic())
     {
-        return stated(content, text);
+        let factorial = content.trim_end_matches([' ', '$']).ends_with('!');
+        return stated(content, text).filter(|_| !factorial);
     }
     for announcement in announced.iter().rev().take(LOOK_BACK) {
         let span = announcement.span.as_ref();
@@ -48,31 +50,12 @@ fn answer_of(number: &Number) -> Answer {
 
 /// Whether the language of a text writes `1.000` for a thousand.
 fn is_european(text: &str) -> bool {
-    const WORDS: &[&str] = &[
-        "antwort",
-        "respuesta",
-        "resposta",
-        "risposta",
-        "ergebnis",
-        "ist",
-        "und",
-        "der",
-        "das",
-        "eine",
-        "los",
-        "las",
-        "una",
-        "por",
-        "são",
-        "della",
-        "sono",
-        "il",
-        "het",
-        "een",
-        "resultado",
-    ];
+    const WORDS: List = List(
+        "antwort|respuesta|resposta|risposta|ergebnis|ist|und|der|das|eine|los|el|es|del|las|una\
+         |por|são|della|sono|il|het|een|resultado",
+    );
     let words = text.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty()).take(400);
-    words.filter(|word| WORDS.contains(&word.to_lowercase().as_str())).take(1).count() > 0
+    words.filter(|word| WORDS.has(&word.to_lowercase().as_str())).take(1).count() > 0
 }
 
 /// The number that a span states.
@@ -83,24 +66,19 @@ fn stated(span: &str, text: &str) -> Option<Answer> {
     if let Some(value) = words::number_in_any_language(plain) {
         return Some(word_answer(value, plain));
     }
-    let noted = without_notes(plain);
-    let result = result_part(&noted);
-    if is_formula(result) || is_range(result) {
+    let noted = without_notes(plain).replace(" and a half", " 1/2");
+    let result = without_condition(result_part(without_reason(&noted)));
+    if is_formula(result) || is_range(result) || is_list(result) {
         return None;
     }
     let chars: Vec<char> = result.chars().collect();
-    let mut found = Numbers::european(&chars, european);
-    let mut first = None;
-    for number in found.by_ref() {
-        if number.attached && first.is_none() {
-            first = Some(number);
-            continue;
-        }
-        if first.as_ref().is_none_or(|first: &number::Found| first.attached) {
-            first = Some(number);
-        }
-        break;
-    }
+    // A number within a name is no result, one behind a currency's code is: `x_1`, `Rs5`.
+    let is_code = |start: usize| {
+        let letters = chars.get(..start).unwrap_or_default().iter().rev();
+        letters.take_while(|c| c.is_alphabetic()).take(2).count() == 2
+    };
+    let mut numbers = Numbers::european(&chars, european);
+    let first = numbers.find(|number| !number.attached || is_code(number.start));
     match first {
         Some(number) => Some(answer_of(&number.number)),
         None => english_words(result),
@@ -118,20 +96,11 @@ fn word_answer(value: i128, written: &str) -> Answer {
 
 /// The part of a sentence that is the result of what stands before it.
 fn result_part(sentence: &str) -> &str {
-    const MARKS: &[&str] = &["=", "→", "⇒", "->", "=>", "≈"];
-    const WORDS: &[&str] = &[
-        " so ",
-        " which is ",
-        " which equals ",
-        " which makes ",
-        " equals ",
-        " gives ",
-        " makes ",
-        " total of ",
-        " i.e. ",
-        " that is ",
-        " totaling ",
-    ];
+    const MARKS: List = List("=|→|⇒|->|=>|≈");
+    const WORDS: List = List(
+        " so | which is | which equals | which makes | equals | gives | makes | total of | i.e. \
+         | that is | totaling ",
+    );
     let has_number = |part: &str| part.contains(|c: char| c.is_ascii_digit());
     let mut part = sentence;
     for marks in [MARKS, WORDS] {
@@ -151,9 +120,39 @@ fn result_part(sentence: &str) -> &str {
     part.trim()
 }
 
+/// A sentence without the reason behind its number.
+fn without_reason(sentence: &str) -> &str {
+    let reasons = [
+        " because ",
+        " since ",
+        " weil ",
+        ", as ",
+        ", not ",
+        " instead of ",
+        " porque ",
+        " parce que ",
+    ];
+    let cut = reasons.iter().filter_map(|reason| sentence.find(reason)).min();
+    let head = cut.and_then(|at| sentence.get(..at)).unwrap_or(sentence);
+    if head.contains(char::is_numeric) { head } else { sentence }
+}
+
+/// "in 2020, 5 million" without its condition.
+fn without_condition(part: &str) -> &str {
+    let opens = [
+        "in ", "In ", "for ", "For ", "by ", "By ", "after ", "After ", "with ", "With ", "if ",
+        "If ",
+    ];
+    let conditioned = opens.iter().any(|word| part.starts_with(word));
+    match part.split_once(", ") {
+        Some((_, rest)) if conditioned && rest.contains(char::is_numeric) => rest,
+        _ => part,
+    }
+}
+
 /// The text without brackets after a space, and without what follows a note's label.
 fn without_notes(text: &str) -> String {
-    let end = ["note:", "(note", "p.s.", "anmerkung:", "hinweis:", "nota:"]
+    let end = ["note:", "note that", "(note", "p.s.", "anmerkung:", "hinweis:", "nota:"]
         .iter()
         .filter_map(|label| find_ignoring_case(text, label))
         .filter(|at| *at > 0)
@@ -165,11 +164,11 @@ fn without_notes(text: &str) -> String {
     for c in text.chars() {
         match c {
             // A number before the bracket calls nothing: "18 (3 days)".
-            '(' => {
+            '(' | '[' => {
                 depth += 1;
                 note.push(c);
             }
-            ')' if depth > 0 => {
+            ')' | ']' if depth > 0 => {
                 depth -= 1;
                 note.push(c);
                 if depth == 0 {
@@ -271,7 +270,7 @@ fn is_formula(text: &str) -> bool {
             continue;
         }
         if (digit && !unit && c.is_ascii_lowercase())
-            || (operator(after) && after != '!' && !(unit && digit))
+            || (operator(after) && after != '!' && !(unit && before.is_ascii_digit()))
             || (operator(before) && before != '(' && before != '-')
             || (before == '-' && !after.is_ascii_digit())
         {
@@ -281,12 +280,20 @@ fn is_formula(text: &str) -> bool {
     false
 }
 
+/// A point, a pair or a list of numbers.
+fn is_list(text: &str) -> bool {
+    let marks = |c: char| {
+        matches!(c, ',' | ';' | ' ' | '(' | ')' | '[' | ']' | '{' | '}' | '.' | '-' | '/')
+    };
+    let bare = text.chars().all(|c| c.is_ascii_digit() || marks(c));
+    bare && text.contains([',', ';'])
+        && canonical::form(text).is_some_and(|form| form.canonical.contains([',', ';']))
+}
+
 /// "between 3 and 5", "3 to 5", "3 or 4", and arithmetic in words without a result.
 fn is_range(text: &str) -> bool {
-    const JOINTS: &[&str] = &[
-        "and", "to", "or", "plus", "minus", "times", "bis", "oder", "und", "a", "o", "y", "ou",
-        "et", "à",
-    ];
+    const JOINTS: List =
+        List("and|to|or|plus|minus|times|bis|oder|und|+|-|×|*|÷|·|x|divided|a|o|y|ou|et|à");
     let lower = text.to_lowercase();
     let words: Vec<&str> = lower.split_whitespace().take(40).collect();
     let number = |word: Option<&&str>| {
@@ -300,8 +307,8 @@ fn is_range(text: &str) -> bool {
     let unitless =
         |at: usize| (1..=2).any(|back| at.checked_sub(back).is_some_and(|i| number(words.get(i))));
     words.iter().enumerate().any(|(at, word)| {
-        let joint = JOINTS.contains(word)
-            && number(words.get(at + 1))
+        let joint = JOINTS.has(word)
+            && (number(words.get(at + 1)) || number(words.get(at + 2)) && *word == "divided")
             && (if from {
                 unitless(at)
             } else {
@@ -319,8 +326,11 @@ fn last_number(text: &str) -> Option<Answer> {
     let european = is_european(text);
     let noted = without_notes(&plain);
     let single = !noted.trim().contains('\n');
-    if single && is_equation_free_formula(noted.trim()) {
+    if single && (is_equation_free_formula(noted.trim()) || is_list(noted.trim())) {
         return None;
+    }
+    if let Some(value) = words::number_in_any_language(noted.trim()) {
+        return Some(word_answer(value, noted.trim()));
     }
     let chars: Vec<char> = noted.chars().collect();
     let (mut best, mut fallback) = (None, None);
@@ -361,14 +371,15 @@ fn english_words(text: &str) -> Option<Answer> {
     let mut run: Vec<&str> = Vec::new();
     let words =
         text.split(|c: char| !(c.is_alphabetic() || c == '-')).filter(|word| !word.is_empty());
-    for word in words.chain(["."]) {
+    for word in words.chain(["#"]) {
         run.push(word);
         if run.len() <= 12 && words::number(&run.join(" ")).is_some() {
             continue;
         }
         run.pop();
-        // "two hundred and" goes on.
-        if word == "and" && !run.is_empty() && run.len() < 12 {
+        // "two hundred and" and "minus" go on.
+        let sign = run.is_empty() && matches!(word, "minus" | "negative");
+        if sign || (word == "and" && !run.is_empty() && run.len() < 12) {
             run.push(word);
             continue;
         }
@@ -378,7 +389,7 @@ fn english_words(text: &str) -> Option<Answer> {
             last = Some((value, phrase.to_owned()));
         }
         run.clear();
-        if words::number(word).is_some() {
+        if words::number(word).is_some() || matches!(word, "minus" | "negative") {
             run.push(word);
         }
     }

@@ -18,6 +18,7 @@
 //! pronoun.
 
 use super::answer::{Answer, AnswerKind};
+use super::words::List;
 use super::{canonical, words};
 
 /// A longer text is no phrase.
@@ -116,16 +117,15 @@ fn caseless_sentence(text: &str) -> bool {
 
 /// Verbs and auxiliaries that make a sentence.
 fn is_verb(word: &str) -> bool {
-    const VERBS: &[&str] = &[
-        "is", "are", "was", "were", "am", "be", "been", "has", "have", "had", "do", "does", "did",
-        "can", "could", "will", "would", "should", "may", "might", "must", "says", "said", "think",
-        "believe", "guess", "it's", "that's", "he's", "she's", "there's", "i'm", "don't",
-        "doesn't", "can't", "isn't", "aren't", "ist", "sind", "est", "sont", "es", "son",
-    ];
+    const VERBS: List = List(
+        "is|are|was|were|be|been|has|have|had|do|does|did|can|could|will|would|should|may|might\
+         |must|says|said|think|believe|guess|it's|that's|he's|she's|there's|i'm|don't|doesn't\
+         |can't|isn't|aren't|ist|sind|est|sont|es|son",
+    );
     let word = word.trim_matches(|c: char| !c.is_alphanumeric());
     let lower = word.to_lowercase().replace('’', "'");
     // "May 5" and "Will Smith" are names.
-    VERBS.contains(&lower.as_str())
+    VERBS.has(&lower)
         && !(matches!(lower.as_str(), "may" | "will" | "can" | "es" | "est" | "son")
             && word.starts_with(char::is_uppercase))
 }
@@ -193,10 +193,7 @@ fn is_mark_of_script(c: char) -> bool {
     !c.is_ascii() && !c.is_alphanumeric() && matches!(u32::from(c), 0x0900..=0x0dff)
 }
 
-const REASONS: &[&str] = &[
-    "because", "since", "as", "it", "that", "this", "they", "there", "he", "she", "you", "weil",
-    "parce",
-];
+const REASONS: List = List("because|since|as|it|that|this|they|there|he|she|you|weil|parce");
 
 fn begins(text: &str, word: &str) -> bool {
     text.get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word))
@@ -256,8 +253,17 @@ fn takes_back(rest: &str) -> bool {
 
 /// The text behind greetings and announcements without content.
 pub(super) fn without_openers(text: &str) -> &str {
+    const INTERJECTIONS: List = List("well|so|okay|ok|sure|hmm|ah|oh|certainly|thus|therefore");
     let mut rest = text.trim();
     for _ in 0..4 {
+        let spoken = rest
+            .split_once(", ")
+            .filter(|(head, _)| INTERJECTIONS.iter().any(|word| head.eq_ignore_ascii_case(word)));
+        if let Some((_, tail)) = spoken
+            && !is_opener(first_sentence(rest))
+        {
+            rest = tail.trim_start();
+        }
         let sentence = first_sentence(rest);
         let after = rest.get(sentence.len()..).unwrap_or_default();
         let after = after.trim_start_matches(|c: char| {
@@ -282,61 +288,17 @@ pub(super) fn without_openers(text: &str) -> &str {
 }
 
 fn is_opener(sentence: &str) -> bool {
-    const WHOLE: &[&str] = &[
-        "sure",
-        "certainly",
-        "of course",
-        "okay",
-        "ok",
-        "great question",
-        "good question",
-        "hello",
-        "hi",
-        "thank you",
-        "thanks",
-        "absolutely",
-        "sure thing",
-        "alright",
-        "well",
-        "hmm",
-        "great",
-        "no problem",
-        "interesting question",
-    ];
-    const STARTS: &[&str] = &[
-        "let me ",
-        "lets ",
-        "let us ",
-        "heres ",
-        "here is ",
-        "here are ",
-        "thats a great",
-        "thats a good",
-        "that is a great",
-        "that is a good",
-        "thats an ",
-        "what a great",
-        "what a good",
-        "thank you",
-        "thanks for",
-        "im happy to",
-        "i am happy to",
-        "id be happy",
-        "i would be happy",
-        "happy to help",
-        "great question",
-        "good question",
-        "sure ",
-        "certainly ",
-        "of course ",
-        "okay ",
-        "ok ",
-        "alright ",
-        "based on ",
-        "to answer ",
-        "after careful",
-        "hello ",
-    ];
+    const WHOLE: List = List(
+        "sure|certainly|of course|okay|ok|great question|good question|hello|hi|thank you|thanks\
+         |absolutely|sure thing|alright|well|hmm|great|no problem|interesting question",
+    );
+    const STARTS: List = List(
+        "let me |lets |let us |heres |here is |here are |thats a great|thats a good\
+         |that is a great|that is a good|thats an |what a great|what a good|thank you|thanks for\
+         |im happy to|i am happy to|id be happy|i would be happy|happy to help|great question\
+         |good question|sure |certainly |of course |okay |ok |alright |based on |to answer \
+         |after careful|hello ",
+    );
     if sentence.len() > 200 {
         return false;
     }
@@ -350,7 +312,7 @@ fn is_opener(sentence: &str) -> bool {
     let states = form.split(' ').any(|word| matches!(word, "is" | "are" | "was"))
         && !form.starts_with("that")
         && !form.starts_with("here");
-    WHOLE.contains(&form.as_str())
+    WHOLE.has(&form)
         || STARTS.iter().any(|start| {
             let is = form.starts_with(start.trim_end())
                 && (form.len() <= start.len() || form.starts_with(start));
@@ -361,13 +323,11 @@ fn is_opener(sentence: &str) -> bool {
 }
 
 /// Words before a full stop that does not end a sentence, lower case.
-const ABBREVIATIONS: &[&str] = &[
-    "mr", "mrs", "ms", "dr", "st", "prof", "jr", "sr", "vs", "no", "nos", "mt", "ft", "gen", "col",
-    "lt", "sgt", "capt", "rev", "gov", "sen", "e.g", "i.e", "approx", "ca", "inc", "ltd", "co",
-    "corp", "al", "sec", "fig", "vol", "ch", "art", "pp", "eq", "est", "dept", "univ", "ave",
-    "blvd", "a.m", "p.m", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct",
-    "nov", "dec", "bzw", "z.b", "usw", "nr",
-];
+const ABBREVIATIONS: List = List(
+    "mr|mrs|ms|dr|st|prof|jr|sr|vs|no|nos|mt|ft|gen|col|lt|sgt|capt|rev|gov|sen|e.g|i.e|approx\
+     |ca|inc|ltd|co|corp|al|sec|fig|vol|ch|art|pp|eq|est|dept|univ|ave|blvd|a.m|p.m|jan|feb|mar\
+     |apr|jun|jul|aug|sep|sept|oct|nov|dec|bzw|z.b|usw|nr",
+);
 
 /// The text up to the end of its first sentence or line, without its full stop. A question mark
 /// does not end a sentence: the answer of "Lyon? Paris?" is not Lyon. Nor does a full stop before a
@@ -430,54 +390,27 @@ fn is_abbreviation(text: &str, line: usize, start: usize, end: usize) -> bool {
 
 /// Whether a word turns a sentence into something other than a plain statement.
 fn is_hedge(word: &str) -> bool {
-    const WORDS: &[&str] = &[
-        "not",
-        "never",
-        "no",
-        "nor",
-        "neither",
-        "none",
-        "without",
-        "except",
-        "but",
-        "however",
-        "although",
-        "though",
-        "or",
-        "either",
-        "false",
-        "incorrect",
-        "wrong",
-        "unknown",
-        "unlike",
-        "rather",
-        "maybe",
-        "perhaps",
-        "possibly",
-        "probably",
-        "actually",
-        "cannot",
-        "if",
-    ];
+    const WORDS: List = List(
+        "not|never|no|nor|neither|none|without|except|but|however|although|though|or|either\
+         |false|incorrect|wrong|unknown|unlike|rather|maybe|perhaps|possibly|probably|actually\
+         |cannot|if",
+    );
     let bare = word.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase();
-    WORDS.contains(&bare.as_str()) || bare.ends_with("n't") || bare.ends_with("n’t")
+    WORDS.has(&bare) || bare.ends_with("n't") || bare.ends_with("n’t")
 }
 
 /// The words before a comma that opens a relative clause or an apposition.
 fn main_clause<'a>(words: &'a [&'a str]) -> &'a [&'a str] {
-    const OPENERS: &[&str] = &[
-        "which", "who", "where", "whose", "a", "an", "the", "located", "situated", "also", "known",
-        "with", "reaching", "home", "making",
-    ];
+    const OPENERS: List = List(
+        "which|who|where|whose|a|an|the|located|situated|also|known|with|reaching|home|making",
+    );
     // "William Pitt, the Elder" is another person, so a lower-case word must follow an article.
     let apposition = |opener: &str, at: usize| {
         !matches!(opener, "a" | "an" | "the")
             || words.get(at).is_some_and(|next| next.starts_with(char::is_lowercase))
     };
     let opens = |pair: &[&str], at: usize| match pair {
-        [left, opener] => {
-            left.ends_with(',') && OPENERS.contains(opener) && apposition(opener, at + 2)
-        }
+        [left, opener] => left.ends_with(',') && OPENERS.has(opener) && apposition(opener, at + 2),
         _ => false,
     };
     let cut = words.windows(2).enumerate().position(|(at, pair)| opens(pair, at));

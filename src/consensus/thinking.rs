@@ -5,21 +5,20 @@
 //! sentence about it is text. Where an engine separates the thoughts by token ids, nothing is left
 //! to find here.
 
-const NAMES: &[&str] = &[
-    "think",
-    "thinking",
-    "thought",
-    "thoughts",
-    "reasoning",
-    "seed:think",
-    "seed:cot_budget_reflect",
-];
+use super::words::List;
+
+const NAMES: List = List(
+    "think|thinking|thought|thoughts|reasoning|reason|analysis|reflection|scratchpad|cot\
+     |seed:think|seed:cot_budget_reflect",
+);
 const BRACKETS: &[(char, char)] = &[('<', '>'), ('[', ']'), ('◁', '▷')];
 
 struct Tag {
     start: usize,
     end: usize,
     opening: bool,
+    /// An opening tag stands before this closing one.
+    paired: bool,
 }
 
 fn tags(text: &str) -> Vec<Tag> {
@@ -30,15 +29,21 @@ fn tags(text: &str) -> Vec<Tag> {
         let length = rest.char_indices().take(28).find(|(_, c)| c == close).map(|(at, _)| at);
         let Some(name) = length.and_then(|length| rest.get(..length)) else { continue };
         let lower = name.to_ascii_lowercase();
-        let bare = lower.strip_prefix('/').unwrap_or(&lower);
-        let special = match lower.as_str() {
-            "|begin_of_thought|" | "|thinking|" => Some(true),
-            "|end_of_thought|" | "|/thinking|" => Some(false),
+        let name_only = lower.trim_matches('|');
+        let bare = name_only.strip_prefix('/').unwrap_or(name_only);
+        let special = match name_only {
+            "begin_of_thought" => Some(true),
+            "end_of_thought" => Some(false),
             _ => None,
         };
-        if special.is_some() || NAMES.contains(&bare) {
+        if special.is_some() || NAMES.has(&bare) {
             let end = start + open.len_utf8() + name.len() + close.len_utf8();
-            tags.push(Tag { start, end, opening: special.unwrap_or(!lower.starts_with('/')) });
+            tags.push(Tag {
+                start,
+                end,
+                opening: special.unwrap_or(!name_only.starts_with('/')),
+                paired: false,
+            });
         }
     }
     tags
@@ -61,55 +66,42 @@ fn is_mention(text: &str, tag: &Tag) -> bool {
 /// one counts, because the chat template may have put that into the prompt.
 pub(super) fn after_thinking(text: &str) -> Option<&str> {
     let mut open = None;
-    let mut closed: Vec<&Tag> = Vec::new();
-    let found = tags(text);
-    for tag in &found {
-        if open.is_none() && is_mention(text, tag) {
+    let mut closed: Vec<Tag> = Vec::new();
+    for tag in tags(text) {
+        if open.is_none() && is_mention(text, &tag) {
             continue;
         }
         if tag.opening {
             open = open.or(Some(tag.start));
         } else {
-            open = None;
-            closed.push(tag);
+            closed.push(Tag { paired: open.take().is_some(), ..tag });
         }
     }
     if open.is_some() {
         return None;
     }
-    let has_content = |part: &&str| !part.trim().is_empty();
-    let Some(last) = closed.pop() else { return Some(text) };
     // A closing tag may be doubled, with the answer between.
-    let between = || {
-        let previous = closed.last()?;
-        let part = text.get(previous.end..last.start)?;
-        let reopened = found.iter().any(|tag| tag.opening && tag.start >= previous.end);
-        (!reopened).then_some(part)
-    };
-    text.get(last.end..).filter(has_content).or_else(|| between().filter(has_content))
+    let mut end = text.len();
+    for tag in closed.iter().rev() {
+        let part = text.get(tag.end..end)?;
+        if !part.trim().is_empty() {
+            return Some(part);
+        }
+        end = tag.start;
+        // Only thoughts stand before a tag that an opening one belongs to.
+        if tag.paired {
+            return None;
+        }
+    }
+    if closed.is_empty() { Some(text) } else { None }
 }
 
 /// Words that open a turn or a question which the model invents, lower case.
-const TURNS: &[&str] = &[
-    "question",
-    "q",
-    "user",
-    "human",
-    "problem",
-    "exercise",
-    "instruction",
-    "frage",
-    "pregunta",
-    "pergunta",
-    "domanda",
-    "вопрос",
-    "问题",
-    "問題",
-    "질문",
-    "next question",
-    "new question",
-];
-const TURN_TOKENS: &[&str] = &[
+const TURNS: List = List(
+    "question|q|user|human|problem|exercise|instruction|frage|pregunta|pergunta|domanda|вопрос\
+     |问题|問題|질문|next question|new question",
+);
+const TURN_TOKENS: [&str; 6] = [
     "<|im_start|>",
     "<|user|>",
     "<|start_header_id|>",
@@ -160,5 +152,5 @@ fn opens_turn(line: &str) -> bool {
     // A heading "Problem 2" needs no colon.
     let heading = numbered
         && line.trim_end_matches('*').chars().count() == head.trim_end_matches('*').chars().count();
-    TURNS.contains(&name) && (ends || (heading && name != "q"))
+    TURNS.has(&name) && (ends || (heading && name != "q"))
 }

@@ -4,39 +4,32 @@
 //! are values everywhere; those of other languages are only where a number is looked for, since
 //! `Otto` and `due` are words of their own.
 
-/// English number words below a hundred.
-const ENGLISH: &[(&str, u64)] = &[
-    ("zero", 0),
-    ("one", 1),
-    ("two", 2),
-    ("three", 3),
-    ("four", 4),
-    ("five", 5),
-    ("six", 6),
-    ("seven", 7),
-    ("eight", 8),
-    ("nine", 9),
-    ("ten", 10),
-    ("eleven", 11),
-    ("twelve", 12),
-    ("thirteen", 13),
-    ("fourteen", 14),
-    ("fifteen", 15),
-    ("sixteen", 16),
-    ("seventeen", 17),
-    ("eighteen", 18),
-    ("nineteen", 19),
-    ("twenty", 20),
-    ("thirty", 30),
-    ("forty", 40),
-    ("fifty", 50),
-    ("sixty", 60),
-    ("seventy", 70),
-    ("eighty", 80),
-    ("ninety", 90),
-];
+/// Words or phrases with `|` between them.
+#[derive(Clone, Copy)]
+pub(super) struct List(pub &'static str);
+
+impl List {
+    pub fn iter(self) -> std::str::Split<'static, char> {
+        self.0.split('|')
+    }
+
+    pub fn has(self, word: &str) -> bool {
+        self.iter().any(|listed| listed == word)
+    }
+}
+
+/// Number words of a language, from zero to twenty, then the tens to ninety: the value of one.
+fn small_number(language: &str, word: &str) -> Option<u64> {
+    let place = language.split(' ').position(|listed| listed == word)? as u64;
+    Some(if place <= 20 { place } else { (place - 18) * 10 })
+}
+
+const ENGLISH: &str = "zero one two three four five six seven eight nine ten eleven twelve \
+                       thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty \
+                       thirty forty fifty sixty seventy eighty ninety";
 
 const MAGNITUDES: &[(&str, u64)] = &[
+    ("dozen", 12),
     ("hundred", 100),
     ("thousand", 1000),
     ("million", 1_000_000),
@@ -44,7 +37,7 @@ const MAGNITUDES: &[(&str, u64)] = &[
     ("trillion", 1_000_000_000_000),
 ];
 
-/// Number words of other languages, from zero to twenty, then the tens to ninety.
+/// Other languages, as [`ENGLISH`].
 const OTHERS: &[&str] = &[
     "null eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn sechzehn siebzehn achtzehn neunzehn zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig",
     "zéro un deux trois quatre cinq six sept huit neuf dix onze douze treize quatorze quinze seize dix-sept dix-huit dix-neuf vingt trente quarante cinquante soixante soixante-dix quatre-vingts quatre-vingt-dix",
@@ -66,14 +59,18 @@ pub(super) fn number(text: &str) -> Option<i128> {
     let (mut total, mut group, mut last) = (0_u64, 0_u64, u64::MAX);
     let mut any = false;
     while let Some(word) = words.next() {
-        if word == "and" {
+        let magnitude = |word: &&str| MAGNITUDES.iter().any(|(name, _)| name == word);
+        if word == "a" && !any && words.peek().is_some_and(magnitude) {
+            group = 1;
+            last = 1;
+        } else if word == "and" {
             if !any || words.peek().is_none() {
                 return None;
             }
-        } else if let Some((_, value)) = ENGLISH.iter().find(|(name, _)| *name == word) {
+        } else if let Some(value) = small_number(ENGLISH, word) {
             // "twenty one" adds up, "one two" does not.
             let fits = match last {
-                20..=90 => (1..10).contains(value),
+                20..=90 => (1..10).contains(&value),
                 100.. => true,
                 _ => false,
             };
@@ -81,13 +78,13 @@ pub(super) fn number(text: &str) -> Option<i128> {
                 return None;
             }
             group += value;
-            last = *value;
+            last = value;
         } else if let Some((_, value)) = MAGNITUDES.iter().find(|(name, _)| *name == word) {
             if !any || group == 0 {
                 return None;
             }
-            if *value == 100 {
-                group = group.checked_mul(100)?;
+            if *value <= 100 {
+                group = group.checked_mul(*value)?;
             } else {
                 total = total.checked_add(group.checked_mul(*value)?)?;
                 group = 0;
@@ -112,10 +109,7 @@ pub(super) fn number_in_any_language(text: &str) -> Option<i128> {
     }
     let lower = text.trim().trim_end_matches(['.', '。']).to_lowercase();
     OTHERS.iter().find_map(|language| {
-        let value = |wanted: &str| {
-            let place = language.split(' ').position(|word| word == wanted)? as i128;
-            Some(if place <= 20 { place } else { (place - 18) * 10 })
-        };
+        let value = |word: &str| small_number(language, word).map(i128::from);
         // Tens and ones, in the order and with the joint of the language.
         let sum = |tens: &str, ones: &str| {
             let (tens, ones) = (value(tens)?, value(ones)?);
@@ -143,61 +137,19 @@ pub(super) fn number_in_any_language(text: &str) -> Option<i128> {
 
 /// `yes` or `no` for a word that means nothing else.
 pub(super) fn polarity(text: &str) -> Option<&'static str> {
-    const YES: &[&str] = &[
-        "yes",
-        "yep",
-        "yeah",
-        "oui",
-        "ja",
-        "sí",
-        "sì",
-        "sim",
-        "да",
-        "是",
-        "是的",
-        "はい",
-        "네",
-        "예",
-        "نعم",
-        "evet",
-        "hai",
-        "כן",
-        "हाँ",
-        "हां",
-        "tak",
-        "ano",
-        "так",
-    ];
-    const NO: &[&str] = &[
-        "no",
-        "nope",
-        "non",
-        "nein",
-        "não",
-        "nee",
-        "нет",
-        "不是",
-        "不",
-        "否",
-        "いいえ",
-        "아니요",
-        "아니오",
-        "لا",
-        "hayır",
-        "לא",
-        "नहीं",
-        "nie",
-        "ні",
-        "nej",
-    ];
+    const YES: List = List(
+        "yes|yep|yeah|oui|ja|sí|sì|sim|да|是|是的|はい|네|예|نعم|evet|hai|כן|हाँ|हां|tak|ano|так",
+    );
+    const NO: List = List(
+        "no|nope|non|nein|não|nee|нет|不是|不|否|いいえ|아니요|아니오|لا|hayır|לא|नहीं|nie|ні|nej",
+    );
     if text.len() > 24 {
         return None;
     }
     let word = text.to_lowercase();
-    let is = |list: &[&str]| list.contains(&word.as_str());
-    if is(YES) {
+    if YES.has(&word) {
         Some("yes")
-    } else if is(NO) {
+    } else if NO.has(&word) {
         Some("no")
     } else {
         None

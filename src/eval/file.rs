@@ -23,7 +23,7 @@ pub struct Map {
     /// The question: a text.
     pub question: String,
     /// Gold answers: a text, a number, or a list of equally right ones. With choices the right
-    /// one's text, letter, or index from 0.
+    /// one's text, letter, or index from 0; a JSON number is an index.
     pub answer: String,
     /// The choices: a list, or a text with `|` between them.
     pub choices: Option<String>,
@@ -115,6 +115,7 @@ impl FileTask {
         });
         let rows = table::rows(&self.path, &bytes, format)?;
         let docs = rows.iter().map(|row| self.doc(row)).collect::<Result<Vec<_>>>()?;
+        let notes = self.unused_choices(&rows).into_iter().collect();
         let questions = Questions {
             name: self
                 .path
@@ -131,11 +132,29 @@ impl FileTask {
                 }
             },
             docs,
+            notes,
         };
         // A row's fault is found above, where its line is known; what is left concerns the whole.
         check_rows(&questions, &rows, &self.path)?;
         questions.check(&self.path)?;
         Ok(questions)
+    }
+
+    /// A note if the file has a column that looks like choices and the map names none.
+    fn unused_choices(&self, rows: &[Row]) -> Option<String> {
+        let names = ["choices", "options"];
+        let column = names
+            .into_iter()
+            .find(|name| rows.first().is_some_and(|row| row.fields.contains_key(*name)))?;
+        let unused =
+            self.map.choices.is_none() && self.map.question != column && self.map.answer != column;
+        unused.then(|| {
+            format!(
+                "{}: the column `{column}` is not used, so the questions are asked without choices; \
+                 add --map choices={column} to ask with them",
+                self.path.display()
+            )
+        })
     }
 
     fn doc(&self, row: &Row) -> Result<Doc> {
@@ -162,14 +181,7 @@ impl FileTask {
                 Some(labels) => labeled(&answer, &texts(labels)?).ok_or_else(|| {
                     row.bad(path, format!("answer {answer} is not the label of a choice"))
                 })?,
-                None => gold(&answer, &choices).ok_or_else(|| {
-                    row.bad(
-                        path,
-                        format!(
-                            "answer {answer} is not the text, letter, or index from 0 of a choice"
-                        ),
-                    )
-                })?,
+                None => gold(&answer, &choices).map_err(|reason| row.bad(path, reason))?,
             };
             Doc::choice(id, question, choices, gold).map_err(|reason| row.bad(path, reason))?
         } else {
@@ -243,9 +255,22 @@ fn labeled(answer: &Value, labels: &[String]) -> Option<usize> {
     same.next().is_none().then_some(index)
 }
 
-/// The index of the right option: its text, else its letter, else its index.
-fn gold(answer: &Value, choices: &[String]) -> Option<usize> {
-    let text = table::scalar(answer)?;
+/// The index of the right option. A JSON number is an index from 0, a text is an option's text, its
+/// letter or its index; if it can be read as two different options, it is refused.
+fn gold(answer: &Value, choices: &[String]) -> Result<usize, String> {
+    let nothing =
+        || format!("answer {answer} is not the text, letter, or index from 0 of a choice");
+    let in_range = |index: &usize| *index < choices.len();
+    if let Value::Number(number) = answer {
+        let index = number.as_u64().and_then(|index| usize::try_from(index).ok());
+        return index.filter(in_range).ok_or_else(|| {
+            format!(
+                "answer {answer} is a number, so an index from 0, and the row has {} choices",
+                choices.len()
+            )
+        });
+    }
+    let text = table::scalar(answer).ok_or_else(nothing)?;
     let text = text.trim();
     let letter = || {
         let mut chars = text.chars();
@@ -254,5 +279,15 @@ fn gold(answer: &Value, choices: &[String]) -> Option<usize> {
         Some(letter.to_ascii_uppercase() as usize - 'A' as usize)
     };
     let by_text = choices.iter().position(|choice| choice.trim() == text);
-    by_text.or_else(letter).or_else(|| text.parse().ok()).filter(|index| *index < choices.len())
+    let by_place = letter().or_else(|| text.parse().ok()).filter(in_range);
+    match (by_text, by_place) {
+        (Some(text), Some(place)) if text != place => Err(format!(
+            "answer {answer} is the text of option {} and the letter or index of option {}; give \
+             the index as a JSON number, or name a column of labels with --map labels=COLUMN",
+            text + 1,
+            place + 1
+        )),
+        (Some(index), _) | (None, Some(index)) => Ok(index),
+        (None, None) => Err(nothing()),
+    }
 }

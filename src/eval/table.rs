@@ -1,7 +1,8 @@
 //! Rows of a JSONL, CSV, TSV or parquet file, each with its line or row number.
 //!
 //! Contract: a byte order mark and carriage returns are not part of a value; anything unreadable is
-//! an error that names file and line. Sizes are bounded before anything is kept. A field is
+//! an error that names file and line. Numbers keep their value: one that 64 bits would change is a
+//! text. Sizes are bounded before anything is kept. A field is
 //! named by its column, or within nested values by a path with dots: `choices.text`.
 
 use std::borrow::Cow;
@@ -13,6 +14,7 @@ use serde_json::{Map as Object, Value};
 
 #[cfg(feature = "parquet")]
 use super::parquet;
+use crate::consensus::canonical;
 use crate::error::{Error, Result};
 
 /// Longest file.
@@ -190,7 +192,11 @@ pub(super) fn rows(path: &Path, bytes: &[u8], format: Format) -> Result<Vec<Row>
             let full = lines()?.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
             full.map(|(i, line)| json(path, i + 1, line)).collect()
         }
-        Format::Csv => separated(path, csv::ReaderBuilder::new().from_reader(lines()?.as_bytes())),
+        Format::Csv => {
+            let text = lines()?;
+            check_quotes(text).map_err(|reason| Error::invalid_file(path, reason))?;
+            separated(path, csv::ReaderBuilder::new().from_reader(text.as_bytes()))
+        }
         Format::Tsv => separated(
             path,
             csv::ReaderBuilder::new()
@@ -216,7 +222,7 @@ fn short_lines<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
 }
 
 fn json(path: &Path, line: usize, text: &str) -> Result<Row> {
-    match serde_json::from_str(text) {
+    match serde_json::from_str(&exact_numbers(text)) {
         Ok(Value::Object(fields)) => Ok(Row::on_line(line, fields)),
         Ok(other) => Err(Error::invalid_file(
             path,
@@ -224,6 +230,74 @@ fn json(path: &Path, line: usize, text: &str) -> Result<Row> {
         )),
         Err(error) => Err(Error::invalid_file(path, format!("line {line}: not JSON: {error}"))),
     }
+}
+
+/// A line of JSON with those numbers as texts that 64 bits would change.
+fn exact_numbers(text: &str) -> Cow<'_, str> {
+    let is_number = |c: char| matches!(c, '0'..='9' | '-' | '+' | '.' | 'e' | 'E');
+    let mut out = String::new();
+    let (mut copied, mut at) = (0, 0);
+    while let Some(rest) = text.get(at..) {
+        let Some(start) = rest.find(|c: char| c == '"' || c == '-' || c.is_ascii_digit()) else {
+            break;
+        };
+        let rest = rest.get(start..).unwrap_or_default();
+        at += start;
+        if let Some(body) = rest.strip_prefix('"') {
+            let mut escaped = false;
+            let end = body.find(|c| {
+                let ends = c == '"' && !escaped;
+                escaped = c == '\\' && !escaped;
+                ends
+            });
+            at += end.map_or(rest.len(), |end| end + 2);
+            continue;
+        }
+        let length = rest.find(|c| !is_number(c)).unwrap_or(rest.len());
+        let token = rest.get(..length).unwrap_or_default();
+        let read = serde_json::from_str::<serde_json::Number>(token);
+        if read.is_ok_and(|read| canonical(&read.to_string()) != canonical(token)) {
+            out.push_str(text.get(copied..at).unwrap_or_default());
+            out.extend(["\"", token, "\""]);
+            copied = at + length;
+        }
+        at += length.max(1);
+    }
+    if copied == 0 {
+        return Cow::Borrowed(text);
+    }
+    out.push_str(text.get(copied..).unwrap_or_default());
+    Cow::Owned(out)
+}
+
+/// Whether every quoted field of a CSV text is closed, and at its end; if not, what is wrong.
+fn check_quotes(text: &str) -> Result<(), String> {
+    let mut line = 1;
+    let mut opened = None;
+    let mut field_start = true;
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        line += usize::from(c == '\n');
+        match (opened, c) {
+            (None, '"') if field_start => opened = Some(line),
+            (None, c) => field_start = matches!(c, ',' | '\n' | '\r'),
+            (Some(_), '"') if chars.next_if_eq(&'"').is_some() => {}
+            (Some(at), '"') => {
+                if chars.peek().is_some_and(|next| !matches!(next, ',' | '\n' | '\r')) {
+                    return Err(format!(
+                        "line {at}: a quoted field is closed on line {line} before its end; close \
+                         it before the comma, and double the quotes within it"
+                    ));
+                }
+                opened = None;
+                field_start = false;
+            }
+            (Some(_), _) => {}
+        }
+    }
+    opened.map_or(Ok(()), |at| {
+        Err(format!("line {at}: a quoted field is never closed; add the closing quote"))
+    })
 }
 
 fn separated(path: &Path, mut reader: csv::Reader<&[u8]>) -> Result<Vec<Row>> {
@@ -254,7 +328,7 @@ fn separated(path: &Path, mut reader: csv::Reader<&[u8]>) -> Result<Vec<Row>> {
         let fields = header
             .iter()
             .zip(&record)
-            .map(|(name, value)| (name.to_owned(), Value::from(value)))
+            .map(|(name, value)| (name.to_owned(), Value::from(value.replace("\r\n", "\n"))))
             .collect();
         rows.push(Row::on_line(record.position().map_or(0, csv::Position::line) as usize, fields));
     }

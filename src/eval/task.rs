@@ -221,6 +221,8 @@ pub struct Questions {
     pub extractor: Extractor,
     /// All of them, in order.
     pub docs: Vec<Doc>,
+    /// What the user should know about the file, a sentence each.
+    pub notes: Vec<String>,
 }
 
 impl Task {
@@ -255,6 +257,7 @@ impl Task {
             scorer: self.scorer,
             extractor: self.extractor,
             docs: Vec::new(),
+            notes: Vec::new(),
         };
         if self.files.is_empty() {
             questions.docs =

@@ -811,6 +811,68 @@ fn files_become_questions() {
 }
 
 #[test]
+fn a_number_is_an_index_and_an_ambiguous_text_is_refused() {
+    let gold = |answer: &str, choices: &str| {
+        let row = format!("{{\"question\":\"Count?\",\"choices\":{choices},\"answer\":{answer}}}");
+        open("a.jsonl", row.as_bytes(), "choices=choices", None)
+            .map(|questions| questions.docs[0].answers[0].clone())
+            .map_err(|error| error.to_string())
+    };
+    let check = |answer: &str, choices: &str, expected: &str| {
+        assert_eq!(gold(answer, choices).as_deref(), Ok(expected), "{answer} of {choices}");
+    };
+    check("0", r#"["2","1","0","3"]"#, "A");
+    check("1", r#"["1","2","3","0"]"#, "B");
+    check("2", r#"["1","2","3","4"]"#, "C");
+    check("1", "[3,1,2]", "B");
+    check(r#""4""#, r#"["3","4","5"]"#, "B");
+    check(r#""B""#, r#"["A","B","C"]"#, "B");
+    check(r#""b""#, r#"["x","y"]"#, "B");
+    let refuse = |answer: &str, choices: &str, expected: &str| {
+        let error = gold(answer, choices).unwrap_err();
+        assert!(error.contains("line 1") && error.contains(expected), "{answer}: {error}");
+    };
+    let remedy = "name a column of labels with --map labels=COLUMN";
+    refuse(r#""B""#, r#"["C","A","B","D"]"#, remedy);
+    refuse(r#""2""#, r#"["1","2","3","4"]"#, remedy);
+    refuse("3", r#"["x","y","z"]"#, "an index from 0, and the row has 3 choices");
+    refuse("1.5", r#"["x","y","z"]"#, "an index from 0");
+    refuse("-1", r#"["x","y","z"]"#, "an index from 0");
+    let row = b"{\"question\":\"q\",\"choices\":[\"x\",\"y\"],\"answer\":1}";
+    let notes = |map: &str| open("a.jsonl", row, map, None).unwrap().notes.concat();
+    assert!(notes("").contains("the column `choices` is not used"), "{}", notes(""));
+    assert_eq!(notes("choices=choices"), "");
+}
+
+#[test]
+fn a_data_file_is_kept_exactly_or_refused() {
+    let answer = |name: &str, text: &str| {
+        open(name, text.as_bytes(), "", None).map(|q| q.docs[0].answers[0].clone())
+    };
+    for number in
+        ["1267650600228229401496703205376", "18446744073709551617", "0.12345678901234567891"]
+    {
+        let row = format!("{{\"question\":\"a \\\"1e999\\\"?\",\"answer\":{number}}}");
+        assert_eq!(answer("a.jsonl", &row).unwrap(), number);
+    }
+    for number in ["0.1", "-7", "18446744073709551615", "51.0"] {
+        let row = format!("{{\"question\":\"x\",\"answer\":{number}}}");
+        assert_eq!(answer("a.jsonl", &row).unwrap(), number);
+    }
+    let refuse = |text: &str, expected: &str| {
+        let error = answer("a.csv", text).unwrap_err().to_string();
+        assert!(error.contains(expected), "{text:?}: {error}");
+    };
+    refuse("question,answer\nWhat?,\"4\nWho?,6\n", "line 2: a quoted field is never closed");
+    refuse(
+        "question,answer\nWhat?,\"4\nWho?,\"Ada\"\n",
+        "line 2: a quoted field is closed on line 3 before its end",
+    );
+    let questions = open("a.csv", b"question,answer\r\n\"a\r\nb\",1\r\n", "", None).unwrap();
+    assert_eq!(questions.docs[0].question, "a\nb");
+}
+
+#[test]
 fn bad_rows_are_named() {
     let check = |name: &str, bytes: &[u8], map: &str, expected: &str| {
         let error = open(name, bytes, map, (!map.contains("choices")).then_some(Scorer::Number))

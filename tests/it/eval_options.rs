@@ -81,6 +81,7 @@ fn questions(count: usize) -> Questions {
         scorer: Scorer::Loglikelihood,
         extractor: candor::internals::consensus::Extractor::Choice,
         docs: (0..count).map(doc).collect(),
+        notes: Vec::new(),
     }
 }
 

@@ -1,7 +1,8 @@
 //! All integration tests in one binary.
 
 mod calibration; // maps, thresholds and the proof of their guarantee
-mod consensus; // extraction, normalization, votes
+mod consensus;
+mod consensus_cases; // extraction, normalization, votes
 mod cpu_attention; // attention against f64, and its invariance
 mod cpu_linear; // packed weights and kernels against their definitions
 mod engine; // the invariants, bit for bit
