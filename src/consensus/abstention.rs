@@ -126,7 +126,7 @@ fn is_statement(text: &str) -> bool {
     {
         alone = rest;
     }
-    if ALONE.has(&alone) && rest.trim().is_empty() {
+    if ALONE.has(alone) && rest.trim().is_empty() {
         return true;
     }
     if unspaced(text) {
@@ -167,7 +167,7 @@ fn is_statement(text: &str) -> bool {
     let Some(after) = core(words).or_else(|| core(&joined)).or_else(|| passive(words)) else {
         return false;
     };
-    if after.split(' ').any(|word| HEDGES.has(&word)) && !is_contrast_of_offer(after) {
+    if after.split(' ').any(|word| HEDGES.has(word)) && !is_contrast_of_offer(after) {
         return false;
     }
     // "I don't know is a song."
@@ -263,7 +263,7 @@ fn core(words: &str) -> Option<&str> {
             return needs_object(core, after).then_some(after);
         }
         let (first, tail) = rest.split_once(' ')?;
-        if !FILLERS.has(&first) {
+        if !FILLERS.has(first) {
             return None;
         }
         rest = tail;
@@ -342,6 +342,15 @@ fn skip_fillers(mut words: &str) -> &str {
 fn passive(words: &str) -> Option<&str> {
     let subject = List("passage|text|question|answer|context|information|article|problem|document");
     let list: Vec<&str> = words.split(' ').take(9).collect();
+    // "The author is unknown."
+    let ends = List("is unknown|is not known|remains unknown|is not specified|is not mentioned");
+    let described = words
+        .split(' ')
+        .next()
+        .is_some_and(|first| matches!(first, "the" | "its" | "his" | "her" | "this"));
+    if described && ends.iter().any(|end| words.ends_with(end)) {
+        return Some("");
+    }
     let at = list.iter().position(|word| subject.has(word)).filter(|at| *at <= 2)?;
     let rest = list.get(at + 1..)?.join(" ");
     let verbs = List(
@@ -382,6 +391,6 @@ fn offers_only(rest: &str) -> bool {
             || after_words(&sentence, "it is").is_some()
             || sentence.contains("my guess");
         let again = core(opened).is_some() || opened.is_empty();
-        again || (OFFERS.has(&first) && !answers && sentence.split(' ').count() > 2)
+        again || (OFFERS.has(first) && !answers && sentence.split(' ').count() > 2)
     })
 }

@@ -18,6 +18,8 @@ pub(super) struct Announcement<'a> {
     pub at: usize,
     /// What follows: a line, or the items of a list.
     pub span: Cow<'a, str>,
+    /// A verb announces, so a number with a full stop ends a sentence and opens no list.
+    pub verb: bool,
 }
 
 /// Nouns for an answer, lower case.
@@ -75,7 +77,8 @@ pub(super) fn announcements(text: &str) -> Vec<Announcement<'_>> {
     let ends: Vec<usize> = found.iter().skip(1).map(|(at, _)| *at).chain([text.len()]).collect();
     let spans = found.iter().zip(ends).filter_map(|((at, follows), next)| {
         let span = follows.span(text, next)?;
-        has_content(&span).then_some(Announcement { at: *at, span })
+        let verb = matches!(follows, Follows::Verb(_)) && !span.contains('\n');
+        has_content(&span).then_some(Announcement { at: *at, span, verb })
     });
     spans.collect()
 }
@@ -93,6 +96,8 @@ fn has_content(span: &str) -> bool {
 enum Follows {
     /// From this byte to the end of the line, or of the next one with content.
     From(usize),
+    /// As `From`, behind a verb.
+    Verb(usize),
     /// These bytes.
     Within(usize, usize),
     /// A JSON value from this byte.
@@ -102,13 +107,15 @@ enum Follows {
 impl Follows {
     fn start(self) -> usize {
         match self {
-            Self::From(start) | Self::Within(start, _) | Self::Json(start) => start,
+            Self::From(start) | Self::Verb(start) | Self::Within(start, _) | Self::Json(start) => {
+                start
+            }
         }
     }
 
     fn span(self, text: &str, next: usize) -> Option<Cow<'_, str>> {
         match self {
-            Self::From(start) => {
+            Self::From(start) | Self::Verb(start) => {
                 let value = |span| first_block(span).trim_start_matches([':', '：', ' ']);
                 text.get(start..next.max(start)).map(value).map(Cow::Borrowed)
             }
@@ -196,8 +203,8 @@ fn nouns(text: &str) -> Vec<(usize, Follows)> {
         let strong = short && NOUNS.has(&lower);
         let weak = short && (WEAK_NOUNS.has(&lower) || DERIVED.has(&lower));
         let [second, first] = &before;
-        if (strong || weak) && !OTHERS.has(&first) {
-            let adjective = ADJECTIVES.has(&first) || ADJECTIVES.has(&second);
+        if (strong || weak) && !OTHERS.has(first) {
+            let adjective = ADJECTIVES.has(first) || ADJECTIVES.has(second);
             let start = follows(text, at, at + word.len(), &lower, adjective);
             found.extend(start.map(|start| (at, start)));
         }
@@ -211,7 +218,7 @@ fn nouns(text: &str) -> Vec<(usize, Follows)> {
 
 /// What follows a noun at `at..end`, if it announces.
 fn follows(text: &str, at: usize, end: usize, noun: &str, adjective: bool) -> Option<Follows> {
-    let strong = NOUNS.has(&noun);
+    let strong = NOUNS.has(noun);
     let head = text.get(..at)?;
     // No label has a longer line before it.
     let near: usize = head.chars().rev().take(41).map(char::len_utf8).sum();
@@ -238,7 +245,7 @@ fn follows(text: &str, at: usize, end: usize, noun: &str, adjective: bool) -> Op
         return None;
     }
     if let Some(value) = after.strip_prefix([':', '：', '=']) {
-        if DERIVED.has(&noun) && !(1..=4).contains(&words_in_line(value)) {
+        if DERIVED.has(noun) && !(1..=4).contains(&words_in_line(value)) {
             return None;
         }
         return Some(Follows::From(place(value)));
@@ -308,7 +315,9 @@ fn verb(text: &str, from: usize, english: bool) -> Option<Follows> {
             if tail.starts_with(['\'', '’']) {
                 return None;
             }
-            return Some(Follows::From(from + end));
+            let labels = tail.trim_start_matches(['*', ' ']).starts_with([':', '：']);
+            let start = from + end;
+            return Some(if labels { Follows::From(start) } else { Follows::Verb(start) });
         }
         if let Some(value) =
             clause.get(end..)?.trim_start_matches(['*', ')', ' ', '_']).strip_prefix([':', '：'])

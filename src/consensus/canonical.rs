@@ -19,7 +19,7 @@
 
 use super::answer::AnswerKind;
 use super::fold::{THOUSANDS_SEP, fold};
-use super::{date, latex, number, quantity, words};
+use super::{date, latex, number, quantity, statement, words};
 
 /// A canonical form, what it is, and the form of the number within a quantity.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +54,8 @@ fn once(text: &str) -> Option<Form> {
     let bare = strip(&plain);
     let answer = |canonical: String, kind| Some(Form { canonical, kind, bare: None });
     if !bare.contains(char::is_alphanumeric) {
-        return symbols(&plain).and_then(|symbols| answer(symbols, AnswerKind::Formula));
+        let symbols = symbols(&plain).or_else(|| symbols(&fold(text)));
+        return symbols.and_then(|symbols| answer(symbols, AnswerKind::Formula));
     }
     if let Some(letter) = letter(bare) {
         return answer(letter.to_ascii_lowercase().to_string(), AnswerKind::Choice);
@@ -109,6 +110,10 @@ pub(super) fn number_form(text: &str) -> Option<String> {
     let text = inner.filter(|inner| !inner.contains([',', '('])).unwrap_or(text).trim();
     if let Some(number) = words::number(text) {
         return Some(number.to_string());
+    }
+    // A score or a share, rather than one: 50/50.
+    if text.split_once('/').is_some_and(|(top, bottom)| top.trim() == bottom.trim()) {
+        return None;
     }
     let (number, rest) = number::leading_number(text)?;
     let form = number.canonical();
@@ -263,7 +268,7 @@ pub(super) fn strip(text: &str) -> &str {
             text = rest.trim();
         }
         if !text.contains('\n')
-            && let Some(item) = list_item(text)
+            && let Some(item) = list_item(text).filter(|item| statement::is_item(item))
         {
             text = item;
         }

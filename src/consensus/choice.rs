@@ -171,7 +171,7 @@ fn is_corrected(letter: char, after: &str) -> bool {
         if other.is_some_and(|other| other != 'I') && since_turn < 5 {
             return true;
         }
-        if TURNS.has(&word.to_lowercase().as_str()) {
+        if TURNS.has(word.to_lowercase().as_str()) {
             since_turn = 0;
         } else if !word.is_empty() {
             since_turn = since_turn.saturating_add(1);

@@ -155,7 +155,7 @@ fn auto(text: &str, announced: &[Announcement<'_>]) -> Reading {
     };
     let later = |at: usize| {
         announced.last().is_some_and(|last| {
-            let answer = || statement::announced(&last.span);
+            let answer = || statement::announced(last);
             last.at >= at && !has_box(last) && answer().is_some_and(|answer| names(&answer))
         })
     };
@@ -166,7 +166,7 @@ fn auto(text: &str, announced: &[Announcement<'_>]) -> Reading {
     }
     if let Some(last) = announced.last() {
         let letter = choice::parse_choice(&last.span);
-        return match letter.or_else(|| statement::announced(&last.span)) {
+        return match letter.or_else(|| statement::announced(last)) {
             Some(answer) => Reading::Stated(answer),
             None => whole(text),
         };
@@ -183,7 +183,7 @@ fn has_box(announcement: &Announcement<'_>) -> bool {
 
 fn short_answer(text: &str, announced: &[Announcement<'_>]) -> Reading {
     if let Some(last) = announced.last() {
-        return statement::announced(&last.span).map_or_else(|| whole(text), Reading::Stated);
+        return statement::announced(last).map_or_else(|| whole(text), Reading::Stated);
     }
     let content = statement::without_openers(text);
     let found = statement::polarity(content)

@@ -221,7 +221,7 @@ fn metric(text: &str) -> Option<(String, Ratio)> {
         if litre(symbol) {
             return Some(("m^3".to_owned(), size.times(Ratio::new(1, 1000)?)?));
         }
-        METRIC.has(&symbol).then(|| (symbol.to_owned(), size))
+        METRIC.has(symbol).then(|| (symbol.to_owned(), size))
     };
     if let Some(found) = base(text, Ratio::new(1, 1)?) {
         return Some(found);

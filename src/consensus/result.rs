@@ -55,7 +55,7 @@ fn is_european(text: &str) -> bool {
          |por|são|della|sono|il|het|een|resultado",
     );
     let words = text.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty()).take(400);
-    words.filter(|word| WORDS.has(&word.to_lowercase().as_str())).take(1).count() > 0
+    words.filter(|word| WORDS.has(word.to_lowercase().as_str())).take(1).count() > 0
 }
 
 /// The number that a span states.
@@ -205,7 +205,7 @@ fn find_ignoring_case(text: &str, ascii: &str) -> Option<usize> {
 /// Whether a text has no value: a root, a constant, a function, or a variable next to an operator
 /// or a digit.
 fn is_formula(text: &str) -> bool {
-    if text.contains(['√', 'π', '∞', '\\', '∫', '∑']) {
+    if text.contains(['√', 'π', '∞', '\\', '∫', '∑', '|']) {
         return true;
     }
     let chars: Vec<char> = text.chars().collect();
@@ -314,8 +314,10 @@ fn is_range(text: &str) -> bool {
             } else {
                 at.checked_sub(1).is_some_and(|i| number(words.get(i)))
             });
-        // "3 and 1/2" is one number.
-        let mixed = *word == "and" && words.get(at + 1).is_some_and(|next| next.contains('/'));
+        // "3 and 1/2" and "5 × 10^3" are one number.
+        let mixed = words
+            .get(at + 1)
+            .is_some_and(|next| (*word == "and" && next.contains('/')) || next.starts_with("10^"));
         joint && !mixed
     })
 }

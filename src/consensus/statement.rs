@@ -17,6 +17,7 @@
 //! description begins with "the", "this", "its" and the like and has a word in lower case, or is a
 //! pronoun.
 
+use super::announced::Announcement;
 use super::answer::{Answer, AnswerKind};
 use super::words::List;
 use super::{canonical, words};
@@ -29,11 +30,25 @@ const MAX_ANNOUNCED_WORDS: usize = 12;
 const MAX_WORDS: usize = 80;
 
 /// The answer that an announced span gives; `None` if it is an explanation or a guess.
-pub(super) fn announced(span: &str) -> Option<Answer> {
+pub(super) fn announced(announcement: &Announcement<'_>) -> Option<Answer> {
+    let span = announcement.span.as_ref();
     if span.contains('\n') {
         return Answer::stated(span);
     }
+    // "The answer is 4. Paris is another one."
+    let number = span.find(". ").and_then(|at| span.get(..at)).filter(|head| {
+        let digits = head.trim_start_matches('-');
+        !digits.is_empty() && digits.chars().all(|c| c.is_ascii_digit())
+    });
+    let listed = !announcement.verb && canonical::list_item(span).is_some_and(is_item);
+    if let Some(number) = number.filter(|_| !listed) {
+        return Answer::stated(number);
+    }
     let sentence = first_sentence(span);
+    let following = sentence
+        .split_once(": ")
+        .filter(|(head, _)| head.ends_with("following") || head.ends_with("follows"));
+    let sentence = following.map_or(sentence, |(_, tail)| tail);
     let sentence = without_reason(sentence);
     let sentence = canonical::strip(sentence);
     let words: Vec<&str> = sentence.split_whitespace().take(MAX_WORDS).collect();
@@ -51,6 +66,14 @@ pub(super) fn announced(span: &str) -> Option<Answer> {
         words.iter().take_while(|word| filler.contains(&word.trim_end_matches(','))).count();
     let skipped: usize = words.iter().take(skipped).map(|word| word.len()).sum::<usize>() + skipped;
     Answer::stated(sentence.get(skipped..).unwrap_or(sentence))
+}
+
+/// Whether what follows a number with a full stop is the item of a list, not another sentence.
+pub(super) fn is_item(text: &str) -> bool {
+    let mut words = text.split_whitespace();
+    let subject = words.next().is_some_and(is_subject);
+    let count = 1 + words.by_ref().take(MAX_PHRASE_WORDS).filter(|word| !is_verb(word)).count();
+    !subject && count <= MAX_PHRASE_WORDS && !text.split_whitespace().take(8).any(is_verb)
 }
 
 /// A sentence without the reason, relative clause or apposition behind its answer.
@@ -213,7 +236,12 @@ pub(super) fn stated(text: &str) -> Option<Answer> {
         return None;
     }
     if let Some(found) = predicate(main_clause(&words)) {
-        return Some(found);
+        // "The first is Paris. The second is Lyon."
+        let next = rest.trim_start_matches(|c: char| !c.is_alphanumeric());
+        let next: Vec<&str> = first_sentence(next).split_whitespace().take(MAX_WORDS).collect();
+        let another = predicate(main_clause(&next));
+        let same = another.is_none_or(|another| another.canonical == found.canonical);
+        return same.then_some(found);
     }
     // "Paris. It lies on the Seine."
     let follows = ["It", "This", "That", "He", "She", "They", "The", "Explanation", "Because"];

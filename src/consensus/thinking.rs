@@ -36,7 +36,7 @@ fn tags(text: &str) -> Vec<Tag> {
             "end_of_thought" => Some(false),
             _ => None,
         };
-        if special.is_some() || NAMES.has(&bare) {
+        if special.is_some() || NAMES.has(bare) {
             let end = start + open.len_utf8() + name.len() + close.len_utf8();
             tags.push(Tag {
                 start,
@@ -152,5 +152,5 @@ fn opens_turn(line: &str) -> bool {
     // A heading "Problem 2" needs no colon.
     let heading = numbered
         && line.trim_end_matches('*').chars().count() == head.trim_end_matches('*').chars().count();
-    TURNS.has(&name) && (ends || (heading && name != "q"))
+    TURNS.has(name) && (ends || (heading && name != "q"))
 }

@@ -38,6 +38,7 @@ pub fn digits(count: usize) -> Questions {
         scorer: Scorer::Number,
         extractor: Extractor::Number,
         docs: (0..count).map(doc).collect(),
+        notes: Vec::new(),
     }
 }
 
