@@ -19,6 +19,7 @@
 //! - [`mod@format`]: model files as bytes, GGUF and safetensors.
 //! - [`model`]: weights, one decoder described by data, key-value segments, operations.
 //!   [`tokenizer`]: text to ids and back.
+//! - [`encoder`]: a second, small model that judges whether two answers mean the same.
 //! - [`prompt`]: messages to ids.
 //! - [`engine`]: requests, rows, the step loop, sampling, scoring, the prefix cache.
 //! - [`strategy`]: what to sample. [`pipeline`]: one question to one [`Outcome`].
@@ -39,7 +40,8 @@
 //!    is a value, never an error.
 //! 6. Nothing from a file, a user or a model panics, allocates without bound, or reaches a terminal
 //!    as a control sequence.
-//! 7. No network outside [`hub`], no printing outside [`cli`], no tensors outside [`model`].
+//! 7. No network outside [`hub`], no printing outside [`cli`], no tensors outside [`model`]
+//!    and [`encoder`].
 //!
 //! # Example
 //!
@@ -73,6 +75,8 @@ pub mod cli;
 mod consensus;
 mod decision;
 mod digest;
+#[cfg_attr(not(feature = "internals"), allow(dead_code))]
+mod encoder;
 mod engine;
 mod error;
 mod eval;
@@ -125,6 +129,9 @@ pub mod internals {
     }
     pub mod digest {
         pub use crate::digest::*;
+    }
+    pub mod encoder {
+        pub use crate::encoder::*;
     }
     pub mod engine {
         pub use crate::engine::*;

@@ -247,15 +247,7 @@ impl RawConfig {
     /// # Errors
     /// An invalid file names the file and the JSON position.
     pub fn from_file(path: &Path) -> Result<Self> {
-        let size = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
-        if size > MAX_CONFIG_BYTES {
-            return Err(Error::invalid_file(
-                path,
-                format!("{size} bytes are too many for a config.json; at most {MAX_CONFIG_BYTES}"),
-            ));
-        }
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-        Self::from_json(&text).map_err(|reason| Error::invalid_file(path, reason))
+        Self::from_json(&read_config(path)?).map_err(|reason| Error::invalid_file(path, reason))
     }
 
     /// Parses the text of a `config.json`.
@@ -388,9 +380,21 @@ impl RawConfig {
     }
 }
 
+/// The text of a configuration file of at most [`MAX_CONFIG_BYTES`].
+pub(crate) fn read_config(path: &Path) -> Result<String> {
+    let size = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
+    if size > MAX_CONFIG_BYTES {
+        return Err(Error::invalid_file(
+            path,
+            format!("{size} bytes are too many for a config.json; at most {MAX_CONFIG_BYTES}"),
+        ));
+    }
+    std::fs::read_to_string(path).map_err(|e| Error::io(path, e))
+}
+
 /// Whether a key that candor does not read leaves the logits unchanged. A feature that is switched
 /// off does, whatever its name, and so does a factor of one.
-fn is_harmless(key: &str, value: &Value) -> bool {
+pub(crate) fn is_harmless(key: &str, value: &Value) -> bool {
     let off = match value {
         Value::Null | Value::Bool(false) => true,
         Value::Number(number) => {

@@ -15,6 +15,8 @@ pub mod spec;
 mod weights;
 
 pub use config::RawConfig;
+#[cfg(feature = "encoder")]
+pub(crate) use config::{is_harmless, read_config};
 pub use decoder::{Logits, Row};
 pub use weights::WeightSource;
 
@@ -218,7 +220,7 @@ impl std::fmt::Display for Device {
 }
 
 impl Device {
-    fn open(self) -> Result<CandleDevice> {
+    pub(crate) fn open(self) -> Result<CandleDevice> {
         let fail = |e: candle_core::Error| {
             Error::usage(format!(
                 "device {self} cannot be used: {e}; build with `--features cuda` or `metal`, or \

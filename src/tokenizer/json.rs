@@ -24,6 +24,8 @@ use tokenizers::{
 };
 
 use self::parts::{Merge, Parts};
+#[cfg(feature = "encoder")]
+pub(super) use self::parts::{list, type_of};
 use self::settings::Settings;
 use super::added::{AddedTokens, Match};
 use super::bpe::{self, BpeOptions, ByteLevelBpe};
@@ -59,7 +61,7 @@ pub(super) fn tokenizer(path: &Path) -> Result<Tokenizer> {
 }
 
 /// The text of a file of at most [`MAX_BYTES`].
-fn read(path: &Path) -> Result<String> {
+pub(super) fn read(path: &Path) -> Result<String> {
     let mut file = std::fs::File::open(path).map_err(|error| Error::io(path, error))?;
     let mut bytes = Vec::new();
     file.by_ref()
@@ -81,7 +83,7 @@ fn read(path: &Path) -> Result<String> {
 }
 
 /// Runs code of the crate that may panic on a file's content.
-fn guard<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+pub(super) fn guard<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(run))
         .unwrap_or_else(|_| Err("makes the tokenizers library panic".into()))
 }

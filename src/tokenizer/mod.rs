@@ -10,6 +10,8 @@ mod added;
 mod bpe;
 mod classes;
 mod decode;
+#[cfg(feature = "encoder")]
+mod encoder;
 mod gguf;
 mod json;
 mod merges;
@@ -22,6 +24,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 pub use self::decode::Decoder;
+#[cfg(feature = "encoder")]
+pub use self::encoder::EncoderTokenizer;
 
 use self::added::{AddedTokens, Match};
 use self::bpe::ByteLevelBpe;

@@ -5,6 +5,7 @@ mod consensus;
 mod consensus_cases; // extraction, normalization, votes
 mod cpu_attention; // attention against f64, and its invariance
 mod cpu_linear; // packed weights and kernels against their definitions
+mod encoder; // encoders against transformers
 mod engine; // the invariants, bit for bit
 mod estimates; // intervals of figures
 mod eval; // tasks, run folders that survive anything, the same figures again

@@ -375,11 +375,11 @@ impl Parts {
 }
 
 /// The list under `key`, empty if there is none.
-fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+pub(in crate::tokenizer) fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value[key].as_array().map_or(&[], Vec::as_slice)
 }
 
-fn type_of(value: &Value) -> Option<&str> {
+pub(in crate::tokenizer) fn type_of(value: &Value) -> Option<&str> {
     value["type"].as_str()
 }
 
