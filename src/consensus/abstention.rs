@@ -37,7 +37,8 @@ const FILLERS: List = List(
 
 /// What follows openings and fillers: negated verbs that need nothing behind them.
 const CORES: List = List(
-    "nobody knows|no one knows|noone knows|no way|must decline|decline|refuse to answer\
+    "wouldnt know|would not know|hard to say|who knows|dont possess|do not possess|beats me\
+     |nobody knows|no one knows|noone knows|no way|must decline|decline|refuse to answer\
      |rather not|dont think i can|beyond my knowledge|outside my knowledge|lack the|lack\
      |dont know|do not know|not know|did not know|dont remember|do not remember|dont recall\
      |do not recall|cannot recall|cant recall|dont understand|do not understand|idk|dunno\
@@ -348,6 +349,11 @@ fn passive(words: &str) -> Option<&str> {
         .split(' ')
         .next()
         .is_some_and(|first| matches!(first, "the" | "its" | "his" | "her" | "this"));
+    let missing = List("not available|not found|not provided|not specified");
+    let short = words.split(' ').count() <= 4;
+    if short && missing.iter().any(|end| words.ends_with(end)) {
+        return Some("");
+    }
     if described && ends.iter().any(|end| words.ends_with(end)) {
         return Some("");
     }

@@ -28,7 +28,8 @@ pub enum AnswerKind {
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
-    /// Equal if and only if the answers are the same by rule, see [`canonical`](mod@super::canonical).
+    /// Equal if and only if the answers are the same by rule, see
+    /// [`canonical`](mod@super::canonical).
     pub canonical: String,
     /// As written in the text.
     pub display: String,

@@ -19,6 +19,7 @@
 
 use super::answer::AnswerKind;
 use super::fold::{THOUSANDS_SEP, fold};
+use super::words::List;
 use super::{date, latex, number, quantity, statement, words};
 
 /// A canonical form, what it is, and the form of the number within a quantity.
@@ -50,7 +51,7 @@ pub(super) fn form(text: &str) -> Option<Form> {
 }
 
 fn once(text: &str) -> Option<Form> {
-    let plain = plain_indices(&latex::plain(&fold(text)));
+    let plain = plain_indices(&latex::plain(&fold(text))).replace(">=", "≥").replace("<=", "≤");
     let bare = strip(&plain);
     let answer = |canonical: String, kind| Some(Form { canonical, kind, bare: None });
     if !bare.contains(char::is_alphanumeric) {
@@ -122,8 +123,8 @@ pub(super) fn number_form(text: &str) -> Option<String> {
     rest.trim().is_empty().then_some(form)
 }
 
-/// An answer of symbols only: the text without the marks around it. Dots in a row, dashes of a rule and
-/// repeated question marks are no content.
+/// An answer of symbols only: the text without the marks around it. Dots in a row, dashes of a
+/// rule and repeated question marks are no content.
 fn symbols(plain: &str) -> Option<String> {
     let joined: String = plain.split_whitespace().collect();
     let inner = joined.trim_matches(['"', '`']);
@@ -178,6 +179,13 @@ fn list(text: &str) -> Option<String> {
     (!items.is_empty()).then(|| items.join(" | "))
 }
 
+/// Words that German puts behind an ordinal, which it writes with a full stop.
+const ORDINALS: List = List(
+    "Weltkrieg|Liga|Bundesliga|FC|Platz|Klasse|Jahrhundert|Stock|Etage|Geburtstag|Mal|Mose|König\
+     |Advent|Semester|Runde|Reihe|Kapitel|Akt|Satz|Sinfonie|Generation|Division|Staffel|Band|Teil\
+     |Tag|Woche|Monat|Jahr|Hälfte|Korinther|Petrus|Johannes|Buch|Bezirk|Gebot",
+);
+
 /// The content of a line that is an item of a list: without its bullet or number. `- 5` is a
 /// number, `12. Mai` a date.
 pub(super) fn list_item(line: &str) -> Option<&str> {
@@ -198,22 +206,7 @@ pub(super) fn list_item(line: &str) -> Option<&str> {
     }
     let rest = rest.trim();
     let first = rest.split_whitespace().next()?;
-    // Ordinals of languages that write them with a full stop.
-    let ordinal = date::month(first).is_some()
-        || matches!(
-            first,
-            "Weltkrieg"
-                | "Liga"
-                | "Bundesliga"
-                | "FC"
-                | "Platz"
-                | "Klasse"
-                | "Jahrhundert"
-                | "Stock"
-                | "Etage"
-                | "Geburtstag"
-                | "Mal"
-        );
+    let ordinal = date::month(first).is_some() || ORDINALS.has(first);
     (!ordinal && rest.contains(char::is_alphanumeric)).then_some(rest)
 }
 
@@ -340,7 +333,8 @@ fn text_form(text: &str) -> Option<(String, AnswerKind)> {
 
 /// A token in its form, and whether its marks carry meaning, so that it keeps its case.
 fn token_form(token: &str) -> (String, bool) {
-    if is_code(token) {
+    let greek = |c: char| ('\u{370}'..='\u{3ff}').contains(&c);
+    if is_code(token) || (token.chars().count() == 1 && token.contains(greek)) {
         return (token.to_owned(), true);
     }
     let plain = grouped_integer(token).unwrap_or_else(|| token.to_owned());

@@ -102,12 +102,24 @@ fn result_part(sentence: &str) -> &str {
          | that is | totaling ",
     );
     let has_number = |part: &str| part.contains(|c: char| c.is_ascii_digit());
+    let after = |part: &'_ str, marks: List| {
+        marks.iter().filter_map(|mark| part.rfind(mark).map(|at| (at, at + mark.len()))).max()
+    };
     let mut part = sentence;
-    for marks in [MARKS, WORDS] {
-        let last = marks.iter().filter_map(|mark| part.rfind(mark).map(|at| at + mark.len())).max();
-        if let Some(rest) = last.and_then(|at| part.get(at..)).filter(|rest| has_number(rest)) {
-            part = rest;
-        }
+    if let Some((left, right)) = after(part, MARKS)
+        && let (Some(left), Some(right)) = (part.get(..left), part.get(right..))
+        && has_number(right)
+    {
+        // "12 = 3 × 4"
+        part = if is_range(right) && !is_range(left) && has_number(left) { left } else { right };
+    }
+    if let Some((left, right)) = after(part, WORDS)
+        && let (Some(left), Some(right)) = (part.get(..left), part.get(right..))
+        && has_number(right)
+        // "10, which is 20% of 50"
+        && !(part.contains(" which is ") && has_number(left) && !is_range(left))
+    {
+        part = right;
     }
     // "for 4 friends: 12", but not "12: three times four".
     if let Some((_, value)) = part.rsplit_once(": ")

@@ -78,23 +78,13 @@ pub(super) fn is_item(text: &str) -> bool {
 
 /// A sentence without the reason, relative clause or apposition behind its answer.
 fn without_reason(sentence: &str) -> &str {
-    let reasons = [
-        " because ",
-        " since ",
-        ", as ",
-        ", so ",
-        " due to ",
-        ", and ",
-        ", because ",
-        ", since ",
-        " weil ",
-        ", weil ",
-        ", denn ",
-    ];
+    let reasons = [" because ", ", because ", ", since ", ", so ", ", weil ", ", denn "];
     let cut = reasons.iter().filter_map(|reason| sentence.find(reason)).filter(|at| *at > 0).min();
     let sentence = cut.and_then(|at| sentence.get(..at)).unwrap_or(sentence);
     let words: Vec<&str> = sentence.split_whitespace().take(MAX_WORDS).collect();
-    let Some(last) = main_clause(&words).last() else { return sentence };
+    // "Paris, the capital of France", but "a house, with a garden" stays.
+    let main = main_clause(&words);
+    let Some(last) = main.last().filter(|_| is_name(main)) else { return sentence };
     let end = last.as_ptr() as usize - sentence.as_ptr() as usize + last.len();
     sentence.get(..end).unwrap_or(sentence)
 }
@@ -403,7 +393,10 @@ fn is_abbreviation(text: &str, line: usize, start: usize, end: usize) -> bool {
         .get(end + 1..)
         .and_then(|rest| rest.chars().find(|c| !c.is_whitespace()))
         .is_some_and(|c| c.is_ascii_digit());
-    let short = word.len() <= 4 && word.starts_with(char::is_uppercase) && digit_follows;
+    let short =
+        (1..=4).contains(&word.len()) && word.chars().all(char::is_alphabetic) && digit_follows;
+    let consonants = word.len() > 1
+        && word.chars().all(|c| c.is_ascii_alphabetic() && !"aeiouyAEIOUY".contains(c));
     let initials = !word.is_empty()
         && word.len() <= 8
         && word
@@ -412,6 +405,7 @@ fn is_abbreviation(text: &str, line: usize, start: usize, end: usize) -> bool {
     number
         || roman
         || short
+        || consonants
         || initials
         || ABBREVIATIONS.iter().any(|known| word.eq_ignore_ascii_case(known))
 }
