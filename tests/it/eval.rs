@@ -656,7 +656,8 @@ fn answers_are_graded_as_they_were_counted() {
     check(Scorer::Number, Number, &["734"], "25 - 759 = -734", Incorrect);
     check(Scorer::Number, Number, &["0.5"], "#### 1/2", Correct);
     check(Scorer::Number, Auto, &["5"], "The answer is 5 miles.", Correct);
-    check(Scorer::Number, Number, &["5"], "I cannot say.", NoAnswer);
+    check(Scorer::Number, Number, &["5"], "Quite a few.", NoAnswer);
+    check(Scorer::Number, Number, &["5"], "I cannot say.", Incorrect);
     // A fraction is no end of a sentence: one peer takes the text after the last full stop for the
     // answer.
     check(Scorer::Number, Number, &["3.14"], "Pi is about 3.14.", Correct);
@@ -674,7 +675,7 @@ fn answers_are_graded_as_they_were_counted() {
     // What holds no answer has no vote, however often it is said: one peer counts its placeholder
     // for it.
     let doc = Doc::new("x", "x", vec!["7".into()]);
-    let vote = voted(&["I cannot say.", "I cannot say.", "Hard to tell!", "#### 7"], Number);
+    let vote = voted(&["Quite a few.", "Quite a few.", "Very many!", "#### 7"], Number);
     assert_eq!(
         (Grader::new(Scorer::Number, &doc).grade(&vote), vote.unparsed, vote.clusters.len()),
         (Correct, 3, 1)
