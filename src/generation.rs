@@ -4,6 +4,8 @@
 //! Plain data, serializable, without behavior that needs a model. Units go last in a name;
 //! logarithms are natural.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -151,6 +153,21 @@ impl SamplingParams {
             && off(self.frequency_penalty, 0.0))
     }
 
+    /// Temperature and filters in words, those that are off left out.
+    pub fn summary(&self) -> String {
+        let mut parts = vec![format!("temperature {}", self.temperature)];
+        let mut add = |name: &str, value: f32, neutral: f32| {
+            if (value - neutral).abs() > 0.0 {
+                parts.push(format!("{name} {value}"));
+            }
+        };
+        add("top-k", self.top_k as f32, 0.0);
+        add("top-p", self.top_p, 1.0);
+        add("min-p", self.min_p, 0.0);
+        add("repetition penalty", self.repetition_penalty, 1.0);
+        parts.join(", ")
+    }
+
     /// Checks every range.
     ///
     /// # Errors
@@ -260,12 +277,14 @@ pub struct Token {
 }
 
 /// Why a sample ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
     /// An end token, a stop string, or a forced end.
+    #[default]
     Stop,
-    /// `max_tokens` or the context was reached: the text is truncated and does not vote.
+    /// `max_tokens` or the context was reached: the text is truncated, and votes only if it gives
+    /// its answer when asked for it.
     Length,
     /// A callback stopped it: it neither votes nor counts as failed.
     Cancelled,
@@ -276,7 +295,7 @@ pub enum FinishReason {
 }
 
 /// One finished sample.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Completion {
     /// The sample's index, 0 to n - 1: it names the random stream.
     pub index: usize,
@@ -286,6 +305,62 @@ pub struct Completion {
     pub text: String,
     /// Why it ended.
     pub finish_reason: FinishReason,
+    /// The tokens of the answer that its text states, by position, if they were found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_span: Option<Range<usize>>,
+    /// Its short answer, if it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<AskedAnswer>,
+    /// How probable every distinct answer is after this text, if that was scored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answer_scores: Vec<AnswerScore>,
+}
+
+/// The short answer that a completion gave when it was asked for one: the greedy continuation of
+/// its own text and a cue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AskedAnswer {
+    /// The text between the completion and the reply.
+    pub cue: String,
+    /// The reply.
+    pub text: String,
+    /// Whether it ended by itself or with its line, instead of by the limit of tokens.
+    pub complete: bool,
+    /// The reply's tokens, without what ended it.
+    pub tokens: Vec<Token>,
+}
+
+/// How probable an answer is after a completion and the cue that asks for its answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AnswerScore {
+    /// The answer as written.
+    pub answer: String,
+    /// ln p of the answer and the end of its line, in nats, <= 0.
+    pub logprob: f64,
+}
+
+/// How alike in meaning two distinct answers of a question are, as a model judged it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// The first answer's canonical form, the smaller one.
+    pub a: String,
+    /// The second answer's canonical form.
+    pub b: String,
+    /// Probability that both mean the same, 0 to 1.
+    pub same: f64,
+    /// Its parts: the probability under each order and wording.
+    pub parts: Vec<f64>,
+}
+
+impl Completion {
+    /// The tokens of its short answer: of the reply, if it was asked for, else of the stated one.
+    pub fn answer_tokens(&self) -> Option<&[Token]> {
+        match (&self.asked, &self.answer_span) {
+            (Some(asked), _) => Some(&asked.tokens),
+            (None, Some(span)) => self.tokens.get(span.clone()),
+            (None, None) => None,
+        }
+    }
 }
 
 /// What a question or a request cost.
@@ -383,6 +458,9 @@ pub struct Generation {
     /// Extra passes about the answers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub probes: Vec<Probe>,
+    /// Judged pairs of distinct answers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub comparisons: Vec<Comparison>,
 }
 
 impl Generation {

@@ -75,7 +75,6 @@ pub mod cli;
 mod consensus;
 mod decision;
 mod digest;
-#[cfg_attr(not(feature = "internals"), allow(dead_code))]
 mod encoder;
 mod engine;
 mod error;

@@ -15,12 +15,12 @@ use crate::error::{Error, Result};
 use crate::generation::SamplingParams;
 
 /// The default model.
-pub const DEFAULT_MODEL: &str = "smollm2-135m-instruct";
+pub const DEFAULT_MODEL: &str = "qwen2.5-coder-0.5b-instruct";
 
 /// Every manifest's text, compiled in. A new known model is one file and one line here.
 const EMBEDDED: &[&str] = &[
-    include_str!("../models/smollm2-135m-instruct.toml"),
     include_str!("../models/qwen2.5-coder-0.5b-instruct.toml"),
+    include_str!("../models/smollm2-135m-instruct.toml"),
     include_str!("../models/gemma-3-270m.toml"),
 ];
 
@@ -358,15 +358,15 @@ mod tests {
         names.sort();
         names.dedup();
         assert_eq!(names.len(), count, "two models share a name");
-        assert!(known_models()[0].has_name("SmolLM2-135M"));
+        assert!(known_models()[1].has_name("SmolLM2-135M"));
     }
 
     #[test]
     fn recommended_sampling_overrides_only_what_it_names() {
-        let sampling = &known_models()[0].sampling;
+        let sampling = &known_models()[1].sampling;
         let params = sampling.apply(SamplingParams { n: 8, top_k: 7, ..SamplingParams::default() });
         assert_eq!((params.n, params.top_k), (8, 7));
-        assert!((params.temperature - 0.2).abs() < 1e-6 && (params.top_p - 0.9).abs() < 1e-6);
+        assert!((params.temperature - 0.7).abs() < 1e-6 && (params.top_p - 0.9).abs() < 1e-6);
     }
 
     /// Replaces `from` by `to` in a good manifest; the error must contain `expected`.

@@ -7,8 +7,9 @@ use clap::Args;
 use super::output::Output;
 use super::progress::Bars;
 use crate::calibration::PolicyFile;
-use crate::consensus::Extractor;
+use crate::consensus::{AnswerMode, Equivalence, Extractor, Reader, VoteMode};
 use crate::decision::Policy;
+use crate::encoder::Encoder;
 use crate::engine::EngineOptions;
 use crate::error::{Error, Result};
 use crate::generation::{DrawMode, SamplingParams};
@@ -238,17 +239,62 @@ impl PromptArgs {
     }
 }
 
-/// How an answer is extracted, and when candor answers.
+/// How answers are read, grouped and weighed.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Vote")]
+pub struct ReaderArgs {
+    /// How an answer is found in a text: auto, number, choice, boxed, short-answer or last-line;
+    /// default: auto, or the task's own
+    #[arg(long)]
+    pub extractor: Option<Extractor>,
+    /// Whether a sample is asked for its short answer: auto (only if its text states none in a
+    /// common form, or was cut), stated (never) or asked (always); default: auto
+    #[arg(long)]
+    pub answers: Option<AnswerMode>,
+    /// What decides whether two answers mean the same beyond equal forms: rules, or what compares
+    /// the answers that the rules leave open: self (the model) or encoder:REF (an entailment
+    /// classifier or a sentence encoder, by path or Hub reference); default: rules
+    #[arg(long)]
+    pub equivalence: Option<Equivalence>,
+    /// Compared answers are the same above this score; default: 0.5
+    #[arg(long, value_name = "P")]
+    pub same_above: Option<f64>,
+    /// What a sample's vote weighs: count (one each), soft (divided among all answers by their
+    /// probability after the sample) or weighted (by the sample's probability per token); default:
+    /// count
+    #[arg(long)]
+    pub vote: Option<VoteMode>,
+}
+
+impl ReaderArgs {
+    /// Whether any of the flags is given.
+    pub fn is_given(&self) -> bool {
+        let Self { extractor, answers, equivalence, same_above, vote } = self;
+        let how = extractor.is_some() || answers.is_some() || vote.is_some();
+        how || equivalence.is_some() || same_above.is_some()
+    }
+
+    /// The given flags, over what is there without them.
+    pub fn over(&self, reader: Reader) -> Reader {
+        Reader {
+            extractor: self.extractor.unwrap_or(reader.extractor),
+            answers: self.answers.unwrap_or(reader.answers),
+            equivalence: self.equivalence.clone().unwrap_or(reader.equivalence),
+            same_above: self.same_above.unwrap_or(reader.same_above),
+            vote: self.vote.unwrap_or(reader.vote),
+        }
+    }
+}
+
+/// What is sampled, and when candor answers.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Decision")]
 pub struct DecisionArgs {
     /// What to sample, NAME[:KEY=VALUE...]
     #[arg(long, default_value = "self-consistency", help = strategy_help())]
     pub strategy: Strategy,
-    /// How an answer is extracted from a text: auto, number, choice, boxed, short-answer or
-    /// last-line; default: auto, or the task's own
-    #[arg(long)]
-    pub extractor: Option<Extractor>,
+    #[command(flatten)]
+    pub reader: ReaderArgs,
     /// The estimator whose score is reported as the uncertainty
     #[arg(long, default_value = uncertainty::DEFAULT_ESTIMATOR.name, conflicts_with = "policy")]
     pub estimator: String,
@@ -324,7 +370,7 @@ impl PipelineArgs {
             strategy: self.decision.strategy,
             question_template: self.template(defaults),
             prompt: self.prompt.options(),
-            extractor: self.decision.extractor.unwrap_or(defaults.extractor),
+            reader: self.decision.reader.over(defaults.extractor.into()),
             estimator: uncertainty::estimator(&self.decision.estimator)?,
             policy: Policy::MinVoteShare { min_vote_share: self.decision.min_vote_share },
         })
@@ -336,8 +382,9 @@ impl PipelineArgs {
         defaults: &TaskDefaults<'_>,
         policy: Option<(&Path, PolicyFile)>,
         loaded: &LoadedModel,
+        hub: &hub::HubOptions,
     ) -> Result<Pipeline> {
-        self.build(self.settings(defaults, &loaded.sampling())?, policy, loaded)
+        self.build(self.settings(defaults, &loaded.sampling())?, policy, loaded, hub)
     }
 
     /// A pipeline with these settings.
@@ -346,9 +393,15 @@ impl PipelineArgs {
         settings: Settings,
         policy: Option<(&Path, PolicyFile)>,
         loaded: &LoadedModel,
+        hub: &hub::HubOptions,
     ) -> Result<Pipeline> {
+        let equivalence = settings.reader.equivalence.clone();
         let mut pipeline =
             Pipeline::new(loaded, settings, self.engine.options(self.prompt.context)?)?;
+        if let Equivalence::Encoder { reference, .. } = &equivalence {
+            let path = hub::resolve(reference, hub, &mut ())?.path;
+            pipeline.bind_encoder(reference, Encoder::load(&path, Device::default())?);
+        }
         if let Some((path, file)) = policy {
             pipeline.bind_policy(file, path)?;
         }

@@ -65,7 +65,12 @@ impl Ask {
         let policy = self.pipeline.decision.policy_file()?;
         let loaded = self.model.load(output)?;
         self.pipeline.prompt.warn_context(&loaded, output);
-        let mut pipeline = self.pipeline.pipeline(&TaskDefaults::default(), policy, &loaded)?;
+        let mut pipeline = self.pipeline.pipeline(
+            &TaskDefaults::default(),
+            policy,
+            &loaded,
+            &self.model.source.hub(),
+        )?;
         let tokenizer = Arc::clone(&loaded.tokenizer);
         drop(loaded);
         let (lines, messages): (Vec<Option<usize>>, Vec<Vec<Message>>) =
@@ -83,7 +88,7 @@ impl Ask {
             failure: None,
         };
         let mut asked =
-            messages.iter().map(|m| Question { messages: m.clone(), choices: Vec::new() });
+            messages.iter().map(|m| Question { messages: m.clone(), ..Question::default() });
         pipeline.drive(&mut asked, DriveOptions::default(), &mut printer)?;
         match printer.failure {
             Some(error) => Err(error),
@@ -302,7 +307,9 @@ fn read_bounded(reader: &mut dyn Read, path: &Path, limit: u64) -> Result<String
             limit >> 20
         )));
     }
-    String::from_utf8(bytes).map_err(|e| {
+    let text = String::from_utf8(bytes).map_err(|e| {
         Error::invalid_file(path, format!("not UTF-8 at byte {}", e.utf8_error().valid_up_to()))
-    })
+    })?;
+    // What a Windows shell or an editor adds is no part of a question.
+    Ok(text.trim_start_matches('\u{feff}').replace("\r\n", "\n"))
 }

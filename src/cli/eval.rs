@@ -161,7 +161,7 @@ impl Eval {
         }
         let settings =
             variant.map_or_else(|| Ok(settings.clone()), |variant| variant.apply(&settings))?;
-        self.pipeline.build(settings, policy, loaded)
+        self.pipeline.build(settings, policy, loaded, &self.model.source.hub())
     }
 
     /// Puts examples before every question. As one text, an answer ends where the next example

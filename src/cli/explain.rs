@@ -6,7 +6,9 @@
 
 use std::fmt::Write;
 
-use super::chart::{self, Bar};
+use unicode_width::UnicodeWidthStr;
+
+use super::chart::{self, Bar, ChartStyle};
 use super::output::Output;
 use super::terminal::{self, sanitize};
 use crate::generation::FinishReason;
@@ -26,67 +28,111 @@ pub fn abstention(outcome: &Outcome) -> String {
     format!("abstained: {}", sanitize(&reason))
 }
 
-/// The vote, the support, and the calibration line.
+/// How sure, and why, in one sentence; the vote; what was drawn.
 pub fn verdict(outcome: &Outcome, output: &Output) -> String {
+    let mut lines = vec![support(outcome)];
     let vote = &outcome.vote;
     let rest = vote.clusters.iter().skip(BARS);
     let others = format!("({} other answers)", rest.len());
-    let mut rows: Vec<(&str, f64)> =
-        vote.clusters.iter().take(BARS).map(|c| (c.answer.as_str(), c.weight)).collect();
+    let style = output.chart_style();
+    let answers = vote.clusters.iter().take(BARS);
+    let labels: Vec<String> = answers.clone().map(|group| one_line(&group.answer)).collect();
+    let labels = distinguished(&labels, style.width / 2);
+    let weights = answers.map(|group| group.weight);
+    let mut rows: Vec<(&str, f64)> = labels.iter().map(String::as_str).zip(weights).collect();
     rows.extend([
-        (others.as_str(), rest.map(|c| c.weight).sum()),
+        (others.as_str(), rest.map(|group| group.weight).sum()),
         ("(no answer found)", vote.unparsed as f64),
         ("(cut by --max-tokens)", vote.truncated as f64),
         ("(failed)", vote.failed as f64),
     ]);
     rows.retain(|(_, weight)| *weight > 0.0);
     let samples = vote.samples() as f64;
+    let value = |weight: f64| {
+        if weight.fract() > 0.0 { format!("{weight:.2}") } else { weight.to_string() }
+    };
     let bars: Vec<Bar<'_>> = rows
         .iter()
-        .map(|&(label, weight)| Bar { label, share: weight / samples, value: weight.to_string() })
+        .map(|&(label, weight)| Bar { label, share: weight / samples, value: value(weight) })
         .collect();
-    let mut text = chart::bars(&bars, output.chart_style())
-        .iter()
-        .map(|line| format!("  {line}"))
-        .collect::<Vec<_>>()
-        .join("\n");
-    let support = vote.leader().map_or(0.0, |leader| leader.weight);
-    let _ = write!(text, "\n{support} of {} samples agree ({:.2})", vote.samples(), vote.share());
+    let width = style.width.saturating_sub(2);
+    let chart = chart::bars(&bars, ChartStyle { width, ..style });
+    lines.extend(chart.iter().map(|line| format!("  {line}")));
+    lines.extend(guarantee(outcome));
+    lines.push(drawn(outcome));
+    for probe in &outcome.probes {
+        let (name, answer) = (&probe.name, sanitize(&probe.answer));
+        lines.push(format!("{name} {:.2} for {answer}", probe.value));
+    }
+    lines.extend(outcome.notes.iter().map(|note| format!("note: {}", sanitize(note))));
+    let wrapped = lines.iter().map(|line| terminal::wrap(line, style.width));
+    wrapped.collect::<Vec<_>>().join("\n")
+}
+
+/// How sure the answer is, and by what.
+fn support(outcome: &Outcome) -> String {
+    let vote = &outcome.vote;
+    let agree = vote.leader().map_or(0.0, |leader| leader.weight);
+    let agree = match (agree.fract() > 0.0, vote.samples()) {
+        (_, 1) => "one sample, so nothing to agree with".to_owned(),
+        (false, samples) => format!("{agree} of {samples} samples agree"),
+        (true, samples) => format!("{agree:.2} of {samples} votes agree"),
+    };
+    match (&outcome.calibration, outcome.confidence) {
+        (Calibration::Uncalibrated, _) => {
+            format!("{agree}; uncalibrated: agreement is not a probability of being right")
+        }
+        (Calibration::Calibrated { n, .. }, None) => format!(
+            "{agree}; no confidence, because no answer leads; the policy was fitted on {n} labeled \
+             questions"
+        ),
+        (Calibration::Calibrated { n, .. }, Some(confidence)) => format!(
+            "right with probability {:.2}, calibrated on {n} labeled questions; {agree}",
+            confidence.value()
+        ),
+    }
+}
+
+/// What the policy promises, if there is one.
+fn guarantee(outcome: &Outcome) -> Option<String> {
+    match &outcome.calibration {
+        Calibration::Uncalibrated => None,
+        Calibration::Calibrated { guarantee, .. } => Some(sanitize(guarantee).into_owned()),
+    }
+}
+
+/// How the samples were drawn, and the uncertainty that the estimator found.
+fn drawn(outcome: &Outcome) -> String {
+    let asked = outcome.samples.iter().filter(|sample| sample.asked.is_some()).count();
+    let samples = outcome.samples.len();
+    let mut text = format!("{samples} samples at {}", outcome.config.params.summary());
+    if asked > 0 {
+        let _ = write!(text, "; {asked} asked for their short answer");
+    }
     if let Some(u) = &outcome.uncertainty {
         let _ = write!(text, "; {} {:.3} {}", u.estimator.replace('_', " "), u.value, u.unit);
-    }
-    let _ = write!(text, "\n{}", calibration_line(outcome));
-    for probe in &outcome.probes {
-        let (name, answer) = (probe.name.replace('_', " "), sanitize(&probe.answer));
-        let _ = write!(text, "\n{name} {:.2} for {answer}", probe.value);
-    }
-    for note in &outcome.notes {
-        let _ = write!(text, "\nnote: {}", sanitize(note));
     }
     text
 }
 
-/// The confidence and its guarantee, or `uncalibrated`.
-fn calibration_line(outcome: &Outcome) -> String {
-    match (&outcome.calibration, outcome.confidence) {
-        (Calibration::Uncalibrated, _) => {
-            "uncalibrated: agreement is not a probability of being right".to_owned()
+/// Labels that fit: of those that are longer than `width` and share a beginning of some words with
+/// another label, the beginning is left out, so that what differs can be seen.
+fn distinguished(labels: &[String], width: usize) -> Vec<String> {
+    let shared = |a: &str, b: &str| {
+        let words = a.split_inclusive(' ').zip(b.split_inclusive(' '));
+        words.take_while(|(a, b)| a == b).map(|(a, _)| a.len()).sum::<usize>()
+    };
+    let shorten = |(at, label): (usize, &String)| {
+        let others = labels.iter().enumerate().filter(|(other, _)| *other != at);
+        let cut = others.map(|(_, other)| shared(label, other)).max().unwrap_or(0);
+        match label.get(cut..) {
+            Some(rest) if label.width() > width && cut > 12 && !rest.is_empty() => {
+                format!("… {rest}")
+            }
+            _ => label.clone(),
         }
-        (Calibration::Calibrated { n, guarantee, .. }, None) => {
-            format!(
-                "no confidence, because no answer leads; the policy was fitted on {n} labeled \
-                 questions\n{}",
-                sanitize(guarantee)
-            )
-        }
-        (Calibration::Calibrated { n, guarantee, .. }, Some(confidence)) => {
-            format!(
-                "right with probability {:.2}, calibrated on {n} labeled questions\n{}",
-                confidence.value(),
-                sanitize(guarantee)
-            )
-        }
-    }
+    };
+    labels.iter().enumerate().map(shorten).collect()
 }
 
 /// Every distinct sample, colored by entropy, with where it diverged from the leading answer's

@@ -8,7 +8,8 @@ use serde_json::json;
 
 use super::terminal::sanitize;
 use crate::decision::AbstainReason;
-use crate::eval::{Difference, Manifest, RunRef, Scored};
+use crate::error::Result;
+use crate::eval::{Difference, JudgeQuality, Manifest, RunRef, Scored};
 use crate::metrics::bootstrap::Bootstrap;
 use crate::metrics::{Estimate, METRICS, estimates};
 use crate::report::text::fixed;
@@ -26,6 +27,8 @@ pub struct Report {
     differing: usize,
     /// Every defined metric, with its 95 % interval.
     metrics: Vec<Estimate>,
+    /// The quality of the judge that compared answers, if there was one and labels tell.
+    judge: Option<JudgeQuality>,
     /// How many questions were not answered, by reason.
     abstained: BTreeMap<&'static str, usize>,
     /// What a question cost.
@@ -72,14 +75,16 @@ impl Cost {
 }
 
 impl Report {
-    pub fn new(run: &RunRef, scored: &[Scored]) -> Self {
+    /// # Errors
+    /// A line that is not a record.
+    pub fn new(run: &RunRef, scored: &[Scored]) -> Result<Self> {
         let items: Vec<_> = scored.iter().map(|scored| &scored.item).collect();
         let mut abstained = BTreeMap::new();
         for reason in scored.iter().filter_map(|scored| scored.verdict.as_ref()?.decision.reason())
         {
             *abstained.entry(AbstainReason::code(reason)).or_default() += 1;
         }
-        Self {
+        Ok(Self {
             run: run.name.clone(),
             questions: scored.len(),
             differing: scored.iter().filter(|scored| scored.differs.is_some()).count(),
@@ -89,8 +94,9 @@ impl Report {
                 .collect(),
             abstained,
             cost: Cost::new(scored),
+            judge: JudgeQuality::of(run)?,
             manifest: run.manifest.clone(),
-        }
+        })
     }
 
     /// Warnings about the metrics; usually none.
@@ -109,6 +115,13 @@ impl Report {
                 "{}: {} records differ from what candor {version} recorded; the \
                  metrics are this version's",
                 self.run, self.differing
+            ));
+        }
+        if let Some(judge) = self.judge.filter(|judge| !judge.is_useful()) {
+            warnings.push(format!(
+                "{}: the judge of equivalence is no better than chance (AUROC {:.2} on {} same and \
+                 {} different pairs), so it is switched off and rules alone group answers",
+                self.run, judge.auroc, judge.same, judge.different
             ));
         }
         warnings

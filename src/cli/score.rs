@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::args::read_policy;
+use super::args::{ReaderArgs, read_policy};
 use super::metrics::{self, Report};
 use super::output::Output;
 use crate::error::{Error, Result};
@@ -25,6 +25,8 @@ pub struct Score {
     /// Decide by this policy file, on the questions that it was not fitted on
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
+    #[command(flatten)]
+    reader: ReaderArgs,
     /// Write the shards of one run into one folder, as if it had not been divided
     #[arg(long, value_name = "OUT", conflicts_with_all = ["baseline", "policy"])]
     merge: Option<PathBuf>,
@@ -53,14 +55,21 @@ impl Score {
             return show(&[RunRef::open(out)?], self.json, output);
         }
         let policy = self.policy.as_deref().map(read_policy).transpose()?;
-        let scored = found
-            .iter()
-            .map(|run| policy.as_ref().map_or_else(|| run.rescore(), |policy| run.decide(policy)));
-        let scored = found
-            .iter()
-            .zip(scored)
-            .map(|(run, scored)| Ok((run, scored?)))
-            .collect::<Result<Vec<_>>>()?;
+        if policy.is_some() && self.reader.is_given() {
+            return Err(Error::usage(
+                "--policy was fitted to answers as its run read them; give it without --extractor, \
+                 --answers, --equivalence and --vote",
+            ));
+        }
+        let score = |run: &RunRef| {
+            if let Some(policy) = &policy {
+                return run.decide(policy);
+            }
+            let recorded = &run.manifest.config.reader;
+            let reader = self.reader.over(recorded.clone());
+            if reader == *recorded { run.rescore() } else { run.reread(reader) }
+        };
+        let scored = found.iter().map(|run| Ok((run, score(run)?))).collect::<Result<Vec<_>>>()?;
         print(&scored, &self.baseline, self.json, output)
     }
 }
@@ -77,8 +86,8 @@ fn print(
     json: bool,
     output: &Output,
 ) -> Result<()> {
-    let reports: Vec<Report> =
-        scored.iter().map(|(run, scored)| Report::new(run, scored)).collect();
+    let reports =
+        scored.iter().map(|(run, scored)| Report::new(run, scored)).collect::<Result<Vec<_>>>()?;
     reports.iter().flat_map(Report::warnings).for_each(|warning| output.warning(&warning));
     let differences = differences(scored, baselines)?;
     if json {

@@ -5,9 +5,10 @@ use clap::Args;
 use super::args::ModelArgs;
 use super::output::Output;
 use crate::error::Result;
+use crate::generation::SamplingParams;
 use crate::hub::format_bytes;
 use crate::model::WeightSource;
-use crate::pipeline::{load_tokenizer, quantization};
+use crate::pipeline::{Recommended, load_tokenizer, quantization};
 use crate::prompt::ChatTemplate;
 
 /// Show a model's metadata.
@@ -82,6 +83,9 @@ impl Show {
             .map(|&id| format!("{id} {}", tokenizer.token(id).unwrap_or("?")))
             .collect();
         line("end tokens", ends.join(", "))?;
+        let recommended = Recommended::new(resolved.manifest.as_deref(), &source)?;
+        let params = recommended.sampling.apply(SamplingParams::default());
+        line("sampling", format!("{} ({})", params.summary(), recommended.source))?;
         tokenizer.notes().iter().try_for_each(|note| line("note", note.clone()))?;
         match tokenizer.chat_template().zip(tokenizer.chat_template_file()) {
             None => line("chat template", "none: a base model; ask it with --raw".to_owned()),

@@ -186,6 +186,9 @@ fn short_answer(text: &str, announced: &[Announcement<'_>]) -> Reading {
         return statement::announced(last).map_or_else(|| whole(text), Reading::Stated);
     }
     let content = statement::without_openers(text);
+    if statement::is_opener(content) {
+        return whole(text);
+    }
     let found = statement::polarity(content)
         .or_else(|| statement::phrase(content))
         .or_else(|| statement::stated(content));

@@ -5,7 +5,7 @@
 //! all n choices, so its share is the softmax. Whether that is a probability of being correct is a
 //! question of calibration.
 
-use super::cluster::{Cluster, Vote};
+use super::vote::{Cluster, Vote};
 use crate::generation::Generation;
 
 /// The vote by likelihood. A choice without a finite likelihood does not vote and counts as failed.

@@ -133,7 +133,9 @@ fn is_verb(word: &str) -> bool {
     const VERBS: List = List(
         "is|are|was|were|be|been|has|have|had|do|does|did|can|could|will|would|should|may|might\
          |must|says|said|think|believe|guess|it's|that's|he's|she's|there's|i'm|don't|doesn't\
-         |can't|isn't|aren't|ist|sind|est|sont|es|son",
+         |can't|isn't|aren't|ist|sind|est|sont|es|son|equals|equal|stands|stand|means|mean|refers\
+         |refer|consists|contains|includes|gives|makes|costs|wrote|invented|discovered|painted\
+         |comes|lies|uses|called",
     );
     let word = word.trim_matches(|c: char| !c.is_alphanumeric());
     let lower = word.to_lowercase().replace('’', "'");
@@ -305,7 +307,8 @@ pub(super) fn without_openers(text: &str) -> &str {
     rest
 }
 
-fn is_opener(sentence: &str) -> bool {
+/// Whether a sentence only leads to what follows.
+pub(super) fn is_opener(sentence: &str) -> bool {
     const WHOLE: List = List(
         "sure|certainly|of course|okay|ok|great question|good question|hello|hi|thank you|thanks\
          |absolutely|sure thing|alright|well|hmm|great|no problem|interesting question",

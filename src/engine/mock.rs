@@ -88,7 +88,7 @@ impl MockEngine {
         let end = self.tokenizer.end_tokens().first().copied();
         let ids = self.tokenizer.encode(&text)?.into_iter().chain(end);
         let tokens = ids.map(|id| Self::token(id, 0.9_f64.ln())).collect();
-        Ok(Completion { index, tokens, text, finish_reason: FinishReason::Stop })
+        Ok(Completion { index, tokens, text, ..Completion::default() })
     }
 
     fn reply(&mut self, request: Request) -> Result<Reply> {
@@ -110,7 +110,7 @@ impl MockEngine {
                     },
                     timing,
                 };
-                Ok(Reply::Samples(Generation { completions, cost, probes: Vec::new() }))
+                Ok(Reply::Samples(Generation { completions, cost, ..Generation::default() }))
             }
             Request::Score { prefix, continuation, .. } => {
                 let text = self.tokenizer.decode(&prefix);

@@ -317,6 +317,7 @@ impl SampleGroup {
             tokens: sample.tokens,
             text,
             finish_reason: sample.finished.unwrap_or(FinishReason::Cancelled),
+            ..Completion::default()
         }
     }
 }

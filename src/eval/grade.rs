@@ -1,13 +1,17 @@
-//! Whether an answer is right: equal to a gold answer, as a text, a number or a letter.
+//! Whether an answer is right: the same as a gold answer, as a text, a number or a letter.
 //!
-//! Contract: pure and total. Equality is that of [`canonical`], the rules' only notion of "same
-//! answer", so an answer is graded as it was counted in the vote. On a question that has
-//! no answer every answer is wrong.
+//! Contract: pure and total. "Same" is what the vote calls the same, see [`Comparer`], so an answer
+//! is graded as it was grouped: a text that holds a gold answer and otherwise only words of the
+//! question is right. On a question that has no answer every answer is wrong.
+
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 use super::Doc;
-use crate::consensus::{Extractor, Vote, canonical, choice_label};
+use crate::consensus::{
+    Answer, AskedQuestion, Cluster, Comparer, Extractor, Level, Reading, Vote, choice_label,
+};
 use crate::metrics::{Grade, GradedSample};
 
 /// The template of a question whose answer the model continues as plain text.
@@ -92,51 +96,92 @@ impl Scorer {
                 None => Ok(()),
             };
         }
-        match doc.answers.iter().find(|answer| self.canonical(answer).is_none()) {
+        match doc.answers.iter().find(|answer| self.parse(answer).is_none()) {
             Some(answer) if self == Self::Number => {
                 Err(format!("the gold answer {answer:?} is not a number"))
             }
-            Some(answer) => Err(format!("the gold answer {answer:?} holds nothing")),
+            Some(answer) => Err(format!("the gold answer {answer:?} holds nothing to compare")),
             None => Ok(()),
         }
     }
 
-    fn canonical(self, answer: &str) -> Option<String> {
+    /// An answer as this scorer compares it; `None` if it holds nothing to compare.
+    fn parse(self, answer: &str) -> Option<Answer> {
         match self {
-            Self::Exact | Self::Choice | Self::Loglikelihood | Self::LoglikelihoodLetter => {
-                canonical(answer)
-            }
-            Self::Number => Extractor::Number.read(answer).answer().map(|answer| answer.canonical),
+            Self::Number => Extractor::Number.read(answer).answer(),
+            _ => Answer::of(answer),
         }
+    }
+
+    /// A gold answer as a given answer, and as it is read where a completion says the same.
+    fn parse_gold(self, gold: &str) -> Vec<Answer> {
+        let read = match Extractor::Auto.read(gold) {
+            Reading::Stated(answer) if self != Self::Number => Some(answer),
+            _ => None,
+        };
+        self.parse(gold).into_iter().chain(read).collect()
     }
 }
 
 /// Grades the answers to one question.
 pub struct Grader {
     scorer: Scorer,
-    gold: Vec<String>,
+    comparer: Comparer,
+    gold: Vec<Answer>,
+    /// The labels of the right choices, where choices are scored: another choice's text may spell
+    /// such a letter.
+    labels: Vec<String>,
 }
 
 impl Grader {
     /// A grader for a question.
     pub fn new(scorer: Scorer, doc: &Doc) -> Self {
-        let gold = if doc.answerable == Some(false) {
-            Vec::new()
-        } else if scorer.is_likelihood() {
-            // Of a scored option its letter is known; another one's text may spell that letter.
-            doc.right_choices().into_iter().map(choice_label).collect()
-        } else {
-            doc.answers.iter().filter_map(|answer| scorer.canonical(answer)).collect()
+        let mut grader = Self {
+            scorer,
+            comparer: Comparer::new(&AskedQuestion {
+                text: doc.question.clone(),
+                options: doc.choices.clone(),
+            }),
+            gold: Vec::new(),
+            labels: Vec::new(),
         };
-        Self { scorer, gold }
+        if doc.answerable == Some(false) {
+            return grader;
+        }
+        if scorer.is_likelihood() {
+            grader.labels = doc.right_choices().into_iter().map(choice_label).collect();
+        } else {
+            grader.gold = doc.answers.iter().flat_map(|answer| scorer.parse_gold(answer)).collect();
+        }
+        grader
     }
 
-    /// Whether an answer is right, by its canonical form and as it was written.
-    pub fn is_correct(&self, canonical: &str, display: &str) -> bool {
-        let same = |text: &str| self.gold.iter().any(|gold| gold == text);
-        same(canonical)
-            || (self.scorer == Scorer::Number
-                && self.scorer.canonical(display).is_some_and(|number| same(&number)))
+    /// What makes a group's answer right: the first level at which one of its wordings is the same
+    /// as a gold answer; `None` if none is.
+    pub fn matches(&self, vote: &Vote, group: &Cluster) -> Option<Level> {
+        if group.is_abstention() {
+            return None;
+        }
+        if self.scorer.is_likelihood() {
+            return self.labels.contains(&group.canonical).then_some(Level::Form);
+        }
+        let wordings: BTreeSet<&str> = group
+            .samples
+            .iter()
+            .filter_map(|sample| vote.answers.get(*sample)?.as_deref())
+            .collect();
+        wordings.into_iter().filter_map(|wording| self.match_level(wording)).min()
+    }
+
+    /// Whether a text is the same as a gold answer.
+    pub fn is_right(&self, text: &str) -> bool {
+        self.match_level(text).is_some()
+    }
+
+    fn match_level(&self, text: &str) -> Option<Level> {
+        let answer = self.scorer.parse(text)?;
+        let levels = self.gold.iter().filter_map(|gold| self.comparer.compare(&answer, gold));
+        levels.filter(|(_, same)| *same).map(|(level, _)| level).min()
     }
 
     /// The grade of a vote's leading answer. "I don't know" is never right, and it is never
@@ -144,24 +189,18 @@ impl Grader {
     pub fn grade(&self, vote: &Vote) -> Grade {
         match vote.leader() {
             None => Grade::NoAnswer,
-            Some(leader)
-                if !leader.is_abstention()
-                    && self.is_correct(&leader.canonical, &leader.answer) =>
-            {
-                Grade::Correct
-            }
+            Some(leader) if self.matches(vote, leader).is_some() => Grade::Correct,
             Some(_) => Grade::Incorrect,
         }
     }
 
-    /// Every sample of a vote with its grade; samples of one cluster gave one answer.
+    /// Every sample of a vote with its grade; the samples of a group gave one answer.
     pub fn samples(&self, vote: &Vote) -> Vec<GradedSample> {
         let mut samples =
             vec![GradedSample { answer: None, correct: false, confidence: None }; vote.samples()];
-        for (number, cluster) in (0..).zip(&vote.clusters) {
-            let correct =
-                !cluster.is_abstention() && self.is_correct(&cluster.canonical, &cluster.answer);
-            for sample in &cluster.samples {
+        for (number, group) in (0..).zip(&vote.clusters) {
+            let correct = self.matches(vote, group).is_some();
+            for sample in &group.samples {
                 if let Some(place) = samples.get_mut(*sample) {
                     *place = GradedSample { answer: Some(number), correct, confidence: None };
                 }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::{Grader, Manifest, Record, Scorer, runs, score};
+use super::{Grader, Manifest, Record, runs, score};
 use crate::calibration::{Example, Fingerprint};
 use crate::error::{Error, Result};
 use crate::metrics::Grade;
@@ -41,14 +41,19 @@ impl Labels {
                 run.name
             )));
         };
-        let selector = score::selector(manifest)?;
+        let selector = score::selector(&run)?;
+        let extractor = manifest.config.reader_text(&selector.reader);
         let examples = run
             .records()?
-            .map(|record| Ok(example(&record?, manifest.task.scorer, &selector, &estimators)))
+            .map(|record| Ok(example(&record?, manifest, &selector, &estimators)))
             .collect::<Result<Vec<_>>>()?;
         Ok(Self {
             examples,
-            fingerprint: Fingerprint { estimator: estimator_names(&estimators), ..fingerprint },
+            fingerprint: Fingerprint {
+                estimator: estimator_names(&estimators),
+                extractor,
+                ..fingerprint
+            },
             manifest: run.manifest,
         })
     }
@@ -57,7 +62,7 @@ impl Labels {
 /// A question with the scores that a calibrated decision goes by.
 fn example(
     record: &Record,
-    scorer: Scorer,
+    manifest: &Manifest,
     selector: &Selector,
     estimators: &[&'static Estimator],
 ) -> Example {
@@ -66,8 +71,9 @@ fn example(
         return Example { id, scores: vec![None; estimators.len()], grade: Grade::NoAnswer };
     };
     let generation = recorded.generation();
-    let Verdict { vote, scores, .. } = selector.verdict(&generation);
+    let asked = score::asked(manifest, &record.doc);
+    let Verdict { vote, scores, .. } = selector.verdict(&asked, &generation);
     let scores =
         decision_scores(estimators, &vote, &|estimator| scores.get(estimator.name).copied());
-    Example { id, scores, grade: Grader::new(scorer, &record.doc).grade(&vote) }
+    Example { id, scores, grade: Grader::new(manifest.task.scorer, &record.doc).grade(&vote) }
 }

@@ -19,6 +19,7 @@ mod compare;
 mod file;
 mod folder;
 mod grade;
+mod judge;
 mod labels;
 
 #[cfg(feature = "parquet")]
@@ -40,6 +41,7 @@ pub use compare::{Difference, MetricDifference};
 pub use file::{FileTask, Map};
 pub use folder::{IfExists, Manifest, Records, RunFolder, TaskConfig};
 pub use grade::{Grader, PLAIN, Scorer};
+pub use judge::JudgeQuality;
 pub use labels::Labels;
 
 pub use record::{Record, RecordedOutcome, RecordedScore};

@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Doc, Grader, Questions, ScoredChoice, scored_choices};
-use crate::consensus::Vote;
+use crate::consensus::{Level, Vote};
 use crate::decision::Decision;
 use crate::digest::sha256_hex;
 use crate::error::{Error, Result};
-use crate::generation::{Cost, Generation, Probe, Timing, TokenCounts};
+use crate::generation::{Comparison, Cost, Generation, Probe, Timing, TokenCounts};
 use crate::metrics::Grade;
 use crate::pipeline::{Outcome, Sample};
 use crate::uncertainty::Confidence;
@@ -42,6 +42,9 @@ pub struct Record {
     pub target_hash: String,
     /// Whether the leading answer is right.
     pub grade: Grade,
+    /// What makes it right; `None` if it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matched_by: Option<Level>,
     /// Why the question could not be asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -76,6 +79,9 @@ pub struct RecordedOutcome {
     /// Extra passes about the answers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub probes: Vec<Probe>,
+    /// Judged pairs of distinct answers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub comparisons: Vec<Comparison>,
     /// The likelihood of every choice, where they were scored.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub choices: Vec<ScoredChoice>,
@@ -117,8 +123,10 @@ impl Record {
             };
             recorded.choices.iter().map(response).collect()
         };
+        let (grader, vote) = (Grader::new(questions.scorer, &doc), &recorded.vote);
         Self {
-            grade: Grader::new(questions.scorer, &doc).grade(&recorded.vote),
+            grade: grader.grade(vote),
+            matched_by: vote.leader().and_then(|leader| grader.matches(vote, leader)),
             resps,
             filtered_resps: recorded
                 .vote
@@ -154,6 +162,7 @@ impl Record {
             prompt_hash: None,
             target_hash: sha256_hex(doc.target().as_bytes()),
             grade: Grade::NoAnswer,
+            matched_by: None,
             error: None,
             outcome: None,
             timing: Timing::default(),
@@ -180,6 +189,7 @@ impl RecordedOutcome {
             completions: self.samples.iter().map(Sample::completion).collect(),
             cost: Cost::default(),
             probes: self.probes.clone(),
+            comparisons: self.comparisons.clone(),
         }
     }
 }
@@ -207,6 +217,7 @@ impl From<Outcome> for RecordedOutcome {
             choices: scored_choices(outcome.samples.iter().map(Sample::completion)),
             samples: outcome.samples,
             probes: outcome.probes,
+            comparisons: outcome.comparisons,
             cost: outcome.cost.tokens,
             notes: outcome.notes,
         }

@@ -8,9 +8,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Doc, IfExists, Manifest, Questions, Record, RunFolder, Shard, Subset};
+use super::{Doc, IfExists, Manifest, Questions, Record, RunFolder, Scorer, Shard, Subset};
 use crate::error::{Error, Result};
-use crate::pipeline::{Answered, DriveOptions, Pipeline, Sink};
+use crate::pipeline::{Answered, DriveOptions, Pipeline, QuestionTemplate, Sink};
 use crate::strategy::Question;
 
 /// Questions in one batch, unless the caller says otherwise.
@@ -95,14 +95,20 @@ pub fn run(
     let left = asked.get(found..).unwrap_or_default();
     let (scorer, template) = (run.questions.scorer, pipeline.template().clone());
     let docs = left.iter().map(|i| run.questions.docs.get(*i).cloned().unwrap_or_default());
-    let mut questions = docs.map(|doc| Question {
-        messages: template.messages(&scorer.question(&doc)),
-        choices: scorer.choices(&doc),
-    });
+    let mut questions = docs.map(|doc| question(&doc, scorer, &template));
     let mut recorder = Recorder { run, asked: left, folder, progress, on_progress };
     let options = DriveOptions { in_flight: run.in_flight, ordered: true };
     pipeline.drive(&mut questions, options, &mut recorder)?;
     Ok(recorder.progress)
+}
+
+/// A question of a task as it is asked.
+pub(super) fn question(doc: &Doc, scorer: Scorer, template: &QuestionTemplate) -> Question {
+    Question {
+        messages: template.messages(&scorer.question(doc)),
+        choices: scorer.choices(doc),
+        options: doc.choices.clone(),
+    }
 }
 
 /// Writes a record for every outcome.

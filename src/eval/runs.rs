@@ -11,8 +11,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::folder::{IfExists, MANIFEST, Manifest, RECORDS, Records, RunFolder};
-use super::{Scored, Shard, score, selector};
+use super::{Record, RecordedOutcome, Scored, Shard, score, selector};
 use crate::calibration::PolicyFile;
+use crate::consensus::{self, Reader};
 use crate::error::{Error, Result};
 
 /// Bytes of records that are written at once when shards are merged.
@@ -52,10 +53,33 @@ impl RunRef {
     /// # Errors
     /// A manifest of another version, or a line that is not a record.
     pub fn rescore(&self) -> Result<Vec<Scored>> {
-        let selector = selector(&self.manifest)?;
-        self.records()?
-            .map(|record| Ok(score::item(&record?, self.manifest.task.scorer, &selector)))
-            .collect()
+        let selector = selector(self)?;
+        let items = self.records()?;
+        items.map(|record| Ok(score::item(&record?, &self.manifest, &selector))).collect()
+    }
+
+    /// All its questions, with answers read, grouped and weighed in another way.
+    ///
+    /// # Errors
+    /// A record without something that this way of reading needs; as for [`Self::rescore`].
+    pub fn reread(&self, reader: Reader) -> Result<Vec<Scored>> {
+        // A policy file was fitted to answers as the run read them.
+        let mut selector = score::selector_with_policy(&self.manifest, None)?;
+        selector.reader = reader;
+        let item = |record: Record| {
+            let asked = score::asked(&self.manifest, &record.doc);
+            let generation = record.outcome.as_ref().map(RecordedOutcome::generation);
+            let missing = generation.and_then(|g| consensus::missing(&asked, &g, &selector.reader));
+            if let Some(flag) = missing {
+                return Err(Error::usage(format!(
+                    "{}: question {} holds nothing of what {flag} asks the model; run again with \
+                     {flag}",
+                    self.name, record.doc.id
+                )));
+            }
+            Ok(Scored { differs: None, ..score::item(&record, &self.manifest, &selector) })
+        };
+        self.records()?.map(|record| item(record?)).collect()
     }
 
     /// All its questions that the policy was not made on, decided by it; its metrics are then those
@@ -66,12 +90,14 @@ impl RunRef {
     pub fn decide(&self, policy: &PolicyFile) -> Result<Vec<Scored>> {
         let selector = score::selector_with_policy(&self.manifest, Some(policy.clone()))?;
         let made_on: HashSet<&str> = policy.calibration_ids.iter().map(String::as_str).collect();
-        let scorer = self.manifest.task.scorer;
         let held_out = self.records()?.filter(|record| {
             record.as_ref().map_or(true, |record| !made_on.contains(record.doc.id.as_str()))
         });
         held_out
-            .map(|record| Ok(Scored { differs: None, ..score::item(&record?, scorer, &selector) }))
+            .map(|record| {
+                let scored = score::item(&record?, &self.manifest, &selector);
+                Ok(Scored { differs: None, ..scored })
+            })
             .collect()
     }
 

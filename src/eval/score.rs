@@ -5,10 +5,13 @@
 
 use std::path::Path;
 
+use super::run::question;
 use super::{
-    Grader, Manifest, Record, Scorer, correct_mass, is_correct_per_byte, runs, scored_choices,
+    Doc, Grader, JudgeQuality, Manifest, Record, RunRef, correct_mass, is_correct_per_byte, runs,
+    scored_choices,
 };
 use crate::calibration::PolicyFile;
+use crate::consensus::{AskedQuestion, Equivalence};
 use crate::error::{Error, Result};
 use crate::generation::{Timing, TokenCounts};
 use crate::metrics::{Grade, GradedQuestion};
@@ -30,12 +33,18 @@ pub struct Scored {
     pub differs: Option<&'static str>,
 }
 
-/// The selector of a run.
+/// The selector of a run; its judge is switched off if it is no better than chance on the run's own
+/// labels.
 ///
 /// # Errors
-/// An estimator that this version does not have, or a policy file of another run.
-pub fn selector(manifest: &Manifest) -> Result<Selector> {
-    selector_with_policy(manifest, manifest.policy.clone())
+/// An estimator that this version does not have, or a policy file of another run; a line that is
+/// not a record.
+pub fn selector(run: &RunRef) -> Result<Selector> {
+    let mut selector = selector_with_policy(&run.manifest, run.manifest.policy.clone())?;
+    if JudgeQuality::of(run)?.is_some_and(|quality| !quality.is_useful()) {
+        selector.reader.equivalence = Equivalence::Rules;
+    }
+    Ok(selector)
 }
 
 /// The selector of a run under a policy file, whichever the run had.
@@ -48,7 +57,7 @@ pub fn selector_with_policy(
     };
     let estimator = uncertainty::estimator(&manifest.estimator)?;
     let config = &manifest.config;
-    let mut selector = Selector::new(config.extractor, estimator, config.policy);
+    let mut selector = Selector::new(config.reader.clone(), estimator, config.policy);
     if let Some(file) = policy_file {
         let running = manifest
             .fingerprint
@@ -70,8 +79,13 @@ pub fn rescore(path: &Path) -> Result<(Manifest, Vec<Scored>)> {
     Ok((run.manifest, scored))
 }
 
+/// A question of a run as its answers were compared with it.
+pub fn asked(manifest: &Manifest, doc: &Doc) -> AskedQuestion {
+    question(doc, manifest.task.scorer, &manifest.config.question_template).asked()
+}
+
 /// One question, with verdicts from the stored samples.
-pub fn item(record: &Record, scorer: Scorer, selector: &Selector) -> Scored {
+pub fn item(record: &Record, manifest: &Manifest, selector: &Selector) -> Scored {
     let id = record.doc.id.clone();
     let answerable = record.doc.answerable;
     let Some(recorded) = &record.outcome else {
@@ -89,9 +103,9 @@ pub fn item(record: &Record, scorer: Scorer, selector: &Selector) -> Scored {
         return Scored { item, verdict: None, cost: None, timing: record.timing, differs: None };
     };
     let generation = recorded.generation();
-    let verdict = selector.verdict(&generation);
+    let verdict = selector.verdict(&asked(manifest, &record.doc), &generation);
     let choices = scored_choices(generation.completions.iter().cloned());
-    let grader = Grader::new(scorer, &record.doc);
+    let grader = Grader::new(manifest.task.scorer, &record.doc);
     let item = GradedQuestion {
         id,
         grade: grader.grade(&verdict.vote),

@@ -40,7 +40,10 @@ const KEYS: &[(&str, Change)] = &[
     ("repeat", |s, v| parse(&mut s.prompt.repetition, v)),
     ("kv-keep", |s, v| parse(&mut s.prompt.kv_keep, v)),
     ("confidence-target", |s, v| set(s.question_template.confidence_target.insert(0.0), v)),
-    ("extractor", |s, v| parse(&mut s.extractor, v)),
+    ("extractor", |s, v| parse(&mut s.reader.extractor, v)),
+    ("answers", |s, v| parse(&mut s.reader.answers, v)),
+    ("equivalence", |s, v| parse(&mut s.reader.equivalence, v)),
+    ("vote", |s, v| parse(&mut s.reader.vote, v)),
     ("estimator", |s, v| uncertainty::estimator(v).map(|estimator| s.estimator = estimator)),
     ("min-vote-share", |s, v| {
         let mut min_vote_share = 0.0;

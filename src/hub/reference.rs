@@ -214,7 +214,7 @@ mod tests {
             );
         }
         check_refused("smollm2@abc", "write smollm2");
-        check_refused("smollm3", "known: smollm2-135m-instruct, ");
+        check_refused("smollm3", "known: qwen2.5-coder-0.5b-instruct, smollm2-135m-instruct, ");
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! From a file to a model that is ready: weights and tokenizer side by side, and the identity that
 //! every output carries.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::format::dtype::Dtype;
+use crate::format::gguf_metadata::Metadata;
 use crate::generation::SamplingParams;
 use crate::machine;
-use crate::manifest::{self, ModelManifest, ResolvedModel};
+use crate::manifest::{self, ModelManifest, ResolvedModel, SamplingDefaults};
 use crate::model::{Device, LoadOptions, Model, WeightSource};
 use crate::tokenizer::Tokenizer;
 
@@ -40,15 +43,77 @@ pub struct LoadedModel {
     pub manifest: Option<Arc<ModelManifest>>,
     /// Ids of the manifest's stop tokens.
     pub stop_tokens: Vec<u32>,
+    /// How its makers recommend to sample it, and who says so.
+    pub recommended: Recommended,
+}
+
+/// Recommended sampling, and where it is from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recommended {
+    /// The values; absent ones keep their defaults.
+    pub sampling: SamplingDefaults,
+    /// Where they are from, as in "from `generation_config.json`".
+    pub source: &'static str,
+}
+
+impl Recommended {
+    /// Of a known model its manifest's, else its own files', else temperature 0.7 and top-p 0.95:
+    /// at temperature 1 small models scatter too much for a vote.
+    ///
+    /// # Errors
+    /// A file of the model that cannot be read, or a value of another type.
+    pub fn new(manifest: Option<&ModelManifest>, source: &WeightSource) -> Result<Self> {
+        if let Some(manifest) = manifest {
+            let sampling = manifest.sampling.clone();
+            return Ok(Self { sampling, source: "candor's manifest" });
+        }
+        let (sampling, source) = match source {
+            WeightSource::Gguf(gguf) => (gguf_sampling(gguf.metadata())?, "the model's file"),
+            WeightSource::Safetensors { folder, .. } => {
+                (generation_config(&folder.join(GENERATION_CONFIG))?, GENERATION_CONFIG)
+            }
+        };
+        if sampling != SamplingDefaults::default() {
+            return Ok(Self { sampling, source });
+        }
+        let (temperature, top_p) = (Some(0.7), Some(0.95));
+        let sampling = SamplingDefaults { temperature, top_p, ..SamplingDefaults::default() };
+        Ok(Self { sampling, source: "candor's default, the model's files name none" })
+    }
+}
+
+const GENERATION_CONFIG: &str = "generation_config.json";
+
+/// The keys that llama.cpp's converter writes from `generation_config.json`.
+fn gguf_sampling(metadata: &Metadata) -> Result<SamplingDefaults> {
+    Ok(SamplingDefaults {
+        temperature: metadata.f32("general.sampling.temp")?,
+        top_k: metadata.u32("general.sampling.top_k")?.map(|k| k as usize),
+        top_p: metadata.f32("general.sampling.top_p")?,
+        min_p: metadata.f32("general.sampling.min_p")?,
+        repetition_penalty: metadata.f32("general.sampling.penalty_repeat")?,
+    })
+}
+
+fn generation_config(path: &Path) -> Result<SamplingDefaults> {
+    let text = match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(SamplingDefaults::default());
+        }
+        other => other.map_err(|error| Error::io(path, error))?,
+    };
+    let bad = |error| Error::invalid_file(path, format!("is invalid: {error}"));
+    // Only these keys; the file holds others.
+    let mut fields: serde_json::Map<String, Value> = serde_json::from_str(&text).map_err(bad)?;
+    let known = ["temperature", "top_k", "top_p", "min_p", "repetition_penalty"];
+    fields.retain(|key, value| known.contains(&key.as_str()) && !value.is_null());
+    serde_json::from_value(Value::Object(fields)).map_err(bad)
 }
 
 impl LoadedModel {
-    /// The model card's sampling over the defaults.
+    /// The recommended sampling over the defaults.
     pub fn sampling(&self) -> SamplingParams {
-        let defaults = SamplingParams::default();
-        self.manifest
-            .as_ref()
-            .map_or_else(|| defaults.clone(), |manifest| manifest.sampling.apply(defaults.clone()))
+        self.recommended.sampling.apply(SamplingParams::default())
     }
 
     /// Loads the weights and, beside them, the tokenizer. `sha256` is the weight file's digest,
@@ -98,7 +163,12 @@ impl LoadedModel {
             quantization: quantization(&source)?,
             family: model.config().architecture.name.to_owned(),
         };
+        let recommended = Recommended::new(manifest.as_deref(), &source)?;
+        recommended.sampling.apply(SamplingParams::default()).validate().map_err(|error| {
+            Error::invalid_file(source.path(), format!("recommended sampling: {error}"))
+        })?;
         Ok(Self {
+            recommended,
             model: Arc::new(model),
             tokenizer: Arc::new(tokenizer),
             identity,

@@ -13,18 +13,19 @@ use std::path::Path;
 use std::rc::Rc;
 
 use crate::calibration::{Fingerprint, PolicyFile};
-use crate::consensus::Extractor;
+use crate::consensus::{Equivalence, Reader};
 use crate::decision::Policy;
 use crate::digest::sha256_hex;
+use crate::encoder::Encoder;
 use crate::engine::{Engine, EngineOptions, LocalEngine};
 use crate::error::{Error, Result};
-use crate::generation::{Message, SamplingParams};
+use crate::generation::{Generation, Message, SamplingParams};
 use crate::prompt::{Prompt, PromptFormat, PromptOptions};
 use crate::strategy::{Question, Session, SessionContext, Strategy};
 use crate::uncertainty::{self, Estimator};
 
 pub use drive::{Answered, DriveOptions, Sink};
-pub use load::{Identity, LoadedModel, load_tokenizer, quantization};
+pub use load::{Identity, LoadedModel, Recommended, load_tokenizer, quantization};
 pub use outcome::{Outcome, ResolvedConfig, Sample, SampleToken, ScoredUncertainty};
 pub use question_template::{Example, FewShot, QUESTION, QuestionTemplate};
 pub use verdict::{Calibration, Selector, Verdict, decision_scores, estimator_names};
@@ -40,8 +41,8 @@ pub struct Settings {
     pub question_template: QuestionTemplate,
     /// How messages become a prompt.
     pub prompt: PromptOptions,
-    /// How an answer is extracted from a text.
-    pub extractor: Extractor,
+    /// How answers are read, grouped and weighed.
+    pub reader: Reader,
     /// Which estimator's score is the outcome's uncertainty.
     pub estimator: &'static Estimator,
     /// When to answer.
@@ -57,7 +58,7 @@ impl Settings {
             strategy: Strategy::default(),
             question_template: QuestionTemplate::default(),
             prompt: PromptOptions::default(),
-            extractor: Extractor::default(),
+            reader: Reader::default(),
             estimator: uncertainty::DEFAULT_ESTIMATOR,
             policy: Policy::default(),
         }
@@ -69,6 +70,7 @@ impl Settings {
     /// A usage error that names the first value out of range.
     pub fn validate(&self) -> Result<()> {
         self.params.validate()?;
+        self.reader.validate()?;
         self.policy.validate()?;
         self.question_template.validate()
     }
@@ -116,14 +118,15 @@ impl Pipeline {
         settings.validate()?;
         let format = PromptFormat::new(loaded.tokenizer.clone(), settings.prompt.clone())?;
         let config = ResolvedConfig::new(loaded, &settings, &format, engine.context());
-        let selector = Selector::new(settings.extractor, settings.estimator, settings.policy);
+        let selector = Selector::new(settings.reader.clone(), settings.estimator, settings.policy);
         let session = SessionContext {
             format,
             end_tokens: [loaded.tokenizer.end_tokens(), &loaded.stop_tokens].concat(),
             tokenizer: loaded.tokenizer.clone(),
             context: engine.context(),
             params: settings.strategy.params(&settings.params),
-            extractor: settings.extractor,
+            reader: settings.reader.clone(),
+            encoder: None,
         };
         let Settings { question_template: template, strategy, .. } = settings;
         let core = Core { session: Rc::new(session), template, strategy, selector, config };
@@ -142,6 +145,19 @@ impl Pipeline {
         selector.bind_policy(file, running).map_err(|e| Error::invalid_file(path, e))?;
         self.core.config.policy = selector.policy;
         Ok(())
+    }
+
+    /// Compares answers with an encoder from now on.
+    pub fn bind_encoder(&mut self, reference: &str, encoder: Encoder) {
+        let (reference, sha256) = (reference.to_owned(), encoder.sha256().to_owned());
+        let equivalence = Equivalence::Encoder { reference, sha256 };
+        self.core.config.reader.equivalence = equivalence.clone();
+        self.core.selector.reader.equivalence = equivalence.clone();
+        // No session is there yet that shares it.
+        if let Some(shared) = Rc::get_mut(&mut self.core.session) {
+            shared.reader.equivalence = equivalence;
+            shared.encoder = Some(encoder);
+        }
     }
 
     /// The resolved configuration that every outcome embeds.
@@ -187,7 +203,7 @@ impl Pipeline {
                 Ok(())
             }
         }
-        let question = Question { messages: messages.to_vec(), choices: Vec::new() };
+        let question = Question { messages: messages.to_vec(), ..Question::default() };
         let mut one = One(None);
         self.drive(&mut std::iter::once(question), DriveOptions::default(), &mut one)?;
         one.0.unwrap_or_else(|| Err(Error::Backend("the question has no outcome".into())))
@@ -197,13 +213,20 @@ impl Pipeline {
 impl Core {
     /// Asks one question. Everything after the strategy is pure.
     async fn answer(&self, session: Session, question: Question) -> Answered {
-        let generation = self.strategy.run(&session, &question).await;
-        let outcome = generation.map(|generation| {
-            let verdict = self.selector.verdict(&generation);
+        let outcome = self.generate(&session, &question).await.map(|generation| {
+            let verdict = self.selector.verdict(&question.asked(), &generation);
             let (tokenizer, config) = (&self.session.tokenizer, self.config.clone());
             Outcome::new(verdict, &self.selector, generation, tokenizer, config, session.notes())
         });
-        let prompt_sha256 = session.first_prompt().map(|text| sha256_hex(text.as_bytes()));
+        let prompt = session.first_prompt();
+        let prompt_sha256 = prompt.map(|prefix| sha256_hex(prefix.prompt.text.as_bytes()));
         Answered { prompt_sha256, outcome }
+    }
+
+    /// The samples, with everything that their vote needs.
+    async fn generate(&self, session: &Session, question: &Question) -> Result<Generation> {
+        let mut generation = self.strategy.run(session, question).await?;
+        session.vote(question, &mut generation).await?;
+        Ok(generation)
     }
 }

@@ -1,17 +1,19 @@
 //! The outcome of one question, in the shape of its JSON.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Calibration, Identity, LoadedModel, QuestionTemplate, Selector, Settings, Verdict};
 use crate::calibration::Fingerprint;
-use crate::consensus::{Extractor, Vote};
+use crate::consensus::{Reader, Vote};
 use crate::decision::{Decision, Policy};
 use crate::error::{Error, Result};
 use crate::generation::{
-    Completion, Cost, FinishReason, Generation, Probe, SamplingParams, Timing, Token, TokenStats,
+    AnswerScore, AskedAnswer, Comparison, Completion, Cost, FinishReason, Generation, Probe,
+    SamplingParams, Timing, Token, TokenStats,
 };
 use crate::model::Compute;
 use crate::prompt::{Date, KvKeep, PromptFormat, Repetition};
@@ -44,6 +46,9 @@ pub struct Outcome {
     /// Extra passes about the answers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub probes: Vec<Probe>,
+    /// Judged pairs of distinct answers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub comparisons: Vec<Comparison>,
     /// What it cost.
     pub cost: Cost,
     /// Deviations from what was asked, one sentence each.
@@ -77,6 +82,15 @@ pub struct Sample {
     pub finish_reason: FinishReason,
     /// Its tokens.
     pub tokens: Vec<SampleToken>,
+    /// The tokens of the answer that its text states, by position, if they were found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_span: Option<Range<usize>>,
+    /// Its short answer, if it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<AskedAnswer>,
+    /// How probable every distinct answer is after it, if that was scored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answer_scores: Vec<AnswerScore>,
 }
 
 /// One token of a sample.
@@ -120,8 +134,9 @@ pub struct ResolvedConfig {
     pub repeat: Repetition,
     /// Which copies stay in the cache.
     pub kv_keep: KvKeep,
-    /// How answers are extracted.
-    pub extractor: Extractor,
+    /// How answers are read, grouped and weighed.
+    #[serde(flatten)]
+    pub reader: Reader,
     /// When to answer.
     #[serde(flatten)]
     pub policy: Policy,
@@ -149,11 +164,16 @@ impl ResolvedConfig {
             question_template: settings.question_template.clone(),
             repeat: settings.prompt.repetition.clone(),
             kv_keep: settings.prompt.kv_keep,
-            extractor: settings.extractor,
+            reader: settings.reader.clone(),
             policy: settings.policy,
             context,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
+    }
+
+    /// A way of reading answers, as a fingerprint names it.
+    pub fn reader_text(&self, reader: &Reader) -> String {
+        format!("{reader}, candor {}", self.version)
     }
 
     /// What a calibration of such a run is bound to. The seed is not part of it: other draws from
@@ -184,7 +204,7 @@ impl ResolvedConfig {
                 serde_json::to_string(&self.strategy).map_err(json)?,
                 self.params.n
             ),
-            extractor: format!("{}, candor {}", self.extractor.name(), self.version),
+            extractor: self.reader_text(&self.reader),
             estimator: estimator.to_owned(),
         })
     }
@@ -230,7 +250,7 @@ impl Outcome {
             generation.completions.get(*sample).map(|completion| completion.text.clone())
         });
         let value = scores.get(estimator.name).copied();
-        let Generation { completions, cost, probes } = generation;
+        let Generation { completions, cost, probes, comparisons } = generation;
         let samples = completions.into_iter().zip(&vote.answers);
         let samples = samples.map(|(c, answer)| sample(c, answer.clone(), tokenizer)).collect();
         Self {
@@ -247,6 +267,7 @@ impl Outcome {
             scores,
             samples,
             probes,
+            comparisons,
             vote,
             cost,
             notes,
@@ -272,6 +293,9 @@ impl Sample {
             tokens,
             text: self.text.clone(),
             finish_reason: self.finish_reason,
+            answer_span: self.answer_span.clone(),
+            asked: self.asked.clone(),
+            answer_scores: self.answer_scores.clone(),
         }
     }
 }
@@ -283,13 +307,17 @@ impl SampleToken {
 }
 
 fn sample(completion: Completion, answer: Option<String>, tokenizer: &Tokenizer) -> Sample {
-    let Completion { index, tokens, text, finish_reason } = completion;
+    let Completion { index, tokens, text, finish_reason, answer_span, asked, answer_scores } =
+        completion;
     Sample {
         index,
         text,
         answer,
         finish_reason,
         tokens: tokens.into_iter().map(|t| sample_token(t, tokenizer)).collect(),
+        answer_span,
+        asked,
+        answer_scores,
     }
 }
 

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::ser::{SerializeStruct, Serializer};
 
 use crate::calibration::{Fingerprint, Mismatch, PolicyFile};
-use crate::consensus::{self, Extractor, Vote};
+use crate::consensus::{self, AskedQuestion, Reader, Vote};
 use crate::decision::{Decision, Policy};
 use crate::digest::sha256_hex;
 use crate::error::Result;
@@ -26,8 +26,8 @@ const SEPARATOR: char = '+';
 /// Everything that a verdict depends on besides the samples.
 #[derive(Clone)]
 pub struct Selector {
-    /// How an answer is extracted from a text.
-    pub extractor: Extractor,
+    /// How answers are read, grouped and weighed.
+    pub reader: Reader,
     /// Which estimator's score is the outcome's uncertainty.
     pub estimator: &'static Estimator,
     /// When to answer.
@@ -95,8 +95,8 @@ impl Serialize for Calibration {
 
 impl Selector {
     /// A selector without a policy file.
-    pub fn new(extractor: Extractor, estimator: &'static Estimator, policy: Policy) -> Self {
-        Self { extractor, estimator, policy, calibrated: None }
+    pub fn new(reader: Reader, estimator: &'static Estimator, policy: Policy) -> Self {
+        Self { reader, estimator, policy, calibrated: None }
     }
 
     /// Decides by a policy file from now on. `running` is this run's fingerprint, with any
@@ -140,9 +140,9 @@ impl Selector {
             .map_or(Calibration::Uncalibrated, |calibrated| calibrated.calibration.clone())
     }
 
-    /// The verdict on samples.
-    pub fn verdict(&self, generation: &Generation) -> Verdict {
-        let vote = consensus::vote(generation, self.extractor);
+    /// The verdict on the samples of a question.
+    pub fn verdict(&self, question: &AskedQuestion, generation: &Generation) -> Verdict {
+        let vote = consensus::vote(question, generation, &self.reader);
         let scores = uncertainty::scores(&Evidence { generation, vote: &vote });
         let score = |estimator: &Estimator| scores.get(estimator.name).copied();
         let (uncertainty, confidence, decision) = self.decide(&vote, &score);

@@ -170,7 +170,9 @@ impl ChatTemplate {
             )));
         }
         let mut environment = environment();
-        let prepared = sandbox::prepare(source).map_err(invalid)?;
+        // Jinja2 makes every line end of the source a line feed.
+        let lines = source.replace("\r\n", "\n").replace('\r', "\n");
+        let prepared = sandbox::prepare(&lines).map_err(invalid)?;
         environment.add_template_owned(NAME, prepared).map_err(|error| failure(&error, FUEL))?;
         Ok(Self {
             environment,
@@ -301,6 +303,10 @@ fn environment() -> Environment<'static> {
     environment.set_formatter(format_value);
     environment.set_unknown_method_callback(python_method);
     environment.add_filter("tojson", to_json);
+    // In Python texts and maps are sequences too.
+    environment.add_test("sequence", |value: &Value| {
+        value.as_str().is_some() || matches!(value.kind(), ValueKind::Seq | ValueKind::Map)
+    });
     environment.add_function("raise_exception", raise_exception);
     environment.add_function(sandbox::PLAIN, plain);
     environment.add_filter(sandbox::PLAIN, plain);
@@ -438,7 +444,7 @@ fn plain(state: &State, value: &Value) -> Result<Value, minijinja::Error> {
             return Ok(Value::from_iter(
                 items
                     .map(|key| entry(key?))
-                    .collect::<Result<BTreeMap<Value, Value>, minijinja::Error>>()?,
+                    .collect::<Result<Vec<(Value, Value)>, minijinja::Error>>()?,
             ));
         }
         Ok(Value::from(

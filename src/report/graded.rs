@@ -6,7 +6,7 @@
 //! scores. It reads no texts except names.
 
 use crate::calibration::{Mismatch, PolicyFile};
-use crate::consensus::Extractor;
+use crate::consensus::Reader;
 use crate::decision::Policy;
 use crate::error::Result;
 use crate::eval::{
@@ -86,7 +86,7 @@ pub struct GradedRecord {
 /// Every field of the fingerprint that differs.
 pub fn fits(policy: &PolicyFile, manifest: &Manifest) -> Result<bool, Mismatch> {
     let Some(running) = manifest.fingerprint.clone() else { return Ok(false) };
-    Selector::new(Extractor::default(), DEFAULT_ESTIMATOR, Policy::default())
+    Selector::new(Reader::default(), DEFAULT_ESTIMATOR, Policy::default())
         .bind_policy(policy.clone(), running)
         .map(|()| true)
 }

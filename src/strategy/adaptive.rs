@@ -44,7 +44,9 @@ impl Adaptive {
     pub(super) async fn run(self, session: &Session, question: &Question) -> Result<Generation> {
         let (prefix, n) = (session.render(&question.messages)?, session.params().n);
         let mut drawn = session.sample(&prefix, 0..self.wave.min(n)).await?;
-        while drawn.completions.len() < n && !self.is_settled(&session.vote(&drawn)) {
+        while drawn.completions.len() < n
+            && !self.is_settled(&session.vote(question, &mut drawn).await?)
+        {
             let first = drawn.completions.len();
             drawn.add_samples(session.sample(&prefix, first..n.min(first + self.wave)).await?);
         }

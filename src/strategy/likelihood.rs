@@ -54,9 +54,15 @@ pub(super) async fn run(session: &Session, question: &Question) -> Result<Genera
             let index = completions.len();
             let text = question.choices.get(index).cloned().unwrap_or_default();
             let finish_reason = FinishReason::Scored;
-            completions.push(Completion { index, tokens, text, finish_reason });
+            completions.push(Completion {
+                index,
+                tokens,
+                text,
+                finish_reason,
+                ..Completion::default()
+            });
         }
     }
     cost.tokens.prompt_tokens = prompt.tokens.len();
-    Ok(Generation { completions, cost, probes: Vec::new() })
+    Ok(Generation { completions, cost, ..Generation::default() })
 }

@@ -7,6 +7,7 @@
 mod adaptive;
 mod greedy;
 mod likelihood;
+mod read_answers;
 mod self_consistency;
 pub mod session;
 mod verify_answer;
@@ -19,16 +20,30 @@ use serde_json::{Map, Value};
 pub use adaptive::Adaptive;
 pub use session::{Executor, Prefix, Session, SessionContext};
 
+use crate::consensus::AskedQuestion;
 use crate::error::{Error, Result};
-use crate::generation::{Generation, Message, SamplingParams};
+use crate::generation::{Generation, Message, Role, SamplingParams};
 
 /// A question.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Question {
     /// The chat that ends with the question.
     pub messages: Vec<Message>,
-    /// The choices, if the question has a fixed set.
+    /// What is scored instead of sampling, if anything is: the choices' texts or letters.
     pub choices: Vec<String>,
+    /// The texts of the options A, B, ..., if the question lists them.
+    pub options: Vec<String>,
+}
+
+impl Question {
+    /// The question as answers are compared with it: the last user message and the options.
+    pub fn asked(&self) -> AskedQuestion {
+        let last = self.messages.iter().rev().find(|message| message.role == Role::User);
+        AskedQuestion {
+            text: last.map(|message| message.content.clone()).unwrap_or_default(),
+            options: self.options.clone(),
+        }
+    }
 }
 
 /// What to sample for one question.

@@ -13,7 +13,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use crate::consensus::{self, Extractor, Vote};
+use crate::consensus::Reader;
+use crate::encoder::Encoder;
 use crate::engine::{
     CacheHold, Engine, Reply, Request, RequestId, ScoredTokens, StepControl, TokenEvent,
 };
@@ -37,8 +38,10 @@ pub struct SessionContext {
     pub context: usize,
     /// How tokens are drawn, and how many samples a strategy may draw.
     pub params: SamplingParams,
-    /// How an answer is extracted from a text.
-    pub extractor: Extractor,
+    /// How answers are read, grouped and weighed.
+    pub reader: Reader,
+    /// What compares answers, where the reader names an encoder.
+    pub encoder: Option<Encoder>,
 }
 
 /// One question's access to the engine. Clones are the same session.
@@ -55,8 +58,9 @@ struct Mailbox {
     outgoing: Vec<(u64, Request, Option<Watch>)>,
     replies: HashMap<u64, Result<Reply>>,
     notes: Vec<String>,
-    /// The text of the prompt that was rendered first.
-    first_prompt: Option<String>,
+    /// The prompt that was rendered first. It is kept so that whatever follows its samples finds
+    /// their cache.
+    first_prompt: Option<Prefix>,
 }
 
 /// A prompt, possibly with what follows it, whose keys and values stay in the prefix cache while
@@ -104,8 +108,8 @@ impl Session {
         self.mailbox.borrow().notes.clone()
     }
 
-    /// The text of the prompt that was rendered first.
-    pub fn first_prompt(&self) -> Option<String> {
+    /// The prompt that was rendered first: that of the question.
+    pub fn first_prompt(&self) -> Option<Prefix> {
         self.mailbox.borrow().first_prompt.clone()
     }
 
@@ -116,13 +120,14 @@ impl Session {
     pub fn render(&self, messages: &[Message]) -> Result<Prefix> {
         let prompt = self.shared.format.render(messages)?;
         let mut mailbox = self.mailbox.borrow_mut();
-        mailbox.first_prompt.get_or_insert_with(|| prompt.text.clone());
         for note in &prompt.notes {
             if !mailbox.notes.contains(note) {
                 mailbox.notes.push(note.clone());
             }
         }
-        Ok(Prefix { prompt, hold: CacheHold::default() })
+        let prefix = Prefix::new(prompt);
+        mailbox.first_prompt.get_or_insert_with(|| prefix.clone());
+        Ok(prefix)
     }
 
     /// The prefix with a text after it. Computes nothing: whatever runs next computes only the
@@ -167,6 +172,34 @@ impl Session {
         }
     }
 
+    /// The first sample of each prefix, drawn together, and what that cost.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn sample_each(
+        &self,
+        prefixes: Vec<Prefix>,
+        params: &SamplingParams,
+    ) -> Result<(Vec<Completion>, Cost)> {
+        let request = |Prefix { prompt, hold }| Request::Sample {
+            prompt,
+            params: params.clone(),
+            samples: 0..1,
+            hold: Some(hold),
+        };
+        let pending: Vec<Pending> =
+            prefixes.into_iter().map(|prefix| self.post(request(prefix), None)).collect();
+        let (mut completions, mut cost) = (Vec::with_capacity(pending.len()), Cost::default());
+        for reply in pending {
+            let Reply::Samples(generation) = reply.await? else {
+                return Err(Error::Backend("samples came back as a score".into()));
+            };
+            cost.add_parallel(&generation.cost);
+            completions.extend(generation.completions);
+        }
+        Ok((completions, cost))
+    }
+
     /// The statistics of each continuation's tokens after the prefix, each scored on its own, with
     /// the `top_logprobs` most probable tokens of each step, and what that cost together. The
     /// prefix is computed once.
@@ -179,14 +212,30 @@ impl Session {
         continuations: &[Vec<u32>],
         top_logprobs: usize,
     ) -> Result<(Vec<Vec<Token>>, Cost)> {
-        let request = |continuation: &Vec<u32>| Request::Score {
+        let pairs: Vec<(&Prefix, &[u32])> =
+            continuations.iter().map(|tokens| (prefix, tokens.as_slice())).collect();
+        let (scored, mut cost) = self.score_each(&pairs, top_logprobs).await?;
+        cost.tokens.prompt_tokens = prefix.prompt.tokens.len();
+        Ok((scored, cost))
+    }
+
+    /// As [`Self::score`], each continuation after a prefix of its own; the cost counts no prompt.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn score_each(
+        &self,
+        pairs: &[(&Prefix, &[u32])],
+        top_logprobs: usize,
+    ) -> Result<(Vec<Vec<Token>>, Cost)> {
+        let request = |(prefix, continuation): &(&Prefix, &[u32])| Request::Score {
             prefix: prefix.prompt.tokens.clone(),
-            continuation: continuation.clone(),
+            continuation: continuation.to_vec(),
             top_logprobs,
             hold: Some(prefix.hold.clone()),
         };
         let pending: Vec<Pending> =
-            continuations.iter().map(|tokens| self.post(request(tokens), None)).collect();
+            pairs.iter().map(|pair| self.post(request(pair), None)).collect();
         let (mut scored, mut cost) = (Vec::with_capacity(pending.len()), Cost::default());
         for reply in pending {
             match reply.await? {
@@ -199,7 +248,6 @@ impl Session {
                 }
             }
         }
-        cost.tokens.prompt_tokens = prefix.prompt.tokens.len();
         Ok((scored, cost))
     }
 
@@ -236,9 +284,32 @@ impl Session {
         Ok((LabelProbabilities { probabilities, mass: mass.min(1.0) }, cost))
     }
 
-    /// The vote of samples, by this session's reader of answers.
-    pub fn vote(&self, generation: &Generation) -> Vote {
-        consensus::vote(generation, self.shared.extractor)
+    /// How answers are read, grouped and weighed.
+    pub fn reader(&self) -> &Reader {
+        &self.shared.reader
+    }
+
+    /// What compares answers, where the reader names an encoder.
+    pub fn encoder(&self) -> Option<&Encoder> {
+        self.shared.encoder.as_ref()
+    }
+
+    /// Token ids of a text.
+    ///
+    /// # Errors
+    /// A text that the vocabulary cannot encode.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        self.shared.tokenizer.encode(text)
+    }
+
+    /// The text of a token; empty for control tokens.
+    pub fn token_text(&self, id: u32) -> String {
+        self.shared.tokenizer.decode(&[id])
+    }
+
+    /// Whether a token ends a sample.
+    pub fn is_end_token(&self, id: u32) -> bool {
+        self.shared.end_tokens.contains(&id)
     }
 
     fn post(&self, request: Request, watch: Option<Watch>) -> Pending {

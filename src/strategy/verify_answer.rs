@@ -15,7 +15,7 @@ const NO: &[&str] = &["No", " No", "no", " no", "NO"];
 pub(super) async fn run(session: &Session, question: &Question) -> Result<Generation> {
     let prefix = session.render(&question.messages)?;
     let mut drawn = session.sample(&prefix, 0..session.params().n).await?;
-    let vote = session.vote(&drawn);
+    let vote = session.vote(question, &mut drawn).await?;
     let Some(answer) = vote.leader().filter(|leader| !leader.is_abstention()) else {
         return Ok(drawn);
     };

@@ -23,6 +23,8 @@ use crate::consensus::Vote;
 use crate::error::{Error, Result};
 use crate::generation::{Completion, Generation, Token};
 
+mod answer_entropy;
+mod answer_logprob;
 mod discrete_semantic_entropy;
 mod max_token_entropy;
 mod mean_token_entropy;
@@ -102,16 +104,29 @@ impl<'a> Evidence<'a> {
     }
 
     /// The mean of `score` over the leading samples; `None` without any, or if one of them has no
-    /// tokens. Summed in ascending order, so that the bits do not depend on the order of samples.
+    /// tokens.
     fn mean_over_leading_samples(&self, score: impl Fn(&[Token]) -> f64) -> Option<f64> {
-        let scores: Option<Vec<f64>> = self
-            .leading_samples()
-            .map(|sample| (!sample.tokens.is_empty()).then(|| score(&sample.tokens)))
-            .collect();
-        let mut scores = scores.filter(|scores| !scores.is_empty())?;
-        scores.sort_by(f64::total_cmp);
-        Some(scores.iter().sum::<f64>() / scores.len() as f64)
+        mean_score(self.leading_samples().map(|sample| Some(sample.tokens.as_slice())), score)
     }
+
+    /// The mean of `score` over the short answers of the leading samples; `None` without any, or if
+    /// the tokens of one of them are not known.
+    fn mean_over_leading_answers(&self, score: impl Fn(&[Token]) -> f64) -> Option<f64> {
+        mean_score(self.leading_samples().map(Completion::answer_tokens), score)
+    }
+}
+
+/// The mean score of token sequences; `None` if there are none, or one is missing or empty. Summed
+/// in ascending order, so that the bits do not depend on the order of samples.
+fn mean_score<'a>(
+    sequences: impl Iterator<Item = Option<&'a [Token]>>,
+    score: impl Fn(&[Token]) -> f64,
+) -> Option<f64> {
+    let scores: Option<Vec<f64>> =
+        sequences.map(|tokens| tokens.filter(|tokens| !tokens.is_empty()).map(&score)).collect();
+    let mut scores = scores.filter(|scores| !scores.is_empty())?;
+    scores.sort_by(f64::total_cmp);
+    Some(scores.iter().sum::<f64>() / scores.len() as f64)
 }
 
 /// The largest value of a statistic over tokens, or NaN if any value is NaN, so that a broken token
@@ -146,6 +161,8 @@ pub enum Needs {
     Probe,
     /// The token statistics of the samples that give the leading answer.
     TokenStats,
+    /// The token statistics of their short answers, where these were found or asked for.
+    AnswerTokens,
 }
 
 /// An estimator: what it is called, what it means, and how it is computed.
@@ -200,6 +217,8 @@ pub static ESTIMATORS: &[&Estimator] = &[
     &min_token_prob::MIN_TOKEN_PROB,
     &self_certainty::SELF_CERTAINTY,
     &tail_confidence::TAIL_CONFIDENCE,
+    &answer_logprob::ANSWER_LOGPROB,
+    &answer_entropy::ANSWER_ENTROPY,
     &p_true::P_TRUE,
 ];
 

@@ -7,10 +7,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use candor::internals::consensus::{Extractor, Vote, canonical, vote};
-use candor::internals::generation::{
-    Completion, Cost, FinishReason, Generation, Token, TokenStats,
-};
+use candor::internals::consensus::{Extractor, canonical};
 use proptest::prelude::*;
 
 fn check_extract(extractor: Extractor, cases: &[(&str, Option<&str>)]) {
@@ -384,145 +381,6 @@ fn different_answers_stay_apart() {
     }
 }
 
-fn sample(text: &str, finish_reason: FinishReason, logprob: f64) -> Completion {
-    let token = Token {
-        id: 1,
-        stats: TokenStats { logprob, ..TokenStats::default() },
-        top_logprobs: Vec::new(),
-    };
-    Completion { index: 0, tokens: vec![token], text: text.to_owned(), finish_reason }
-}
-
-fn generation(completions: Vec<Completion>) -> Generation {
-    let number = |(index, completion)| Completion { index, ..completion };
-    Generation {
-        completions: completions.into_iter().enumerate().map(number).collect(),
-        cost: Cost::default(),
-        probes: Vec::new(),
-    }
-}
-
-fn stopped(texts: &[&str]) -> Generation {
-    generation(texts.iter().map(|text| sample(text, FinishReason::Stop, -1.0)).collect())
-}
-
-/// The clusters as (answer, samples).
-fn check_vote(texts: &[&str], expected: &[(&str, &[usize])]) -> Vote {
-    let vote = vote(&stopped(texts), Extractor::Auto);
-    let found: Vec<(&str, &[usize])> =
-        vote.clusters.iter().map(|c| (c.answer.as_str(), c.samples.as_slice())).collect();
-    assert_eq!(found, expected, "{texts:?}");
-    vote
-}
-
-#[test]
-fn one_answer_in_many_words_is_one_cluster() {
-    let vote = check_vote(
-        &[
-            "Paris",
-            "The capital of France is Paris.",
-            "Paris is the capital of France.",
-            "paris",
-            "Paris, the capital of France.",
-            "It's Paris!",
-            "Lyon",
-            "The capital of France is not Paris.",
-        ],
-        &[
-            ("Paris", &[0, 1, 2, 3, 4, 5]),
-            ("The capital of France is not Paris", &[7]),
-            ("Lyon", &[6]),
-        ],
-    );
-    assert_eq!((vote.share(), vote.margin(), vote.tied), (6.0 / 8.0, 5.0 / 8.0, false));
-    check_vote(&["The color of the sky is blue.", "Blue", "Blue."], &[("Blue", &[0, 1, 2])]);
-    check_vote(&["5 miles", "5", "6 miles", "6 miles"], &[("5", &[0, 1]), ("6 miles", &[2, 3])]);
-}
-
-#[test]
-fn readings_that_nobody_confirms_do_not_merge() {
-    check_vote(
-        &[
-            "Emmanuel Macron is the president of France.",
-            "Emmanuel Macron is the author of Dune.",
-            "Emmanuel Macron is the king of Spain.",
-        ],
-        &[
-            ("Emmanuel Macron is the author of Dune", &[1]),
-            ("Emmanuel Macron is the king of Spain", &[2]),
-            ("Emmanuel Macron is the president of France", &[0]),
-        ],
-    );
-    let pitts: [(&str, &[usize]); 3] = [
-        ("William Pitt", &[0]),
-        ("William Pitt, the Elder", &[1]),
-        ("William Pitt, the Younger", &[2]),
-    ];
-    check_vote(&["William Pitt", "William Pitt, the Elder", "William Pitt, the Younger"], &pitts);
-    check_vote(&["Lyon", "Lyon? Paris? Nice?"], &[("Lyon", &[0]), ("Lyon? Paris? Nice", &[1])]);
-    check_vote(
-        &["Czech", "The Czech Republic (we knew it was Czech)"],
-        &[("Czech", &[0]), ("The Czech Republic (we knew it was Czech)", &[1])],
-    );
-    check_vote(&["12 angry men", "12 monkeys"], &[("12 angry men", &[0]), ("12 monkeys", &[1])]);
-    check_vote(
-        &["The dog is red.", "The cat is red."],
-        &[("The cat is red", &[1]), ("The dog is red", &[0])],
-    );
-}
-
-#[test]
-fn samples_without_an_answer_never_vote_but_count() {
-    let vote = vote(
-        &generation(vec![
-            sample("7", FinishReason::Stop, -1.0),
-            sample("7", FinishReason::Length, -1.0),
-            sample("7", FinishReason::Cancelled, -1.0),
-            sample("7", FinishReason::NumericalError, -1.0),
-            sample("??", FinishReason::Stop, -1.0),
-        ]),
-        Extractor::Auto,
-    );
-    let counts = (vote.unparsed, vote.truncated, vote.failed, vote.stopped, vote.samples());
-    assert_eq!(counts, (1, 1, 1, 1, 4));
-    assert_eq!(vote.answers, [Some("7".to_owned()), None, None, None, None]);
-    assert_eq!((vote.share(), vote.tied), (0.25, false));
-}
-
-#[test]
-fn an_empty_vote_is_a_vote() {
-    let none = vote(&stopped(&[]), Extractor::Number);
-    assert_eq!((none.samples(), none.share(), none.margin(), none.tied), (0, 0.0, 0.0, false));
-    let garbage = vote(&stopped(&["", "?"]), Extractor::Number);
-    assert_eq!((garbage.unparsed, garbage.leader(), garbage.share()), (2, None, 0.0));
-}
-
-#[test]
-fn ties_go_to_the_likelier_then_to_the_smaller_answer() {
-    let of = |a: f64, b: f64| {
-        let vote = vote(
-            &generation(vec![
-                sample("b", FinishReason::Stop, b),
-                sample("a", FinishReason::Stop, a),
-            ]),
-            Extractor::LastLine,
-        );
-        assert!(vote.tied);
-        vote.leader().unwrap().answer.clone()
-    };
-    assert_eq!(
-        [of(-1.0, -2.0), of(-2.0, -1.0), of(-1.0, -1.0), of(f64::NAN, -1.0)],
-        ["a", "b", "a", "b"]
-    );
-}
-
-#[test]
-fn a_vote_survives_json() {
-    let before = vote(&stopped(&["Paris", "Rome", "paris"]), Extractor::Auto);
-    let json = serde_json::to_string(&before).unwrap();
-    assert_eq!(serde_json::from_str::<Vote>(&json).unwrap(), before);
-}
-
 #[test]
 fn extractors_have_names() {
     for extractor in Extractor::ALL {
@@ -585,35 +443,6 @@ proptest! {
         prop_assert_eq!(&percent, &form(format!("{numerator}e-2")));
         let sign = if numerator < 0 { "-" } else { "" };
         prop_assert_eq!(percent, form(format!("{sign}{}.{:02}", numerator.abs() / 100, numerator.abs() % 100)));
-    }
-
-    #[test]
-    fn the_order_of_samples_does_not_matter(
-        samples in prop::collection::vec((0_usize..9, 0_usize..4, -3.0_f64..0.0), 0..12),
-        seed in any::<u64>(),
-    ) {
-        const TEXTS: [&str; 9] = [
-            "Paris", "Paris is the capital of France.", "The capital is Rome.", "rome", "5 miles", "5", "", "Oslo", "It is not Oslo.",
-        ];
-        const REASONS: [FinishReason; 4] = [FinishReason::Stop, FinishReason::Stop, FinishReason::Length, FinishReason::Cancelled];
-        let made: Vec<Completion> =
-            samples.iter().map(|(text, reason, logprob)| sample(TEXTS[*text], REASONS[*reason], *logprob)).collect();
-        let mut order: Vec<usize> = (0..made.len()).collect();
-        order.sort_by_key(|i| (seed ^ (*i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)).wrapping_mul(0xBF58_476D_1CE4_E5B9));
-        let straight = vote(&generation(made.clone()), Extractor::Auto);
-        let mut shuffled = vote(&generation(order.iter().map(|i| made[*i].clone()).collect()), Extractor::Auto);
-        for cluster in &mut shuffled.clusters {
-            for sample in &mut cluster.samples {
-                *sample = order[*sample];
-            }
-            cluster.samples.sort_unstable();
-        }
-        let mut answers = vec![None; made.len()];
-        for (position, answer) in shuffled.answers.drain(..).enumerate() {
-            answers[order[position]] = answer;
-        }
-        shuffled.answers = answers;
-        prop_assert_eq!(straight, shuffled);
     }
 }
 

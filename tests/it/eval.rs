@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use candor::internals::calibration::{Method, PolicyFile, Split, Target, calibrate};
-use candor::internals::consensus::{self, Extractor};
+use candor::internals::consensus::{self, AskedQuestion, Extractor};
 use candor::internals::decision::{AbstainReason, Policy};
 use candor::internals::digest::sha256_hex;
 use candor::internals::eval::{
@@ -76,7 +76,7 @@ pub fn settings(loaded: &LoadedModel, questions: &Questions, seed: u64) -> Setti
             user: questions.question_template.clone(),
             ..QuestionTemplate::default()
         },
-        extractor: questions.extractor,
+        reader: questions.extractor.into(),
         ..Settings::for_model(loaded)
     }
 }
@@ -246,11 +246,12 @@ fn said(texts: &[&str]) -> Generation {
         }],
         text: (*text).to_owned(),
         finish_reason: FinishReason::Stop,
+        ..Completion::default()
     };
     Generation {
         completions: texts.iter().enumerate().map(completion).collect(),
         cost: Cost::default(),
-        probes: Vec::new(),
+        ..Generation::default()
     }
 }
 
@@ -258,12 +259,12 @@ fn said(texts: &[&str]) -> Generation {
 fn a_model_that_does_not_know_abstains() {
     let estimator = candor::internals::uncertainty::DEFAULT_ESTIMATOR;
     let policy = Policy::MinVoteShare { min_vote_share: 0.2 };
-    let selector = Selector::new(Extractor::Number, estimator, policy);
+    let selector = Selector::new(Extractor::Number.into(), estimator, policy);
     let doc = Doc::new("d", "How many?", vec!["7".into()]);
     let grader = Grader::new(Scorer::Number, &doc);
     let check = |texts: &[&str], code: Option<&str>, scored: bool, grade: Grade| {
         let generation = said(texts);
-        let verdict = selector.verdict(&generation);
+        let verdict = selector.verdict(&AskedQuestion::default(), &generation);
         assert_eq!(verdict.decision.reason().map(AbstainReason::code), code, "{texts:?}");
         assert_eq!(
             (verdict.uncertainty.is_some(), grader.grade(&verdict.vote)),
@@ -292,8 +293,13 @@ fn a_model_that_does_not_know_abstains() {
     check(&["I don't know, but 7", "7", "I'm not sure, perhaps 7"], None, true, Grade::Correct);
     // Not to know is no answer to a question whose gold answer reads so either.
     let odd = Grader::new(Scorer::Exact, &Doc::new("d", "Say it", vec!["I don't know".into()]));
-    assert_eq!(odd.grade(&selector.verdict(&said(&["I don't know"])).vote), Grade::Incorrect);
-    let reason = selector.verdict(&said(&["I don't know", "7", "I don't know."])).decision;
+    assert_eq!(
+        odd.grade(&selector.verdict(&AskedQuestion::default(), &said(&["I don't know"])).vote),
+        Grade::Incorrect
+    );
+    let reason = selector
+        .verdict(&AskedQuestion::default(), &said(&["I don't know", "7", "I don't know."]))
+        .decision;
     let text = serde_json::to_string(&reason).unwrap();
     assert!(
         text.contains("\"code\":\"model_abstained\"")
@@ -408,7 +414,7 @@ fn other_settings_do_not_go_on() {
         "config.temperature is 0.5 and was 1.0",
     );
     check(
-        &|settings, _| settings.extractor = Extractor::Auto,
+        &|settings, _| settings.reader.extractor = Extractor::Auto,
         "config.extractor is \"auto\" and was \"number\"",
     );
     check(
@@ -628,13 +634,14 @@ fn voted(texts: &[&str], extractor: Extractor) -> consensus::Vote {
         tokens: Vec::new(),
         text: (*text).to_owned(),
         finish_reason: FinishReason::Stop,
+        ..Completion::default()
     };
     let generation = Generation {
         completions: texts.iter().enumerate().map(completion).collect(),
         cost: Cost::default(),
-        probes: Vec::new(),
+        ..Generation::default()
     };
-    consensus::vote(&generation, extractor)
+    consensus::vote(&AskedQuestion::default(), &generation, &extractor.into())
 }
 
 #[test]
@@ -683,7 +690,7 @@ fn answers_are_graded_as_they_were_counted() {
     assert!((vote.share() - 0.25).abs() < 1e-12, "silence counts as disagreement");
     assert_eq!(
         Grader::new(Scorer::Exact, &Doc::new("x", "x", vec!["[invalid]".into()]))
-            .grade(&voted(&["...", "?"], ShortAnswer)),
+            .grade(&voted(&["", " \n"], ShortAnswer)),
         NoAnswer
     );
 

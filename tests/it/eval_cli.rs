@@ -122,7 +122,8 @@ fn a_run_is_scored_calibrated_and_decides() {
         &candor(at, "ask Question_x? --policy policy.json --question-template {question}_A_digit."),
         0,
     );
-    assert!(view.contains(&policy.guarantee()) && !view.contains("uncalibrated"), "{view}");
+    let words = view.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains(&policy.guarantee()) && !words.contains("uncalibrated"), "{view}");
     let (_, mismatch) =
         said(&candor(at, "ask Question_x? --policy policy.json --temperature 0.5"), 4);
     assert!(
@@ -135,7 +136,7 @@ fn a_run_is_scored_calibrated_and_decides() {
         "{mismatch}"
     );
     assert!(
-        mismatch.contains("temperature=0.5") && mismatch.contains("temperature=1.0"),
+        mismatch.contains("temperature=0.5") && mismatch.contains("temperature=0.7"),
         "{mismatch}"
     );
     fs::write(at.join("policy.json"), "{}").unwrap();

@@ -159,7 +159,10 @@ fn options_are_scored_as_continuations_of_one_prompt() {
             }
             assert_eq!(
                 outcome.scores.len(),
-                ESTIMATORS.iter().filter(|e| e.needs != Needs::Probe).count(),
+                ESTIMATORS
+                    .iter()
+                    .filter(|e| !matches!(e.needs, Needs::Probe | Needs::AnswerTokens))
+                    .count(),
                 "every estimator has a score: {:?}",
                 outcome.scores
             );
@@ -237,11 +240,12 @@ fn options(logprobs: &[f64]) -> Generation {
         }],
         text: format!("option {index}"),
         finish_reason: FinishReason::Scored,
+        ..Completion::default()
     };
     Generation {
         completions: logprobs.iter().enumerate().map(completion).collect(),
         cost: Cost::default(),
-        probes: Vec::new(),
+        ..Generation::default()
     }
 }
 

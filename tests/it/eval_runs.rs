@@ -193,7 +193,7 @@ fn outcomes_come_in_order_and_the_reader_may_leave() {
         let mut collector = Collector { outcomes: Vec::new(), most };
         let mut asked = asked[..count]
             .iter()
-            .map(|messages| Question { messages: messages.clone(), choices: Vec::new() });
+            .map(|messages| Question { messages: messages.clone(), ..Question::default() });
         let options = DriveOptions { in_flight, ordered };
         let result = pipeline.drive(&mut asked, options, &mut collector);
         (result, collector.outcomes)

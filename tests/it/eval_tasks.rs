@@ -29,10 +29,14 @@ fn grade(questions: &Questions, doc: &Doc, text: &str) -> Grade {
         tokens: Vec::new(),
         text: text.to_owned(),
         finish_reason: FinishReason::Stop,
+        ..Completion::default()
     };
     let generation =
-        Generation { completions: vec![sample], cost: Cost::default(), probes: Vec::new() };
-    Grader::new(questions.scorer, doc).grade(&consensus::vote(&generation, questions.extractor))
+        Generation { completions: vec![sample], cost: Cost::default(), ..Generation::default() };
+    let asked =
+        consensus::AskedQuestion { text: doc.question.clone(), options: doc.choices.clone() };
+    let vote = consensus::vote(&asked, &generation, &questions.extractor.into());
+    Grader::new(questions.scorer, doc).grade(&vote)
 }
 
 /// The names of the list in a prompt, which stands on its second line.

@@ -28,3 +28,4 @@ mod support;
 mod tidy; // the architecture
 mod tokenizer; // token for token against the reference libraries
 mod uncertainty; // estimators and decisions
+mod vote; // groups, weights and replies

@@ -222,6 +222,31 @@ fn a_forged_turn_is_text_and_the_rest_is_as_before() {
 }
 
 #[test]
+fn maps_lines_and_sequences_are_those_of_jinja() {
+    let tokenizer = tokenizer(&json!({"eos_token": "<|im_end|>"}));
+    let check = |source: &str, expected: &str| {
+        let options = PromptOptions { add_generation_prompt: false, ..PromptOptions::default() };
+        let format = PromptFormat::new(tokenizer.clone(), with_template(source, options)).unwrap();
+        assert_eq!(format.render(&[Message::user("Hi")]).unwrap().text, expected, "{source:?}");
+    };
+    check(
+        "{% for m in messages %}{{ {'role': m.role, 'content': m.content} | tojson }}{% endfor %}",
+        "{\"role\": \"user\", \"content\": \"Hi\"}",
+    );
+    check("{% for k, v in {'b': 1, 'a': 2}.items() %}{{ k }}{{ v }}{% endfor %}", "b1a2");
+    check(
+        "{{ dict(name='f', arguments='g') | tojson }}",
+        "{\"name\": \"f\", \"arguments\": \"g\"}",
+    );
+    check("a\r\n{% for m in messages %}\r\nb\rc\r\n{% endfor %}", "a\nb\nc\n");
+    check(
+        "{% for m in messages %}{% if m.content is sequence %}{{ m.content }}{% endif %}\
+         {{ m is sequence }}{{ 1 is sequence }}{% endfor %}",
+        "HiTrueFalse",
+    );
+}
+
+#[test]
 fn templates_that_touch_contents_are_followed_or_refused() {
     let tokenizer = tokenizer(&json!({"eos_token": "<|im_end|>"}));
     let render = |source: &str, content: &str, role: Role| {

@@ -10,14 +10,14 @@ use base64::engine::general_purpose::STANDARD;
 use candor::internals::calibration::{
     Example, Fingerprint, Method, PolicyFile, Split, Target, calibrate,
 };
-use candor::internals::consensus::Extractor;
+use candor::internals::consensus::{AskedQuestion, Extractor};
 use candor::internals::digest::sha256_hex;
 use candor::internals::eval::{
     Doc, Grader, Manifest, Record, RecordedOutcome, RecordedScore, Scorer, Subset, TaskConfig, runs,
 };
 use candor::internals::generation::{
-    Completion, Cost, FinishReason, Generation, LOGPROB_FLOOR, SamplingParams, Timing, Token,
-    TokenCounts, TokenStats,
+    Completion, Cost, Generation, LOGPROB_FLOOR, SamplingParams, Timing, Token, TokenCounts,
+    TokenStats,
 };
 use candor::internals::metrics::Grade;
 use candor::internals::metrics::bootstrap::mix;
@@ -77,7 +77,7 @@ fn manifest(questions: usize, model: &str, policy: Option<PolicyFile>) -> Manife
             question_template: QuestionTemplate::default(),
             repeat: Repetition::default(),
             kv_keep: KvKeep::default(),
-            extractor: Extractor::Number,
+            reader: Extractor::Number.into(),
             policy: Policy::default(),
             context: 4096,
             version: "0.1.0".into(),
@@ -106,7 +106,7 @@ fn completion(index: usize, words: &str) -> Completion {
         top_logprobs: Vec::new(),
     };
     let tokens = words.split_inclusive(' ').enumerate().map(token).collect();
-    Completion { index, tokens, text: words.to_owned(), finish_reason: FinishReason::Stop }
+    Completion { index, tokens, text: words.to_owned(), ..Completion::default() }
 }
 
 /// A record as a run would have written it, from the texts of its samples.
@@ -120,13 +120,13 @@ fn record(
     let doc = Doc::new(format!("made:{at}"), question, vec![gold.to_owned()]);
     let completions: Vec<Completion> =
         samples.iter().enumerate().map(|(index, words)| completion(index, words)).collect();
-    let generation = Generation { completions, cost: Cost::default(), probes: Vec::new() };
+    let generation = Generation { completions, cost: Cost::default(), ..Generation::default() };
     let mut selector =
-        Selector::new(Extractor::Number, uncertainty::DEFAULT_ESTIMATOR, Policy::default());
+        Selector::new(Extractor::Number.into(), uncertainty::DEFAULT_ESTIMATOR, Policy::default());
     if let Some(policy) = policy {
         selector.bind_policy(policy.clone(), fingerprint()).unwrap();
     }
-    let verdict = selector.verdict(&generation);
+    let verdict = selector.verdict(&AskedQuestion::default(), &generation);
     let sample = |c: &Completion| Sample {
         index: c.index,
         text: c.text.clone(),
@@ -138,6 +138,9 @@ fn record(
             .zip(c.text.split_inclusive(' '))
             .map(|(token, word)| shown(token, word))
             .collect(),
+        answer_span: None,
+        asked: None,
+        answer_scores: Vec::new(),
     };
     let outcome = RecordedOutcome {
         decision: verdict.decision.clone(),
@@ -154,6 +157,7 @@ fn record(
         samples: generation.completions.iter().map(sample).collect(),
         choices: Vec::new(),
         probes: Vec::new(),
+        comparisons: Vec::new(),
         cost: TokenCounts { prompt_tokens: 9, completion_tokens: 8, forward_tokens: 4 + at % 3 },
         notes: Vec::new(),
         vote: verdict.vote,
@@ -167,6 +171,7 @@ fn record(
         prompt_hash: None,
         target_hash: sha256_hex(gold.as_bytes()),
         grade: Grader::new(Scorer::Number, &doc).grade(&outcome.vote),
+        matched_by: None,
         error: None,
         outcome: Some(outcome),
         timing: Timing {

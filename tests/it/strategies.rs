@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::fs;
 use std::rc::Rc;
 
+use candor::internals::consensus::Reader;
 use candor::internals::engine::mock::{MockEngine, MockLog};
 use candor::internals::engine::{StepControl, TokenEvent};
 use candor::internals::generation::{FinishReason, SamplingParams};
@@ -27,7 +28,7 @@ fn pipeline(
     let settings = Settings {
         strategy: strategy.parse().unwrap(),
         params: SamplingParams { n, ..SamplingParams::default() },
-        extractor: Extractor::Number,
+        reader: Reader { extractor: Extractor::Number, ..Reader::default() },
         ..Settings::for_model(loaded)
     };
     let log = Rc::clone(&mock.log);
@@ -148,7 +149,8 @@ impl Sink for Outcomes {
 }
 
 fn questions(texts: &[&str]) -> Vec<Question> {
-    let question = |text: &&str| Question { messages: vec![Message::user(*text)], choices: vec![] };
+    let question =
+        |text: &&str| Question { messages: vec![Message::user(*text)], ..Question::default() };
     texts.iter().map(question).collect()
 }
 
@@ -258,7 +260,8 @@ fn a_session_watches_stops_and_extends() {
         end_tokens: loaded.tokenizer.end_tokens().to_vec(),
         context: 4096,
         params: SamplingParams::default(),
-        extractor: Extractor::Number,
+        reader: Extractor::Number.into(),
+        encoder: None,
     });
     let session = Session::new(&shared);
     let task = async {
@@ -268,8 +271,8 @@ fn a_session_watches_stops_and_extends() {
             _ => StepControl::Continue,
         };
         let params = session.params().clone();
-        let drawn = session.sample_with(&prefix, 0..3, params, Some(Box::new(watch))).await?;
-        let vote = session.vote(&drawn);
+        let mut drawn = session.sample_with(&prefix, 0..3, params, Some(Box::new(watch))).await?;
+        let vote = session.vote(&Question::default(), &mut drawn).await?;
         // A sample that was stopped is not a failed one, and counts in no share.
         assert_eq!((vote.stopped, vote.failed, vote.samples()), (1, 0, 2));
         assert_eq!(drawn.completions[1].finish_reason, FinishReason::Cancelled);

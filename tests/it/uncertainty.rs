@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use candor::internals::consensus::{Cluster, Extractor, Vote, vote};
+use candor::internals::consensus::{AskedQuestion, Cluster, Extractor, Vote, vote};
 use candor::internals::decision::{AbstainReason, Decision, Policy};
 use candor::internals::generation::{
     Completion, Cost, FinishReason, Generation, Token, TokenStats,
@@ -28,12 +28,16 @@ fn token(logprob: f64, entropy: f64, confidence: f64) -> Token {
     Token { id: 7, stats, top_logprobs: Vec::new() }
 }
 
+fn read_vote(generation: &Generation, extractor: Extractor) -> Vote {
+    vote(&AskedQuestion::default(), generation, &extractor.into())
+}
+
 fn sample(text: &str, finish_reason: FinishReason, tokens: Vec<Token>) -> Completion {
-    Completion { index: 0, tokens, text: text.to_owned(), finish_reason }
+    Completion { tokens, text: text.to_owned(), finish_reason, ..Completion::default() }
 }
 
 fn generation(completions: Vec<Completion>) -> Generation {
-    Generation { completions, cost: Cost::default(), probes: Vec::new() }
+    Generation { completions, cost: Cost::default(), ..Generation::default() }
 }
 
 fn score(name: &str, generation: &Generation, vote: &Vote) -> Option<f64> {
@@ -48,7 +52,7 @@ fn check(name: &str, samples: &[(&str, Vec<Token>)], expected: Option<f64>) {
             .map(|(text, tokens)| sample(text, FinishReason::Stop, tokens.clone()))
             .collect(),
     );
-    let found = score(name, &generation, &vote(&generation, Extractor::Auto));
+    let found = score(name, &generation, &read_vote(&generation, Extractor::Auto));
     match (found, expected) {
         (Some(found), Some(expected)) => {
             assert!(
@@ -170,8 +174,11 @@ fn every_estimator_finds_a_sure_model_less_uncertain() {
         made(["a"; 4], &token(-0.01, 0.1, 9.0)),
         made(["a", "a", "b", "c"], &token(-2.0, 3.0, 1.0)),
     );
-    let (sure_vote, unsure_vote) = (vote(&sure, Extractor::Auto), vote(&unsure, Extractor::Auto));
-    for one in ESTIMATORS.iter().filter(|one| one.needs != Needs::Probe) {
+    let (sure_vote, unsure_vote) =
+        (read_vote(&sure, Extractor::Auto), read_vote(&unsure, Extractor::Auto));
+    for one in
+        ESTIMATORS.iter().filter(|one| !matches!(one.needs, Needs::Probe | Needs::AnswerTokens))
+    {
         let low = Evidence { generation: &sure, vote: &sure_vote };
         let high = Evidence { generation: &unsure, vote: &unsure_vote };
         assert!(one.uncertainty(&low).unwrap() < one.uncertainty(&high).unwrap(), "{}", one.name);
@@ -182,7 +189,10 @@ fn every_estimator_finds_a_sure_model_less_uncertain() {
             one.name
         );
     }
-    let unprobed = ESTIMATORS.iter().filter(|one| one.needs != Needs::Probe).count();
+    let unprobed = ESTIMATORS
+        .iter()
+        .filter(|one| !matches!(one.needs, Needs::Probe | Needs::AnswerTokens))
+        .count();
     assert_eq!(scores(&Evidence { generation: &sure, vote: &sure_vote }).len(), unprobed);
 }
 
@@ -227,7 +237,7 @@ proptest! {
     fn every_score_is_finite_and_independent_of_order(samples in prop::collection::vec(any_sample(), 0..10)) {
         let forward = generation(samples.clone());
         let backward = generation(samples.into_iter().rev().collect());
-        let (forward_vote, backward_vote) = (vote(&forward, Extractor::Auto), vote(&backward, Extractor::Auto));
+        let (forward_vote, backward_vote) = (read_vote(&forward, Extractor::Auto), read_vote(&backward, Extractor::Auto));
         let one = scores(&Evidence { generation: &forward, vote: &forward_vote });
         let other = scores(&Evidence { generation: &backward, vote: &backward_vote });
         prop_assert!(one.values().all(|score| score.is_finite()));
@@ -259,7 +269,7 @@ fn made_vote(weights: &[usize], unparsed: usize, truncated: usize, failed: usize
         .flat_map(|cluster| cluster.samples.iter().map(|_| Some(cluster.answer.clone())));
     let answers = voted.chain(std::iter::repeat_n(None, unparsed + truncated + failed)).collect();
     let tied = weights.len() > 1 && weights[0] == weights[1];
-    Vote { clusters, answers, unparsed, truncated, failed, stopped: 0, tied }
+    Vote { clusters, answers, unparsed, truncated, failed, tied, ..Vote::default() }
 }
 
 /// Checks code and sentence of a decision at the default policy; both empty for an answer.
@@ -468,7 +478,7 @@ fn extraction_follows_the_reference_on_real_samples() {
         let generation = generation(
             texts.iter().map(|text| sample(text, FinishReason::Stop, Vec::new())).collect(),
         );
-        let vote = vote(&generation, Extractor::ShortAnswer);
+        let vote = read_vote(&generation, Extractor::ShortAnswer);
         let gold = Extractor::ShortAnswer
             .read(row["answer"].as_str().unwrap())
             .answer()
@@ -512,7 +522,7 @@ fn probabilities_equal_the_white_box_reference() {
         let tokens: Vec<Token> = logprobs.map(|logprob| token(logprob, 0.0, 0.0)).collect();
         let product: f64 = tokens.iter().map(|token| token.stats.logprob.exp()).product();
         let generation = generation(vec![sample(response, FinishReason::Stop, tokens)]);
-        let vote = vote(&generation, Extractor::Auto);
+        let vote = read_vote(&generation, Extractor::Auto);
         let found = |name| score(name, &generation, &vote).unwrap();
         for (found, expected) in [
             (1.0 / found("perplexity"), fixture["normalized_probability"][i].as_f64().unwrap()),
@@ -539,12 +549,12 @@ fn share_equals_the_black_box_reference() {
                 .collect(),
         );
         assert_eq!(
-            score("vote_share", &generation, &vote(&generation, Extractor::LastLine)),
+            score("vote_share", &generation, &read_vote(&generation, Extractor::LastLine)),
             expected.as_f64()
         );
         // candor's own reading sees that "8 emails" is 8.
         assert_eq!(
-            score("vote_share", &generation, &vote(&generation, Extractor::Auto)),
+            score("vote_share", &generation, &read_vote(&generation, Extractor::Auto)),
             Some(1.0)
         );
     }
@@ -567,9 +577,12 @@ fn entropy_equals_the_entailment_reference_where_equality_is_plain() {
         let generation = generation(
             texts.into_iter().map(|text| sample(text, FinishReason::Stop, Vec::new())).collect(),
         );
-        let found =
-            score("discrete_semantic_entropy", &generation, &vote(&generation, Extractor::Auto))
-                .unwrap();
+        let found = score(
+            "discrete_semantic_entropy",
+            &generation,
+            &read_vote(&generation, Extractor::Auto),
+        )
+        .unwrap();
         assert!((found - expected).abs() < 1e-12, "row {i}: {found}, expected {expected}");
     }
 }
