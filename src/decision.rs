@@ -52,7 +52,7 @@ pub enum AbstainReason {
         /// Samples drawn.
         samples: usize,
     },
-    /// Every sample was cut by the length limit.
+    /// Every sample was cut by the length limit or ended in a loop.
     Truncated {
         /// Samples drawn.
         samples: usize,
@@ -63,7 +63,7 @@ pub enum AbstainReason {
         samples: usize,
         /// Samples that ended without an answer.
         unparsed: usize,
-        /// Samples cut by the length limit.
+        /// Samples cut by the length limit or ended in a loop.
         truncated: usize,
         /// Samples with a numerical error, or cancelled.
         failed: usize,
@@ -140,7 +140,7 @@ impl fmt::Display for AbstainReason {
                 write!(f, "{} ended with a numerical error or was cancelled", each_of(*samples))
             }
             Self::Truncated { samples } => {
-                write!(f, "{} was cut by the length limit before it ended", each_of(*samples))
+                write!(f, "{} was cut by the length limit or repeated itself", each_of(*samples))
             }
             Self::Unparsable { samples: 0, .. } => f.write_str("no sample was drawn"),
             Self::Unparsable { samples, truncated: 0, failed: 0, .. } => {
@@ -149,7 +149,7 @@ impl fmt::Display for AbstainReason {
             Self::Unparsable { samples, unparsed, truncated, failed } => write!(
                 f,
                 "none of {samples} samples gave an answer: {unparsed} could not be read, \
-                 {truncated} were cut by the length limit, \
+                 {truncated} were cut by the length limit or repeated themselves, \
                  {failed} failed or were cancelled"
             ),
             Self::Tie { samples, answers, weight } => {
@@ -280,13 +280,14 @@ fn check(name: &str, value: f64, holds: bool, range: &str) -> Result<()> {
 fn no_winner(vote: &Vote) -> Option<AbstainReason> {
     let samples = vote.samples();
     let Some(leader) = vote.leader() else {
-        return Some(match (samples > 0, vote.failed == samples, vote.truncated == samples) {
+        let truncated = vote.truncated + vote.loops;
+        return Some(match (samples > 0, vote.failed == samples, truncated == samples) {
             (true, true, _) => AbstainReason::NumericalError { samples },
             (true, _, true) => AbstainReason::Truncated { samples },
             _ => AbstainReason::Unparsable {
                 samples,
                 unparsed: vote.unparsed,
-                truncated: vote.truncated,
+                truncated,
                 failed: vote.failed,
             },
         });

@@ -111,10 +111,24 @@ pub struct SamplingParams {
     pub max_tokens: usize,
     /// A sample ends before the first of these strings appears in its text.
     pub stop: Vec<String>,
+    /// At most this many tokens of reasoning: then the closing marker is forced and the answer
+    /// follows; `None` is no limit. Of no effect after a prompt without [markers].
+    ///
+    /// [markers]: crate::prompt::Prompt::reasoning
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thinking_budget: Option<usize>,
+    /// A sample ends with the line or sentence that announces its answer.
+    #[serde(skip_serializing_if = "is_false")]
+    pub stop_at_answer: bool,
     /// Record this many most probable tokens per step, 0 to 20.
     pub top_logprobs: usize,
-    /// End tokens do not end a sample: for measuring speed at a fixed length.
+    /// Neither end tokens nor loops end a sample: for measuring speed at a fixed length.
     pub ignore_eos: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl Default for SamplingParams {
@@ -135,6 +149,8 @@ impl Default for SamplingParams {
             seed: 0,
             max_tokens: 256,
             stop: Vec::new(),
+            thinking_budget: None,
+            stop_at_answer: false,
             top_logprobs: 0,
             ignore_eos: false,
         }
@@ -189,6 +205,15 @@ impl SamplingParams {
         };
         count("n", self.n, (1..=Self::MAX_SAMPLES).contains(&self.n), "1 to 4096")?;
         count("max_tokens", self.max_tokens, self.max_tokens >= 1, "at least 1")?;
+        if let Some(budget) = self.thinking_budget
+            && budget >= self.max_tokens
+        {
+            return Err(Error::usage(format!(
+                "thinking_budget is {budget} and max_tokens is {}, which leaves no token for the \
+                 answer; raise max_tokens",
+                self.max_tokens
+            )));
+        }
         count("top_logprobs", self.top_logprobs, self.top_logprobs <= 20, "0 to 20")?;
         check(
             "temperature",
@@ -260,7 +285,7 @@ pub struct TokenStats {
     /// higher = more confident.
     pub top_confidence: f64,
     /// ln of the token's probability in the distribution really sampled from (after penalties,
-    /// temperature and filters), <= 0.
+    /// temperature and filters), <= 0; 0 for a forced token.
     pub sampling_logprob: f64,
 }
 
@@ -286,6 +311,8 @@ pub enum FinishReason {
     /// `max_tokens` or the context was reached: the text is truncated, and votes only if it gives
     /// its answer when asked for it.
     Length,
+    /// It repeated the same few tokens over and over; it votes as with `Length`.
+    Loop,
     /// A callback stopped it: it neither votes nor counts as failed.
     Cancelled,
     /// The model produced NaN logits.
@@ -301,8 +328,11 @@ pub struct Completion {
     pub index: usize,
     /// Every drawn token in order, the end token included.
     pub tokens: Vec<Token>,
-    /// The decoded text without end token and stop string.
+    /// The decoded text without end token and stop string, reasoning included.
     pub text: String,
+    /// Its reasoning and its answer; `None` if there is no reasoning and everything is the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spans: Option<Spans>,
     /// Why it ended.
     pub finish_reason: FinishReason,
     /// The tokens of the answer that its text states, by position, if they were found.
@@ -314,6 +344,51 @@ pub struct Completion {
     /// How probable every distinct answer is after this text, if that was scored.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answer_scores: Vec<AnswerScore>,
+}
+
+/// Which tokens of a completion are its reasoning and which its answer. The markers around the
+/// reasoning and the end token belong to neither.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spans {
+    /// Indices of the reasoning's tokens.
+    pub reasoning: Range<usize>,
+    /// Indices of the answer's tokens; empty if the reasoning was never closed.
+    pub answer: Range<usize>,
+    /// The byte of the completion's text at which the answer begins.
+    pub text_start: usize,
+}
+
+impl Spans {
+    /// Whether the completion ended within its reasoning.
+    pub fn is_open(&self) -> bool {
+        // A closing marker would lie between them.
+        self.reasoning.end == self.answer.start
+    }
+}
+
+impl Completion {
+    /// The text without its reasoning.
+    pub fn answer_text(&self) -> &str {
+        let start = self.spans.as_ref().map_or(0, |spans| spans.text_start);
+        self.text.get(start..).unwrap_or_default()
+    }
+
+    /// The tokens of the reasoning.
+    pub fn reasoning_tokens(&self) -> &[Token] {
+        let spans = self.spans.as_ref();
+        spans.and_then(|spans| self.tokens.get(spans.reasoning.clone())).unwrap_or_default()
+    }
+
+    /// The tokens that are not reasoning, with the end token. If the completion ended within its
+    /// reasoning, those of the answer that it was asked for.
+    pub fn tokens_after_reasoning(&self) -> &[Token] {
+        match (&self.spans, &self.asked) {
+            (Some(spans), Some(asked)) if spans.is_open() => &asked.tokens,
+            (Some(spans), None) if spans.is_open() => &[],
+            (Some(spans), _) => self.tokens.get(spans.answer.start..).unwrap_or_default(),
+            (None, _) => &self.tokens,
+        }
+    }
 }
 
 /// The short answer that a completion gave when it was asked for one: the greedy continuation of

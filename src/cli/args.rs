@@ -17,7 +17,7 @@ use crate::hub;
 use crate::manifest::{DEFAULT_MODEL, ResolvedModel};
 use crate::model::{ComputeType, Device, LoadOptions};
 use crate::pipeline::{LoadedModel, Pipeline, QUESTION, QuestionTemplate, Settings};
-use crate::prompt::{KvKeep, Mode, PromptOptions, Repetition};
+use crate::prompt::{KvKeep, Mode, PromptOptions, Repetition, ThinkingMode};
 use crate::strategy::{STRATEGIES, Strategy};
 use crate::uncertainty;
 
@@ -142,6 +142,10 @@ pub struct SamplingArgs {
     /// Maximum tokens per sample
     #[arg(long, default_value_t = 256)]
     pub max_tokens: usize,
+    /// Where a sample may end before its end token: answer (after the line or sentence that
+    /// announces its answer)
+    #[arg(long, value_name = "PLACE", value_parser = stop_at)]
+    pub stop_at: Option<()>,
     /// End a sample before this text; may be given several times
     #[arg(long, value_name = "TEXT")]
     pub stop: Vec<String>,
@@ -169,6 +173,8 @@ impl SamplingArgs {
             seed: self.seed,
             max_tokens: self.max_tokens,
             stop: self.stop.clone(),
+            thinking_budget: None,
+            stop_at_answer: self.stop_at.is_some(),
             top_logprobs: self.top_logprobs,
             ignore_eos: false,
         }
@@ -179,6 +185,10 @@ fn logit_bias(text: &str) -> std::result::Result<(u32, f32), String> {
     let parsed =
         text.split_once('=').and_then(|(id, bias)| Some((id.parse().ok()?, bias.parse().ok()?)));
     parsed.ok_or_else(|| format!("`{text}` is not ID=BIAS, as in 1234=-5.0"))
+}
+
+fn stop_at(text: &str) -> std::result::Result<(), String> {
+    if text == "answer" { Ok(()) } else { Err(format!("`{text}` is unknown; use answer")) }
 }
 
 fn draw(text: &str) -> std::result::Result<DrawMode, String> {
@@ -210,6 +220,10 @@ pub struct PromptArgs {
     /// Which copies stay in the cache: all, or second (the last one)
     #[arg(long, default_value = "all")]
     pub kv_keep: KvKeep,
+    /// Whether a reasoning model thinks before it answers: on, off, or at most this many tokens;
+    /// default: as its chat template has it
+    #[arg(long, value_name = "on|off|TOKENS")]
+    pub thinking: Option<ThinkingMode>,
     /// Send the text as it is, without a chat template: for base models
     #[arg(long)]
     pub raw: bool,
@@ -365,7 +379,7 @@ impl PipelineArgs {
 
     /// The settings over a model card's sampling.
     pub fn settings(&self, defaults: &TaskDefaults<'_>, card: &SamplingParams) -> Result<Settings> {
-        Ok(Settings {
+        let mut settings = Settings {
             params: self.sampling.over(card),
             strategy: self.decision.strategy,
             question_template: self.template(defaults),
@@ -373,7 +387,11 @@ impl PipelineArgs {
             reader: self.decision.reader.over(defaults.extractor.into()),
             estimator: uncertainty::estimator(&self.decision.estimator)?,
             policy: Policy::MinVoteShare { min_vote_share: self.decision.min_vote_share },
-        })
+        };
+        if let Some(mode) = self.prompt.thinking {
+            settings.set_thinking(mode);
+        }
+        Ok(settings)
     }
 
     /// A pipeline over a loaded model; the policy file decides, if one is given.

@@ -11,8 +11,9 @@ use unicode_width::UnicodeWidthStr;
 use super::chart::{self, Bar, ChartStyle};
 use super::output::Output;
 use super::terminal::{self, sanitize};
+use crate::engine::{LoopDetector, Repeat};
 use crate::generation::FinishReason;
-use crate::pipeline::{Calibration, Outcome, Sample};
+use crate::pipeline::{Calibration, Outcome, Sample, SampleToken};
 
 /// Answers that get a bar of their own; the rest are counted together.
 const BARS: usize = 8;
@@ -44,6 +45,7 @@ pub fn verdict(outcome: &Outcome, output: &Output) -> String {
         (others.as_str(), rest.map(|group| group.weight).sum()),
         ("(no answer found)", vote.unparsed as f64),
         ("(cut by --max-tokens)", vote.truncated as f64),
+        ("(stopped in a loop)", vote.loops as f64),
         ("(failed)", vote.failed as f64),
     ]);
     rows.retain(|(_, weight)| *weight > 0.0);
@@ -151,17 +153,21 @@ pub fn samples(outcome: &Outcome, output: &Output) -> String {
         let ended = match sample.finish_reason {
             FinishReason::Stop => "ended",
             FinishReason::Length => "cut",
+            FinishReason::Loop => "stopped in a loop",
             FinishReason::Cancelled => "stopped",
             FinishReason::NumericalError => "numerical error",
             FinishReason::Scored => "scored",
         };
         let _ = writeln!(text, "\n[{}]{times} {answer}, {ended}", sample.index);
-        let tokens: String = sample
-            .tokens
+        let (shown, times) = without_repeats(sample);
+        let tokens: String = shown
             .iter()
             .map(|t| terminal::shade(&t.text, t.stats.entropy, output.colored()))
             .collect();
-        let _ = writeln!(text, "{}", tokens.trim_end());
+        let _ = writeln!(text, "{}{times}", tokens.trim_end());
+        if let Some(spans) = spans(sample) {
+            let _ = writeln!(text, "{spans}");
+        }
         if let Some(at) = reference.and_then(|reference| divergence(reference, sample)) {
             let _ = writeln!(text, "{}", describe_divergence(reference, sample, at));
         }
@@ -173,6 +179,31 @@ pub fn samples(outcome: &Outcome, output: &Output) -> String {
     }
     text.push_str(&cost(outcome));
     text
+}
+
+/// The tokens of a sample, of a loop only its first turn, and how often that came.
+fn without_repeats(sample: &Sample) -> (&[SampleToken], String) {
+    let tokens = sample.tokens.as_slice();
+    let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
+    let is_loop = sample.finish_reason == FinishReason::Loop;
+    let Some(Repeat { period, tokens: repeated }) = LoopDetector::find(&ids).filter(|_| is_loop)
+    else {
+        return (tokens, String::new());
+    };
+    let first = tokens.get(..tokens.len() - repeated + period).unwrap_or(tokens);
+    (first, format!(" … {} times", repeated / period))
+}
+
+/// The lengths of a sample's reasoning and answer and how sure the model was in each.
+fn spans(sample: &Sample) -> Option<String> {
+    let spans = sample.spans.as_ref()?;
+    let part = |name: &str, range: &std::ops::Range<usize>| {
+        let tokens = sample.tokens.get(range.clone()).unwrap_or_default();
+        let sum: f64 = tokens.iter().map(|token| token.stats.entropy).sum();
+        let mean = sum / tokens.len().max(1) as f64;
+        format!("{name}: {} tokens at a mean entropy of {mean:.2} nats", tokens.len())
+    };
+    Some(format!("{}; {}", part("reasoning", &spans.reasoning), part("answer", &spans.answer)))
 }
 
 fn cost(outcome: &Outcome) -> String {

@@ -5,11 +5,11 @@
 //! transitive. When in doubt it keeps two answers apart: a split vote costs an abstention, a wrong
 //! merge costs a wrong answer. It ignores the question, synonyms and spelling errors.
 //!
-//! 1. [`fold`](super::fold) maps Unicode to one code point per meaning, [`latex`](super::latex)
+//! 1. [`fold`](super::fold) maps Unicode to one code point per meaning, [`latex`]
 //!    LaTeX to plain text. Marks around the whole answer vanish: quotes, emphasis, a bullet or the
 //!    number of a list, a final full stop; so does a variable before a value (`x = 5`).
 //! 2. A number is an exact rational (`0.5` = `1/2` = `50%`), an amount of money or a quantity a
-//!    rational with a unit, a date or a time of day one of the forms of [`date`](super::date).
+//!    rational with a unit, a date or a time of day one of the forms of [`date`].
 //! 3. In anything else each mark is prose or meaning by what stands around it. In prose position it
 //!    vanishes: a hyphen between two words, a comma before a space, a full stop at the end of a
 //!    word, quotes and brackets around words. Elsewhere it stays, spaces around it do not: `a + b`

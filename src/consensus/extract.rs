@@ -206,14 +206,14 @@ fn last_line(text: &str) -> Reading {
 
 /// The content of a box, and where the box ends.
 #[derive(Clone, Copy)]
-struct Boxed<'a> {
+pub(super) struct Boxed<'a> {
     content: &'a str,
     end: usize,
 }
 
 /// The last closed `\boxed{...}` or `\fbox{...}` with its nested braces, or a `\boxed 5` without
 /// them; of nested boxes the outer one counts.
-fn boxed(text: &str) -> Option<Boxed<'_>> {
+pub(super) fn boxed(text: &str) -> Option<Boxed<'_>> {
     let bytes = text.as_bytes();
     let mut open: Vec<Option<usize>> = Vec::new();
     let mut last = None;

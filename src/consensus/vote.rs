@@ -56,6 +56,9 @@ pub struct Vote {
     pub unparsed: usize,
     /// Samples cut by the length limit that gave no answer.
     pub truncated: usize,
+    /// Samples that ended in a loop and gave no answer.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub loops: usize,
     /// Samples with a numerical error.
     pub failed: usize,
     /// Samples that a strategy stopped: they neither vote nor count as drawn.
@@ -138,6 +141,7 @@ fn count(question: &AskedQuestion, generation: &Generation, reader: &Reader) -> 
         answers,
         unparsed: without_answer(FinishReason::Stop),
         truncated: without_answer(FinishReason::Length),
+        loops: without_answer(FinishReason::Loop),
         failed: without_answer(FinishReason::NumericalError),
         stopped: without_answer(FinishReason::Cancelled),
         tied,
@@ -149,8 +153,8 @@ fn count(question: &AskedQuestion, generation: &Generation, reader: &Reader) -> 
 /// the question again states no short answer.
 fn read_text(completion: &Completion, reader: &Reader, comparer: &Comparer) -> Option<Reading> {
     let reading = match completion.finish_reason {
-        FinishReason::Stop => reader.extractor.read(&completion.text),
-        FinishReason::Length => read_cut(&completion.text, reader),
+        FinishReason::Stop => reader.extractor.read(completion.answer_text()),
+        FinishReason::Length | FinishReason::Loop => read_cut(completion.answer_text(), reader),
         _ => return None,
     };
     Some(match reading {
@@ -388,7 +392,8 @@ fn most_common_answer(samples: &[usize], answers: &[Option<Answer>]) -> Cluster 
 
 /// A sample's mean token log-probability; the floor without tokens or with a non-finite one.
 fn mean_logprob(completion: &Completion) -> f64 {
-    let logprobs: Vec<f64> = completion.tokens.iter().map(|token| token.stats.logprob).collect();
+    let tokens = completion.tokens_after_reasoning();
+    let logprobs: Vec<f64> = tokens.iter().map(|token| token.stats.logprob).collect();
     let value = if logprobs.is_empty() {
         LOGPROB_FLOOR
     } else {

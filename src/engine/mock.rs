@@ -9,11 +9,13 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::reasoning::ReasoningTracker;
 use super::{Engine, OnToken, Reply, Request, RequestId, ScoredTokens, StepControl, TokenEvent};
 use crate::error::{Error, Result};
 use crate::generation::{
     Completion, Cost, FinishReason, Generation, Timing, Token, TokenCounts, TokenStats,
 };
+use crate::prompt::Reasoning;
 use crate::tokenizer::Tokenizer;
 
 /// The text of a sample, by the prompt's text and the sample's index.
@@ -83,12 +85,23 @@ impl MockEngine {
         Token { id, stats, top_logprobs: Vec::new() }
     }
 
-    fn completion(&mut self, prompt: &str, index: usize) -> Result<Completion> {
+    fn completion(
+        &mut self,
+        prompt: &str,
+        index: usize,
+        reasoning: Option<&Reasoning>,
+    ) -> Result<Completion> {
         let text = (self.script)(prompt, index)?;
         let end = self.tokenizer.end_tokens().first().copied();
-        let ids = self.tokenizer.encode(&text)?.into_iter().chain(end);
-        let tokens = ids.map(|id| Self::token(id, 0.9_f64.ln())).collect();
-        Ok(Completion { index, tokens, text, ..Completion::default() })
+        let ids = self.tokenizer.encode_with_specials(&text)?;
+        let text = self.tokenizer.decode(&ids);
+        let ids = ids.into_iter().chain(end);
+        let tokens: Vec<Token> = ids.map(|id| Self::token(id, 0.9_f64.ln())).collect();
+        let spans = reasoning.and_then(|reasoning| {
+            let tracker = ReasoningTracker::after(reasoning, &tokens, &self.tokenizer);
+            tracker.spans(&tokens, self.tokenizer.end_tokens(), &self.tokenizer, &text)
+        });
+        Ok(Completion { index, tokens, text, spans, ..Completion::default() })
     }
 
     fn reply(&mut self, request: Request) -> Result<Reply> {
@@ -96,8 +109,9 @@ impl MockEngine {
         match request {
             Request::Sample { prompt, samples, .. } => {
                 let text = self.tokenizer.decode(&prompt.tokens);
-                let completions: Vec<Completion> =
-                    samples.map(|index| self.completion(&text, index)).collect::<Result<_>>()?;
+                let completions: Vec<Completion> = samples
+                    .map(|index| self.completion(&text, index, prompt.reasoning.as_ref()))
+                    .collect::<Result<_>>()?;
                 let mut log = self.log.borrow_mut();
                 log.prompts.push(text);
                 log.prompt_tokens += prompt.tokens.len();

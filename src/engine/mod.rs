@@ -3,12 +3,15 @@
 //! [`Engine`] is what a strategy needs of whatever computes; [`LocalEngine`] runs a [`Model`] here.
 //! A step is three calls: schedule, forward, record. Sample i of a request depends only on (model,
 //! prompt, parameters, seed, i): not on the other samples, other requests, threads, cache hits,
-//! forking or preemption. The engine knows token ids; it looks at text only to find stop strings.
+//! forking or preemption. The engine knows token ids; it looks at text only to find stop strings,
+//! announced answers, and markers of several tokens around reasoning.
 
+mod loops;
 #[cfg(feature = "internals")]
 pub mod mock;
 mod prefix_cache;
 mod random;
+mod reasoning;
 mod request;
 pub mod sampler;
 mod scheduler;
@@ -21,6 +24,7 @@ use crate::generation::{Cost, FinishReason, Generation, SamplingParams, Token};
 use crate::model::{Logits, Model};
 use crate::prompt::Prompt;
 use crate::tokenizer::Tokenizer;
+pub use loops::{LoopDetector, Repeat};
 pub use prefix_cache::CacheHold;
 use prefix_cache::PrefixCache;
 use request::{RequestState, RowResult, SampleGroup, ScoreState, StepContext, Work};
@@ -310,7 +314,7 @@ impl LocalEngine {
         }
         let kv_tokens = prompt.tokens.len() + samples.len() * params.max_tokens;
         self.check(&prompt, params.max_tokens, kv_tokens)?;
-        let group = SampleGroup::new(params, &prompt.tokens, samples);
+        let group = SampleGroup::new(params, &prompt, samples);
         Ok((prompt, Work::Sample(group)))
     }
 

@@ -10,9 +10,12 @@
 use std::ops::Range;
 use std::time::Instant;
 
+use super::loops::LoopDetector;
 use super::prefix_cache::{CacheHold, PrefixCache};
+use super::reasoning::ReasoningTracker;
 use super::sampler::{Candidates, History, SampleRng, Scratch};
 use super::{OnToken, Reply, RequestId, ScoredTokens, StepControl, TokenEvent};
+use crate::consensus;
 use crate::error::{Error, Result};
 use crate::generation::{
     Completion, Cost, FinishReason, Generation, SamplingParams, Timing, Token, TokenCounts,
@@ -21,7 +24,7 @@ use crate::generation::{
 use crate::logits::{self, BlockMaxima, Distribution};
 use crate::model::Row;
 use crate::model::kv::KvSeq;
-use crate::prompt::Prompt;
+use crate::prompt::{Prompt, Reasoning};
 use crate::tokenizer::Tokenizer;
 
 /// Tokens scored in one step: each has a row of logits in memory.
@@ -52,6 +55,8 @@ pub(super) struct SampleGroup {
     params: SamplingParams,
     /// Selects the random streams, together with the sample's index.
     key: u64,
+    /// How reasoning shows in the samples.
+    reasoning: Option<Reasoning>,
     rows: Vec<SampleRow>,
     samples: Vec<Sample>,
     /// Rows computed after the prompt.
@@ -74,8 +79,12 @@ struct Sample {
     index: usize,
     rng: SampleRng,
     tokens: Vec<Token>,
-    /// The text's bytes, kept only to search for stop strings.
+    /// The text's bytes, kept only to search for stop strings and announced answers.
     bytes: Vec<u8>,
+    /// The byte at which the answer begins.
+    answer_start: usize,
+    reasoning: Option<ReasoningTracker>,
+    loops: LoopDetector,
     finished: Option<FinishReason>,
 }
 
@@ -135,12 +144,14 @@ impl ScoreState {
 }
 
 impl SampleGroup {
-    pub fn new(params: SamplingParams, prompt: &[u32], samples: Range<usize>) -> Self {
-        let key = super::random::key(params.seed, prompt);
-        let samples = samples.map(|index| Sample::new(index, key, &params)).collect();
+    pub fn new(params: SamplingParams, prompt: &Prompt, samples: Range<usize>) -> Self {
+        let key = super::random::key(params.seed, &prompt.tokens);
+        let reasoning = prompt.reasoning.clone();
+        let new = |index| Sample::new(index, key, &params, reasoning.as_ref());
         Self {
-            samples,
+            samples: samples.map(new).collect(),
             key,
+            reasoning,
             rows: Vec::new(),
             forward_tokens: 0,
             replay_until: 0,
@@ -161,7 +172,9 @@ impl SampleGroup {
         self.rows.clear();
         for i in 0..self.samples.len() {
             if self.samples[i].finished.is_none() {
-                self.samples[i] = Sample::new(self.samples[i].index, self.key, &self.params);
+                let index = self.samples[i].index;
+                self.samples[i] =
+                    Sample::new(index, self.key, &self.params, self.reasoning.as_ref());
             }
         }
     }
@@ -198,7 +211,7 @@ impl SampleGroup {
     /// forked where they diverge. `prompt` is the request's tokens if completions are to be cached.
     fn sample_row(
         &mut self,
-        (id, cached_prompt): (RequestId, Option<(&[u32], &CacheHold)>),
+        (request, cached_prompt): (RequestId, Option<(&[u32], &CacheHold)>),
         mut row: SampleRow,
         z: &[f32],
         result: RowResult,
@@ -218,12 +231,9 @@ impl SampleGroup {
         };
         let step = self.samples[row.samples[0]].tokens.len();
         for &i in &row.samples {
-            let picked = self.samples[i].rng.draw(step, &candidates, z);
-            let stats = TokenStats {
-                sampling_logprob: picked.logprob,
-                ..stats(&distribution, z[picked.token as usize])
-            };
-            let token = Token { id: picked.token, stats, top_logprobs: top_logprobs.clone() };
+            let (id, sampling_logprob) = self.next_token(i, step, &candidates, z);
+            let stats = TokenStats { sampling_logprob, ..stats(&distribution, z[id as usize]) };
+            let token = Token { id, stats, top_logprobs: top_logprobs.clone() };
             self.push_token(i, token, ctx);
             let sample = &self.samples[i];
             if step < self.replay_until {
@@ -231,7 +241,7 @@ impl SampleGroup {
             }
             if let Some(token) = sample.tokens.last() {
                 match (ctx.on_token)(&TokenEvent {
-                    request: id,
+                    request,
                     sample: sample.index,
                     step,
                     token,
@@ -276,17 +286,46 @@ impl SampleGroup {
         Ok(())
     }
 
+    /// The token that sample `i` takes from the candidates, and ln of its probability among them. A
+    /// token that is forced has the probability 1.
+    fn next_token(
+        &mut self,
+        i: usize,
+        step: usize,
+        candidates: &Candidates,
+        z: &[f32],
+    ) -> (u32, f64) {
+        let (sample, budget) = (&mut self.samples[i], self.params.thinking_budget);
+        let forced =
+            sample.reasoning.as_mut().and_then(|tracker| tracker.next_forced(step, budget));
+        if let Some(id) = forced {
+            return (id, 0.0);
+        }
+        let picked = sample.rng.draw(step, candidates, z);
+        (picked.token, picked.logprob)
+    }
+
     /// Appends a drawn token to sample `i` and ends the sample if it is finished.
     fn push_token(&mut self, i: usize, token: Token, ctx: &StepContext<'_>) {
         let (id, sample) = (token.id, &mut self.samples[i]);
         sample.tokens.push(token);
-        if ctx.end_tokens.contains(&id) && !self.params.ignore_eos {
+        let goes_on = sample.reasoning.as_ref().is_some_and(|tracker| tracker.continues_after(id));
+        if ctx.end_tokens.contains(&id) && !self.params.ignore_eos && !goes_on {
             sample.finished = Some(FinishReason::Stop);
             return;
         }
-        if !self.params.stop.is_empty() {
+        let tracker = sample.reasoning.as_mut();
+        let closed = tracker.and_then(|tracker| tracker.push(&sample.tokens, ctx.tokenizer));
+        if !self.params.stop.is_empty() || self.params.stop_at_answer {
             let old = sample.bytes.len();
             ctx.tokenizer.append_bytes(id, &mut sample.bytes);
+            if let Some(rest) = closed {
+                sample.answer_start = sample.bytes.len().saturating_sub(rest);
+            }
+            if self.params.stop_at_answer && sample.has_announced_answer(old) {
+                sample.finished = Some(FinishReason::Stop);
+                return;
+            }
             let hit = |stop: &String| {
                 find(&sample.bytes[old.saturating_sub(stop.len() - 1)..], stop.as_bytes())
             };
@@ -295,7 +334,11 @@ impl SampleGroup {
                 return;
             }
         }
-        if sample.tokens.len() == self.params.max_tokens {
+        let tokens = &sample.tokens;
+        let repeats = sample.loops.push(tokens.len(), |at| tokens[at].id).is_some();
+        if repeats && !self.params.ignore_eos {
+            sample.finished = Some(FinishReason::Loop);
+        } else if sample.tokens.len() == self.params.max_tokens {
             sample.finished = Some(FinishReason::Length);
         }
     }
@@ -309,6 +352,9 @@ impl SampleGroup {
         let ids: Vec<u32> =
             sample.tokens.iter().map(|t| t.id).filter(|id| !ctx.end_tokens.contains(id)).collect();
         let mut text = ctx.tokenizer.decode(&ids);
+        let tracker = sample.reasoning.as_ref();
+        let spans =
+            tracker.and_then(|t| t.spans(&sample.tokens, ctx.end_tokens, ctx.tokenizer, &text));
         if let Some(cut) = self.params.stop.iter().filter_map(|stop| text.find(stop)).min() {
             text.truncate(cut);
         }
@@ -316,6 +362,7 @@ impl SampleGroup {
             index: sample.index,
             tokens: sample.tokens,
             text,
+            spans,
             finish_reason: sample.finished.unwrap_or(FinishReason::Cancelled),
             ..Completion::default()
         }
@@ -323,9 +370,27 @@ impl SampleGroup {
 }
 
 impl Sample {
-    fn new(index: usize, key: u64, params: &SamplingParams) -> Self {
-        let rng = SampleRng::new(params.draw, key, index);
-        Self { index, rng, tokens: Vec::new(), bytes: Vec::new(), finished: None }
+    fn new(index: usize, key: u64, params: &SamplingParams, reasoning: Option<&Reasoning>) -> Self {
+        Self {
+            index,
+            rng: SampleRng::new(params.draw, key, index),
+            tokens: Vec::new(),
+            bytes: Vec::new(),
+            answer_start: 0,
+            reasoning: reasoning.map(ReasoningTracker::new),
+            loops: LoopDetector::default(),
+            finished: None,
+        }
+    }
+
+    /// Whether the bytes from `new` on end the line or sentence that announces the answer.
+    fn has_announced_answer(&self, new: usize) -> bool {
+        let start = self.answer_start;
+        let open = self.reasoning.as_ref().is_some_and(ReasoningTracker::is_open);
+        let ends = self.bytes.iter().skip(new).any(u8::is_ascii_whitespace);
+        let answer = self.bytes.get(start..).filter(|_| ends && !open);
+        let answer = answer.map(String::from_utf8_lossy);
+        answer.is_some_and(|text| consensus::announces_answer(&text, new.saturating_sub(start)))
     }
 }
 

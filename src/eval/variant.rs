@@ -40,6 +40,10 @@ const KEYS: &[(&str, Change)] = &[
     ("repeat", |s, v| parse(&mut s.prompt.repetition, v)),
     ("kv-keep", |s, v| parse(&mut s.prompt.kv_keep, v)),
     ("confidence-target", |s, v| set(s.question_template.confidence_target.insert(0.0), v)),
+    ("thinking", |s, v| {
+        s.set_thinking(v.parse()?);
+        Ok(())
+    }),
     ("extractor", |s, v| parse(&mut s.reader.extractor, v)),
     ("answers", |s, v| parse(&mut s.reader.answers, v)),
     ("equivalence", |s, v| parse(&mut s.reader.equivalence, v)),

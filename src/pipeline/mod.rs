@@ -20,7 +20,7 @@ use crate::encoder::Encoder;
 use crate::engine::{Engine, EngineOptions, LocalEngine};
 use crate::error::{Error, Result};
 use crate::generation::{Generation, Message, SamplingParams};
-use crate::prompt::{Prompt, PromptFormat, PromptOptions};
+use crate::prompt::{Prompt, PromptFormat, PromptOptions, ThinkingMode};
 use crate::strategy::{Question, Session, SessionContext, Strategy};
 use crate::uncertainty::{self, Estimator};
 
@@ -62,6 +62,15 @@ impl Settings {
             estimator: uncertainty::DEFAULT_ESTIMATOR,
             policy: Policy::default(),
         }
+    }
+
+    /// Sets whether the model thinks, and for how many tokens at most.
+    pub fn set_thinking(&mut self, mode: ThinkingMode) {
+        self.prompt.arguments.enable_thinking = Some(mode != ThinkingMode::Off);
+        self.params.thinking_budget = match mode {
+            ThinkingMode::Budget(tokens) => Some(tokens),
+            ThinkingMode::On | ThinkingMode::Off => None,
+        };
     }
 
     /// Checks every range.
@@ -117,6 +126,13 @@ impl Pipeline {
     ) -> Result<Self> {
         settings.validate()?;
         let format = PromptFormat::new(loaded.tokenizer.clone(), settings.prompt.clone())?;
+        if let (Some(budget), None) = (settings.params.thinking_budget, format.markers()) {
+            return Err(Error::usage(format!(
+                "the thinking budget is {budget} tokens, but neither vocabulary nor chat template \
+                 of {} has markers around reasoning; leave the budget out",
+                loaded.identity.model
+            )));
+        }
         let config = ResolvedConfig::new(loaded, &settings, &format, engine.context());
         let selector = Selector::new(settings.reader.clone(), settings.estimator, settings.policy);
         let session = SessionContext {

@@ -13,10 +13,10 @@ use crate::decision::{Decision, Policy};
 use crate::error::{Error, Result};
 use crate::generation::{
     AnswerScore, AskedAnswer, Comparison, Completion, Cost, FinishReason, Generation, Probe,
-    SamplingParams, Timing, Token, TokenStats,
+    SamplingParams, Spans, Timing, Token, TokenStats,
 };
 use crate::model::Compute;
-use crate::prompt::{Date, KvKeep, PromptFormat, Repetition};
+use crate::prompt::{Date, KvKeep, PromptFormat, Repetition, TemplateArguments};
 use crate::strategy::Strategy;
 use crate::tokenizer::Tokenizer;
 use crate::uncertainty::Confidence;
@@ -80,6 +80,9 @@ pub struct Sample {
     pub answer: Option<String>,
     /// Why it ended.
     pub finish_reason: FinishReason,
+    /// Its reasoning and its answer; `None` if it has no reasoning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spans: Option<Spans>,
     /// Its tokens.
     pub tokens: Vec<SampleToken>,
     /// The tokens of the answer that its text states, by position, if they were found.
@@ -121,6 +124,9 @@ pub struct ResolvedConfig {
     pub compute: Compute,
     /// SHA-256 of the chat template; `None` for raw prompts.
     pub template_sha256: Option<String>,
+    /// The caller's arguments to the chat template.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub template_arguments: TemplateArguments,
     /// The date given to the chat template.
     pub date: Date,
     /// What is sampled.
@@ -146,6 +152,10 @@ pub struct ResolvedConfig {
     pub version: String,
 }
 
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 impl ResolvedConfig {
     /// The configuration of `settings` with a model.
     pub fn new(
@@ -158,6 +168,7 @@ impl ResolvedConfig {
             identity: loaded.identity.clone(),
             compute: loaded.model.compute(),
             template_sha256: format.template_sha256(),
+            template_arguments: settings.prompt.arguments.clone(),
             date: settings.prompt.date,
             strategy: settings.strategy,
             params: settings.strategy.params(&settings.params),
@@ -189,13 +200,21 @@ impl ResolvedConfig {
                 self.identity.model
             )));
         };
-        let json = |e: serde_json::Error| Error::Backend(format!("the strategy is not JSON: {e}"));
+        let json =
+            |e: serde_json::Error| Error::Backend(format!("the configuration is not JSON: {e}"));
+        let template = |arguments: &TemplateArguments| {
+            let template = self.template_sha256.clone().unwrap_or_else(|| "raw".to_owned());
+            if is_default(arguments) {
+                return Ok(template);
+            }
+            serde_json::to_string(arguments).map(|arguments| format!("{template} {arguments}"))
+        };
         let Compute { device, dtype, kv_dtype } = &self.compute;
         Ok(Fingerprint {
             weights_sha256,
             quantization: self.identity.quantization.clone(),
             compute: format!("{device}, activations {dtype}, keys and values {kv_dtype}"),
-            template_sha256: self.template_sha256.clone().unwrap_or_else(|| "raw".to_owned()),
+            template_sha256: template(&self.template_arguments).map_err(json)?,
             question_template: self.question_template.name(),
             repetition: format!("{}, keep {}", self.repeat, self.kv_keep),
             sampler: sampler(&self.params)?,
@@ -292,6 +311,7 @@ impl Sample {
             index: self.index,
             tokens,
             text: self.text.clone(),
+            spans: self.spans.clone(),
             finish_reason: self.finish_reason,
             answer_span: self.answer_span.clone(),
             asked: self.asked.clone(),
@@ -307,17 +327,17 @@ impl SampleToken {
 }
 
 fn sample(completion: Completion, answer: Option<String>, tokenizer: &Tokenizer) -> Sample {
-    let Completion { index, tokens, text, finish_reason, answer_span, asked, answer_scores } =
-        completion;
+    let Completion { index, tokens, text, spans, finish_reason, .. } = completion;
     Sample {
         index,
         text,
         answer,
         finish_reason,
+        spans,
         tokens: tokens.into_iter().map(|t| sample_token(t, tokenizer)).collect(),
-        answer_span,
-        asked,
-        answer_scores,
+        answer_span: completion.answer_span,
+        asked: completion.asked,
+        answer_scores: completion.answer_scores,
     }
 }
 

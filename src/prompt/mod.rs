@@ -15,6 +15,7 @@ mod provenance;
 pub mod repetition;
 mod sandbox;
 pub mod template;
+mod thinking;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use self::encode::{ControlTokens, Encoded};
 use self::provenance::{Rendered, Rules, Span};
 pub use self::repetition::{KvKeep, Repeated, Repetition};
 pub use self::template::{BoundaryTokens, ChatTemplate, TemplateArguments, Variables};
+pub use self::thinking::{Marker, Markers, Reasoning, ThinkingMode};
 use crate::error::{Error, Result};
 use crate::generation::{Message, Role};
 use crate::tokenizer::Tokenizer;
@@ -50,6 +52,9 @@ pub struct Prompt {
     pub text: String,
     /// The repetition that was applied.
     pub repetition: Repetition,
+    /// How the model's reasoning shows in the completion; `None` for a model that has no markers
+    /// for it.
+    pub reasoning: Option<Reasoning>,
     /// Deviations from the request, one sentence each for the user.
     pub notes: Vec<String>,
 }
@@ -148,6 +153,7 @@ pub struct PromptFormat {
     boundary: BoundaryTokens,
     options: PromptOptions,
     thinking: Thinking,
+    markers: Option<Arc<Markers>>,
 }
 
 /// How a template handles thinking, found by rendering a probe.
@@ -155,6 +161,8 @@ pub struct PromptFormat {
 struct Thinking {
     /// Whether `enable_thinking` changes the prompt.
     switchable: bool,
+    /// Whether the template opens the reasoning whatever the arguments are.
+    always: bool,
     /// Whether the model thinks under the format's arguments.
     on: bool,
 }
@@ -194,6 +202,8 @@ impl PromptFormat {
             eos: text(tokenizer.end_tokens().first().copied()),
         };
         let controls = ControlTokens::new(&tokenizer);
+        let source = template.as_ref().map(ChatTemplate::source);
+        let markers = Markers::find(&tokenizer, source).map(Arc::new);
         let mut format = Self {
             tokenizer,
             controls,
@@ -201,6 +211,7 @@ impl PromptFormat {
             boundary,
             options,
             thinking: Thinking::default(),
+            markers,
         };
         format.thinking = format.detect_thinking();
         Ok(format)
@@ -214,6 +225,11 @@ impl PromptFormat {
     /// Lower-case hexadecimal SHA-256 of the chat template's text; `None` in raw mode.
     pub fn template_sha256(&self) -> Option<String> {
         self.template.as_ref().map(ChatTemplate::sha256)
+    }
+
+    /// The markers around the model's reasoning, if it has any.
+    pub fn markers(&self) -> Option<&Arc<Markers>> {
+        self.markers.as_ref()
     }
 
     /// Whether the model thinks before it answers, by `enable_thinking` or by its template's
@@ -245,6 +261,14 @@ impl PromptFormat {
             Some(template) => self.render_chat(template, &messages)?,
             None => render_raw(&messages),
         };
+        let reasoning = self.markers.as_ref().map(|markers| {
+            let begun = messages.last().filter(|_| self.continues(&messages));
+            let open = begun.map_or_else(
+                || markers.end_of_prompt_opens(&rendered.text),
+                |begun| markers.leaves_open(&begun.content),
+            );
+            Reasoning { markers: Arc::clone(markers), open }
+        });
         if !ending.is_empty() {
             let start = rendered.text.len();
             rendered.text.push_str(ending);
@@ -279,7 +303,15 @@ impl PromptFormat {
             if rendered.located { content_ranges(&rendered.spans, &spans) } else { Vec::new() };
         let repetition =
             if repeated.is_some() { self.options.repetition.clone() } else { Repetition::Off };
-        Ok(Prompt { tokens, drop_after_prefill, content, text: rendered.text, repetition, notes })
+        Ok(Prompt {
+            tokens,
+            drop_after_prefill,
+            content,
+            text: rendered.text,
+            repetition,
+            reasoning,
+            notes,
+        })
     }
 
     fn check(&self, messages: &[Message]) -> Result<()> {
@@ -315,8 +347,9 @@ impl PromptFormat {
         notes: &mut Vec<String>,
     ) -> Result<(Vec<Message>, Option<RepeatedMessage>)> {
         let mut messages = messages.to_vec();
-        let Thinking { switchable, on } = self.thinking;
-        if self.options.arguments.enable_thinking.is_some() && !switchable {
+        let Thinking { switchable, always, on } = self.thinking;
+        let requested = self.options.arguments.enable_thinking;
+        if !switchable && requested.is_some_and(|requested| !(requested && always)) {
             notes.push(
                 "the chat template has no thinking switch: enable_thinking changes nothing"
                     .to_owned(),
@@ -386,9 +419,11 @@ impl PromptFormat {
             None => switchable && default == on,
         };
         let opened = |text: &Option<String>| {
-            text.as_deref().is_some_and(|text| text.trim_end().ends_with("<think>"))
+            let markers = self.markers.as_ref().zip(text.as_deref());
+            markers.is_some_and(|(markers, text)| markers.end_of_prompt_opens(text))
         };
-        Thinking { switchable, on: requested || (!switchable && opened(&default)) }
+        let always = !switchable && opened(&default);
+        Thinking { switchable, always, on: requested || always }
     }
 
     /// The rows of all copies but the last, whole tokens only.

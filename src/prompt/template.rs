@@ -341,7 +341,10 @@ fn context(messages: &[Message], variables: Variables<'_>) -> Value {
     ];
     fields.extend(boundary.bos.as_deref().map(|text| ("bos_token", Value::from(text))));
     fields.extend(boundary.eos.as_deref().map(|text| ("eos_token", Value::from(text))));
-    fields.extend(arguments.enable_thinking.map(|on| ("enable_thinking", Value::from(on))));
+    // Templates of DeepSeek, Granite and Kimi spell it `thinking`.
+    for name in ["enable_thinking", "thinking"] {
+        fields.extend(arguments.enable_thinking.map(|on| (name, Value::from(on))));
+    }
     fields.extend(
         arguments.reasoning_effort.as_deref().map(|word| ("reasoning_effort", Value::from(word))),
     );

@@ -242,7 +242,7 @@ impl Texts {
                 .take(ANSWERS)
                 .map(|cluster| (self.short(&cluster.answer, ANSWER_CHARS), rounded(cluster.weight)))
                 .collect(),
-            x: [rest, count(|v| v.unparsed), count(|v| v.truncated), count(|v| v.failed)],
+            x: [rest, count(|v| v.unparsed), count(|v| v.truncated + v.loops), count(|v| v.failed)],
             n: vote.map_or(0, crate::consensus::Vote::samples),
             o: head
                 .outcome
@@ -301,6 +301,7 @@ impl Texts {
                 FinishReason::Length => 1,
                 FinishReason::Cancelled => 2,
                 FinishReason::NumericalError => 3,
+                FinishReason::Loop => 4,
             };
             let cut = sample.tokens.len() - tokens.len();
             shown.push(serde_json::json!([

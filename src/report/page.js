@@ -26,7 +26,7 @@
   const classes = ["correct", "incorrect", "abstained", "no_answer"];
   const labels = ["correct", "incorrect", "abstained", "no answer"];
   const bounds = [0.1, 0.35, 0.7, 1.4, 2.3];
-  const ended = ["ended", "cut by the length limit", "cancelled", "numerical error"];
+  const ended = ["ended", "cut by the length limit", "cancelled", "numerical error", "stopped in a loop"];
   const page = 50;
   let shown = page;
 

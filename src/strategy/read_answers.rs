@@ -153,7 +153,7 @@ impl Session {
         for (a, b) in &pairs {
             for (first, second) in [(a, b), (b, a)] {
                 for prompt in comparison_prompts(&question.text, &first.display, &second.display) {
-                    prefixes.push(self.render(&[Message::user(prompt)])?);
+                    prefixes.push(self.closed(&self.render(&[Message::user(prompt)])?));
                 }
             }
         }

@@ -19,8 +19,8 @@ use crate::engine::{
     CacheHold, Engine, Reply, Request, RequestId, ScoredTokens, StepControl, TokenEvent,
 };
 use crate::error::{Error, Result};
-use crate::generation::{Completion, Cost, Generation, Message, SamplingParams, Token};
-use crate::prompt::{Prompt, PromptFormat};
+use crate::generation::{Completion, Cost, Generation, Message, SamplingParams, Spans, Token};
+use crate::prompt::{Prompt, PromptFormat, Reasoning};
 use crate::tokenizer::Tokenizer;
 
 /// A callback of one request; it may stop samples.
@@ -140,10 +140,23 @@ impl Session {
         Ok(prefix.followed_by(tokens))
     }
 
-    /// The prefix with a completion after it, without its end token.
+    /// The prefix with a completion after it, without its end token. If the completion ended within
+    /// its reasoning, the closing marker follows.
     pub fn after(&self, prefix: &Prefix, completion: &Completion) -> Prefix {
-        let ids = completion.tokens.iter().map(|token| token.id);
-        prefix.followed_by(ids.filter(|id| !self.shared.end_tokens.contains(id)))
+        let mut ids: Vec<u32> = completion.tokens.iter().map(|token| token.id).collect();
+        ids.pop_if(|id| self.is_end_token(*id));
+        let open = completion.spans.as_ref().is_some_and(Spans::is_open);
+        if let Some(markers) = self.shared.format.markers().filter(|_| open) {
+            ids.extend(&markers.close_tokens);
+        }
+        prefix.followed_by(ids)
+    }
+
+    /// The prefix after which an answer comes at once: open reasoning is closed.
+    #[must_use]
+    pub fn closed(&self, prefix: &Prefix) -> Prefix {
+        let closing = prefix.prompt.reasoning.as_ref().and_then(Reasoning::closing);
+        prefix.followed_by(closing.unwrap_or_default().iter().copied())
     }
 
     /// Draws samples. Indices name random streams: 4..8 continues what 0..4 began.
@@ -327,11 +340,14 @@ impl Prefix {
         Self { prompt, hold: CacheHold::default() }
     }
 
-    /// The prefix with tokens after it; its cache is shared.
+    /// The prefix with tokens after it; its cache is shared. What comes after them is an answer.
     #[must_use]
     pub fn followed_by(&self, tokens: impl IntoIterator<Item = u32>) -> Self {
         let mut prompt = self.prompt.clone();
         prompt.tokens.extend(tokens);
+        if let Some(reasoning) = &mut prompt.reasoning {
+            reasoning.open = false;
+        }
         Self { prompt, hold: self.hold.clone() }
     }
 }

@@ -22,7 +22,7 @@ pub(super) async fn run(session: &Session, question: &Question) -> Result<Genera
     let mut parts = Vec::new();
     for order in ["Yes or No", "No or Yes"] {
         let prefix = session.render(&asks_about(&question.messages, &answer.answer, order))?;
-        let (labels, cost) = session.choose(&prefix, &[YES, NO]).await?;
+        let (labels, cost) = session.choose(&session.closed(&prefix), &[YES, NO]).await?;
         parts.push(labels.probabilities[0]);
         drawn.cost.add(&cost);
     }

@@ -1,5 +1,5 @@
 //! The Shannon entropy of the distribution of answers over all samples drawn: -Σ p ln p with p =
-//! weight / total weight. A sample without an answer (unparsed, truncated, failed) counts as a
+//! weight / total weight. A sample without an answer (unparsed, truncated, in a loop, failed) is a
 //! cluster of its own with weight 1, so that n such samples give the maximum, ln n.
 
 use super::{Direction, Estimator, Evidence, Needs};
@@ -20,7 +20,7 @@ pub(super) static DISCRETE_SEMANTIC_ENTROPY: Estimator = Estimator {
 fn entropy(evidence: &Evidence<'_>) -> Option<f64> {
     let vote = evidence.vote;
     let weights = vote.clusters.iter().map(|cluster| cluster.weight).filter(|weight| *weight > 0.0);
-    let without_answer = vote.unparsed + vote.truncated + vote.failed;
+    let without_answer = vote.unparsed + vote.truncated + vote.loops + vote.failed;
     let mut weights: Vec<f64> = weights.chain(std::iter::repeat_n(1.0, without_answer)).collect();
     weights.sort_by(f64::total_cmp);
     let total: f64 = weights.iter().sum();

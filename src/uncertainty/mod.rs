@@ -10,9 +10,10 @@
 //!   [`TokenStats`](crate::generation::TokenStats), and the end token counts as a token.
 //! - A token-level estimator scores each sample that gives the leading answer and returns the mean
 //!   over these samples, because the score is about the answer that would be given. The score is
-//!   `None` without a leading answer, or if one of these samples has no tokens.
+//!   `None` without a leading answer, or if one of these samples has no tokens. The reasoning of a
+//!   sample does not count: how sure the model is of its thoughts is another quantity.
 //! - A vote-level estimator counts every sample drawn. A sample without an answer (unparsed,
-//!   truncated, failed) agrees with no other sample, so it raises the uncertainty.
+//!   truncated, in a loop, failed) agrees with no other sample, so it raises the uncertainty.
 //! - To add an estimator, add a file with one static and one line in [`ESTIMATORS`].
 
 use std::collections::BTreeMap;
@@ -106,7 +107,8 @@ impl<'a> Evidence<'a> {
     /// The mean of `score` over the leading samples; `None` without any, or if one of them has no
     /// tokens.
     fn mean_over_leading_samples(&self, score: impl Fn(&[Token]) -> f64) -> Option<f64> {
-        mean_score(self.leading_samples().map(|sample| Some(sample.tokens.as_slice())), score)
+        let samples = self.leading_samples();
+        mean_score(samples.map(|sample| Some(sample.tokens_after_reasoning())), score)
     }
 
     /// The mean of `score` over the short answers of the leading samples; `None` without any, or if

@@ -25,6 +25,7 @@ mod safetensors; // safetensors files, shards, folders
 mod sampling; // statistics and sampler chain
 mod strategies; // strategies and the loop under ask and eval, over a scripted engine
 mod support;
+mod thinking; // reasoning apart from the answer, budgets, loops
 mod tidy; // the architecture
 mod tokenizer; // token for token against the reference libraries
 mod uncertainty; // estimators and decisions

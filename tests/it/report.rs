@@ -25,7 +25,7 @@ use candor::internals::model::Compute;
 use candor::internals::pipeline::{
     Identity, QuestionTemplate, ResolvedConfig, Sample, SampleToken, Selector,
 };
-use candor::internals::prompt::{Date, KvKeep, Repetition};
+use candor::internals::prompt::{Date, KvKeep, Repetition, TemplateArguments};
 use candor::internals::report::{Gate, OtherPolicy, Report, csv, html, junit, markdown, svg, text};
 use candor::internals::strategy::Strategy;
 use candor::internals::uncertainty::{self, Confidence};
@@ -71,6 +71,7 @@ fn manifest(questions: usize, model: &str, policy: Option<PolicyFile>) -> Manife
             },
             compute: Compute { device: "cpu".into(), dtype: "f32".into(), kv_dtype: "f16".into() },
             template_sha256: None,
+            template_arguments: TemplateArguments::default(),
             date: Date::default(),
             strategy: Strategy::SelfConsistency,
             params: SamplingParams { n: 4, ..SamplingParams::default() },
@@ -132,6 +133,7 @@ fn record(
         text: c.text.clone(),
         answer: verdict.vote.answers[c.index].clone(),
         finish_reason: c.finish_reason,
+        spans: c.spans.clone(),
         tokens: c
             .tokens
             .iter()

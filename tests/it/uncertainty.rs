@@ -318,17 +318,17 @@ fn decisions_have_reasons_in_order() {
     check_decision(
         &made_vote(&[], 2, 5, 1),
         "unparsable",
-        "none of 8 samples gave an answer: 2 could not be read, 5 were cut by the length limit, 1 failed or were cancelled",
+        "none of 8 samples gave an answer: 2 could not be read, 5 were cut by the length limit or repeated themselves, 1 failed or were cancelled",
     );
     check_decision(
         &made_vote(&[], 0, 8, 0),
         "truncated",
-        "each of the 8 samples was cut by the length limit before it ended",
+        "each of the 8 samples was cut by the length limit or repeated itself",
     );
     check_decision(
         &made_vote(&[], 0, 1, 0),
         "truncated",
-        "the only sample was cut by the length limit before it ended",
+        "the only sample was cut by the length limit or repeated itself",
     );
     check_decision(
         &made_vote(&[], 0, 0, 8),

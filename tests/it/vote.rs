@@ -156,7 +156,7 @@ fn replies_count_where_the_text_states_no_answer() {
     let vote = check(Auto, asked(rambling, cut, " It is because", false), None);
     assert_eq!((vote.truncated, vote.unparsed), (1, 0));
     // The first line of a poem is not its answer.
-    let poem = "Raindrops fall,\nwhispers in the breeze.";
+    let poem = "Raindrops fall,\nwhispers in the breeze";
     let vote = check(Auto, asked(poem, stop, " Raindrops fall,", true), Some(poem));
     assert_eq!(vote.clusters.len(), 1);
     let vote = check(Auto, asked(rambling, stop, " I don't know.", true), Some("I don't know"));
