@@ -112,7 +112,7 @@ pub struct SamplingParams {
     /// A sample ends before the first of these strings appears in its text.
     pub stop: Vec<String>,
     /// At most this many tokens of reasoning: then the closing marker is forced and the answer
-    /// follows; `None` is no limit. Of no effect after a prompt without [markers].
+    /// follows; `None` sets none. Without effect after a prompt without [markers].
     ///
     /// [markers]: crate::prompt::Prompt::reasoning
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -310,6 +310,6 @@ fn read_bounded(reader: &mut dyn Read, path: &Path, limit: u64) -> Result<String
     let text = String::from_utf8(bytes).map_err(|e| {
         Error::invalid_file(path, format!("not UTF-8 at byte {}", e.utf8_error().valid_up_to()))
     })?;
-    // What a Windows shell or an editor adds is no part of a question.
+    // What a Windows shell or an editor adds does not belong to a question.
     Ok(text.trim_start_matches('\u{feff}').replace("\r\n", "\n"))
 }

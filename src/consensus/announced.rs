@@ -144,7 +144,7 @@ fn first_block(rest: &str) -> &str {
     ""
 }
 
-/// Longer values are no answers.
+/// A longer value is not an answer.
 const MAX_JSON: usize = 4096;
 
 fn json_value(rest: &str) -> Cow<'_, str> {

@@ -3,7 +3,7 @@
 //! Contract: total and linear. A letter counts only if the text selects it: after an announcement,
 //! in a sentence such as "B is correct" or "I would go with B", alone on a line, or as the only one
 //! marked as an option (`(B)`, `B)`, `**B**`, `option B`). The article "A" and the pronoun "I" of
-//! prose never count, nor do letters of symbols (`C++`). A hedge between two letters is no answer.
+//! prose never count, nor do letters of symbols (`C++`). A hedge between two letters is not one.
 //! It does not know the question's number of options.
 
 use super::announced::Announcement;

@@ -102,7 +102,7 @@ impl Comparer {
         }
     }
 
-    /// Whether a letter stands for the text of the other answer; `None` if that is no option.
+    /// Whether a letter stands for the text of the other answer; `None` if that is not an option.
     fn is_option(&self, letter: &Answer, other: &Answer) -> Option<bool> {
         let at = usize::from(*letter.canonical.as_bytes().first()?).checked_sub(usize::from(b'a'));
         let is = |option: &Answer| option.canonical == other.canonical;

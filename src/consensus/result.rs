@@ -72,7 +72,7 @@ fn stated(span: &str, text: &str) -> Option<Answer> {
         return None;
     }
     let chars: Vec<char> = result.chars().collect();
-    // A number within a name is no result, one behind a currency's code is: `x_1`, `Rs5`.
+    // A number within a name is not a result, one behind a currency's code is: `x_1`, `Rs5`.
     let is_code = |start: usize| {
         let letters = chars.get(..start).unwrap_or_default().iter().rev();
         letters.take_while(|c| c.is_alphabetic()).take(2).count() == 2

@@ -22,7 +22,7 @@ use super::answer::{Answer, AnswerKind};
 use super::words::List;
 use super::{canonical, words};
 
-/// A longer text is no phrase.
+/// A longer text is not a phrase.
 const MAX_PHRASE_WORDS: usize = 6;
 /// A longer announced answer is an explanation.
 const MAX_ANNOUNCED_WORDS: usize = 12;
