@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::consensus::Vote;
 use crate::error::{Error, Result};
+use crate::generation::Probe;
 use crate::uncertainty::{Confidence, Uncertainty};
 
 /// The decision on one prompt.
@@ -106,6 +107,34 @@ pub enum AbstainReason {
     },
     /// The policy's target could not be certified, so it answers nothing.
     Uncertified,
+    /// A critic rejects the answer.
+    Vetoed {
+        /// The probability that it accepts it, 0 to 1.
+        value: f64,
+        /// What the strategy requires.
+        required: f64,
+    },
+    /// The model takes the answer back when it is contradicted.
+    Flipped {
+        /// The share of replies that keep it, 0 to 1.
+        value: f64,
+        /// What the strategy requires.
+        required: f64,
+    },
+    /// What the model or a reference says beside speaks against the answer.
+    Contradicted {
+        /// The support that was found, 0 to 1.
+        value: f64,
+        /// What the strategy requires.
+        required: f64,
+    },
+    /// The answer depends on the wording or the language of the question.
+    Disagreement {
+        /// The share of variants that lead to it, 0 to 1.
+        value: f64,
+        /// What the strategy requires.
+        required: f64,
+    },
     /// The calibrated probability of being correct is too small.
     LowConfidence {
         /// The probability.
@@ -129,8 +158,29 @@ impl AbstainReason {
             Self::HighUncertainty { .. } => "high_uncertainty",
             Self::Uncertified => "uncertified",
             Self::LowConfidence { .. } => "low_confidence",
+            Self::Vetoed { .. } => "vetoed",
+            Self::Flipped { .. } => "flipped",
+            Self::Contradicted { .. } => "contradicted",
+            Self::Disagreement { .. } => "disagreement",
         }
     }
+}
+
+/// The reason if a probe about the leading answer is below what its strategy requires.
+pub fn failed_probe(vote: &Vote, probes: &[Probe]) -> Option<AbstainReason> {
+    let leader = vote.leader()?;
+    let about = probes.iter().filter(|probe| probe.answer == leader.answer);
+    let failed = about.filter_map(|probe| Some((probe, probe.required?)));
+    let (probe, required) = failed
+        .into_iter()
+        .find(|(probe, required)| probe.value.is_nan() || probe.value < *required)?;
+    let value = probe.value;
+    Some(match probe.name.as_str() {
+        "p_accept" => AbstainReason::Vetoed { value, required },
+        "kept" | "premise_kept" => AbstainReason::Flipped { value, required },
+        "agreement" => AbstainReason::Disagreement { value, required },
+        _ => AbstainReason::Contradicted { value, required },
+    })
 }
 
 impl fmt::Display for AbstainReason {
@@ -179,6 +229,25 @@ impl fmt::Display for AbstainReason {
             Self::Uncertified => {
                 f.write_str("the policy could not be certified, so it answers nothing")
             }
+            Self::Vetoed { value, required } => write!(
+                f,
+                "a critic accepts the leading answer with probability {value:.2}; {required:.2} is \
+                 required"
+            ),
+            Self::Flipped { value, required } => write!(
+                f,
+                "{value:.2} of the replies keep the leading answer when it is doubted; \
+                 {required:.2} is required"
+            ),
+            Self::Contradicted { value, required } => write!(
+                f,
+                "the support for the leading answer is {value:.2}; {required:.2} is required"
+            ),
+            Self::Disagreement { value, required } => write!(
+                f,
+                "{value:.2} of the wordings and languages of the question lead to this answer; \
+                 {required:.2} is required"
+            ),
             Self::LowConfidence { confidence, min_confidence } => {
                 write!(
                     f,

@@ -70,6 +70,9 @@ pub enum DrawMode {
     /// distributed as under `Independent`; together they spread evenly, which lowers the variance
     /// of a vote.
     Stratified,
+    /// The most probable token of the distribution sampled from, the lower id of equals: for
+    /// enumerating that distribution instead of drawing from it.
+    MostProbable,
 }
 
 /// How samples are drawn from the model's distribution. Names follow vLLM and OpenAI. The steps
@@ -122,6 +125,10 @@ pub struct SamplingParams {
     pub stop_at_answer: bool,
     /// Record this many most probable tokens per step, 0 to 20.
     pub top_logprobs: usize,
+    /// These are the tokens of the distribution sampled from, with their probability there, instead
+    /// of the raw one.
+    #[serde(skip_serializing_if = "is_false")]
+    pub top_sampled: bool,
     /// Neither end tokens nor loops end a sample: for measuring speed at a fixed length.
     pub ignore_eos: bool,
 }
@@ -152,6 +159,7 @@ impl Default for SamplingParams {
             thinking_budget: None,
             stop_at_answer: false,
             top_logprobs: 0,
+            top_sampled: false,
             ignore_eos: false,
         }
     }
@@ -297,6 +305,7 @@ pub struct Token {
     /// Statistics of the step that drew it.
     pub stats: TokenStats,
     /// The most probable (id, ln p) of the raw distribution, best first; empty unless asked for.
+    /// Another distribution's by [`SamplingParams::top_sampled`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub top_logprobs: Vec<(u32, f64)>,
 }
@@ -335,6 +344,13 @@ pub struct Completion {
     pub spans: Option<Spans>,
     /// Why it ended.
     pub finish_reason: FinishReason,
+    /// Which prompt it answers: 0 is the question's own, others are those of the strategy.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub prompt: usize,
+    /// Factor of its vote, 0 or more; `None` is 1. All factors together are at most the number of
+    /// samples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<f64>,
     /// The tokens of the answer that its text states, by position, if they were found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer_span: Option<Range<usize>>,
@@ -344,6 +360,11 @@ pub struct Completion {
     /// How probable every distinct answer is after this text, if that was scored.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answer_scores: Vec<AnswerScore>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+pub(crate) fn is_first(prompt: &usize) -> bool {
+    *prompt == 0
 }
 
 /// Which tokens of a completion are its reasoning and which its answer. The markers around the
@@ -521,6 +542,9 @@ pub struct Probe {
     pub value: f64,
     /// Its parts: for `p_true` the probability under each order of the labels.
     pub parts: Vec<f64>,
+    /// The answer is given only if the value is at least this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub required: Option<f64>,
 }
 
 /// All samples of one question, and what probes found out.

@@ -29,11 +29,17 @@ pub struct Fingerprint {
     pub extractor: String,
     /// The estimators, in the order of their scores.
     pub estimator: String,
+    /// The largest number of tokens of prompt and output together: what exceeds it is cut.
+    #[serde(default)]
+    pub context: String,
+    /// candor's version.
+    #[serde(default)]
+    pub version: String,
 }
 
 impl Fingerprint {
     /// The fields by name.
-    pub fn fields(&self) -> [(&'static str, &str); 10] {
+    pub fn fields(&self) -> [(&'static str, &str); 12] {
         [
             ("weights_sha256", &self.weights_sha256),
             ("quantization", &self.quantization),
@@ -45,6 +51,8 @@ impl Fingerprint {
             ("strategy", &self.strategy),
             ("extractor", &self.extractor),
             ("estimator", &self.estimator),
+            ("context", &self.context),
+            ("version", &self.version),
         ]
     }
 

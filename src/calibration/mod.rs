@@ -11,22 +11,31 @@
 //!   is an error and is not flipped.
 //! - A question without an answer or a finite score is never answered. It stays in every
 //!   denominator over questions.
+//! - A question whose gold answer is unknown is not an example: whoever makes [`Example`]s leaves
+//!   it out and counts it.
 //! - Fitting a map, choosing a threshold and reporting use three disjoint parts, see [`Split`].
+//! - A certificate needs no map: where the labels allow none, the threshold is certified anyway and
+//!   there is no confidence.
 //! - Every guarantee is about questions from the same source as the labeled ones, on average over
 //!   them, under the same [`Fingerprint`]. Learn-then-test requires them to be independent, risk
 //!   control only exchangeable.
+//! - `delta` bounds P(certified and wrong): the probability, over the draw of the labels, that a
+//!   certificate is issued and its risk exceeds `alpha`. It is not the share of certificates that
+//!   are wrong: where few draws are certified, a larger share of those few may be.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::metrics::Grade;
 use crate::metrics::binomial::clopper_pearson;
-use crate::metrics::{Grade, GradedQuestion};
 
 mod beta;
 mod calibrator;
+mod drift;
 mod fingerprint;
 mod fusion;
+mod inverted;
 mod isotonic;
 mod learn_then_test;
 mod logistic;
@@ -42,18 +51,21 @@ mod venn_abers;
 
 pub use beta::Beta;
 pub use calibrator::{Calibrator, Method};
+pub use drift::Drift;
 pub use fingerprint::{FieldDifference, Fingerprint, Mismatch};
 pub use fusion::{Fusion, MAX_ESTIMATORS};
 pub use isotonic::Isotonic;
-pub use learn_then_test::{grid, learn_then_test, min_answers};
-pub use policy_file::{BoundPolicy, HeldOutReport, PolicyFile, Rule, Target, calibrate};
+pub use learn_then_test::{learn_then_test, min_answers, sequences};
+pub use policy_file::{
+    BoundPolicy, CalibratedOn, HeldOutReport, PolicyFile, Rule, Target, calibrate,
+};
 pub use risk_control::risk_control;
 pub use sigmoid::Sigmoid;
-pub use split::Split;
+pub use split::{Split, SplitSettings};
 pub use target::target_coverage;
 pub use temperature::Temperature;
 pub use threshold::{Certificate, LabelsNeeded, ScoredQuestion, Threshold};
-pub use validation::{RandomSplits, Validation, validate};
+pub use validation::{RandomSplits, Untouched, Validation, validate};
 pub use venn_abers::{Interval, VennAbers};
 
 /// A labeled question: its scores and the grade of its leading answer.
@@ -61,17 +73,14 @@ pub use venn_abers::{Interval, VennAbers};
 pub struct Example {
     /// The question's name, by which parts are kept disjoint.
     pub id: String,
+    /// Digest of the question's normalized text: two ids with the same one are one question. `None`
+    /// if the text is unknown.
+    #[serde(default)]
+    pub text: Option<String>,
     /// One uncertainty per estimator, higher = less confident; ignored unless finite.
     pub scores: Vec<Option<f64>>,
     /// Whether the leading answer is correct.
     pub grade: Grade,
-}
-
-impl From<&GradedQuestion> for Example {
-    /// A graded question with its one score.
-    fn from(question: &GradedQuestion) -> Self {
-        Self { id: question.id.clone(), scores: vec![question.score()], grade: question.grade }
-    }
 }
 
 /// Why labels, parameters or a file cannot be used. The text is one lower-case sentence with the
@@ -107,6 +116,13 @@ pub enum CalibrationError {
         /// The fitted slope, which must be below 0.
         slope: f64,
     },
+    /// An estimator ranks incorrect answers above correct ones.
+    Inverted {
+        /// Its name.
+        estimator: String,
+        /// Its AUROC on the questions to fit, below one half.
+        auroc: f64,
+    },
     /// The map takes -score as a probability, and this score is not one.
     NotAProbability {
         /// The score.
@@ -128,6 +144,8 @@ pub enum CalibrationError {
     },
     /// A policy file is invalid.
     File(String),
+    /// A policy file was made for another configuration.
+    Mismatch(Mismatch),
 }
 
 impl fmt::Display for CalibrationError {
@@ -149,6 +167,11 @@ impl fmt::Display for CalibrationError {
                 "all {have} labeled questions are correct{}; add harder ones until some are \
                  incorrect",
                 ShareWithInterval(*correct, *have)
+            ),
+            Self::Inverted { estimator, auroc } => write!(
+                f,
+                "estimator `{estimator}` ranks incorrect answers above correct ones (AUROC \
+                 {auroc:.3}, below 0.5); choose another one"
             ),
             Self::Constant { score } => write!(
                 f,
@@ -175,6 +198,7 @@ impl fmt::Display for CalibrationError {
                 write!(f, "{name} is {value}; it must be {range}")
             }
             Self::File(reason) => f.write_str(reason),
+            Self::Mismatch(mismatch) => mismatch.fmt(f),
         }
     }
 }

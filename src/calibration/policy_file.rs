@@ -1,27 +1,34 @@
 //! The policy file: a map, a rule, its guarantee, and the configuration that it is bound to.
 //!
-//! Contract: a file is validated when it is read, and counts must support the guarantee that the
-//! file claims. Confidences and decisions come only from a [`BoundPolicy`], which only a run with
-//! the same fingerprint gets. A question without a score is never answered. It knows no paths: text
-//! in, text out.
+//! Contract: a file is validated when it is read. Its seal, a digest of everything else in it, must
+//! match, so a file that was edited is refused; and its counts must support the guarantee that it
+//! claims. The seal finds edits, not fraud: whoever computes a new one can write anything.
+//! Confidences and decisions come only from a [`BoundPolicy`], which only a run with the same
+//! fingerprint gets. A question without a score is never answered. It knows no paths: text in, text
+//! out.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::learn_then_test::p_value;
+use super::drift::SKETCH;
+use super::inverted::refuse_inverted;
+use super::learn_then_test::{MAX_STARTS, p_value, share_of};
 use super::{
-    CalibrationError, Calibrator, Certificate, Example, Fingerprint, Fusion, Method, Mismatch,
-    ScoredQuestion, Split, Threshold, check_open, grid, learn_then_test, risk_control,
-    target_coverage,
+    CalibrationError, Calibrator, Certificate, Drift, Example, Fingerprint, Fusion, Method,
+    Mismatch, ScoredQuestion, Split, SplitSettings, Threshold, check_open, learn_then_test,
+    risk_control, sequences, target_coverage,
 };
 use crate::decision::Policy;
+use crate::digest::sha256_hex;
 use crate::metrics::binomial::{ShareInterval, clopper_pearson};
 use crate::metrics::{Grade, GradedQuestion, metric};
 use crate::uncertainty::Confidence;
 
-/// The version of the layout.
-const VERSION: u32 = 1;
+/// The field with the digest of all others.
+const SEAL: &str = "seal";
 /// A file with more questions than this is invalid.
 const MAX_QUESTIONS: usize = u32::MAX as usize;
 
@@ -33,7 +40,8 @@ pub enum Target {
     SelectiveRisk {
         /// The largest share of answers that may be incorrect, above 0 to below 1.
         alpha: f64,
-        /// The probability that the guarantee fails, above 0 to below 1.
+        /// The largest probability, over the draw of the labels, that a threshold is certified and
+        /// its risk exceeds alpha, above 0 to below 1.
         delta: f64,
     },
     /// P(answered and wrong) <= alpha on average: conformal risk control.
@@ -61,8 +69,10 @@ pub enum Rule {
     SelectiveRisk {
         /// The largest share of answers that may be incorrect.
         alpha: f64,
-        /// The probability that the guarantee fails.
+        /// The largest probability of certifying a threshold whose risk exceeds alpha.
         delta: f64,
+        /// Sequences of tests, each with an equal share of delta.
+        starts: usize,
         /// The threshold, or the labels needed.
         outcome: Certificate,
     },
@@ -108,34 +118,56 @@ pub struct HeldOutReport {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyFile {
-    /// Version of this layout, 1.
+    /// Version of this layout, 2.
     pub version: u32,
     /// The configuration that produced the scores.
     pub fingerprint: Fingerprint,
     /// How several scores become one; `None` for one estimator.
     pub fusion: Option<Fusion>,
-    /// The map from uncertainty to confidence.
-    pub calibrator: Calibrator,
+    /// The map from uncertainty to confidence; `None` where the labels allow none and the rule
+    /// needs none.
+    pub calibrator: Option<Calibrator>,
+    /// The reason for having no map, in one sentence.
+    pub no_confidence: Option<String>,
     /// When to answer.
     pub rule: Rule,
     /// Results on the held-out part.
     pub report: HeldOutReport,
+    /// How the questions were divided.
+    pub split: SplitSettings,
+    /// How many policies with a guarantee were sought with these labels, this one included, as far
+    /// as is known: 1 for the first, 0 for a rule without one.
+    pub tries: u32,
+    /// Questions left out because another id has the same text.
+    pub copies: usize,
+    /// Uncertainties of at most 500 questions of the threshold part, ascending, by which a drift of
+    /// later scores is found.
+    pub scores: Vec<f64>,
     /// The questions that map and threshold were fitted on; an evaluation must exclude them.
     pub calibration_ids: Vec<String>,
+    /// Digests of their texts, as far as they are known.
+    pub calibration_texts: Vec<String>,
+    /// SHA-256 of all other fields as JSON with sorted keys and without spaces, in hexadecimal.
+    pub seal: String,
 }
 
 /// Fits a map on one part, chooses a threshold on the next and reports on the last. With several
 /// estimators their fusion comes first, from the fitting part too, as does the grid of thresholds.
 ///
+/// A rule that needs no confidence does without a map where the labels of the fitting part allow
+/// none: too few, all correct, or a score that does not separate them.
+///
 /// # Errors
-/// If the labels of the fitting part do not allow the fit, or a parameter is out of range. Labels
-/// that do not support the guarantee are not an error: the rule then has the labels needed.
+/// If the labels of the fitting part do not allow a fit that the rule needs, or a parameter is out
+/// of range. Labels that do not support the guarantee are not an error: the rule then has the
+/// labels needed.
 pub fn calibrate(
     split: &Split,
     method: Method,
     target: Target,
     fingerprint: Fingerprint,
 ) -> Result<PolicyFile, CalibrationError> {
+    refuse_inverted(&fingerprint.estimator, split.fit())?;
     let estimators = split.fit().first().map_or(0, |example| example.scores.len());
     let fusion = if estimators > 1 {
         Some(Fusion::fit(&split.fit().iter().collect::<Vec<_>>())?)
@@ -148,10 +180,19 @@ pub fn calibrate(
     let (fit, threshold) = (scored(split.fit()), scored(split.threshold()));
     let points: Vec<(f64, bool)> =
         fit.iter().filter_map(|scored| Some((scored.uncertainty?, scored.correct))).collect();
-    let calibrator = Calibrator::fit(method, &points)?;
+    let (calibrator, no_confidence) = match (Calibrator::fit(method, &points), target) {
+        (Ok(calibrator), _) => (Some(calibrator), None),
+        // Another method fits.
+        (Err(error @ CalibrationError::NotAProbability { .. }), _)
+        | (Err(error), Target::TargetConfidence { .. }) => return Err(error),
+        (Err(error), _) => (None, Some(error.to_string())),
+    };
     let rule = choose(target, &fit, &threshold)?;
-    let calibration_ids =
-        split.fit().iter().chain(split.threshold()).map(|example| example.id.clone()).collect();
+    // In the order of a hash, so the first ones are a random sample.
+    let mut scores: Vec<f64> =
+        threshold.iter().filter_map(|scored| scored.uncertainty).take(SKETCH).collect();
+    scores.sort_by(f64::total_cmp);
+    let calibrated_on = || split.fit().iter().chain(split.threshold());
     let nothing = HeldOutReport {
         questions: 0,
         answered: 0,
@@ -161,16 +202,32 @@ pub fn calibrate(
         smooth_ece: None,
     };
     let mut policy = PolicyFile {
-        version: VERSION,
+        version: PolicyFile::VERSION,
         fingerprint,
         fusion,
         calibrator,
+        no_confidence,
+        tries: u32::from(rule.seeks_guarantee()),
         rule,
         report: nothing,
-        calibration_ids,
+        split: split.settings(),
+        copies: split.copies().len(),
+        scores,
+        calibration_ids: calibrated_on().map(|example| example.id.clone()).collect(),
+        calibration_texts: calibrated_on().filter_map(|example| example.text.clone()).collect(),
+        seal: String::new(),
     };
     policy.report = policy.reported(split.report());
-    Ok(policy)
+    Ok(policy.sealed())
+}
+
+/// SHA-256 of a policy file's JSON without its seal, keys sorted, in hexadecimal.
+fn digest(mut file: Value) -> String {
+    if let Some(fields) = file.as_object_mut() {
+        fields.remove(SEAL);
+    }
+    file.sort_all_objects();
+    sha256_hex(file.to_string().as_bytes())
 }
 
 fn choose(
@@ -181,11 +238,12 @@ fn choose(
     Ok(match target {
         Target::SelectiveRisk { alpha, delta } => {
             let scores: Vec<Option<f64>> = fit.iter().map(|scored| scored.uncertainty).collect();
-            let grid = grid(&scores, scored.len(), alpha, delta)?;
+            let sequences = sequences(&scores, scored.len(), alpha, delta)?;
             Rule::SelectiveRisk {
                 alpha,
                 delta,
-                outcome: learn_then_test(scored, &grid, alpha, delta)?,
+                starts: sequences.len(),
+                outcome: learn_then_test(scored, &sequences, alpha, delta)?,
             }
         }
         Target::JointRisk { alpha } => {
@@ -227,16 +285,112 @@ fn uncertainty(scores: &[Option<f64>], fusion: Option<&Fusion>) -> Option<f64> {
     }
 }
 
+impl Rule {
+    /// Whether the rule is about a guarantee, certified or not.
+    fn seeks_guarantee(&self) -> bool {
+        matches!(self, Self::SelectiveRisk { .. } | Self::JointRisk { .. })
+    }
+
+    /// The guarantee in one exact sentence, or the reason for having none.
+    fn guarantee(&self) -> String {
+        match self {
+            Self::SelectiveRisk {
+                alpha,
+                delta,
+                outcome: Certificate::Certified(threshold),
+                ..
+            } => {
+                format!(
+                    "P(wrong | answered) <= {} with probability {} over the draw of the {} \
+                     labeled questions, for questions drawn independently from the same source and \
+                     this configuration",
+                    decimal(*alpha),
+                    decimal_below(1.0 - delta),
+                    threshold.questions
+                )
+            }
+            Self::JointRisk { alpha, outcome: Certificate::Certified(threshold) } => format!(
+                "P(answered and wrong) <= {} on average over draws of {} labeled questions, for \
+                 questions exchangeable with them and this configuration",
+                decimal(*alpha),
+                threshold.questions
+            ),
+            Self::SelectiveRisk {
+                alpha,
+                delta,
+                outcome: Certificate::CannotCertify(needed),
+                ..
+            } => {
+                format!(
+                    "no guarantee: P(wrong | answered) <= {} with probability {}: {needed}",
+                    decimal(*alpha),
+                    decimal_below(1.0 - delta)
+                )
+            }
+            Self::JointRisk { alpha, outcome: Certificate::CannotCertify(needed) } => {
+                format!("no guarantee: P(answered and wrong) <= {}: {needed}", decimal(*alpha))
+            }
+            Self::TargetCoverage { coverage, .. } => {
+                format!(
+                    "no guarantee: the most confident {} of questions are answered, whatever their \
+                     risk",
+                    decimal(*coverage)
+                )
+            }
+            Self::TargetConfidence { t } => {
+                format!(
+                    "no guarantee: questions are answered where the calibrated confidence exceeds \
+                     {}",
+                    decimal(*t)
+                )
+            }
+        }
+    }
+}
+
 impl PolicyFile {
+    /// The version of the layout.
+    pub const VERSION: u32 = 2;
+
     /// Reads and checks a file's text.
     ///
     /// # Errors
-    /// If it is not a policy file, or its numbers are inconsistent.
+    /// If it is not a policy file, was changed after it was made, or its numbers are inconsistent.
     pub fn parse(text: &str) -> Result<Self, CalibrationError> {
-        let policy: Self = serde_json::from_str(text)
-            .map_err(|error| CalibrationError::File(format!("not a policy file: {error}")))?;
+        let not_a_policy = |error| CalibrationError::File(format!("not a policy file: {error}"));
+        let file: Value = serde_json::from_str(text).map_err(not_a_policy)?;
+        if let Some(version) = file.get("version").filter(|version| **version != Self::VERSION) {
+            return Err(CalibrationError::File(format!(
+                "policy file: version is {version}, this program reads {}; calibrate again",
+                Self::VERSION
+            )));
+        }
+        // Before anything else is read: the seal covers fields that this program does not know.
+        if file.get(SEAL).is_some_and(|seal| *seal != digest(file.clone())) {
+            return Err(changed());
+        }
+        let policy: Self = serde_json::from_value(file).map_err(not_a_policy)?;
         policy.validate()?;
         Ok(policy)
+    }
+
+    /// The same with the seal that belongs to its other fields.
+    #[must_use]
+    pub fn sealed(mut self) -> Self {
+        self.seal = self.digest();
+        self
+    }
+
+    /// The same as one of several that were fitted to the same labels, `tries` in all.
+    #[must_use]
+    pub fn with_tries(mut self, tries: u32) -> Self {
+        self.tries = tries;
+        self.sealed()
+    }
+
+    /// A number that JSON cannot hold becomes null there; [`Self::validate`] refuses it.
+    fn digest(&self) -> String {
+        digest(serde_json::to_value(self).unwrap_or_default())
     }
 
     /// The file's text.
@@ -262,13 +416,26 @@ impl PolicyFile {
             }
         };
         check(
-            self.version == VERSION,
-            &format!("version is {}, this program reads {VERSION}", self.version),
+            self.version == Self::VERSION,
+            &format!("version is {}, this program reads {}", self.version, Self::VERSION),
         )?;
         for (name, value) in self.fingerprint.fields() {
             check(!value.is_empty(), &format!("fingerprint field {name} is empty"))?;
         }
-        check(self.calibrator.is_valid(), "the calibrator's parameters are not a decreasing map")?;
+        check(
+            self.calibrator.as_ref().is_none_or(Calibrator::is_valid),
+            "the calibrator's parameters are not a decreasing map",
+        )?;
+        check(
+            self.calibrator.is_none() == self.no_confidence.is_some()
+                && !(self.calibrator.is_none()
+                    && matches!(self.rule, Rule::TargetConfidence { .. })),
+            "it has no calibrator where it needs one, or no reason for having none",
+        )?;
+        check(
+            self.scores.iter().all(|score| score.is_finite()) && self.scores.is_sorted(),
+            "the scores are not finite in ascending order",
+        )?;
         let estimators = self.fusion.as_ref().map_or(1, |fusion| fusion.weights.len());
         check(
             self.fusion.as_ref().is_none_or(|fusion| estimators > 1 && fusion.is_valid(estimators)),
@@ -283,10 +450,14 @@ impl PolicyFile {
                 )?;
             }
             Rule::JointRisk { alpha, .. } => check_open("alpha", *alpha)?,
-            Rule::SelectiveRisk { alpha, delta, .. } => {
+            Rule::SelectiveRisk { alpha, delta, starts, .. } => {
                 check_open("alpha", *alpha)?;
                 check_open("delta", *delta)?;
+                check(*starts <= MAX_STARTS, "it has more starts than this program tests")?;
             }
+        }
+        if self.seal != self.digest() {
+            return Err(changed());
         }
         let Some(threshold) = self.threshold() else { return Ok(()) };
         check(
@@ -299,7 +470,9 @@ impl PolicyFile {
     /// Whether the threshold's counts support the rule's guarantee.
     fn supports(&self, threshold: &Threshold) -> bool {
         match self.rule {
-            Rule::SelectiveRisk { alpha, delta, .. } => p_value(threshold, alpha) <= delta,
+            Rule::SelectiveRisk { alpha, delta, starts, .. } => {
+                p_value(threshold, alpha) <= share_of(delta, starts)
+            }
             Rule::JointRisk { alpha, .. } => {
                 threshold.incorrect as f64 + 1.0 <= alpha * (threshold.questions as f64 + 1.0)
             }
@@ -351,55 +524,39 @@ impl PolicyFile {
 
     /// The guarantee in one exact sentence, or the reason for having none.
     pub fn guarantee(&self) -> String {
-        match &self.rule {
-            Rule::SelectiveRisk { alpha, delta, outcome: Certificate::Certified(threshold) } => {
-                format!(
-                    "P(wrong | answered) <= {} with probability {} over the draw of the {} \
-                     labeled questions, for questions drawn independently from the same source and \
-                     this configuration",
-                    decimal(*alpha),
-                    decimal_below(1.0 - delta),
-                    threshold.questions
-                )
-            }
-            Rule::JointRisk { alpha, outcome: Certificate::Certified(threshold) } => format!(
-                "P(answered and wrong) <= {} on average over draws of {} labeled questions, for \
-                 questions exchangeable with them and this configuration",
-                decimal(*alpha),
-                threshold.questions
-            ),
-            Rule::SelectiveRisk { alpha, delta, outcome: Certificate::CannotCertify(needed) } => {
-                format!(
-                    "no guarantee: P(wrong | answered) <= {} with probability {}: {needed}",
-                    decimal(*alpha),
-                    decimal_below(1.0 - delta)
-                )
-            }
-            Rule::JointRisk { alpha, outcome: Certificate::CannotCertify(needed) } => {
-                format!("no guarantee: P(answered and wrong) <= {}: {needed}", decimal(*alpha))
-            }
-            Rule::TargetCoverage { coverage, .. } => {
-                format!(
-                    "no guarantee: the most confident {} of questions are answered, whatever their \
-                     risk",
-                    decimal(*coverage)
-                )
-            }
-            Rule::TargetConfidence { t } => {
-                format!(
-                    "no guarantee: questions are answered where the calibrated confidence exceeds \
-                     {}",
-                    decimal(*t)
-                )
-            }
+        let mut sentence = self.rule.guarantee();
+        if self.tries > 1 && self.is_certified() {
+            let _ = write!(
+                sentence,
+                "; this is the {} policy fitted to these labels: the guarantee holds for the first \
+                 only, unless delta is divided among them",
+                ordinal(self.tries)
+            );
+        }
+        sentence
+    }
+
+    /// Whether new scores come from elsewhere than the calibrated ones; `None` unless a test at 1 %
+    /// says so. `uncertainties` are those of new questions in their order, without those that the
+    /// policy was calibrated on.
+    pub fn drift(&self, uncertainties: impl IntoIterator<Item = f64>) -> Option<Drift> {
+        Drift::test(&self.scores, uncertainties)
+    }
+
+    /// The questions that the policy was calibrated on; metrics over them would be too good.
+    pub fn calibrated_on(&self) -> CalibratedOn<'_> {
+        CalibratedOn {
+            ids: self.calibration_ids.iter().map(String::as_str).collect(),
+            texts: self.calibration_texts.iter().map(String::as_str).collect(),
         }
     }
 
-    /// The first of `ids` that the policy was fitted on; metrics over it would be too good.
-    pub fn overlap<'a>(&self, ids: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-        let seen: std::collections::HashSet<&str> =
-            self.calibration_ids.iter().map(String::as_str).collect();
-        ids.into_iter().find(|id| seen.contains(id))
+    /// Whether both were fitted to labels of a common question.
+    pub fn shares_labels(&self, other: &Self) -> bool {
+        let (ids, texts) = (&other.calibration_ids, &other.calibration_texts);
+        let seen = self.calibrated_on();
+        ids.iter().any(|id| seen.ids.contains(id.as_str()))
+            || texts.iter().any(|text| seen.texts.contains(text.as_str()))
     }
 
     fn reported(&self, examples: &[Example]) -> HeldOutReport {
@@ -447,12 +604,11 @@ impl BoundPolicy<'_> {
         uncertainty(scores, self.policy.fusion.as_ref())
     }
 
-    /// The calibrated probability of being correct, 0 to 1. `None` if a score is missing.
+    /// The calibrated probability of being correct, 0 to 1. `None` if a score or the map is
+    /// missing.
     pub fn confidence(self, scores: &[Option<f64>]) -> Option<Confidence> {
-        self.policy
-            .calibrator
-            .confidence(self.uncertainty(scores)?)
-            .and_then(Confidence::calibrated)
+        let calibrator = self.policy.calibrator.as_ref()?;
+        calibrator.confidence(self.uncertainty(scores)?).and_then(Confidence::calibrated)
     }
 
     /// Whether a question with these scores is answered; never without a score or a certified
@@ -468,6 +624,38 @@ impl BoundPolicy<'_> {
                 .is_some_and(|threshold| threshold.answers(self.uncertainty(scores))),
         }
     }
+}
+
+/// The questions that a policy was calibrated on, by id and by text.
+pub struct CalibratedOn<'a> {
+    ids: HashSet<&'a str>,
+    texts: HashSet<&'a str>,
+}
+
+impl CalibratedOn<'_> {
+    /// Whether a question is one of them, given its id and its text's digest.
+    pub fn contains(&self, id: &str, text: &str) -> bool {
+        self.ids.contains(id) || self.texts.contains(text)
+    }
+}
+
+/// The error of a file whose seal is that of other fields.
+fn changed() -> CalibrationError {
+    CalibrationError::File(
+        "the policy file was changed after it was made: its seal does not match; calibrate again"
+            .to_owned(),
+    )
+}
+
+/// A place in an order, as in `3rd`.
+fn ordinal(number: u32) -> String {
+    let ending = match (number % 10, number % 100) {
+        (1, n) if n != 11 => "st",
+        (2, n) if n != 12 => "nd",
+        (3, n) if n != 13 => "rd",
+        _ => "th",
+    };
+    format!("{number}{ending}")
 }
 
 /// The shortest decimal of a number, with at least two places.

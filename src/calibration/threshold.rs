@@ -77,8 +77,8 @@ impl Certificate {
 pub struct LabelsNeeded {
     /// Labeled questions available.
     pub questions: usize,
-    /// The most confident of them with a score: about a quarter of all, or as few as a threshold
-    /// can answer.
+    /// The most confident of them with a score: as many as the start that needs the fewest labels
+    /// answers.
     pub most_confident: usize,
     /// Incorrect ones among these.
     pub incorrect: usize,

@@ -1,24 +1,25 @@
-//! Validation of the selective-risk guarantee on recorded questions: many random splits into a part
-//! that calibrates and a held-out part.
+//! Validation of the selective-risk guarantee on recorded questions: many random splits into parts
+//! that calibrate and an untouched part that judges.
 //!
-//! The guarantee is about the source of the labels. Here the source is the finite set of questions
-//! that the map and the grid were not fitted on, and the threshold part is drawn from it. A
-//! violation is an error rate above alpha among the answers to all of that set. Splits are
-//! independent given the questions, and drawing without replacement makes the test stricter than
-//! necessary, so the number of violations is at most Bin(splits, delta). The error rate of the
-//! held-out part alone is an estimate from few answers: it exceeds alpha more often than the true
-//! rate does, and is counted separately.
+//! A split is a violation if its certified threshold answers significantly more questions of the
+//! untouched part incorrectly than alpha allows, by a one-sided exact binomial test at 5 %. Under
+//! the guarantee a threshold is certified with a risk above alpha with a probability of at most
+//! delta, and where its risk is at most alpha the test rejects with one of at most 5 %; so at most
+//! a share delta + (1 - delta) 5 % of splits is expected to be one. Splits share questions: their
+//! number varies more than that of independent ones, and [`Untouched::max_by_chance`] is
+//! approximate. A split without a certificate answers nothing and cannot be a violation; if there
+//! is no other, nothing is validated.
 
 use serde::Serialize;
 
 use super::{
-    BoundPolicy, CalibrationError, Example, Fingerprint, Method, PolicyFile, Split, Target,
-    calibrate, min_answers,
+    BoundPolicy, CalibrationError, Example, Fingerprint, Method, Split, Target, calibrate,
+    min_answers,
 };
 use crate::metrics::Grade;
 use crate::metrics::binomial::lower_tail;
 
-/// Significance level of the number of violations.
+/// Significance level of a split's errors, and of the number of violations.
 const LEVEL: f64 = 0.05;
 
 /// How questions are dealt, and how often.
@@ -37,30 +38,36 @@ pub struct RandomSplits {
 pub struct Validation {
     /// The largest risk that the guarantee allows.
     pub alpha: f64,
-    /// The probability of a violation that the guarantee allows.
+    /// The largest probability of certifying a threshold of a larger risk.
     pub delta: f64,
     /// Number of splits.
     pub splits: u64,
     /// Splits with a certified threshold.
     pub certified: u64,
-    /// Splits whose labels could not be fitted at all; nothing is answered there.
+    /// Splits that could not be fitted, as estimators could not be fused or the map does not suit
+    /// the score; nothing is answered there.
     pub not_fitted: u64,
-    /// Splits whose error rate among the answers exceeds alpha, over all questions that the
-    /// threshold part was drawn from.
+    /// What the untouched parts say; `None` if nothing was certified.
+    pub untouched: Option<Untouched>,
+}
+
+/// Results on the untouched parts of the certified splits.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Untouched {
+    /// Splits with significantly more errors among the answers than alpha allows.
     pub violations: u64,
+    /// The share of splits that may be violations on average if the guarantee holds.
+    pub allowed: f64,
     /// The largest number of violations that chance explains if the guarantee holds: more have a
-    /// probability of at most 5 %.
+    /// probability of about 5 % or less.
     pub max_by_chance: u64,
-    /// Splits whose error rate on the untouched part alone exceeds alpha.
-    pub test_violations: u64,
-    /// Mean coverage of the held-out part.
+    /// Mean coverage.
     pub coverage: f64,
-    /// Incorrect answers of all answers on the held-out parts, over all splits; `None` if nothing
-    /// was answered.
+    /// Incorrect answers of all answers; `None` if nothing was answered.
     pub risk: Option<f64>,
 }
 
-impl Validation {
+impl Untouched {
     /// Whether chance explains the violations.
     pub fn holds(&self) -> bool {
         self.violations <= self.max_by_chance
@@ -81,47 +88,36 @@ pub fn validate(
     // Parameters that no split can satisfy are an error and are not counted.
     min_answers(alpha, delta)?;
     let RandomSplits { splits, .. } = random;
-    let max_by_chance =
-        (0..splits).find(|k| lower_tail(*k, splits, delta) >= 1.0 - LEVEL).unwrap_or(splits);
-    let mut validation = Validation {
-        alpha,
-        delta,
-        splits,
-        certified: 0,
-        not_fitted: 0,
-        violations: 0,
-        max_by_chance,
-        test_violations: 0,
-        coverage: 0.0,
-        risk: None,
-    };
+    let (mut certified, mut not_fitted, mut violations, mut coverage) = (0, 0, 0, 0.0);
     let mut total = Answered::default();
     for seed in 0..splits {
         let split = Split::random_split(examples.to_vec(), random.fit, random.threshold, seed)?;
         let target = Target::SelectiveRisk { alpha, delta };
         let Ok(policy) = calibrate(&split, method, target, fingerprint.clone()) else {
-            validation.not_fitted += 1;
+            not_fitted += 1;
             continue;
         };
-        let bound = bound(&policy, fingerprint)?;
-        let (drawn, test) =
-            (Answered::of(split.threshold(), bound), Answered::of(split.report(), bound));
-        validation.certified += u64::from(policy.threshold().is_some());
-        validation.violations += u64::from((drawn + test).exceeds(alpha));
-        validation.test_violations += u64::from(test.exceeds(alpha));
-        validation.coverage +=
-            test.answered as f64 / split.report().len().max(1) as f64 / splits as f64;
-        total = total + test;
+        if policy.threshold().is_none() {
+            continue;
+        }
+        let bound = policy.check(fingerprint).map_err(CalibrationError::Mismatch)?;
+        let untouched = Answered::of(split.report(), bound);
+        certified += 1;
+        violations += u64::from(untouched.exceeds(alpha));
+        coverage += untouched.answered as f64 / split.report().len().max(1) as f64;
+        total = total + untouched;
     }
-    validation.risk = (total.answered > 0).then(|| total.incorrect as f64 / total.answered as f64);
-    Ok(validation)
-}
-
-fn bound<'a>(
-    policy: &'a PolicyFile,
-    fingerprint: &'a Fingerprint,
-) -> Result<BoundPolicy<'a>, CalibrationError> {
-    policy.check(fingerprint).map_err(|mismatch| CalibrationError::File(mismatch.to_string()))
+    let allowed = delta + (1.0 - delta) * LEVEL;
+    let untouched = (certified > 0).then(|| Untouched {
+        violations,
+        allowed,
+        max_by_chance: (0..splits)
+            .find(|k| lower_tail(*k, splits, allowed) >= 1.0 - LEVEL)
+            .unwrap_or(splits),
+        coverage: coverage / certified as f64,
+        risk: (total.answered > 0).then(|| total.incorrect as f64 / total.answered as f64),
+    });
+    Ok(Validation { alpha, delta, splits, certified, not_fitted, untouched })
 }
 
 #[derive(Clone, Copy, Default)]
@@ -149,7 +145,9 @@ impl Answered {
         Self { answered: answered.len() as u64, incorrect: incorrect as u64 }
     }
 
+    /// Whether there are significantly more incorrect answers than at risk `alpha`.
     fn exceeds(self, alpha: f64) -> bool {
-        self.incorrect as f64 > alpha * self.answered as f64
+        let fewer = self.incorrect.checked_sub(1);
+        fewer.is_some_and(|fewer| 1.0 - lower_tail(fewer, self.answered, alpha) <= LEVEL)
     }
 }

@@ -19,7 +19,7 @@ use crate::model::{ComputeType, Device, LoadOptions};
 use crate::pipeline::{LoadedModel, Pipeline, QUESTION, QuestionTemplate, Settings};
 use crate::prompt::{KvKeep, Mode, PromptOptions, Repetition, ThinkingMode};
 use crate::strategy::{STRATEGIES, Strategy};
-use crate::uncertainty;
+use crate::uncertainty::{self, Estimator};
 
 /// Which model, and where it comes from.
 #[derive(Debug, Args)]
@@ -173,10 +173,9 @@ impl SamplingArgs {
             seed: self.seed,
             max_tokens: self.max_tokens,
             stop: self.stop.clone(),
-            thinking_budget: None,
             stop_at_answer: self.stop_at.is_some(),
             top_logprobs: self.top_logprobs,
-            ignore_eos: false,
+            ..SamplingParams::default()
         }
     }
 }
@@ -309,9 +308,10 @@ pub struct DecisionArgs {
     pub strategy: Strategy,
     #[command(flatten)]
     pub reader: ReaderArgs,
-    /// The estimator whose score is reported as the uncertainty
-    #[arg(long, default_value = uncertainty::DEFAULT_ESTIMATOR.name, conflicts_with = "policy")]
-    pub estimator: String,
+    /// The estimator whose score is reported as the uncertainty; by default the one of --policy, or
+    /// discrete semantic entropy
+    #[arg(long)]
+    pub estimator: Option<String>,
     /// Answer only if this share of all samples agrees: an uncalibrated threshold
     #[arg(long, default_value_t = 0.5, value_name = "SHARE", conflicts_with = "policy")]
     pub min_vote_share: f64,
@@ -322,6 +322,11 @@ pub struct DecisionArgs {
 }
 
 impl DecisionArgs {
+    /// The estimator, if one is named.
+    fn estimator(&self) -> Result<Option<&'static Estimator>> {
+        self.estimator.as_deref().map(uncertainty::estimator).transpose()
+    }
+
     /// The policy file, if one is given: read before a model is loaded for it.
     pub fn policy_file(&self) -> Result<Option<(&Path, PolicyFile)>> {
         let Some(path) = self.policy.as_deref() else { return Ok(None) };
@@ -371,7 +376,7 @@ impl PipelineArgs {
     /// Checks the flags before a model is downloaded or loaded.
     pub fn check(&self) -> Result<()> {
         self.sampling.over(&SamplingParams::default()).validate()?;
-        uncertainty::estimator(&self.decision.estimator)?;
+        self.decision.estimator()?;
         self.engine.options(self.prompt.context)?;
         self.template(&TaskDefaults::default()).validate()?;
         Policy::MinVoteShare { min_vote_share: self.decision.min_vote_share }.validate()
@@ -385,7 +390,7 @@ impl PipelineArgs {
             question_template: self.template(defaults),
             prompt: self.prompt.options(),
             reader: self.decision.reader.over(defaults.extractor.into()),
-            estimator: uncertainty::estimator(&self.decision.estimator)?,
+            estimator: self.decision.estimator()?,
             policy: Policy::MinVoteShare { min_vote_share: self.decision.min_vote_share },
         };
         if let Some(mode) = self.prompt.thinking {

@@ -84,6 +84,10 @@ fn support(outcome: &Outcome) -> String {
         (Calibration::Uncalibrated, _) => {
             format!("{agree}; uncalibrated: agreement is not a probability of being right")
         }
+        (Calibration::Calibrated { n, no_confidence: Some(reason), .. }, None) => format!(
+            "{agree}; no confidence, because the {n} labeled questions of the policy allow none: {}",
+            sanitize(reason)
+        ),
         (Calibration::Calibrated { n, .. }, None) => format!(
             "{agree}; no confidence, because no answer leads; the policy was fitted on {n} labeled \
              questions"
@@ -175,7 +179,7 @@ pub fn samples(outcome: &Outcome, output: &Output) -> String {
     text.push_str(&terminal::shade_legend(output.colored()));
     text.push_str("\n\nscores:\n");
     for (name, value) in &outcome.scores {
-        let _ = writeln!(text, "  {name:<28}{value:>10.4}");
+        let _ = writeln!(text, "  {name:<30}{value:>10.4}");
     }
     text.push_str(&cost(outcome));
     text

@@ -7,12 +7,13 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::terminal::sanitize;
+use crate::calibration::Drift;
 use crate::decision::AbstainReason;
 use crate::error::Result;
-use crate::eval::{Difference, JudgeQuality, Manifest, RunRef, Scored};
+use crate::eval::{Difference, JudgeQuality, Manifest, RunRef, Scored, ScoredRun};
 use crate::metrics::bootstrap::Bootstrap;
 use crate::metrics::{Estimate, METRICS, estimates};
-use crate::report::text::fixed;
+use crate::report::text::{fixed, listed};
 
 /// The metrics of one run.
 #[derive(Debug, Serialize)]
@@ -23,6 +24,12 @@ pub struct Report {
     manifest: Manifest,
     /// Questions with a record.
     questions: usize,
+    /// The ids of questions without a gold answer, which are left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    without_gold: Vec<String>,
+    /// Scores that are not those of the policy's calibration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drift: Option<Drift>,
     /// Records whose verdict changes when scored again.
     differing: usize,
     /// Every defined metric, with its 95 % interval.
@@ -77,7 +84,8 @@ impl Cost {
 impl Report {
     /// # Errors
     /// A line that is not a record.
-    pub fn new(run: &RunRef, scored: &[Scored]) -> Result<Self> {
+    pub fn new(run: &RunRef, scored: &ScoredRun) -> Result<Self> {
+        let ScoredRun { questions: scored, without_gold, drift } = scored;
         let items: Vec<_> = scored.iter().map(|scored| &scored.item).collect();
         let mut abstained = BTreeMap::new();
         for reason in scored.iter().filter_map(|scored| scored.verdict.as_ref()?.decision.reason())
@@ -87,6 +95,8 @@ impl Report {
         Ok(Self {
             run: run.name.clone(),
             questions: scored.len(),
+            without_gold: without_gold.clone(),
+            drift: *drift,
             differing: scored.iter().filter(|scored| scored.differs.is_some()).count(),
             metrics: estimates(METRICS, &items, &Bootstrap::of(items.len()))
                 .into_iter()
@@ -109,6 +119,15 @@ impl Report {
                 self.run, self.questions
             ));
         }
+        if !self.without_gold.is_empty() {
+            warnings.push(format!(
+                "{}: {} without a gold answer, which are left out: {}",
+                self.run,
+                self.without_gold.len(),
+                listed(&self.without_gold)
+            ));
+        }
+        warnings.extend(self.drift.map(|drift| format!("{}: {drift}", self.run)));
         if self.differing > 0 {
             let version = &self.manifest.config.version;
             warnings.push(format!(

@@ -14,6 +14,7 @@ mod calibrate;
 pub mod chart;
 mod completions;
 mod doctor;
+mod estimators;
 mod eval;
 mod explain;
 mod ls;
@@ -66,6 +67,8 @@ enum Command {
     Calibrate(calibrate::Calibrate),
     /// Recompute votes, scores and metrics of runs from their stored samples, without the model
     Score(score::Score),
+    /// List the uncertainty estimators by what they cost
+    Estimators(estimators::Estimators),
     /// Compare runs on one self-contained page, or as tables; --fail-under turns metrics into gates
     Report(report::Report),
     /// Fetch a model and check it
@@ -143,6 +146,7 @@ fn run(command: Command, output: &Output) -> Result<ExitStatus> {
         Command::Rm(rm) => rm.run(output),
         Command::Bench(bench) => bench.run(output),
         Command::Doctor(doctor) => doctor.run(output),
+        Command::Estimators(estimators) => estimators.run(output),
         Command::Completions(completions) => completions.run(output),
     }?;
     Ok(ExitStatus::Success)

@@ -9,7 +9,7 @@ use super::args::{ReaderArgs, read_policy};
 use super::metrics::{self, Report};
 use super::output::Output;
 use crate::error::{Error, Result};
-use crate::eval::{Difference, RunRef, Scored, Variant, runs};
+use crate::eval::{Difference, RunRef, ScoredRun, Variant, runs};
 use crate::metrics::GradedQuestion;
 
 /// Recompute votes, scores and metrics of runs from their stored samples.
@@ -62,12 +62,9 @@ impl Score {
             ));
         }
         let score = |run: &RunRef| {
-            if let Some(policy) = &policy {
-                return run.decide(policy);
-            }
             let recorded = &run.manifest.config.reader;
             let reader = self.reader.over(recorded.clone());
-            if reader == *recorded { run.rescore() } else { run.reread(reader) }
+            if reader == *recorded { run.rescore(policy.as_ref()) } else { run.reread(reader) }
         };
         let scored = found.iter().map(|run| Ok((run, score(run)?))).collect::<Result<Vec<_>>>()?;
         print(&scored, &self.baseline, self.json, output)
@@ -76,12 +73,13 @@ impl Score {
 
 /// Prints the metrics of runs.
 pub fn show(found: &[RunRef], json: bool, output: &Output) -> Result<()> {
-    let scored = found.iter().map(|run| Ok((run, run.rescore()?))).collect::<Result<Vec<_>>>()?;
+    let scored =
+        found.iter().map(|run| Ok((run, run.rescore(None)?))).collect::<Result<Vec<_>>>()?;
     print(&scored, &[], json, output)
 }
 
 fn print(
-    scored: &[(&RunRef, Vec<Scored>)],
+    scored: &[(&RunRef, ScoredRun)],
     baselines: &[String],
     json: bool,
     output: &Output,
@@ -101,11 +99,11 @@ fn print(
 }
 
 /// Every run against every baseline on the same questions.
-fn differences(scored: &[(&RunRef, Vec<Scored>)], baselines: &[String]) -> Result<Vec<Difference>> {
+fn differences(scored: &[(&RunRef, ScoredRun)], baselines: &[String]) -> Result<Vec<Difference>> {
     let variants: Vec<(&str, Vec<&GradedQuestion>)> = scored
         .iter()
         .map(|(run, scored)| {
-            (run.name.as_str(), scored.iter().map(|scored| &scored.item).collect())
+            (run.name.as_str(), scored.questions.iter().map(|scored| &scored.item).collect())
         })
         .collect();
     // By its path, its folder's name, or its name in --compare.

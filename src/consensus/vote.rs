@@ -25,8 +25,8 @@ pub struct Cluster {
     /// The canonical form of that spelling.
     #[serde(default)]
     pub canonical: String,
-    /// Sum of its samples' voting weights, see [`VoteMode`]; all weights together are at most the
-    /// number of samples.
+    /// Sum of its samples' voting weights, see [`VoteMode`] and [`Completion::weight`]; all weights
+    /// together are at most the number of samples.
     pub weight: f64,
     /// Positions of its samples in the generation, ascending.
     pub samples: Vec<usize>,
@@ -132,7 +132,13 @@ fn count(question: &AskedQuestion, generation: &Generation, reader: &Reader) -> 
         Equivalence::SelfJudged | Equivalence::Encoder { .. } => &generation.comparisons,
     };
     let (groups, pairs) = group(question, &forms, judged, reader);
-    let weights = weights(generation, &answers, &forms, &groups, reader.vote);
+    let mut weights = weights(generation, &answers, &forms, &groups, reader.vote);
+    for (row, completion) in weights.iter_mut().zip(completions) {
+        let factor = completion.weight.filter(|weight| weight.is_finite()).unwrap_or(1.0).max(0.0);
+        for weight in row {
+            *weight *= factor;
+        }
+    }
     let clusters = clusters(&answers, &forms, &groups, &weights, completions);
     let tied = matches!(clusters.as_slice(), [first, second, ..] if first.weight.total_cmp(&second.weight).is_eq());
     let answers = answers.iter().map(|answer| Some(answer.as_ref()?.display.clone())).collect();

@@ -2,7 +2,7 @@
 //! is built on them are tested without a model.
 //!
 //! Every step adds one token to every sample of every request. Token statistics are those of a
-//! token drawn with probability 0.9.
+//! token drawn with probability 0.9, unless a script says otherwise.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -10,7 +10,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::reasoning::ReasoningTracker;
-use super::{Engine, OnToken, Reply, Request, RequestId, ScoredTokens, StepControl, TokenEvent};
+use super::{
+    Alternatives, Engine, OnToken, Reply, Request, RequestId, ScoredTokens, StepControl, TokenEvent,
+};
 use crate::error::{Error, Result};
 use crate::generation::{
     Completion, Cost, FinishReason, Generation, Timing, Token, TokenCounts, TokenStats,
@@ -23,12 +25,17 @@ pub type Script = Box<dyn FnMut(&str, usize) -> Result<String>>;
 /// The log-probability of a continuation's first token, by the prefix's text and its own.
 pub type ScoreScript = Box<dyn FnMut(&str, &str) -> f64>;
 
+/// The statistics of every token of a sample, by its index.
+pub type StatsScript = Box<dyn Fn(usize) -> TokenStats>;
+
 /// Replies from scripts.
 pub struct MockEngine {
     /// What samples say.
     pub script: Script,
     /// How probable continuations are.
     pub score_script: ScoreScript,
+    /// How sure samples are.
+    pub stats_script: StatsScript,
     /// The next forward pass fails.
     pub fails: bool,
     /// What it was asked.
@@ -65,6 +72,7 @@ impl MockEngine {
         Self {
             script: Box::new(script),
             score_script: Box::new(|_, _| -1.0),
+            stats_script: Box::new(|_| Self::stats(0.9_f64.ln())),
             fails: false,
             log: Rc::default(),
             tokenizer,
@@ -73,15 +81,18 @@ impl MockEngine {
         }
     }
 
-    fn token(id: u32, logprob: f64) -> Token {
+    fn stats(logprob: f64) -> TokenStats {
         let p = logprob.exp();
-        let stats = TokenStats {
+        TokenStats {
             logprob,
             sampling_logprob: logprob,
             max_prob: p,
             entropy: -p * logprob,
             ..TokenStats::default()
-        };
+        }
+    }
+
+    fn token(id: u32, stats: TokenStats) -> Token {
         Token { id, stats, top_logprobs: Vec::new() }
     }
 
@@ -96,7 +107,8 @@ impl MockEngine {
         let ids = self.tokenizer.encode_with_specials(&text)?;
         let text = self.tokenizer.decode(&ids);
         let ids = ids.into_iter().chain(end);
-        let tokens: Vec<Token> = ids.map(|id| Self::token(id, 0.9_f64.ln())).collect();
+        let stats = (self.stats_script)(index);
+        let tokens: Vec<Token> = ids.map(|id| Self::token(id, stats)).collect();
         let spans = reasoning.and_then(|reasoning| {
             let tracker = ReasoningTracker::after(reasoning, &tokens, &self.tokenizer);
             tracker.spans(&tokens, self.tokenizer.end_tokens(), &self.tokenizer, &text)
@@ -126,16 +138,27 @@ impl MockEngine {
                 };
                 Ok(Reply::Samples(Generation { completions, cost, ..Generation::default() }))
             }
-            Request::Score { prefix, continuation, .. } => {
+            Request::Score { prefix, continuation, alternatives, .. } => {
                 let text = self.tokenizer.decode(&prefix);
-                let logprob = (self.score_script)(&text, &self.tokenizer.decode(&continuation));
+                let mut score =
+                    |ids: &[u32]| (self.score_script)(&text, &self.tokenizer.decode(ids));
+                let logprob = score(&continuation);
+                let others: Vec<(u32, f64)> = match alternatives {
+                    Alternatives::MostProbable(_) => Vec::new(),
+                    Alternatives::Tokens(ids) => {
+                        ids.into_iter().map(|id| (id, score(&[id]))).collect()
+                    }
+                };
                 self.log.borrow_mut().prompts.push(text);
                 let logprobs = std::iter::once(logprob).chain(std::iter::repeat(0.0));
-                let tokens: Vec<Token> = continuation
+                let mut tokens: Vec<Token> = continuation
                     .iter()
                     .zip(logprobs)
-                    .map(|(&id, logprob)| Self::token(id, logprob))
+                    .map(|(&id, logprob)| Self::token(id, Self::stats(logprob)))
                     .collect();
+                if let Some(first) = tokens.first_mut() {
+                    first.top_logprobs = others;
+                }
                 let cost = Cost {
                     tokens: TokenCounts {
                         prompt_tokens: prefix.len() + tokens.len(),

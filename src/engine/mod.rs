@@ -59,11 +59,20 @@ pub enum Request {
         prefix: Vec<u32>,
         /// The tokens to score.
         continuation: Vec<u32>,
-        /// Record this many most probable tokens of each step.
-        top_logprobs: usize,
+        /// Which other tokens of each step are recorded.
+        alternatives: Alternatives,
         /// Keeps the prefix in the prefix cache while the hold lives.
         hold: Option<CacheHold>,
     },
+}
+
+/// Which tokens a scored step records in [`Token::top_logprobs`].
+#[derive(Clone, Debug)]
+pub enum Alternatives {
+    /// This many most probable ones.
+    MostProbable(usize),
+    /// These, in this order: what could come there instead.
+    Tokens(Vec<u32>),
 }
 
 /// The result of a request.
@@ -322,7 +331,7 @@ impl LocalEngine {
         &self,
         prefix: &[u32],
         continuation: &[u32],
-        top_logprobs: usize,
+        alternatives: Alternatives,
     ) -> Result<(Prompt, Work)> {
         if prefix.is_empty() || continuation.is_empty() {
             return Err(Error::usage(
@@ -331,13 +340,18 @@ impl LocalEngine {
         }
         let prompt = Prompt::from_tokens([prefix, continuation].concat());
         self.check(&prompt, 0, prompt.tokens.len())?;
-        if let Some(id) = continuation.iter().find(|id| **id as usize >= self.vocab_size) {
+        let others = match &alternatives {
+            Alternatives::MostProbable(_) => &[][..],
+            Alternatives::Tokens(ids) => ids,
+        };
+        let mut ids = continuation.iter().chain(others);
+        if let Some(id) = ids.find(|id| **id as usize >= self.vocab_size) {
             return Err(Error::usage(format!(
                 "token id {id} is outside the tokenizer's vocabulary of {}",
                 self.vocab_size
             )));
         }
-        Ok((prompt, Work::Score(ScoreState::new(prefix.len(), top_logprobs))))
+        Ok((prompt, Work::Score(ScoreState::new(prefix.len(), alternatives))))
     }
 
     /// Processes every row of logits, on all threads: a row's result depends on that row alone.
@@ -383,8 +397,8 @@ impl Engine for LocalEngine {
                 let (prompt, work) = self.sample_request(prompt, params, samples)?;
                 (prompt, work, hold)
             }
-            Request::Score { prefix, continuation, top_logprobs, hold } => {
-                let (prompt, work) = self.score_request(&prefix, &continuation, top_logprobs)?;
+            Request::Score { prefix, continuation, alternatives, hold } => {
+                let (prompt, work) = self.score_request(&prefix, &continuation, alternatives)?;
                 (prompt, work, hold)
             }
         };

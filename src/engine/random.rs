@@ -104,6 +104,7 @@ pub struct SampleRng(RngState);
 enum RngState {
     Independent(CounterRng),
     Stratified { u: f64, cell: f64, digits: CounterRng },
+    MostProbable,
 }
 
 impl SampleRng {
@@ -123,6 +124,7 @@ impl SampleRng {
                     digits: CounterRng::new(StreamKind::Digits, key, sample),
                 }
             }
+            DrawMode::MostProbable => RngState::MostProbable,
         })
     }
 
@@ -131,6 +133,7 @@ impl SampleRng {
     pub fn draw(&mut self, step: usize, candidates: &Candidates, logits: &[f32]) -> SampledToken {
         match &mut self.0 {
             RngState::Independent(counter) => candidates.sample(counter.uniform(step), logits),
+            RngState::MostProbable => candidates.most_probable(logits),
             RngState::Stratified { u, cell, digits } => {
                 let picked = candidates.sample(*u, logits);
                 *u = ((*u - picked.low) / picked.width).clamp(0.0, BELOW_ONE);
@@ -197,7 +200,7 @@ mod tests {
     fn lattice_points_are_evenly_spaced_and_extend() {
         let u = |sample| match SampleRng::new(DrawMode::Stratified, 5, sample).0 {
             RngState::Stratified { u, .. } => u,
-            RngState::Independent(_) => unreachable!("asked for a stratified stream"),
+            _ => unreachable!("asked for a stratified stream"),
         };
         for n in [2, 4, 8, 16, 64] {
             let mut points: Vec<f64> = (0..n).map(u).collect();

@@ -14,7 +14,7 @@ use super::loops::LoopDetector;
 use super::prefix_cache::{CacheHold, PrefixCache};
 use super::reasoning::ReasoningTracker;
 use super::sampler::{Candidates, History, SampleRng, Scratch};
-use super::{OnToken, Reply, RequestId, ScoredTokens, StepControl, TokenEvent};
+use super::{Alternatives, OnToken, Reply, RequestId, ScoredTokens, StepControl, TokenEvent};
 use crate::consensus;
 use crate::error::{Error, Result};
 use crate::generation::{
@@ -42,8 +42,8 @@ pub(super) enum Work {
 pub(super) struct ScoreState {
     /// Index of the first scored token, at least 1.
     from: usize,
-    /// Record this many most probable tokens each.
-    top_logprobs: usize,
+    /// Which other tokens are recorded with each.
+    alternatives: Alternatives,
     /// The scored tokens so far.
     scored: Vec<Token>,
     /// When the first one was scored.
@@ -138,8 +138,8 @@ pub(super) struct StepContext<'a> {
 }
 
 impl ScoreState {
-    pub fn new(from: usize, top_logprobs: usize) -> Self {
-        Self { from, top_logprobs, scored: Vec::new(), first_token: None }
+    pub fn new(from: usize, alternatives: Alternatives) -> Self {
+        Self { from, alternatives, scored: Vec::new(), first_token: None }
     }
 }
 
@@ -202,6 +202,10 @@ impl SampleGroup {
         let candidates = Candidates::after_scan(&self.params, z, history, scratch, scanned);
         scratch.output = output;
         match candidates {
+            Ok(candidates) if self.params.top_sampled => {
+                let top_logprobs = candidates.top(k, z);
+                RowResult::Distribution { distribution, candidates, top_logprobs }
+            }
             Ok(candidates) => RowResult::Distribution { distribution, candidates, top_logprobs },
             Err(error) => RowResult::Failed(error),
         }
@@ -536,7 +540,7 @@ impl RequestState {
         match &self.work {
             Work::Score(state) => {
                 let token = self.tokens[state.from + state.scored.len() + index];
-                score_token(z, token, state.top_logprobs, &mut scratch.maxima)
+                score_token(z, token, &state.alternatives, &mut scratch.maxima)
             }
             Work::Sample(group) => {
                 let first = group.rows.get(index).map(|row| row.samples[0]);
@@ -656,16 +660,26 @@ impl RequestState {
 }
 
 /// The statistics of a given token under raw logits.
-fn score_token(z: &[f32], id: u32, top: usize, maxima: &mut BlockMaxima) -> RowResult {
+fn score_token(
+    z: &[f32],
+    id: u32,
+    alternatives: &Alternatives,
+    maxima: &mut BlockMaxima,
+) -> RowResult {
     let Some(distribution) = logits::distribution_with(z, maxima) else {
         return RowResult::NonFinite;
     };
-    // Checked when the request was submitted: the token is in the vocabulary.
+    // Checked when the request was submitted: all tokens are in the vocabulary.
     let stats = stats(&distribution, z[id as usize]);
     RowResult::Scored(Token {
         id,
         stats: TokenStats { sampling_logprob: stats.logprob, ..stats },
-        top_logprobs: top_logprobs(&distribution, z, top, maxima),
+        top_logprobs: match alternatives {
+            Alternatives::MostProbable(k) => top_logprobs(&distribution, z, *k, maxima),
+            Alternatives::Tokens(ids) => {
+                ids.iter().map(|&id| (id, distribution.logprob(z[id as usize]))).collect()
+            }
+        },
     })
 }
 

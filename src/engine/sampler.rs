@@ -213,6 +213,37 @@ impl Candidates {
         }
     }
 
+    /// The `k` most probable tokens with ln q, best first, the lower id of equals first. `logits`
+    /// is the row that the candidates were built from.
+    pub fn top(&self, k: usize, logits: &[f32]) -> Vec<(u32, f64)> {
+        let total = self.ends.last().copied().unwrap_or(1.0);
+        let mut best: Vec<(u32, f32)> = Vec::with_capacity(k + 1);
+        let mut offer = |position: usize, weight: f32| {
+            if weight > 0.0 && (best.len() < k || best.last().is_some_and(|last| last.1 < weight)) {
+                let place = best.partition_point(|(_, other)| *other >= weight);
+                let id = self.ids.get(position).copied().unwrap_or(position as u32);
+                best.insert(place, (id, weight));
+                best.truncate(k);
+            }
+        };
+        let mut made = [0.0; BLOCK];
+        for block in 0..self.ends.len() {
+            let weights = match self.unfiltered {
+                Some(softmax) => softmax.weights(nth_block(logits, block), &mut made),
+                None => nth_block(&self.weights, block),
+            };
+            weights.iter().enumerate().for_each(|(at, weight)| offer(block * BLOCK + at, *weight));
+        }
+        best.into_iter().map(|(id, w)| (id, (f64::from(w) / total).min(1.0).ln())).collect()
+    }
+
+    /// The most probable token. Its interval is not known: `low` is 0.
+    pub(super) fn most_probable(&self, logits: &[f32]) -> SampledToken {
+        let best = self.top(1, logits).first().copied();
+        let (token, logprob) = best.unwrap_or((0, 0.0));
+        SampledToken { token, logprob, low: 0.0, width: logprob.exp() }
+    }
+
     fn empty() -> Self {
         Self { ids: Vec::new(), weights: Vec::new(), unfiltered: None, ends: Vec::new(), kept: 0 }
     }

@@ -11,7 +11,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
 use super::{Questions, Record, Scorer, Shard, Subset, runs};
@@ -44,11 +45,20 @@ pub struct Manifest {
     pub estimator: String,
     /// What a calibration of this run is bound to; `None` for a model without one digest.
     pub fingerprint: Option<Fingerprint>,
-    /// The policy file that decided, if there was one.
+    /// The policy file that decided, if there was one; `None` for one of an older layout, whose
+    /// threshold is in the configuration too.
+    #[serde(default, deserialize_with = "readable_policy")]
     pub policy: Option<PolicyFile>,
     /// The machine. `cpu` may change while a run is continued, and so may `cpu_features` where
     /// candor's own kernels compute, which give the same bits with all of them.
     pub machine: Value,
+}
+
+/// A policy file of this version's layout.
+fn readable_policy<'de, D: Deserializer<'de>>(input: D) -> Result<Option<PolicyFile>, D::Error> {
+    let policy = Option::<Value>::deserialize(input)?;
+    let current = policy.filter(|policy| policy["version"] == PolicyFile::VERSION);
+    current.map(|policy| serde_json::from_value(policy).map_err(D::Error::custom)).transpose()
 }
 
 /// The questions of a run.
@@ -118,8 +128,12 @@ impl Manifest {
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(MANIFEST);
         let text = fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
-        let manifest: Self = serde_json::from_str(&text)
+        let mut manifest: Self = serde_json::from_str(&text)
             .map_err(|e| Error::invalid_file(&path, format!("no manifest of a run: {e}")))?;
+        // Older manifests have fewer fields in their fingerprint.
+        if let Some(old) = manifest.fingerprint.take_if(|old| old.version.is_empty()) {
+            manifest.fingerprint = Some(manifest.config.fingerprint(&old.estimator)?);
+        }
         if manifest.format != FORMAT {
             let reason = format!(
                 "format is {}; this program reads {FORMAT}; run again into another folder",

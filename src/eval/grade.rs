@@ -131,6 +131,8 @@ pub struct Grader {
     /// The labels of the right choices, where choices are scored: another choice's text may spell
     /// such a letter.
     labels: Vec<String>,
+    /// The question has no answer, and that is its gold answer.
+    unanswerable: bool,
 }
 
 impl Grader {
@@ -144,8 +146,9 @@ impl Grader {
             }),
             gold: Vec::new(),
             labels: Vec::new(),
+            unanswerable: doc.answerable == Some(false),
         };
-        if doc.answerable == Some(false) {
+        if grader.unanswerable {
             return grader;
         }
         if scorer.is_likelihood() {
@@ -154,6 +157,11 @@ impl Grader {
             grader.gold = doc.answers.iter().flat_map(|answer| scorer.parse_gold(answer)).collect();
         }
         grader
+    }
+
+    /// Whether the gold answer is known: without one nothing can be called right or wrong.
+    pub fn has_gold(&self) -> bool {
+        self.unanswerable || !self.gold.is_empty() || !self.labels.is_empty()
     }
 
     /// What makes a group's answer right: the first level at which one of its wordings is the same

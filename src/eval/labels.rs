@@ -16,6 +16,8 @@ pub struct Labels {
     pub manifest: Manifest,
     /// A question each, in order.
     pub examples: Vec<Example>,
+    /// The ids of questions whose gold answer is unknown, which are no examples.
+    pub without_gold: Vec<String>,
     /// What the calibration is bound to, with the estimators.
     pub fingerprint: Fingerprint,
 }
@@ -42,13 +44,18 @@ impl Labels {
             )));
         };
         let selector = score::selector(&run)?;
-        let extractor = manifest.config.reader_text(&selector.reader);
-        let examples = run
-            .records()?
-            .map(|record| Ok(example(&record?, manifest, &selector, &estimators)))
-            .collect::<Result<Vec<_>>>()?;
+        let extractor = selector.reader.to_string();
+        let (mut examples, mut without_gold) = (Vec::new(), Vec::new());
+        for record in run.records()? {
+            let record = record?;
+            match example(&record, manifest, &selector, &estimators) {
+                Some(example) => examples.push(example),
+                None => without_gold.push(record.doc.id),
+            }
+        }
         Ok(Self {
             examples,
+            without_gold,
             fingerprint: Fingerprint {
                 estimator: estimator_names(&estimators),
                 extractor,
@@ -59,21 +66,27 @@ impl Labels {
     }
 }
 
-/// A question with the scores that a calibrated decision goes by.
+/// A question with the scores that a calibrated decision goes by; `None` if its gold answer is
+/// unknown.
 fn example(
     record: &Record,
     manifest: &Manifest,
     selector: &Selector,
     estimators: &[&'static Estimator],
-) -> Example {
-    let id = record.doc.id.clone();
+) -> Option<Example> {
+    let grader = Grader::new(manifest.task.scorer, &record.doc);
+    if !grader.has_gold() {
+        return None;
+    }
+    let (id, text) = (record.doc.id.clone(), Some(record.doc.text_digest()));
     let Some(recorded) = &record.outcome else {
-        return Example { id, scores: vec![None; estimators.len()], grade: Grade::NoAnswer };
+        let scores = vec![None; estimators.len()];
+        return Some(Example { id, text, scores, grade: Grade::NoAnswer });
     };
     let generation = recorded.generation();
     let asked = score::asked(manifest, &record.doc);
     let Verdict { vote, scores, .. } = selector.verdict(&asked, &generation);
-    let scores =
-        decision_scores(estimators, &vote, &|estimator| scores.get(estimator.name).copied());
-    Example { id, scores, grade: Grader::new(manifest.task.scorer, &record.doc).grade(&vote) }
+    let score = |estimator: &Estimator| scores.get(estimator.name).copied();
+    let scores = decision_scores(estimators, &vote, &generation.probes, &score);
+    Some(Example { id, text, scores, grade: grader.grade(&vote) })
 }

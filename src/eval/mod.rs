@@ -49,7 +49,7 @@ pub use run::{IN_FLIGHT, Progress, Run, run};
 pub use runs::{RunRef, runs, single_run};
 #[cfg(feature = "internals")]
 pub use score::rescore;
-pub use score::{Scored, item, selector, selector_with_policy};
+pub use score::{LeftOut, RunScorer, Scored, ScoredRun};
 pub use shard::Shard;
 pub use task::{Doc, Questions, Source, Subset, Task, task};
 pub use tasks::TASKS;

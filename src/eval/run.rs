@@ -155,9 +155,11 @@ fn stopped(record: &Record) -> Error {
 
 /// Refuses questions that the policy file was made on: metrics on them would be too good.
 fn check_overlap(pipeline: &Pipeline, questions: &Questions, asked: &[usize]) -> Result<()> {
-    let ids = asked.iter().filter_map(|i| questions.docs.get(*i)).map(|doc: &Doc| doc.id.as_str());
-    match pipeline.selector().policy_file().and_then(|file| file.overlap(ids)) {
-        Some(id) => Err(Error::usage(format!(
+    let Some(file) = pipeline.selector().policy_file() else { return Ok(()) };
+    let seen = file.calibrated_on();
+    let mut docs = asked.iter().filter_map(|i| questions.docs.get(*i));
+    match docs.find(|doc: &&Doc| seen.contains(&doc.id, &doc.text_digest())) {
+        Some(Doc { id, .. }) => Err(Error::usage(format!(
             "the policy was made on question {id}, which is asked again here; ask others"
         ))),
         None => Ok(()),

@@ -6,12 +6,12 @@
 //! undivided run; a shard that is missing, there twice, or of another run is an error that names
 //! it. It reads manifests; records are read where they are asked for.
 
-use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::folder::{IfExists, MANIFEST, Manifest, RECORDS, Records, RunFolder};
-use super::{Record, RecordedOutcome, Scored, Shard, score, selector};
+use super::score::{self, LeftOut, RunScorer, Scored, ScoredRun};
+use super::{Grader, RecordedOutcome, Shard};
 use crate::calibration::PolicyFile;
 use crate::consensus::{self, Reader};
 use crate::error::{Error, Result};
@@ -48,25 +48,38 @@ impl RunRef {
         Records::of(&self.folders)
     }
 
-    /// All its questions, with verdicts from the stored samples.
+    /// Its questions, with verdicts from the stored samples: as the run was decided, or by another
+    /// policy, without the questions that it was calibrated on.
     ///
     /// # Errors
-    /// A manifest of another version, or a line that is not a record.
-    pub fn rescore(&self) -> Result<Vec<Scored>> {
-        let selector = selector(self)?;
-        let items = self.records()?;
-        items.map(|record| Ok(score::item(&record?, &self.manifest, &selector))).collect()
+    /// A manifest of another version, or a policy of another configuration, by field; a line that
+    /// is not a record.
+    pub fn rescore(&self, policy: Option<&PolicyFile>) -> Result<ScoredRun> {
+        let scorer = RunScorer::new(self, policy)?;
+        let mut run = ScoredRun::default();
+        for record in self.records()? {
+            let record = record?;
+            match scorer.score(&record) {
+                Ok(scored) => run.questions.push(scored),
+                Err(LeftOut::WithoutGold) => run.without_gold.push(record.doc.id),
+                Err(LeftOut::CalibratedOn) => {}
+            }
+        }
+        run.drift = scorer.drift(run.questions.iter().map(|scored| &scored.item));
+        Ok(run)
     }
 
-    /// All its questions, with answers read, grouped and weighed in another way.
+    /// Its questions, with answers read, grouped and weighed in another way.
     ///
     /// # Errors
     /// A record without something that this way of reading needs; as for [`Self::rescore`].
-    pub fn reread(&self, reader: Reader) -> Result<Vec<Scored>> {
+    pub fn reread(&self, reader: Reader) -> Result<ScoredRun> {
         // A policy file was fitted to answers as the run read them.
         let mut selector = score::selector_with_policy(&self.manifest, None)?;
         selector.reader = reader;
-        let item = |record: Record| {
+        let mut run = ScoredRun::default();
+        for record in self.records()? {
+            let record = record?;
             let asked = score::asked(&self.manifest, &record.doc);
             let generation = record.outcome.as_ref().map(RecordedOutcome::generation);
             let missing = generation.and_then(|g| consensus::missing(&asked, &g, &selector.reader));
@@ -77,28 +90,14 @@ impl RunRef {
                     self.name, record.doc.id
                 )));
             }
-            Ok(Scored { differs: None, ..score::item(&record, &self.manifest, &selector) })
-        };
-        self.records()?.map(|record| item(record?)).collect()
-    }
-
-    /// All its questions that the policy was not made on, decided by it; its metrics are then those
-    /// of questions that it never saw.
-    ///
-    /// # Errors
-    /// A policy of another configuration, by field; as for [`Self::rescore`].
-    pub fn decide(&self, policy: &PolicyFile) -> Result<Vec<Scored>> {
-        let selector = score::selector_with_policy(&self.manifest, Some(policy.clone()))?;
-        let made_on: HashSet<&str> = policy.calibration_ids.iter().map(String::as_str).collect();
-        let held_out = self.records()?.filter(|record| {
-            record.as_ref().map_or(true, |record| !made_on.contains(record.doc.id.as_str()))
-        });
-        held_out
-            .map(|record| {
-                let scored = score::item(&record?, &self.manifest, &selector);
-                Ok(Scored { differs: None, ..scored })
-            })
-            .collect()
+            if Grader::new(self.manifest.task.scorer, &record.doc).has_gold() {
+                let scored = score::item(&record, &self.manifest, &selector);
+                run.questions.push(Scored { differs: None, ..scored });
+            } else {
+                run.without_gold.push(record.doc.id);
+            }
+        }
+        Ok(run)
     }
 
     /// Writes the run into one folder, records as they are, to the byte. Returns how many.

@@ -1,7 +1,9 @@
 //! Votes, scores, decisions and grades again from stored samples, without the model.
 //!
 //! The result is what the run recorded, to the bit, as long as candor is the same; where it is not,
-//! [`Scored::differs`] says so.
+//! [`Scored::differs`] says so. [`RunScorer`] is the only way from a run's records to its figures,
+//! so `eval`, `score` and `report` show the same. A question whose gold answer is unknown is
+//! neither right nor wrong: it is left out and named.
 
 use std::path::Path;
 
@@ -10,7 +12,7 @@ use super::{
     Doc, Grader, JudgeQuality, Manifest, Record, RunRef, correct_mass, is_correct_per_byte, runs,
     scored_choices,
 };
-use crate::calibration::PolicyFile;
+use crate::calibration::{CalibratedOn, Drift, PolicyFile};
 use crate::consensus::{AskedQuestion, Equivalence};
 use crate::error::{Error, Result};
 use crate::generation::{Timing, TokenCounts};
@@ -33,13 +35,87 @@ pub struct Scored {
     pub differs: Option<&'static str>,
 }
 
+/// The questions of a run, scored again.
+#[derive(Clone, Debug, Default)]
+pub struct ScoredRun {
+    /// In the order of the records, without those that are left out.
+    pub questions: Vec<Scored>,
+    /// The ids of questions whose gold answer is unknown.
+    pub without_gold: Vec<String>,
+    /// Scores that are not those of the policy's calibration, under a policy.
+    pub drift: Option<Drift>,
+}
+
+/// Why a question is left out of all figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeftOut {
+    /// Its gold answer is unknown.
+    WithoutGold,
+    /// The policy was calibrated on it, under this or another id.
+    CalibratedOn,
+}
+
+/// Scores the records of a run, in any order and from any thread.
+pub struct RunScorer<'a> {
+    manifest: &'a Manifest,
+    selector: Selector,
+    /// The questions of another policy than the run's.
+    calibrated_on: Option<CalibratedOn<'a>>,
+}
+
+impl<'a> RunScorer<'a> {
+    /// As the run was decided, or by another policy.
+    ///
+    /// # Errors
+    /// An estimator that this version does not have, or a policy file of another configuration, by
+    /// field; a line that is not a record.
+    pub fn new(run: &'a RunRef, policy: Option<&'a PolicyFile>) -> Result<Self> {
+        let selector = match policy {
+            None => selector(run)?,
+            Some(policy) => selector_with_policy(&run.manifest, Some(policy.clone()))?,
+        };
+        let calibrated_on = policy.map(PolicyFile::calibrated_on);
+        Ok(Self { manifest: &run.manifest, selector, calibrated_on })
+    }
+
+    /// Scores a record, or says why it is left out.
+    pub fn score(&self, record: &Record) -> Result<Scored, LeftOut> {
+        let doc = &record.doc;
+        if !Grader::new(self.manifest.task.scorer, doc).has_gold() {
+            return Err(LeftOut::WithoutGold);
+        }
+        let seen = self.calibrated_on.as_ref();
+        if seen.is_some_and(|seen| seen.contains(&doc.id, &doc.text_digest())) {
+            return Err(LeftOut::CalibratedOn);
+        }
+        let scored = item(record, self.manifest, &self.selector);
+        // Another policy decides differently, and should.
+        Ok(if seen.is_some() { Scored { differs: None, ..scored } } else { scored })
+    }
+
+    /// Whether the scores come from elsewhere than those that the policy was calibrated on; `None`
+    /// without a policy.
+    pub fn drift<'q>(
+        &self,
+        questions: impl IntoIterator<Item = &'q GradedQuestion>,
+    ) -> Option<Drift> {
+        let policy = self.selector.policy_file()?;
+        policy.drift(questions.into_iter().filter_map(GradedQuestion::score))
+    }
+
+    /// The policy file that decides, if there is one.
+    pub fn policy(&self) -> Option<&PolicyFile> {
+        self.selector.policy_file()
+    }
+}
+
 /// The selector of a run; its judge is switched off if it is no better than chance on the run's own
 /// labels.
 ///
 /// # Errors
 /// An estimator that this version does not have, or a policy file of another run; a line that is
 /// not a record.
-pub fn selector(run: &RunRef) -> Result<Selector> {
+pub(super) fn selector(run: &RunRef) -> Result<Selector> {
     let mut selector = selector_with_policy(&run.manifest, run.manifest.policy.clone())?;
     if JudgeQuality::of(run)?.is_some_and(|quality| !quality.is_useful()) {
         selector.reader.equivalence = Equivalence::Rules;
@@ -48,7 +124,7 @@ pub fn selector(run: &RunRef) -> Result<Selector> {
 }
 
 /// The selector of a run under a policy file, whichever the run had.
-pub fn selector_with_policy(
+pub(super) fn selector_with_policy(
     manifest: &Manifest,
     policy_file: Option<PolicyFile>,
 ) -> Result<Selector> {
@@ -63,7 +139,7 @@ pub fn selector_with_policy(
             .fingerprint
             .clone()
             .ok_or_else(|| bad("a policy without a fingerprint".into()))?;
-        selector.bind_policy(file, running).map_err(|mismatch| bad(mismatch.to_string()))?;
+        selector.bind_policy(file, running, None).map_err(|error| bad(error.to_string()))?;
     }
     Ok(selector)
 }
@@ -75,17 +151,17 @@ pub fn selector_with_policy(
 /// A folder that holds no run, or several, or a line that is not a record.
 pub fn rescore(path: &Path) -> Result<(Manifest, Vec<Scored>)> {
     let run = runs::single_run(path)?;
-    let scored = run.rescore()?;
-    Ok((run.manifest, scored))
+    let scored = run.rescore(None)?;
+    Ok((run.manifest, scored.questions))
 }
 
 /// A question of a run as its answers were compared with it.
-pub fn asked(manifest: &Manifest, doc: &Doc) -> AskedQuestion {
+pub(super) fn asked(manifest: &Manifest, doc: &Doc) -> AskedQuestion {
     question(doc, manifest.task.scorer, &manifest.config.question_template).asked()
 }
 
 /// One question, with verdicts from the stored samples.
-pub fn item(record: &Record, manifest: &Manifest, selector: &Selector) -> Scored {
+pub(super) fn item(record: &Record, manifest: &Manifest, selector: &Selector) -> Scored {
     let id = record.doc.id.clone();
     let answerable = record.doc.answerable;
     let Some(recorded) = &record.outcome else {
@@ -118,11 +194,9 @@ pub fn item(record: &Record, manifest: &Manifest, selector: &Selector) -> Scored
         // Scored choices are not draws: how many of them are right says nothing.
         samples: if choices.is_empty() { grader.samples(&verdict.vote) } else { Vec::new() },
     };
-    let same_scores = verdict
-        .scores
-        .iter()
-        .map(|(name, value)| (*name, *value))
-        .eq(recorded.scores.iter().map(|(n, v)| (n.as_str(), *v)));
+    // A later version has further estimators.
+    let found = |name: &str| verdict.scores.get(name);
+    let same_scores = recorded.scores.iter().all(|(name, value)| found(name) == Some(value));
     let checks = [
         ("vote", verdict.vote == recorded.vote),
         ("scores", same_scores),

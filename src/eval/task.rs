@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization as _;
 
 use super::tasks::TASKS;
 use super::{Scorer, table};
@@ -139,6 +140,20 @@ impl Doc {
     /// The gold answer as one text: the first alias, or nothing.
     pub fn target(&self) -> &str {
         self.answers.first().map_or("", String::as_str)
+    }
+
+    /// Digest of what is asked, by which the same question is found under another id: the question
+    /// and its options in any order, in Unicode's composed form, lower case, with single spaces.
+    pub fn text_digest(&self) -> String {
+        let normal = |text: &String| {
+            let lower = text.nfc().collect::<String>().to_lowercase();
+            lower.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        let mut choices: Vec<String> = self.choices.iter().map(normal).collect();
+        choices.sort_unstable();
+        let parts: Vec<String> = std::iter::once(normal(&self.question)).chain(choices).collect();
+        // 128 bits: no two texts share them by chance.
+        sha256_hex(parts.join("\n").as_bytes()).chars().take(32).collect()
     }
 
     /// Lower-case hexadecimal SHA-256 of the question with everything that belongs to it.

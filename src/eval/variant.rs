@@ -48,7 +48,7 @@ const KEYS: &[(&str, Change)] = &[
     ("answers", |s, v| parse(&mut s.reader.answers, v)),
     ("equivalence", |s, v| parse(&mut s.reader.equivalence, v)),
     ("vote", |s, v| parse(&mut s.reader.vote, v)),
-    ("estimator", |s, v| uncertainty::estimator(v).map(|estimator| s.estimator = estimator)),
+    ("estimator", |s, v| uncertainty::estimator(v).map(|estimator| s.estimator = Some(estimator))),
     ("min-vote-share", |s, v| {
         let mut min_vote_share = 0.0;
         set(&mut min_vote_share, v)?;

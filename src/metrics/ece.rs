@@ -6,6 +6,10 @@
 //! questions each, the first N mod 10 bins one more. A group of equal confidences that spans a
 //! border gives both sides its share of correct answers, so the order does not matter. A confidence
 //! outside 0 to 1 counts as none.
+//!
+//! There is no interval. The error of a finite sample is above 0 even where confidence is perfectly
+//! calibrated, and that of its resamples is larger still, so a bootstrap interval lies above the
+//! true error: at 0 it never covers.
 
 use super::brier::by_confidence;
 use super::ties::Group;
@@ -22,7 +26,7 @@ pub(super) static ECE: Metric = Metric {
     population: Population::Confident,
     source: "Guo et al., arXiv 1706.04599, eq. 3",
     summary: "mean |accuracy - confidence| over 10 bins of equal width, closed above, 0 to 1",
-    formula: Formula::Bootstrapped(|questions| equal_width(questions, BINS)),
+    formula: Formula::Number(|questions| equal_width(questions, BINS)),
 };
 
 /// See the module.

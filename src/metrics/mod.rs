@@ -297,6 +297,8 @@ pub static METRICS: &[&Metric] = &[
     &score_t::SCORE_T_75,
     &score_t::SCORE_T_90,
     &auroc::AUROC,
+    &auroc::SATURATION,
+    &auroc::TIED_PAIRS,
     &aurc::AURC,
     &e_aurc::E_AURC,
     &augrc::AUGRC,

@@ -43,8 +43,9 @@ pub struct Settings {
     pub prompt: PromptOptions,
     /// How answers are read, grouped and weighed.
     pub reader: Reader,
-    /// Which estimator's score is the outcome's uncertainty.
-    pub estimator: &'static Estimator,
+    /// Which estimator's score is the outcome's uncertainty; `None` for the policy file's, or the
+    /// default without one.
+    pub estimator: Option<&'static Estimator>,
     /// When to answer.
     pub policy: Policy,
 }
@@ -59,7 +60,7 @@ impl Settings {
             question_template: QuestionTemplate::default(),
             prompt: PromptOptions::default(),
             reader: Reader::default(),
-            estimator: uncertainty::DEFAULT_ESTIMATOR,
+            estimator: None,
             policy: Policy::default(),
         }
     }
@@ -96,6 +97,8 @@ struct Core {
     session: Rc<SessionContext>,
     template: QuestionTemplate,
     strategy: Strategy,
+    /// The estimator, if the user chose one.
+    estimator: Option<&'static Estimator>,
     selector: Selector,
     config: ResolvedConfig,
 }
@@ -134,7 +137,8 @@ impl Pipeline {
             )));
         }
         let config = ResolvedConfig::new(loaded, &settings, &format, engine.context());
-        let selector = Selector::new(settings.reader.clone(), settings.estimator, settings.policy);
+        let estimator = settings.estimator.unwrap_or(uncertainty::DEFAULT_ESTIMATOR);
+        let selector = Selector::new(settings.reader.clone(), estimator, settings.policy);
         let session = SessionContext {
             format,
             end_tokens: [loaded.tokenizer.end_tokens(), &loaded.stop_tokens].concat(),
@@ -144,8 +148,9 @@ impl Pipeline {
             reader: settings.reader.clone(),
             encoder: None,
         };
-        let Settings { question_template: template, strategy, .. } = settings;
-        let core = Core { session: Rc::new(session), template, strategy, selector, config };
+        let Settings { question_template: template, strategy, estimator, .. } = settings;
+        let session = Rc::new(session);
+        let core = Core { session, template, strategy, estimator, selector, config };
         Ok(Self { engine, core })
     }
 
@@ -153,12 +158,13 @@ impl Pipeline {
     /// path.
     ///
     /// # Errors
-    /// If the file was made for another configuration: every field that differs, with both values.
-    /// Nothing has changed then.
+    /// If the file was changed after it was made, or made for another configuration or estimator
+    /// than the settings name: every field that differs, with both values. Nothing has changed
+    /// then.
     pub fn bind_policy(&mut self, file: PolicyFile, path: &Path) -> Result<()> {
         let running = self.fingerprint()?;
-        let selector = &mut self.core.selector;
-        selector.bind_policy(file, running).map_err(|e| Error::invalid_file(path, e))?;
+        let (selector, chosen) = (&mut self.core.selector, self.core.estimator);
+        selector.bind_policy(file, running, chosen).map_err(|e| Error::invalid_file(path, e))?;
         self.core.config.policy = selector.policy;
         Ok(())
     }

@@ -13,7 +13,7 @@ use crate::decision::{Decision, Policy};
 use crate::error::{Error, Result};
 use crate::generation::{
     AnswerScore, AskedAnswer, Comparison, Completion, Cost, FinishReason, Generation, Probe,
-    SamplingParams, Spans, Timing, Token, TokenStats,
+    SamplingParams, Spans, Timing, Token, TokenStats, is_first,
 };
 use crate::model::Compute;
 use crate::prompt::{Date, KvKeep, PromptFormat, Repetition, TemplateArguments};
@@ -85,6 +85,12 @@ pub struct Sample {
     pub spans: Option<Spans>,
     /// Its tokens.
     pub tokens: Vec<SampleToken>,
+    /// Which prompt it answers: 0 is the question's own.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub prompt: usize,
+    /// Factor of its vote, 0 or more; `None` is 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<f64>,
     /// The tokens of the answer that its text states, by position, if they were found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer_span: Option<Range<usize>>,
@@ -182,11 +188,6 @@ impl ResolvedConfig {
         }
     }
 
-    /// A way of reading answers, as a fingerprint names it.
-    pub fn reader_text(&self, reader: &Reader) -> String {
-        format!("{reader}, candor {}", self.version)
-    }
-
     /// What a calibration of such a run is bound to. The seed is not part of it: other draws from
     /// the same distribution are as good.
     ///
@@ -223,8 +224,10 @@ impl ResolvedConfig {
                 serde_json::to_string(&self.strategy).map_err(json)?,
                 self.params.n
             ),
-            extractor: self.reader_text(&self.reader),
+            extractor: self.reader.to_string(),
             estimator: estimator.to_owned(),
+            context: self.context.to_string(),
+            version: self.version.clone(),
         })
     }
 }
@@ -313,6 +316,8 @@ impl Sample {
             text: self.text.clone(),
             spans: self.spans.clone(),
             finish_reason: self.finish_reason,
+            prompt: self.prompt,
+            weight: self.weight,
             answer_span: self.answer_span.clone(),
             asked: self.asked.clone(),
             answer_scores: self.answer_scores.clone(),
@@ -327,7 +332,7 @@ impl SampleToken {
 }
 
 fn sample(completion: Completion, answer: Option<String>, tokenizer: &Tokenizer) -> Sample {
-    let Completion { index, tokens, text, spans, finish_reason, .. } = completion;
+    let Completion { index, tokens, text, spans, finish_reason, prompt, weight, .. } = completion;
     Sample {
         index,
         text,
@@ -335,6 +340,8 @@ fn sample(completion: Completion, answer: Option<String>, tokenizer: &Tokenizer)
         finish_reason,
         spans,
         tokens: tokens.into_iter().map(|t| sample_token(t, tokenizer)).collect(),
+        prompt,
+        weight,
         answer_span: completion.answer_span,
         asked: completion.asked,
         answer_scores: completion.answer_scores,

@@ -1,23 +1,22 @@
 //! From samples to a verdict: vote, scores, confidence, decision (selective prediction).
 //!
-//! Pure and total, so stored samples always get the same verdict. A
-//! confidence exists only under a policy file whose fingerprint is that of the run. Under a policy
-//! file a question has no score where two answers lead together: no policy answers it, so it must
-//! not count among the answers that a threshold was certified on. The same holds, with or without a
-//! policy file, where the model says that it does not know: how sure it is of that is not the
-//! uncertainty of an answer.
+//! Pure and total, so stored samples always get the same verdict. A confidence exists only under a
+//! policy file whose fingerprint is that of the run. Under a policy file a question has no score
+//! where two answers lead together, or where a probe of the strategy speaks against the leading
+//! one: no policy answers it, so it must not count among the answers that a threshold was certified
+//! on. The same holds, with or without a policy file, where the model says that it does not know:
+//! how sure it is of that is not the uncertainty of an answer.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde::ser::{SerializeStruct, Serializer};
 
-use crate::calibration::{Fingerprint, Mismatch, PolicyFile};
+use crate::calibration::{CalibrationError, Fingerprint, PolicyFile};
 use crate::consensus::{self, AskedQuestion, Reader, Vote};
-use crate::decision::{Decision, Policy};
-use crate::digest::sha256_hex;
+use crate::decision::{AbstainReason, Decision, Policy, failed_probe};
 use crate::error::Result;
-use crate::generation::Generation;
+use crate::generation::{Generation, Probe};
 use crate::uncertainty::{self, Confidence, Estimator, Evidence, Uncertainty};
 
 /// Joins the names of several estimators in a fingerprint.
@@ -66,7 +65,7 @@ pub enum Calibration {
     Uncalibrated,
     /// A policy file.
     Calibrated {
-        /// The file's name: the first 16 digits of its SHA-256.
+        /// The file's name: the first 16 digits of its seal.
         id: String,
         /// Labeled questions behind map and threshold.
         n: usize,
@@ -74,6 +73,8 @@ pub enum Calibration {
         guarantee: String,
         /// Whether the policy has a guarantee.
         certified: bool,
+        /// The reason why the policy gives no confidence; `None` if it does.
+        no_confidence: Option<String>,
     },
 }
 
@@ -81,12 +82,15 @@ impl Serialize for Calibration {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Uncalibrated => serializer.serialize_str("uncalibrated"),
-            Self::Calibrated { id, n, guarantee, certified } => {
-                let mut object = serializer.serialize_struct("Calibration", 4)?;
+            Self::Calibrated { id, n, guarantee, certified, no_confidence } => {
+                let mut object = serializer.serialize_struct("Calibration", 5)?;
                 object.serialize_field("id", id)?;
                 object.serialize_field("n", n)?;
                 object.serialize_field("certified", certified)?;
                 object.serialize_field("guarantee", guarantee)?;
+                if let Some(reason) = no_confidence {
+                    object.serialize_field("no_confidence", reason)?;
+                }
                 object.end()
             }
         }
@@ -99,28 +103,34 @@ impl Selector {
         Self { reader, estimator, policy, calibrated: None }
     }
 
-    /// Decides by a policy file from now on. `running` is this run's fingerprint, with any
-    /// estimator.
+    /// Decides by a policy file from now on. `running` is this run's fingerprint; its estimator is
+    /// compared if it is `chosen`, that is, if a user asked for it, else the file's is taken.
     ///
     /// # Errors
-    /// Every field that differs; the selector is unchanged.
-    pub fn bind_policy(&mut self, file: PolicyFile, running: Fingerprint) -> Result<(), Mismatch> {
+    /// A file that was changed or is inconsistent, or every field that differs; the selector is
+    /// unchanged.
+    pub fn bind_policy(
+        &mut self,
+        file: PolicyFile,
+        running: Fingerprint,
+        chosen: Option<&'static Estimator>,
+    ) -> Result<(), CalibrationError> {
+        file.validate()?;
         let estimators: Vec<_> = file
             .fingerprint
             .estimator
             .split(SEPARATOR)
             .filter_map(|name| uncertainty::estimator(name).ok())
             .collect();
-        let running = Fingerprint { estimator: estimator_names(&estimators), ..running };
-        file.check(&running)?;
+        let estimator = chosen.map_or_else(|| estimator_names(&estimators), |one| one.name.into());
+        let running = Fingerprint { estimator, ..running };
+        file.check(&running).map_err(CalibrationError::Mismatch)?;
         let calibration = Calibration::Calibrated {
-            id: sha256_hex(file.to_json().unwrap_or_default().as_bytes())
-                .chars()
-                .take(16)
-                .collect(),
+            id: file.seal.chars().take(16).collect(),
             n: file.calibration_ids.len(),
             guarantee: file.guarantee(),
             certified: file.is_certified(),
+            no_confidence: file.no_confidence.clone(),
         };
         self.estimator = estimators.first().copied().unwrap_or(self.estimator);
         self.policy = file.policy();
@@ -145,14 +155,17 @@ impl Selector {
         let vote = consensus::vote(question, generation, &self.reader);
         let scores = uncertainty::scores(&Evidence { generation, vote: &vote });
         let score = |estimator: &Estimator| scores.get(estimator.name).copied();
-        let (uncertainty, confidence, decision) = self.decide(&vote, &score);
+        let probes = &generation.probes;
+        let (uncertainty, confidence, decision) = self.decide(&vote, probes, &score);
         Verdict { vote, scores, uncertainty, confidence, decision }
     }
 
-    /// The uncertainty, confidence and decision for a vote, given each estimator's natural score.
+    /// The uncertainty, confidence and decision for a vote and what probes found out about it,
+    /// given each estimator's natural score.
     pub fn decide(
         &self,
         vote: &Vote,
+        probes: &[Probe],
         score: &dyn Fn(&Estimator) -> Option<f64>,
     ) -> (Option<Uncertainty>, Option<Confidence>, Decision) {
         let (uncertainty, confidence) = match &self.calibrated {
@@ -161,9 +174,17 @@ impl Selector {
                 let score = score(self.estimator).map(|score| self.estimator.to_uncertainty(score));
                 (score.and_then(Uncertainty::new), None)
             }
-            Some(calibrated) => calibrated.scores(vote, score),
+            Some(calibrated) => calibrated.scores(vote, probes, score),
         };
-        (uncertainty, confidence, self.policy.decide(vote, uncertainty, confidence))
+        let decision = match self.policy.decide(vote, uncertainty, confidence) {
+            // Without a score for this very reason, the reason is the probe.
+            Decision::Answer | Decision::Abstain(AbstainReason::NoScore) => failed_probe(
+                vote, probes,
+            )
+            .map_or_else(|| self.policy.decide(vote, uncertainty, confidence), Decision::Abstain),
+            decision @ Decision::Abstain(_) => decision,
+        };
+        (uncertainty, confidence, decision)
     }
 }
 
@@ -171,23 +192,28 @@ impl Calibrated {
     fn scores(
         &self,
         vote: &Vote,
+        probes: &[Probe],
         score: &dyn Fn(&Estimator) -> Option<f64>,
     ) -> (Option<Uncertainty>, Option<Confidence>) {
         // Cannot fail: it was checked when the policy was bound.
         let Ok(bound) = self.file.check(&self.running) else { return (None, None) };
-        let scores = decision_scores(&self.estimators, vote, score);
+        let scores = decision_scores(&self.estimators, vote, probes, score);
         (bound.uncertainty(&scores).and_then(Uncertainty::new), bound.confidence(&scores))
     }
 }
 
 /// The uncertainties that a calibrated decision goes by, in the order of `estimators`, given each
-/// estimator's natural score; none unless one answer leads alone.
+/// estimator's natural score; none unless one answer leads alone and no probe speaks against it.
 pub fn decision_scores(
     estimators: &[&'static Estimator],
     vote: &Vote,
+    probes: &[Probe],
     score: &dyn Fn(&Estimator) -> Option<f64>,
 ) -> Vec<Option<f64>> {
-    let leads = vote.leader().is_some() && !vote.tied && !vote.is_abstention();
+    let leads = vote.leader().is_some()
+        && !vote.tied
+        && !vote.is_abstention()
+        && failed_probe(vote, probes).is_none();
     let uncertainty = |estimator: &&'static Estimator| {
         leads.then(|| score(estimator))?.map(|score| estimator.to_uncertainty(score))
     };

@@ -10,12 +10,13 @@ use std::collections::HashMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::graded::{GradedRecord, OutcomeClass};
-use super::read::{ReadQuestion, ShownSample, ShownToken};
+use super::graded::OutcomeClass;
+use super::read::ReadQuestion;
 use super::text::{json_in_script, reveal, shortened};
 use super::view::RunView;
 use crate::generation::FinishReason;
 use crate::metrics::bootstrap::mix;
+use crate::pipeline::{Sample, SampleToken};
 
 /// Share of the bytes for questions without samples.
 const HEAD_SHARE: f64 = 0.6;
@@ -103,28 +104,28 @@ pub fn browse(runs: &[RunView], budget: usize) -> Browse {
             .iter()
             .map(|run| RunData {
                 label: reveal(&run.label).into_owned(),
-                options: run.listed.iter().any(|(_, question, _)| {
-                    question.head.outcome.as_ref().is_some_and(|o| !o.choices.is_empty())
+                options: run.listed.iter().any(|(_, question)| {
+                    question.record.outcome.as_ref().is_some_and(|o| !o.choices.is_empty())
                 }),
                 questions: Vec::new(),
             })
             .collect(),
         ..Data::default()
     };
-    let mut order: Vec<(usize, &(usize, ReadQuestion, GradedRecord))> = runs
+    let mut order: Vec<(usize, &(usize, ReadQuestion))> = runs
         .iter()
         .enumerate()
         .flat_map(|(at, run)| run.listed.iter().map(move |listed| (at, listed)))
         .collect();
     // By a hash of the position, so that omissions are spread evenly and are the same in runs of
     // the same questions.
-    order.sort_by_key(|(run, (place, _, _))| (mix(*place as u64), *place, *run));
+    order.sort_by_key(|(run, (place, _))| (mix(*place as u64), *place, *run));
     let mut texts = Texts::default();
     let mut kept: Vec<(usize, usize, Entry, &ReadQuestion)> = Vec::new();
     let heads = (budget as f64 * HEAD_SHARE) as usize;
     let mut spent = 0;
-    for (run, (place, question, graded)) in &order {
-        let (entry, new) = texts.entry(question, graded);
+    for (run, (place, question)) in &order {
+        let (entry, new) = texts.entry(question);
         spent += new + size(&entry);
         if spent > heads {
             break;
@@ -200,28 +201,28 @@ impl Texts {
     }
 
     /// An entry without samples, and the size of the texts that it adds.
-    fn entry(&mut self, question: &ReadQuestion, graded: &GradedRecord) -> (Entry, usize) {
-        let head = &question.head;
+    fn entry(&mut self, question: &ReadQuestion) -> (Entry, usize) {
+        let ReadQuestion { record, graded, .. } = question;
         let mut new = 0;
-        let d = if let Some(at) = self.hashes.get(&head.doc_hash) {
+        let d = if let Some(at) = self.hashes.get(&record.doc_hash) {
             *at
         } else {
-            let gold = if head.doc.answerable == Some(false) {
+            let gold = if record.doc.answerable == Some(false) {
                 "(no answer)".to_owned()
             } else {
-                head.doc.answers.join(" | ")
+                record.doc.answers.join(" | ")
             };
             let doc = [
-                self.short(&head.doc.id, ANSWER_CHARS),
-                self.short(&head.doc.text(), QUESTION_CHARS),
+                self.short(&record.doc.id, ANSWER_CHARS),
+                self.short(&record.doc.text(), QUESTION_CHARS),
                 self.short(&gold, 2 * ANSWER_CHARS),
             ];
             new += size(&doc);
             self.docs.push(doc);
-            self.hashes.insert(head.doc_hash.clone(), self.docs.len() - 1);
+            self.hashes.insert(record.doc_hash.clone(), self.docs.len() - 1);
             self.docs.len() - 1
         };
-        let vote = head.outcome.as_ref().map(|outcome| &outcome.vote);
+        let vote = record.outcome.as_ref().map(|outcome| &outcome.vote);
         let clusters = vote.map_or(&[][..], |vote| &vote.clusters);
         let rest: f64 = clusters.iter().skip(ANSWERS).map(|cluster| cluster.weight).sum();
         let count = |count: fn(&crate::consensus::Vote) -> usize| {
@@ -244,7 +245,7 @@ impl Texts {
                 .collect(),
             x: [rest, count(|v| v.unparsed), count(|v| v.truncated + v.loops), count(|v| v.failed)],
             n: vote.map_or(0, crate::consensus::Vote::samples),
-            o: head
+            o: record
                 .outcome
                 .iter()
                 .flat_map(|o| &o.notes)
@@ -260,11 +261,12 @@ impl Texts {
     /// The distinct samples, how many are left out, and the bytes of token texts that are new with
     /// them.
     fn samples(&mut self, question: &ReadQuestion) -> (Vec<Value>, usize, usize) {
-        let samples = question.samples.as_deref().unwrap_or_default();
-        let clusters =
-            question.head.outcome.as_ref().map_or(&[][..], |outcome| &outcome.vote.clusters);
-        let leaves = divergence_points(samples);
-        let mut distinct: Vec<(usize, &ShownSample, usize)> = Vec::new();
+        let outcome = question.record.outcome.as_ref();
+        let samples = outcome.map_or(&[][..], |outcome| &outcome.samples);
+        let clusters = outcome.map_or(&[][..], |outcome| &outcome.vote.clusters);
+        let ids = |sample: &Sample| sample.tokens.iter().map(|token| token.id).collect();
+        let leaves = divergence_points(&samples.iter().map(ids).collect::<Vec<_>>());
+        let mut distinct: Vec<(usize, &Sample, usize)> = Vec::new();
         for (at, sample) in samples.iter().enumerate() {
             match distinct
                 .iter_mut()
@@ -294,7 +296,8 @@ impl Texts {
             let own = tokens.get(from..).unwrap_or_default();
             let ids: Vec<usize> =
                 own.iter().map(|token| self.word(&token.text, &mut new)).collect();
-            let entropies: String = own.iter().map(|token| hundredths(token.entropy)).collect();
+            let entropies: String =
+                own.iter().map(|token| hundredths(token.stats.entropy)).collect();
             let leave = leaves.get(*at).copied().flatten().map_or(-1, |at| at as i64);
             let ended = match sample.finish_reason {
                 FinishReason::Stop | FinishReason::Scored => 0,
@@ -338,31 +341,34 @@ fn hundredths(entropy: f64) -> String {
     [whole / 36, whole % 36].into_iter().filter_map(|digit| char::from_digit(digit, 36)).collect()
 }
 
-fn same_tokens(a: &[ShownToken], b: &[ShownToken]) -> bool {
+fn same_tokens(a: &[SampleToken], b: &[SampleToken]) -> bool {
     a.len() == b.len() && shared(a, b) == a.len()
 }
 
 /// Number of leading tokens that two samples share, drawn from the same distributions.
-fn shared(a: &[ShownToken], b: &[ShownToken]) -> usize {
+fn shared(a: &[SampleToken], b: &[SampleToken]) -> usize {
     a.iter()
         .zip(b)
         .take_while(|(a, b)| {
-            a.id == b.id && a.text == b.text && hundredths(a.entropy) == hundredths(b.entropy)
+            a.id == b.id
+                && a.text == b.text
+                && hundredths(a.stats.entropy) == hundredths(b.stats.entropy)
         })
         .count()
 }
 
-/// The token at which each sample leaves the largest group. All start together; at each token the
-/// largest group of samples with the same token stays (of equally large ones, that with the lowest
-/// sample index), and the others leave. `None` for samples that stay to the end.
-fn divergence_points(samples: &[ShownSample]) -> Vec<Option<usize>> {
+/// The token at which each sample, given by its token ids, leaves the largest group. All start
+/// together; at each token the largest group of samples with the same token stays (of equally large
+/// ones, that with the lowest sample index), and the others leave. `None` for samples that stay to
+/// the end.
+fn divergence_points(samples: &[Vec<u32>]) -> Vec<Option<usize>> {
     let mut leaves = vec![None; samples.len()];
     let mut together: Vec<usize> = (0..samples.len()).collect();
     for at in 0.. {
         // In order of index, so that the first of equally large groups is the one with the lowest.
         let mut groups: Vec<(Option<u32>, Vec<usize>)> = Vec::new();
         for sample in &together {
-            let id = samples.get(*sample).and_then(|s| s.tokens.get(at)).map(|token| token.id);
+            let id = samples.get(*sample).and_then(|ids| ids.get(at)).copied();
             match groups.iter_mut().find(|(other, _)| *other == id) {
                 Some((_, members)) => members.push(*sample),
                 None => groups.push((id, vec![*sample])),
@@ -391,18 +397,10 @@ fn divergence_points(samples: &[ShownSample]) -> Vec<Option<usize>> {
 mod tests {
     use super::*;
 
-    fn sample(ids: &[u32]) -> ShownSample {
-        let tokens = ids
-            .iter()
-            .map(|id| ShownToken { id: *id, text: id.to_string(), entropy: 0.0 })
-            .collect();
-        ShownSample { finish_reason: FinishReason::Stop, tokens }
-    }
-
     #[test]
     fn samples_leave_the_largest_group_once() {
         let check = |samples: &[&[u32]], expected: &[Option<usize>]| {
-            let samples: Vec<ShownSample> = samples.iter().map(|ids| sample(ids)).collect();
+            let samples: Vec<Vec<u32>> = samples.iter().map(|ids| ids.to_vec()).collect();
             assert_eq!(divergence_points(&samples), expected);
         };
         check(&[], &[]);

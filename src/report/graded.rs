@@ -1,22 +1,15 @@
-//! Recorded questions as graded questions: with the record's verdict, or with that of another
-//! policy file on the recorded scores.
+//! Questions of a run as a report shows them: the class of each, the reason for having no answer,
+//! and every estimator's score.
 //!
-//! Contract: without another policy file everything is as recorded. With one, decisions and
-//! confidences are exactly those of a run under that file, because a run decides by the same
-//! scores. It reads no texts except names.
+//! Contract: verdicts are those of [`crate::eval::RunScorer`], which `candor score` uses too.
 
-use crate::calibration::{Mismatch, PolicyFile};
+use crate::calibration::{CalibrationError, PolicyFile};
 use crate::consensus::Reader;
 use crate::decision::Policy;
-use crate::error::Result;
-use crate::eval::{
-    Grader, Manifest, Scorer, correct_mass, is_correct_per_byte, selector_with_policy,
-};
+use crate::eval::{Manifest, Scored};
 use crate::metrics::{Grade, GradedQuestion};
-use crate::pipeline::Selector;
-use crate::uncertainty::{Confidence, DEFAULT_ESTIMATOR, ESTIMATORS, Estimator, Uncertainty};
-
-use super::read::{Head, RecordedDecision};
+use crate::pipeline::{Selector, Verdict};
+use crate::uncertainty::{DEFAULT_ESTIMATOR, ESTIMATORS, Estimator};
 
 /// What became of a question: every question is in exactly one class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,14 +54,6 @@ impl OutcomeClass {
     }
 }
 
-/// Turns the records of a run into graded questions.
-pub struct RecordGrader {
-    scorer: Scorer,
-    selector: Selector,
-    /// Whether decisions are made again, because the policy is not the run's.
-    redecides: bool,
-}
-
 /// A record as a graded question.
 #[derive(Clone, Debug)]
 pub struct GradedRecord {
@@ -80,70 +65,30 @@ pub struct GradedRecord {
     pub scores: Vec<Option<f64>>,
 }
 
+impl GradedRecord {
+    /// From a question's score; `error` is why it could not be asked, if it could not.
+    pub fn new(scored: &Scored, error: Option<&String>) -> Self {
+        let verdict = scored.verdict.as_ref();
+        let reason = |verdict: &Verdict| verdict.decision.reason().map(ToString::to_string);
+        let uncertainty = |estimator: &&Estimator| {
+            let score = verdict?.scores.get(estimator.name)?;
+            Some(estimator.to_uncertainty(*score))
+        };
+        Self {
+            question: scored.item.clone(),
+            reason: verdict.map_or_else(|| error.cloned(), reason),
+            scores: ESTIMATORS.iter().map(uncertainty).collect(),
+        }
+    }
+}
+
 /// Whether the policy fits the run; a run without a fingerprint fits none.
 ///
 /// # Errors
-/// Every field of the fingerprint that differs.
-pub fn fits(policy: &PolicyFile, manifest: &Manifest) -> Result<bool, Mismatch> {
+/// Every field of the fingerprint that differs; a file that was changed.
+pub fn fits(policy: &PolicyFile, manifest: &Manifest) -> Result<bool, CalibrationError> {
     let Some(running) = manifest.fingerprint.clone() else { return Ok(false) };
     Selector::new(Reader::default(), DEFAULT_ESTIMATOR, Policy::default())
-        .bind_policy(policy.clone(), running)
+        .bind_policy(policy.clone(), running, None)
         .map(|()| true)
-}
-
-impl RecordGrader {
-    /// With the recorded decisions, or with those of `other`, which must fit the run.
-    ///
-    /// # Errors
-    /// A manifest with settings that this version does not know.
-    pub fn new(manifest: &Manifest, other: Option<&PolicyFile>) -> Result<Self> {
-        let policy = other.or(manifest.policy.as_ref()).cloned();
-        Ok(Self {
-            scorer: manifest.task.scorer,
-            selector: selector_with_policy(manifest, policy)?,
-            redecides: other.is_some(),
-        })
-    }
-
-    /// Grades a record.
-    pub fn grade(&self, head: &Head) -> GradedRecord {
-        let mut question = GradedQuestion {
-            id: head.doc.id.clone(),
-            grade: head.grade,
-            answered: false,
-            uncertainty: None,
-            confidence: None,
-            answerable: head.doc.answerable,
-            correct_per_byte: None,
-            correct_mass: None,
-            samples: Vec::new(),
-        };
-        let Some(outcome) = &head.outcome else {
-            let scores = vec![None; ESTIMATORS.len()];
-            return GradedRecord { question, reason: head.error.clone(), scores };
-        };
-        question.correct_per_byte = is_correct_per_byte(&outcome.choices, &head.doc);
-        question.correct_mass = correct_mass(&outcome.choices, &head.doc);
-        if outcome.choices.is_empty() {
-            // Scored choices are not samples.
-            question.samples = Grader::new(self.scorer, &head.doc).samples(&outcome.vote);
-        }
-        let (uncertainty, confidence, decision) =
-            self.selector.decide(&outcome.vote, &|estimator| outcome.score(estimator));
-        question.uncertainty = uncertainty.map(Uncertainty::value);
-        let reason = if self.redecides {
-            question.answered = decision.is_answer();
-            question.confidence = confidence.map(Confidence::value);
-            decision.reason().map(ToString::to_string)
-        } else {
-            question.answered = outcome.decision == RecordedDecision::Answer;
-            question.confidence = outcome.confidence;
-            outcome.reason.as_ref().map(|reason| {
-                if reason.detail.is_empty() { reason.code.clone() } else { reason.detail.clone() }
-            })
-        };
-        let uncertainty =
-            |estimator: &&Estimator| Some(estimator.to_uncertainty(outcome.score(estimator)?));
-        GradedRecord { question, reason, scores: ESTIMATORS.iter().map(uncertainty).collect() }
-    }
 }

@@ -29,7 +29,7 @@ const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
 /// The metrics that are shown first; all others are one click away.
-const FIRST: [&str; 15] = [
+const FIRST: [&str; 17] = [
     "accuracy",
     "acc_norm",
     "coverage",
@@ -41,6 +41,8 @@ const FIRST: [&str; 15] = [
     "score_t_75",
     "score_t_90",
     "auroc",
+    "saturation",
+    "tied_pairs",
     "aurc",
     "prr",
     "brier",
@@ -478,7 +480,8 @@ fn estimators(out: &mut String, report: &Report) {
             "<details class=\"more\"{open}><summary>{}</summary>",
             escaped(&run.label)
         );
-        let heads = ["auroc ↑", "aurc ↓", "prr ↑", "questions"].map(number_head);
+        let heads = ["auroc ↑", "saturation", "tied pairs", "aurc ↓", "prr ↑", "questions"];
+        let heads = heads.map(number_head);
         table(
             out,
             &format!("Estimators of {}", run.label),
@@ -539,9 +542,11 @@ fn settings(report: &Report) -> String {
         String::from("<section aria-labelledby=\"settings\"><h2 id=\"settings\">Settings</h2>\n");
     for run in &report.runs {
         let mut manifest = run.manifest.clone();
-        // Its list of questions is long, and its guarantee is shown above.
+        // Its lists of questions are long, and its guarantee is shown above.
         if let Some(policy) = &mut manifest.policy {
             policy.calibration_ids.clear();
+            policy.calibration_texts.clear();
+            policy.scores.clear();
         }
         let cost = |name: &str, mean: Option<super::Mean>| {
             mean.map_or(String::new(), |m| format!("{} {name} per question. ", short(m.mean)))

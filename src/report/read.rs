@@ -1,134 +1,33 @@
-//! Reads records for a report: only the fields that it shows, on all cores.
+//! The records of a run, read and scored on all cores.
 //!
-//! Contract: questions are in the order of the records, whatever the threads do. Verdicts and
-//! scores are those of the record. Token statistics are parsed only for the questions that the page
-//! lists, which makes it fast. An invalid line is an error that names file and line.
+//! Contract: questions are in the order of the records, whatever the threads do. Samples are kept
+//! only for the questions that the page lists, which bounds the memory. An invalid line is an error
+//! that names file and line.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
-use serde::Deserialize;
-
-use crate::consensus::Vote;
+use super::graded::GradedRecord;
 use crate::error::{Error, Result};
-use crate::eval::{Doc, RunRef, ScoredChoice};
-use crate::generation::FinishReason;
-use crate::generation::{Timing, TokenCounts};
-use crate::metrics::Grade;
-use crate::uncertainty::Estimator;
+use crate::eval::{LeftOut, Record, RunRef, RunScorer};
 
 /// Queue length of each thread, in lines.
 const QUEUED_LINES: usize = 64;
 
-/// A record without samples.
-#[derive(Debug, Deserialize)]
-pub struct Head {
-    /// The question.
-    pub doc: Doc,
-    /// SHA-256 of the question with everything that belongs to it.
-    pub doc_hash: String,
-    /// Whether the leading answer is right.
-    pub grade: Grade,
-    /// The error of a question that could not be asked.
-    #[serde(default)]
-    pub error: Option<String>,
-    /// The outcome; `None` if the question could not be asked.
-    pub outcome: Option<RecordedOutcome>,
-    /// Times.
-    pub timing: Timing,
-}
-
-/// The decision with its inputs.
-#[derive(Debug, Deserialize)]
-pub struct RecordedOutcome {
-    /// Answer or abstain. Not flattened, unlike in the record, because that would keep all unknown
-    /// fields, including the samples.
-    pub decision: RecordedDecision,
-    /// The reason for abstaining.
-    pub reason: Option<Reason>,
-    /// Calibrated probability of being correct.
-    pub confidence: Option<f64>,
-    /// Every estimator's natural score.
-    pub scores: BTreeMap<String, f64>,
-    /// The vote.
-    pub vote: Vote,
-    /// The likelihood of every choice, if choices were scored.
-    #[serde(default)]
-    pub choices: Vec<ScoredChoice>,
-    /// The cost.
-    pub cost: TokenCounts,
-    /// Deviations from the request.
-    #[serde(default)]
-    pub notes: Vec<String>,
-}
-
-impl RecordedOutcome {
-    /// An estimator's natural score.
-    pub fn score(&self, estimator: &Estimator) -> Option<f64> {
-        self.scores.get(estimator.name).copied()
-    }
-}
-
-/// The kind of a decision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RecordedDecision {
-    /// The leading answer was given.
-    Answer,
-    /// No answer was given.
-    Abstain,
-}
-
-/// The reason for abstaining.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Reason {
-    /// One word.
-    pub code: String,
-    /// One sentence.
-    #[serde(default)]
-    pub detail: String,
-}
-
-/// A sample as the page shows it.
-#[derive(Debug, Deserialize)]
-pub struct ShownSample {
-    /// Why it ended.
-    pub finish_reason: FinishReason,
-    /// Its tokens.
-    pub tokens: Vec<ShownToken>,
-}
-
-/// A token as the page shows it.
-#[derive(Debug, Deserialize)]
-pub struct ShownToken {
-    /// Token id.
-    pub id: u32,
-    /// Its text.
-    pub text: String,
-    /// Entropy of the step in nats.
-    pub entropy: f64,
-}
-
-#[derive(Deserialize)]
-struct SamplesOfRecord {
-    outcome: Option<Samples>,
-}
-
-#[derive(Deserialize)]
-struct Samples {
-    samples: Vec<ShownSample>,
-}
-
-/// A parsed question.
+/// A question with its scores.
 #[derive(Debug)]
 pub struct ReadQuestion {
-    /// The record without samples.
-    pub head: Head,
-    /// Its samples, if the page lists the question.
-    pub samples: Option<Vec<ShownSample>>,
+    /// The record, its vote counted again; without samples unless the page lists the question.
+    pub record: Record,
+    /// Its grade, decision and scores.
+    pub graded: GradedRecord,
+    /// Whether something differs from what was recorded.
+    pub differs: bool,
 }
+
+/// A question with its scores, or its id and why it is left out.
+pub type Read = std::result::Result<ReadQuestion, (LeftOut, String)>;
 
 /// A line with its position.
 struct Line {
@@ -139,20 +38,24 @@ struct Line {
 }
 
 /// The questions that a thread has parsed, or its first invalid line, by position.
-type Parsed = std::result::Result<Vec<(usize, ReadQuestion)>, (usize, Error)>;
+type Parsed = std::result::Result<Vec<(usize, Read)>, (usize, Error)>;
 
-/// Reads a run. `listed` says by position which questions are read with their samples.
+/// Reads a run. `listed` says by position which questions are kept with their samples.
 ///
 /// # Errors
 /// Missing records, or an invalid line.
-pub fn read(run: &RunRef, listed: &(dyn Fn(usize) -> bool + Sync)) -> Result<Vec<ReadQuestion>> {
+pub fn read(
+    run: &RunRef,
+    scorer: &RunScorer<'_>,
+    listed: &(dyn Fn(usize) -> bool + Sync),
+) -> Result<Vec<Read>> {
     let mut records = run.records()?;
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let mut questions = thread::scope(|scope| {
         let (senders, workers): (Vec<_>, Vec<_>) = (0..threads)
             .map(|_| {
                 let (sender, receiver) = sync_channel(QUEUED_LINES);
-                (sender, scope.spawn(move || parse_all(&receiver, listed)))
+                (sender, scope.spawn(move || parse_all(&receiver, scorer, listed)))
             })
             .unzip();
         let mut index = 0;
@@ -189,26 +92,33 @@ pub fn read(run: &RunRef, listed: &(dyn Fn(usize) -> bool + Sync)) -> Result<Vec
     Ok(questions.into_iter().map(|(_, question)| question).collect())
 }
 
-fn parse_all(lines: &Receiver<Line>, listed: &(dyn Fn(usize) -> bool + Sync)) -> Parsed {
-    lines
-        .iter()
-        .map(|line| {
-            Ok((line.index, parse(&line, listed(line.index)).map_err(|error| (line.index, error))?))
-        })
-        .collect()
+fn parse_all(
+    lines: &Receiver<Line>,
+    scorer: &RunScorer<'_>,
+    listed: &(dyn Fn(usize) -> bool + Sync),
+) -> Parsed {
+    let parse = |line: Line| {
+        let read = parse(&line, scorer, listed(line.index)).map_err(|error| (line.index, error))?;
+        Ok((line.index, read))
+    };
+    lines.iter().map(parse).collect()
 }
 
-fn parse(line: &Line, with_samples: bool) -> Result<ReadQuestion> {
-    let bad =
-        |e| Error::invalid_file(&line.path, format!("line {}: not a record: {e}", line.number));
-    let head: Head = serde_json::from_slice(&line.bytes).map_err(bad)?;
-    let samples = if with_samples {
-        serde_json::from_slice::<SamplesOfRecord>(&line.bytes)
-            .map_err(bad)?
-            .outcome
-            .map(|o| o.samples)
-    } else {
-        None
+fn parse(line: &Line, scorer: &RunScorer<'_>, with_samples: bool) -> Result<Read> {
+    let mut record: Record = serde_json::from_slice(&line.bytes).map_err(|e| {
+        Error::invalid_file(&line.path, format!("line {}: not a record: {e}", line.number))
+    })?;
+    let scored = match scorer.score(&record) {
+        Ok(scored) => scored,
+        Err(reason) => return Ok(Err((reason, record.doc.id))),
     };
-    Ok(ReadQuestion { head, samples })
+    let graded = GradedRecord::new(&scored, record.error.as_ref());
+    if let (Some(outcome), Some(verdict)) = (&mut record.outcome, scored.verdict) {
+        outcome.vote = verdict.vote;
+        if !with_samples {
+            outcome.samples = Vec::new();
+        }
+    }
+    record.resps = Vec::new();
+    Ok(Ok(ReadQuestion { record, graded, differs: scored.differs.is_some() }))
 }

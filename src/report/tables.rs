@@ -90,7 +90,8 @@ pub fn markdown(report: &Report) -> String {
     for run in &report.runs {
         let _ = writeln!(
             out,
-            "\n## Estimators: {}\n\n| estimator | auroc ↑ | aurc ↓ | prr ↑ |\n|---|--:|--:|--:|",
+            "\n## Estimators: {}\n\n| estimator | auroc ↑ | saturation | tied pairs | aurc ↓ | prr ↑ |\n\
+             |---|--:|--:|--:|--:|--:|",
             md(&run.label)
         );
         for estimator in &run.estimators {

@@ -39,6 +39,16 @@ pub fn shortened(text: &str, most: usize) -> Cow<'_, str> {
     }
 }
 
+/// The first names of a list, and how many more there are.
+pub fn listed(names: &[String]) -> String {
+    const FIRST: usize = 5;
+    let shown: Vec<&str> = names.iter().take(FIRST).map(String::as_str).collect();
+    match names.len().saturating_sub(FIRST) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
 /// Escapes for element text, or an attribute in double quotes, of HTML or XML.
 pub fn html(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

@@ -4,7 +4,6 @@
 //! metrics, the normal interval of a mean for costs. The number of resamples depends on the number
 //! of questions and is part of the report. It knows neither HTML nor SVG.
 
-use std::collections::HashSet;
 use std::path::{Component, Path};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -12,11 +11,12 @@ use std::thread;
 use serde::Serialize;
 
 use super::compare;
-use super::graded::{GradedRecord, OutcomeClass, RecordGrader, fits};
+use super::graded::{GradedRecord, OutcomeClass, fits};
 use super::read::{self, ReadQuestion};
-use crate::calibration::{PolicyFile, Rule};
+use super::text;
+use crate::calibration::{Drift, PolicyFile, Rule};
 use crate::error::{Error, Result};
-use crate::eval::{Difference, Manifest, RunRef};
+use crate::eval::{Difference, LeftOut, Manifest, RunRef, RunScorer};
 use crate::metrics::binomial::NORMAL_97_5;
 use crate::metrics::bootstrap::Bootstrap;
 use crate::metrics::{Estimate, GradedQuestion, METRICS, Metric, estimates, metric};
@@ -25,7 +25,7 @@ use crate::uncertainty::{Direction, ESTIMATORS};
 /// Number of questions of all runs that the page may list.
 const MAX_LISTED: usize = 1200;
 /// The metrics that compare estimators.
-const RANKING: [&str; 3] = ["auroc", "aurc", "prr"];
+const RANKING: [&str; 5] = ["auroc", "saturation", "tied_pairs", "aurc", "prr"];
 
 /// A report over runs.
 #[derive(Debug, Serialize)]
@@ -53,6 +53,14 @@ pub struct RunView {
     pub questions: usize,
     /// Questions with a record.
     pub recorded: usize,
+    /// The ids of questions without a gold answer, which are left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub without_gold: Vec<String>,
+    /// Scores that are not those of the policy's calibration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drift: Option<Drift>,
+    /// Records whose verdict changes when scored again.
+    pub differing: usize,
     /// Their outcomes.
     pub counts: Counts,
     /// The guarantee of the decisions; `None` without a policy file.
@@ -75,7 +83,7 @@ pub struct RunView {
     pub hashes: Vec<String>,
     /// The questions that the page may list, with their position among all.
     #[serde(skip)]
-    pub(super) listed: Vec<(usize, ReadQuestion, GradedRecord)>,
+    pub(super) listed: Vec<(usize, ReadQuestion)>,
     /// The policy file of the decisions, the run's or another.
     #[serde(skip)]
     pub(super) policy: Option<PolicyFile>,
@@ -234,30 +242,33 @@ impl RunView {
         // Spread evenly over the run, because the first ones may be of one kind.
         let listed =
             move |at: usize| at < due && at * cap.min(due) / due != (at + 1) * cap.min(due) / due;
-        let mut questions = read::read(run, &listed)?.into_iter().enumerate().collect::<Vec<_>>();
-        let recorded = questions.len();
-        if let Some(policy) = other {
-            let fitted_on: HashSet<&str> =
-                policy.calibration_ids.iter().map(String::as_str).collect();
-            questions.retain(|(_, question)| !fitted_on.contains(question.head.doc.id.as_str()));
-            if questions.is_empty() && recorded > 0 {
-                return Err(Error::usage(format!(
-                    "the policy was fitted on all questions of {}; report on others",
-                    run.name
-                )));
+        let scorer = RunScorer::new(run, other)?;
+        let (mut questions, mut without_gold) = (Vec::new(), Vec::new());
+        let all = read::read(run, &scorer, &listed)?;
+        let recorded = all.len();
+        for (place, read) in all.into_iter().enumerate() {
+            match read {
+                Ok(question) => questions.push((place, question)),
+                Err((LeftOut::WithoutGold, id)) => without_gold.push(id),
+                Err((LeftOut::CalibratedOn, _)) => {}
             }
         }
-        let (places, questions): (Vec<usize>, Vec<ReadQuestion>) = questions.into_iter().unzip();
-        let grader = RecordGrader::new(&run.manifest, other)?;
-        let graded: Vec<GradedRecord> =
-            parallel(&questions, |question| grader.grade(&question.head));
-        let policy = other.or(run.manifest.policy.as_ref()).cloned();
+        if questions.is_empty() && recorded > without_gold.len() {
+            return Err(Error::usage(format!(
+                "the policy was fitted on all questions of {}; report on others",
+                run.name
+            )));
+        }
+        let policy = scorer.policy().cloned();
         let mut view = Self {
             run: run.name.clone(),
             label,
             manifest: run.manifest.clone(),
             questions: questions.len(),
             recorded,
+            without_gold,
+            drift: scorer.drift(questions.iter().map(|(_, q)| &q.graded.question)),
+            differing: questions.iter().filter(|(_, question)| question.differs).count(),
             counts: Counts::default(),
             guarantee: policy.as_ref().map(|policy| Guarantee {
                 sentence: policy.guarantee(),
@@ -269,19 +280,16 @@ impl RunView {
             forward_tokens: None,
             seconds: None,
             resamples: Bootstrap::of(questions.len()).resamples,
-            items: graded.iter().map(|graded| graded.question.clone()).collect(),
-            hashes: questions.iter().map(|question| question.head.doc_hash.clone()).collect(),
+            items: questions.iter().map(|(_, q)| q.graded.question.clone()).collect(),
+            hashes: questions.iter().map(|(_, q)| q.record.doc_hash.clone()).collect(),
             listed: Vec::new(),
             policy,
         };
         view.items.iter().for_each(|item| view.counts.add(item));
         view.add_costs(&questions);
-        view.add_metrics(&graded);
-        let all = places.into_iter().zip(questions).zip(graded);
-        view.listed = all
-            .filter(|((at, _), _)| listed(*at))
-            .map(|((at, question), graded)| (at, question, graded))
-            .collect();
+        view.add_metrics(&questions);
+        questions.retain(|(place, _)| listed(*place));
+        view.listed = questions;
         Ok(view)
     }
 
@@ -293,36 +301,51 @@ impl RunView {
                 self.run, self.recorded
             )
         });
-        let fitted_on = self.recorded - self.questions;
+        let fitted_on = self.recorded - self.questions - self.without_gold.len();
         let held_out = (fitted_on > 0).then(|| {
             format!(
                 "{}: {fitted_on} questions that the policy was fitted on are left out",
                 self.run
             )
         });
-        unfinished.into_iter().chain(held_out).collect()
+        let without_gold = (!self.without_gold.is_empty()).then(|| {
+            format!(
+                "{}: {} without a gold answer, which are left out: {}",
+                self.run,
+                self.without_gold.len(),
+                text::listed(&self.without_gold)
+            )
+        });
+        let differing = (self.differing > 0).then(|| {
+            format!(
+                "{}: {} records differ from what candor {} recorded; the metrics are this version's",
+                self.run, self.differing, self.manifest.config.version
+            )
+        });
+        let drift = self.drift.map(|drift| format!("{}: {drift}", self.run));
+        let warnings = unfinished.into_iter().chain(held_out).chain(without_gold);
+        warnings.chain(differing).chain(drift).collect()
     }
 
-    fn add_costs(&mut self, questions: &[ReadQuestion]) {
+    fn add_costs(&mut self, questions: &[(usize, ReadQuestion)]) {
         let asked = || {
-            questions
-                .iter()
-                .filter_map(|question| Some((&question.head, question.head.outcome.as_ref()?)))
+            let records = questions.iter().map(|(_, question)| &question.record);
+            records.filter_map(|record| Some((record, record.outcome.as_ref()?)))
         };
         let rows: Vec<f64> =
             asked().map(|(_, outcome)| outcome.cost.forward_tokens as f64).collect();
-        let times = asked().filter_map(|(head, _)| {
-            Some((head.timing.prefill_ms? + head.timing.decode_ms?) / 1000.0)
+        let times = asked().filter_map(|(record, _)| {
+            Some((record.timing.prefill_ms? + record.timing.decode_ms?) / 1000.0)
         });
         let times: Vec<f64> = times.filter(|seconds| seconds.is_finite()).collect();
         (self.forward_tokens, self.seconds) = (Mean::of(&rows), Mean::of(&times));
     }
 
-    fn add_metrics(&mut self, graded: &[GradedRecord]) {
+    fn add_metrics(&mut self, questions: &[(usize, ReadQuestion)]) {
         let bootstrap = Bootstrap { resamples: self.resamples, ..Bootstrap::default() };
         // Sorted by name, as resampling does; without samples, because resampling visits them
         // repeatedly.
-        let mut order: Vec<&GradedRecord> = graded.iter().collect();
+        let mut order: Vec<&GradedRecord> = questions.iter().map(|(_, q)| &q.graded).collect();
         order.sort_by(|a, b| a.question.id.cmp(&b.question.id));
         let without_samples = |graded: &GradedRecord, uncertainty: Option<f64>| GradedQuestion {
             id: String::new(),

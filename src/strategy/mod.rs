@@ -5,12 +5,27 @@
 //! which know no strategy by name.
 
 mod adaptive;
+mod beam;
+mod best_of_n;
+mod cascade;
+mod certified;
+mod challenge;
+mod cisc;
+mod cot_decoding;
+mod deepconf;
+mod early_stopping;
+mod enumerate;
 mod greedy;
+mod languages;
 mod likelihood;
 mod read_answers;
+mod rivals;
 mod self_consistency;
 pub mod session;
+mod universal;
 mod verify_answer;
+mod waves;
+mod weights;
 
 use std::fmt;
 
@@ -18,7 +33,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use adaptive::Adaptive;
+pub use beam::Beam;
+pub use best_of_n::BestOfN;
+pub use cascade::Cascade;
+pub use certified::Certified;
+pub use challenge::Challenge;
+pub use cisc::Cisc;
+pub use deepconf::DeepConf;
+pub use early_stopping::EarlyStopping;
+pub use enumerate::Enumerate;
+pub use languages::Languages;
+pub use rivals::Rivals;
 pub use session::{Executor, Prefix, Session, SessionContext};
+pub use universal::Universal;
 
 use crate::consensus::AskedQuestion;
 use crate::error::{Error, Result};
@@ -57,10 +84,38 @@ pub enum Strategy {
     SelfConsistency,
     /// No samples: every choice of the question scored by its likelihood.
     Likelihood,
-    /// Samples in waves until the leading answer cannot change.
+    /// Samples in waves until the leading answer is unlikely to change.
     Adaptive(Adaptive),
+    /// Samples in windows until all of one agree.
+    EarlyStopping(EarlyStopping),
+    /// Samples in waves until the greedy answer is certified to be the most probable one.
+    Certified(Certified),
+    /// All n samples, each weighed by its confidence in itself.
+    Cisc(Cisc),
+    /// All n samples, the least confident left out, the others weighed by token confidence.
+    Deepconf(DeepConf),
+    /// All n samples, weighed by their rank in self-certainty.
+    BestOfN(BestOfN),
+    /// All n samples, weighed by the model's choice among them.
+    Universal(Universal),
+    /// The n most probable first tokens, each continued greedily.
+    CotDecoding,
+    /// Greedy decoding, and samples where it is not sure enough.
+    Cascade(Cascade),
+    /// An answer without thinking, and samples that think where it is not sure enough.
+    ThinkIfUnsure(Cascade),
+    /// Beam search.
+    Beam(Beam),
+    /// The most probable completions instead of samples, with bounds for every answer.
+    Enumerate(Enumerate),
     /// All n samples, then a second prompt about the leading answer.
     VerifyAnswer,
+    /// All n samples; those that lead are contradicted.
+    Challenge(Challenge),
+    /// All n samples, then a critic that may veto the leading answer.
+    Rivals(Rivals),
+    /// Samples of the question in several languages and wordings.
+    Languages(Languages),
 }
 
 /// Every strategy with its default parameters and a line of help.
@@ -72,8 +127,65 @@ pub const STRATEGIES: &[(Strategy, &str)] = &[
         "samples in waves, at most all, until the leader is settled (wave=4:threshold=0.95)",
     ),
     (
+        Strategy::EarlyStopping(EarlyStopping::DEFAULT),
+        "samples in windows, at most all, until all of one agree (window=5)",
+    ),
+    (
+        Strategy::Certified(Certified::DEFAULT),
+        "samples in waves until the greedy answer is certified to be the model's most probable \
+         one, which does not certify that it is right (alpha=0.05:wave=4)",
+    ),
+    (
+        Strategy::Cisc(Cisc::DEFAULT),
+        "each sample weighs its confidence (confidence=p_true, probability or verbal; \
+         temperature=0.1)",
+    ),
+    (
+        Strategy::Deepconf(DeepConf::DEFAULT),
+        "the least confident samples are left out, the others weigh their confidence \
+         (keep=0.9:group=tail, whole or lowest; window=16:power=1:stop_below=0)",
+    ),
+    (
+        Strategy::BestOfN(BestOfN::DEFAULT),
+        "samples weigh their rank in self-certainty (power=0.5; large: the first alone)",
+    ),
+    (
+        Strategy::Universal(Universal::DEFAULT),
+        "the model reads all samples and chooses the most consistent (rotations=2)",
+    ),
+    (Strategy::CotDecoding, "the n most probable first tokens, each continued greedily"),
+    (
+        Strategy::Cascade(Cascade::DEFAULT),
+        "greedy; samples only where its answer is not sure enough (min_probability=0.9)",
+    ),
+    (
+        Strategy::ThinkIfUnsure(Cascade::DEFAULT),
+        "answers without thinking; thinks only where that is not sure enough (min_probability=0.9)",
+    ),
+    (Strategy::Beam(Beam::DEFAULT), "beam search (width=4:length_penalty=1)"),
+    (
+        Strategy::Enumerate(Enumerate::DEFAULT),
+        "the most probable completions instead of samples, with bounds for the probability of \
+         every answer (coverage=0.9:paths=64:wave=8)",
+    ),
+    (
         Strategy::VerifyAnswer,
         "all samples vote, then the model is asked whether the leading answer is right (p_true)",
+    ),
+    (
+        Strategy::Challenge(Challenge::DEFAULT),
+        "the leading samples are contradicted; an answer that flips is not given \
+         (challenged=4:min_kept=0.5)",
+    ),
+    (
+        Strategy::Rivals(Rivals::DEFAULT),
+        "a critic that sees the answer without its reasoning may veto it \
+         (min_accept=0.5:retries=1)",
+    ),
+    (
+        Strategy::Languages(Languages::DEFAULT),
+        "the question in other languages and wordings too; an answer that depends on them is not \
+         given (languages=2:wordings=1:min_agreement=0.5)",
     ),
     (Strategy::Likelihood, "scores the choices of a question instead of sampling"),
 ];
@@ -84,8 +196,10 @@ impl Strategy {
         match self {
             // What is scored depends on none of them.
             Self::Likelihood => SamplingParams::default(),
-            Self::Greedy => SamplingParams { n: 1, temperature: 0.0, ..params.clone() },
-            Self::SelfConsistency | Self::Adaptive(_) | Self::VerifyAnswer => params.clone(),
+            Self::Greedy | Self::Beam(_) => {
+                SamplingParams { n: 1, temperature: 0.0, ..params.clone() }
+            }
+            _ => params.clone(),
         }
     }
 
@@ -99,7 +213,21 @@ impl Strategy {
             Self::SelfConsistency => self_consistency::run(session, question).await,
             Self::Likelihood => likelihood::run(session, question).await,
             Self::Adaptive(parameters) => parameters.run(session, question).await,
+            Self::EarlyStopping(parameters) => parameters.run(session, question).await,
+            Self::Certified(parameters) => parameters.run(session, question).await,
+            Self::Cisc(parameters) => parameters.run(session, question).await,
+            Self::Deepconf(parameters) => parameters.run(session, question).await,
+            Self::BestOfN(parameters) => parameters.run(session, question).await,
+            Self::Universal(parameters) => parameters.run(session, question).await,
+            Self::CotDecoding => cot_decoding::run(session, question).await,
+            Self::Cascade(parameters) => parameters.run(session, question).await,
+            Self::ThinkIfUnsure(parameters) => parameters.think(session, question).await,
+            Self::Beam(parameters) => parameters.run(session, question).await,
+            Self::Enumerate(parameters) => parameters.run(session, question).await,
             Self::VerifyAnswer => verify_answer::run(session, question).await,
+            Self::Challenge(parameters) => parameters.run(session, question).await,
+            Self::Rivals(parameters) => parameters.run(session, question).await,
+            Self::Languages(parameters) => parameters.run(session, question).await,
         }
     }
 
@@ -129,7 +257,23 @@ impl Strategy {
     fn validate(self) -> Result<()> {
         match self {
             Self::Adaptive(parameters) => parameters.validate(),
-            _ => Ok(()),
+            Self::EarlyStopping(parameters) => parameters.validate(),
+            Self::Certified(parameters) => parameters.validate(),
+            Self::Cisc(parameters) => parameters.validate(),
+            Self::Deepconf(parameters) => parameters.validate(),
+            Self::BestOfN(parameters) => parameters.validate(),
+            Self::Universal(parameters) => parameters.validate(),
+            Self::Cascade(parameters) | Self::ThinkIfUnsure(parameters) => parameters.validate(),
+            Self::Beam(parameters) => parameters.validate(),
+            Self::Enumerate(parameters) => parameters.validate(),
+            Self::Challenge(parameters) => parameters.validate(),
+            Self::Rivals(parameters) => parameters.validate(),
+            Self::Languages(parameters) => parameters.validate(),
+            Self::Greedy
+            | Self::SelfConsistency
+            | Self::Likelihood
+            | Self::CotDecoding
+            | Self::VerifyAnswer => Ok(()),
         }
     }
 
@@ -164,7 +308,7 @@ impl std::str::FromStr for Strategy {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let mut parts = text.trim().split(':');
+        let mut parts = text.trim().split([':', ',']);
         let name = parts.next().unwrap_or_default().replace('_', "-");
         let known = STRATEGIES.iter().find(|(strategy, _)| strategy.name() == name);
         let Some((mut strategy, _)) = known.copied() else {
@@ -184,6 +328,14 @@ impl std::str::FromStr for Strategy {
         }
         Ok(strategy)
     }
+}
+
+/// Checks a share of samples or a probability.
+fn check_share(name: &str, value: f64) -> Result<()> {
+    if (0.0..=1.0).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::usage(format!("{name} is {value}; it must be 0 to 1")))
 }
 
 #[cfg(test)]

@@ -57,11 +57,16 @@ impl Session {
         Ok(consensus::vote(&asked, generation, self.reader()))
     }
 
-    /// The prefix that ends in the cue after a completion; `None` if it and `further` tokens do not
-    /// fit the context.
-    fn cued(&self, completion: &Completion, further: usize) -> Result<Option<Prefix>> {
-        let Some(prefix) = self.first_prompt() else { return Ok(None) };
-        let cued = self.extend(&self.after(&prefix, completion), CUE)?;
+    /// The prefix that ends in a cue after a completion, in the same turn; `None` if it and
+    /// `further` tokens do not fit the context.
+    pub(super) fn cued(
+        &self,
+        completion: &Completion,
+        cue: &str,
+        further: usize,
+    ) -> Result<Option<Prefix>> {
+        let Some(prefix) = self.prompt(completion.prompt) else { return Ok(None) };
+        let cued = self.extend(&self.after(&prefix, completion), cue)?;
         Ok(cued.prompt.check_fits(self.context(), further).is_ok().then_some(cued))
     }
 
@@ -72,7 +77,7 @@ impl Session {
     ) -> Result<()> {
         let mut prefixes: BTreeMap<Vec<u32>, (Prefix, Vec<usize>)> = BTreeMap::new();
         for at in consensus::unstated(question, generation, self.reader()) {
-            if let Some(cued) = self.cued(&generation.completions[at], REPLY_TOKENS)? {
+            if let Some(cued) = self.cued(&generation.completions[at], CUE, REPLY_TOKENS)? {
                 let key = cued.prompt.tokens.clone();
                 prefixes.entry(key).or_insert((cued, Vec::new())).1.push(at);
             }
@@ -85,7 +90,8 @@ impl Session {
             ..SamplingParams::default()
         };
         let cue_tokens = self.encode(CUE)?.len() * prefixes.len();
-        let (replies, mut cost) = self.sample_each(prefixes, &params).await?;
+        let requests = prefixes.into_iter().map(|prefix| (prefix, params.clone())).collect();
+        let (replies, mut cost) = self.sample_each(requests).await?;
         cost.tokens.prompt_tokens = cue_tokens;
         generation.cost.add(&cost);
         for (reply, owners) in replies.into_iter().zip(owners) {
@@ -205,7 +211,7 @@ impl Session {
         let mut owners = Vec::new();
         for (at, completion) in generation.completions.iter().enumerate() {
             let votes = vote.answers.get(at).is_some_and(Option::is_some);
-            if votes && let Some(cued) = self.cued(completion, longest)? {
+            if votes && let Some(cued) = self.cued(completion, CUE, longest)? {
                 owners.push((at, cued));
             }
         }

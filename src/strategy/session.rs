@@ -16,7 +16,8 @@ use std::task::{Context, Poll, Waker};
 use crate::consensus::Reader;
 use crate::encoder::Encoder;
 use crate::engine::{
-    CacheHold, Engine, Reply, Request, RequestId, ScoredTokens, StepControl, TokenEvent,
+    Alternatives, CacheHold, Engine, Reply, Request, RequestId, ScoredTokens, StepControl,
+    TokenEvent,
 };
 use crate::error::{Error, Result};
 use crate::generation::{Completion, Cost, Generation, Message, SamplingParams, Spans, Token};
@@ -58,9 +59,9 @@ struct Mailbox {
     outgoing: Vec<(u64, Request, Option<Watch>)>,
     replies: HashMap<u64, Result<Reply>>,
     notes: Vec<String>,
-    /// The prompt that was rendered first. It is kept so that whatever follows its samples finds
-    /// their cache.
-    first_prompt: Option<Prefix>,
+    /// The prompts that samples answer, see [`Completion::prompt`]. They are kept so that whatever
+    /// follows the samples finds their cache.
+    prompts: Vec<Prefix>,
 }
 
 /// A prompt, possibly with what follows it, whose keys and values stay in the prefix cache while
@@ -108,25 +109,43 @@ impl Session {
         self.mailbox.borrow().notes.clone()
     }
 
-    /// The prompt that was rendered first: that of the question.
-    pub fn first_prompt(&self) -> Option<Prefix> {
-        self.mailbox.borrow().first_prompt.clone()
+    /// Says something about the result, a sentence, once.
+    pub(super) fn add_note(&self, note: impl Into<String>) {
+        let (note, mut mailbox) = (note.into(), self.mailbox.borrow_mut());
+        if !mailbox.notes.contains(&note) {
+            mailbox.notes.push(note);
+        }
     }
 
-    /// Renders messages into a prompt.
+    /// The prompt that was rendered first: that of the question.
+    pub fn first_prompt(&self) -> Option<Prefix> {
+        self.prompt(0)
+    }
+
+    /// The prompt that a completion answers, by [`Completion::prompt`].
+    pub(super) fn prompt(&self, number: usize) -> Option<Prefix> {
+        self.mailbox.borrow().prompts.get(number).cloned()
+    }
+
+    /// Adds a prompt that samples will answer, and returns its number.
+    pub(super) fn add_prompt(&self, prefix: &Prefix) -> usize {
+        let prompts = &mut self.mailbox.borrow_mut().prompts;
+        prompts.push(prefix.clone());
+        prompts.len() - 1
+    }
+
+    /// Renders messages into a prompt. The first one is that of the question.
     ///
     /// # Errors
     /// Those of [`PromptFormat::render`].
     pub fn render(&self, messages: &[Message]) -> Result<Prefix> {
         let prompt = self.shared.format.render(messages)?;
-        let mut mailbox = self.mailbox.borrow_mut();
-        for note in &prompt.notes {
-            if !mailbox.notes.contains(note) {
-                mailbox.notes.push(note.clone());
-            }
-        }
+        prompt.notes.iter().for_each(|note| self.add_note(note));
         let prefix = Prefix::new(prompt);
-        mailbox.first_prompt.get_or_insert_with(|| prefix.clone());
+        let prompts = &mut self.mailbox.borrow_mut().prompts;
+        if prompts.is_empty() {
+            prompts.push(prefix.clone());
+        }
         Ok(prefix)
     }
 
@@ -159,6 +178,34 @@ impl Session {
         prefix.followed_by(closing.unwrap_or_default().iter().copied())
     }
 
+    /// The prefix after which the model answers without thinking, whether the prompt opens the
+    /// reasoning or the model would; `None` if the model has no markers around reasoning.
+    ///
+    /// # Errors
+    /// Markers that the vocabulary cannot encode.
+    pub(super) fn without_thinking(&self, prefix: &Prefix) -> Result<Option<Prefix>> {
+        let Some(Reasoning { markers, open }) = &prefix.prompt.reasoning else { return Ok(None) };
+        let opening = if *open { "" } else { markers.open.text.as_str() };
+        // As templates write an empty reasoning.
+        let text = format!("{opening}\n\n{}\n\n", markers.close.text);
+        let tokens = self.shared.tokenizer.encode_with_specials(&text)?;
+        Ok(Some(prefix.followed_by(tokens)))
+    }
+
+    /// Refuses a model that thinks, for a strategy that puts completions together from parts.
+    ///
+    /// # Errors
+    /// The strategy's name and the remedy.
+    pub(super) fn refuse_thinking(&self, strategy: &str) -> Result<()> {
+        if self.shared.format.thinks() {
+            return Err(Error::usage(format!(
+                "{strategy} puts completions together from parts, in which reasoning is not told \
+                 from the answer; use --thinking off"
+            )));
+        }
+        Ok(())
+    }
+
     /// Draws samples. Indices name random streams: 4..8 continues what 0..4 began.
     ///
     /// # Errors
@@ -185,18 +232,17 @@ impl Session {
         }
     }
 
-    /// The first sample of each prefix, drawn together, and what that cost.
+    /// The first sample of each prefix with its parameters, drawn together, and what that cost.
     ///
     /// # Errors
     /// The engine's.
     pub async fn sample_each(
         &self,
-        prefixes: Vec<Prefix>,
-        params: &SamplingParams,
+        prefixes: Vec<(Prefix, SamplingParams)>,
     ) -> Result<(Vec<Completion>, Cost)> {
-        let request = |Prefix { prompt, hold }| Request::Sample {
+        let request = |(Prefix { prompt, hold }, params)| Request::Sample {
             prompt,
-            params: params.clone(),
+            params,
             samples: 0..1,
             hold: Some(hold),
         };
@@ -241,10 +287,18 @@ impl Session {
         pairs: &[(&Prefix, &[u32])],
         top_logprobs: usize,
     ) -> Result<(Vec<Vec<Token>>, Cost)> {
+        self.score_beside(pairs, &Alternatives::MostProbable(top_logprobs)).await
+    }
+
+    async fn score_beside(
+        &self,
+        pairs: &[(&Prefix, &[u32])],
+        alternatives: &Alternatives,
+    ) -> Result<(Vec<Vec<Token>>, Cost)> {
         let request = |(prefix, continuation): &(&Prefix, &[u32])| Request::Score {
             prefix: prefix.prompt.tokens.clone(),
             continuation: continuation.to_vec(),
-            top_logprobs,
+            alternatives: alternatives.clone(),
             hold: Some(prefix.hold.clone()),
         };
         let pending: Vec<Pending> =
@@ -264,37 +318,68 @@ impl Session {
         Ok((scored, cost))
     }
 
-    /// Which of a few labels comes next, each in any of its spellings, and what that cost.
+    /// Which of a few labels comes after each prefix, each in any of its spellings, and what that
+    /// cost. All spellings of one token are read from one row of logits, and equal prefixes are
+    /// computed once.
     ///
     /// # Errors
     /// Those of [`Self::score`]; logits that are not numbers.
     pub async fn choose(
         &self,
-        prefix: &Prefix,
+        prefixes: &[Prefix],
         labels: &[&[&str]],
-    ) -> Result<(LabelProbabilities, Cost)> {
-        let mut continuations: Vec<Vec<u32>> = Vec::new();
-        let mut owners = Vec::new();
-        for (label, spellings) in labels.iter().enumerate() {
-            for spelling in *spellings {
-                let tokens = self.shared.tokenizer.encode(spelling)?;
-                if !tokens.is_empty() && !continuations.contains(&tokens) {
-                    continuations.push(tokens);
-                    owners.push(label);
+    ) -> Result<(Vec<LabelProbabilities>, Cost)> {
+        let mut spellings: Vec<(Vec<u32>, usize)> = Vec::new();
+        for (label, texts) in labels.iter().enumerate() {
+            for text in *texts {
+                let tokens = self.shared.tokenizer.encode(text)?;
+                if !tokens.is_empty() && spellings.iter().all(|(other, _)| *other != tokens) {
+                    spellings.push((tokens, label));
                 }
             }
         }
-        let (scored, cost) = self.score(prefix, &continuations, 0).await?;
-        let mut masses = vec![0.0; labels.len()];
-        for (tokens, &label) in scored.iter().zip(&owners) {
-            masses[label] += tokens.iter().map(|token| token.stats.logprob).sum::<f64>().exp();
+        let (short, long): (Vec<_>, Vec<_>) =
+            spellings.into_iter().partition(|(tokens, _)| tokens.len() == 1);
+        let ids: Vec<u32> = short.iter().map(|(tokens, _)| tokens[0]).collect();
+        let mut distinct: Vec<&Prefix> = Vec::new();
+        for prefix in prefixes {
+            if distinct.iter().all(|other| other.prompt.tokens != prefix.prompt.tokens) {
+                distinct.push(prefix);
+            }
         }
-        let mass: f64 = masses.iter().sum();
-        if !(mass.is_finite() && mass > 0.0) {
-            return Err(Error::Numerical("no label has a probability above 0".into()));
-        }
-        let probabilities = masses.iter().map(|share| share / mass).collect();
-        Ok((LabelProbabilities { probabilities, mass: mass.min(1.0) }, cost))
+        let first = ids.get(..1);
+        let pairs: Vec<(&Prefix, &[u32])> =
+            distinct.iter().filter_map(|prefix| first.map(|id| (*prefix, id))).collect();
+        let long_pairs: Vec<(&Prefix, &[u32])> = distinct
+            .iter()
+            .flat_map(|prefix| long.iter().map(|(tokens, _)| (*prefix, tokens.as_slice())))
+            .collect();
+        let (read, mut cost) =
+            self.score_beside(&pairs, &Alternatives::Tokens(ids.clone())).await?;
+        let (scored, further) = self.score_each(&long_pairs, 0).await?;
+        cost.add_parallel(&further);
+        cost.tokens.prompt_tokens = distinct.iter().map(|prefix| prefix.prompt.tokens.len()).sum();
+        let chosen = |prefix: &Prefix| {
+            let at = distinct.iter().position(|p| p.prompt.tokens == prefix.prompt.tokens);
+            let at = at.unwrap_or(0);
+            let mut masses = vec![0.0; labels.len()];
+            let row = read.get(at).and_then(|tokens| tokens.first());
+            let others = row.map(|token| token.top_logprobs.as_slice()).unwrap_or_default();
+            for ((_, logprob), (_, label)) in others.iter().zip(&short) {
+                masses[*label] += logprob.exp();
+            }
+            let own = scored.iter().skip(at * long.len()).take(long.len());
+            for (tokens, (_, label)) in own.zip(&long) {
+                masses[*label] += tokens.iter().map(|token| token.stats.logprob).sum::<f64>().exp();
+            }
+            let mass: f64 = masses.iter().sum();
+            if !(mass.is_finite() && mass > 0.0) {
+                return Err(Error::Numerical("no label has a probability above 0".into()));
+            }
+            let probabilities = masses.iter().map(|share| share / mass).collect();
+            Ok(LabelProbabilities { probabilities, mass: mass.min(1.0) })
+        };
+        Ok((prefixes.iter().map(chosen).collect::<Result<_>>()?, cost))
     }
 
     /// How answers are read, grouped and weighed.
@@ -313,6 +398,12 @@ impl Session {
     /// A text that the vocabulary cannot encode.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         self.shared.tokenizer.encode(text)
+    }
+
+    /// The text of tokens, without control tokens.
+    pub fn decode(&self, tokens: &[Token]) -> String {
+        let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
+        self.shared.tokenizer.decode(&ids)
     }
 
     /// The text of a token; empty for control tokens.

@@ -9,8 +9,8 @@ use super::{Question, Session};
 use crate::error::Result;
 use crate::generation::{Generation, Message, Probe, Role};
 
-const YES: &[&str] = &["Yes", " Yes", "yes", " yes", "YES"];
-const NO: &[&str] = &["No", " No", "no", " no", "NO"];
+pub(super) const YES: &[&str] = &["Yes", " Yes", "yes", " yes", "YES"];
+pub(super) const NO: &[&str] = &["No", " No", "no", " no", "NO"];
 
 pub(super) async fn run(session: &Session, question: &Question) -> Result<Generation> {
     let prefix = session.render(&question.messages)?;
@@ -19,16 +19,17 @@ pub(super) async fn run(session: &Session, question: &Question) -> Result<Genera
     let Some(answer) = vote.leader().filter(|leader| !leader.is_abstention()) else {
         return Ok(drawn);
     };
-    let mut parts = Vec::new();
+    let mut prefixes = Vec::new();
     for order in ["Yes or No", "No or Yes"] {
         let prefix = session.render(&asks_about(&question.messages, &answer.answer, order))?;
-        let (labels, cost) = session.choose(&session.closed(&prefix), &[YES, NO]).await?;
-        parts.push(labels.probabilities[0]);
-        drawn.cost.add(&cost);
+        prefixes.push(session.closed(&prefix));
     }
+    let (labels, cost) = session.choose(&prefixes, &[YES, NO]).await?;
+    drawn.cost.add(&cost);
+    let parts: Vec<f64> = labels.iter().map(|labels| labels.probabilities[0]).collect();
     let value = parts.iter().sum::<f64>() / parts.len() as f64;
     let answer = answer.answer.clone();
-    drawn.probes.push(Probe { name: "p_true".to_owned(), answer, value, parts });
+    drawn.probes.push(Probe { name: "p_true".to_owned(), answer, value, parts, required: None });
     Ok(drawn)
 }
 

@@ -10,11 +10,13 @@
 //!   [`TokenStats`](crate::generation::TokenStats), and the end token counts as a token.
 //! - A token-level estimator scores each sample that gives the leading answer and returns the mean
 //!   over these samples, because the score is about the answer that would be given. The score is
-//!   `None` without a leading answer, or if one of these samples has no tokens. The reasoning of a
-//!   sample does not count: how sure the model is of its thoughts is another quantity.
-//! - A vote-level estimator counts every sample drawn. A sample without an answer (unparsed,
+//!   `None` without a leading answer, or if one of these samples has no tokens in the span.
+//! - An estimator over samples counts every sample drawn. A sample without an answer (unparsed,
 //!   truncated, in a loop, failed) agrees with no other sample, so it raises the uncertainty.
-//! - To add an estimator, add a file with one static and one line in [`ESTIMATORS`].
+//!   Choices that were scored instead of sampled have no such score, except by their votes.
+//! - Similarity is either *semantic*, by the vote's groups and the judge's scores, or *lexical*, by
+//!   the words of the texts; a name says which.
+//! - To add an estimator, add a constant to the slice of its family.
 
 use std::collections::BTreeMap;
 
@@ -22,21 +24,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::consensus::Vote;
 use crate::error::{Error, Result};
-use crate::generation::{Completion, Generation, Token};
+use crate::generation::{Completion, FinishReason, Generation};
+use samples::Compared;
 
-mod answer_entropy;
-mod answer_logprob;
-mod discrete_semantic_entropy;
-mod max_token_entropy;
-mod mean_token_entropy;
-mod min_token_prob;
-mod p_true;
-mod perplexity;
-mod self_certainty;
-mod sequence_logprob;
-mod tail_confidence;
-mod vote_margin;
-mod vote_share;
+mod density;
+mod eigen;
+mod entropy;
+mod graph;
+mod probes;
+mod samples;
+mod token;
+mod vote;
 
 /// A raw score in uncertainty direction: finite, unbounded, higher = less confident. Comparable
 /// only within one estimator.
@@ -97,52 +95,25 @@ pub struct Evidence<'a> {
 }
 
 impl<'a> Evidence<'a> {
+    /// Whether answers were drawn, instead of choices scored.
+    fn is_sampled(&self) -> bool {
+        let mut completions = self.generation.completions.iter();
+        completions.all(|completion| completion.finish_reason != FinishReason::Scored)
+    }
+
     /// The samples that give the leading answer.
     pub fn leading_samples(&self) -> impl Iterator<Item = &'a Completion> + use<'a> {
         let generation = self.generation;
         let samples = self.vote.leader().map_or(&[][..], |leader| &leader.samples);
         samples.iter().filter_map(|sample| generation.completions.get(*sample))
     }
-
-    /// The mean of `score` over the leading samples; `None` without any, or if one of them has no
-    /// tokens.
-    fn mean_over_leading_samples(&self, score: impl Fn(&[Token]) -> f64) -> Option<f64> {
-        let samples = self.leading_samples();
-        mean_score(samples.map(|sample| Some(sample.tokens_after_reasoning())), score)
-    }
-
-    /// The mean of `score` over the short answers of the leading samples; `None` without any, or if
-    /// the tokens of one of them are not known.
-    fn mean_over_leading_answers(&self, score: impl Fn(&[Token]) -> f64) -> Option<f64> {
-        mean_score(self.leading_samples().map(Completion::answer_tokens), score)
-    }
 }
 
-/// The mean score of token sequences; `None` if there are none, or one is missing or empty. Summed
-/// in ascending order, so that the bits do not depend on the order of samples.
-fn mean_score<'a>(
-    sequences: impl Iterator<Item = Option<&'a [Token]>>,
-    score: impl Fn(&[Token]) -> f64,
-) -> Option<f64> {
-    let scores: Option<Vec<f64>> =
-        sequences.map(|tokens| tokens.filter(|tokens| !tokens.is_empty()).map(&score)).collect();
-    let mut scores = scores.filter(|scores| !scores.is_empty())?;
-    scores.sort_by(f64::total_cmp);
-    Some(scores.iter().sum::<f64>() / scores.len() as f64)
-}
-
-/// The largest value of a statistic over tokens, or NaN if any value is NaN, so that a broken token
-/// is not ignored.
-fn largest(tokens: &[Token], statistic: impl Fn(&Token) -> f64) -> f64 {
-    tokens
-        .iter()
-        .map(statistic)
-        .fold(f64::NEG_INFINITY, |a, b| if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) })
-}
-
-/// The mean of a statistic over tokens; `tokens` must not be empty.
-fn mean(tokens: &[Token], statistic: impl Fn(&Token) -> f64) -> f64 {
-    tokens.iter().map(statistic).sum::<f64>() / tokens.len() as f64
+/// The mean; `None` of nothing. Summed in ascending order, so that the bits do not depend on the
+/// order of samples.
+fn ordered_mean(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
 /// Which way a natural score points.
@@ -159,12 +130,44 @@ pub enum Direction {
 pub enum Needs {
     /// The vote alone; works with samples whose token statistics are unknown.
     Vote,
+    /// Samples drawn, their answers and texts; of most, two.
+    Samples,
+    /// The token statistics of all samples drawn.
+    SampleStats,
     /// A probe of the strategy about the leading answer.
     Probe,
     /// The token statistics of the samples that give the leading answer.
     TokenStats,
     /// The token statistics of their short answers, where these were found or asked for.
     AnswerTokens,
+    /// The token statistics of their reasoning.
+    ReasoningTokens,
+    /// A sample that is the greedy sequence.
+    Greedy,
+}
+
+/// What an estimator costs beyond one answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Price {
+    /// Nothing: it is read off the answer's own tokens.
+    OnePass,
+    /// Several samples.
+    Samples,
+    /// A further, short pass about the answer.
+    FurtherPass,
+}
+
+impl Needs {
+    /// What it costs to have it.
+    pub fn price(self) -> Price {
+        match self {
+            Self::TokenStats | Self::AnswerTokens | Self::ReasoningTokens | Self::Greedy => {
+                Price::OnePass
+            }
+            Self::Vote | Self::Samples | Self::SampleStats => Price::Samples,
+            Self::Probe => Price::FurtherPass,
+        }
+    }
 }
 
 /// An estimator: what it is called, what it means, and how it is computed.
@@ -182,15 +185,32 @@ pub struct Estimator {
     pub source: &'static str,
     /// One line: what it measures, its range.
     pub summary: &'static str,
-    /// The formula; [`Estimator::score`] keeps it finite.
-    score: fn(&Evidence<'_>) -> Option<f64>,
+    /// How it is computed; [`Estimator::score`] keeps it finite.
+    formula: Formula,
+}
+
+/// How a score is computed.
+#[derive(Debug)]
+enum Formula {
+    /// From all the evidence.
+    Evidence(fn(&Compared<'_>) -> Option<f64>),
+    /// From the tokens of the leading answer's samples.
+    Tokens(token::TokenScore),
 }
 
 impl Estimator {
     /// The natural score: finite, or `None` without anything to score.
     pub fn score(&self, evidence: &Evidence<'_>) -> Option<f64> {
+        self.score_compared(&Compared::new(*evidence))
+    }
+
+    fn score_compared(&self, evidence: &Compared<'_>) -> Option<f64> {
+        let score = match &self.formula {
+            Formula::Evidence(score) => score(evidence),
+            Formula::Tokens(score) => score.score(evidence),
+        };
         // Adding zero turns minus zero into zero.
-        (self.score)(evidence).filter(|score| score.is_finite()).map(|score| score + 0.0)
+        score.filter(|score| score.is_finite()).map(|score| score + 0.0)
     }
 
     /// The score in uncertainty direction: higher = less confident.
@@ -207,42 +227,64 @@ impl Estimator {
     }
 }
 
-/// Every estimator, those of the vote first.
-pub static ESTIMATORS: &[&Estimator] = &[
-    &vote_share::VOTE_SHARE,
-    &vote_margin::VOTE_MARGIN,
-    &discrete_semantic_entropy::DISCRETE_SEMANTIC_ENTROPY,
-    &mean_token_entropy::MEAN_TOKEN_ENTROPY,
-    &max_token_entropy::MAX_TOKEN_ENTROPY,
-    &perplexity::PERPLEXITY,
-    &sequence_logprob::SEQUENCE_LOGPROB,
-    &min_token_prob::MIN_TOKEN_PROB,
-    &self_certainty::SELF_CERTAINTY,
-    &tail_confidence::TAIL_CONFIDENCE,
-    &answer_logprob::ANSWER_LOGPROB,
-    &answer_entropy::ANSWER_ENTROPY,
-    &p_true::P_TRUE,
+/// The estimators by family.
+const FAMILIES: &[&[Estimator]] = &[
+    vote::ESTIMATORS,
+    entropy::ESTIMATORS,
+    graph::ESTIMATORS,
+    density::ESTIMATORS,
+    token::ESTIMATORS,
+    probes::ESTIMATORS,
 ];
+
+/// Every estimator, those of the vote first.
+pub static ESTIMATORS: &[&Estimator] = &all::<{ count() }>();
+
+const fn count() -> usize {
+    let (mut family, mut count) = (0, 0);
+    while family < FAMILIES.len() {
+        count += FAMILIES[family].len();
+        family += 1;
+    }
+    count
+}
+
+const fn all<const N: usize>() -> [&'static Estimator; N] {
+    let mut all = [&FAMILIES[0][0]; N];
+    let (mut family, mut at, mut next) = (0, 0, 0);
+    while next < N {
+        if at == FAMILIES[family].len() {
+            (family, at) = (family + 1, 0);
+        } else {
+            all[next] = &FAMILIES[family][at];
+            (at, next) = (at + 1, next + 1);
+        }
+    }
+    all
+}
 
 /// The estimator whose score is reported by default: it needs only the vote, and measures
 /// disagreement in meaning, not in wording.
-pub const DEFAULT_ESTIMATOR: &Estimator = &discrete_semantic_entropy::DISCRETE_SEMANTIC_ENTROPY;
+pub const DEFAULT_ESTIMATOR: &Estimator = &entropy::DISCRETE_SEMANTIC_ENTROPY;
 
 /// The estimator of that name.
 ///
 /// # Errors
-/// A usage error that lists the names.
+/// A usage error that says what lists the names.
 pub fn estimator(name: &str) -> Result<&'static Estimator> {
     ESTIMATORS.iter().copied().find(|estimator| estimator.name == name).ok_or_else(|| {
-        let names: Vec<&str> = ESTIMATORS.iter().map(|estimator| estimator.name).collect();
-        Error::usage(format!("estimator `{name}` is unknown; use one of {}", names.join(", ")))
+        Error::usage(format!(
+            "estimator `{name}` is unknown; `candor estimators` lists all, {} is the default",
+            DEFAULT_ESTIMATOR.name
+        ))
     })
 }
 
 /// Every natural score that exists, by estimator name.
 pub fn scores(evidence: &Evidence<'_>) -> BTreeMap<&'static str, f64> {
+    let compared = Compared::new(*evidence);
     ESTIMATORS
         .iter()
-        .filter_map(|estimator| Some((estimator.name, estimator.score(evidence)?)))
+        .filter_map(|estimator| Some((estimator.name, estimator.score_compared(&compared)?)))
         .collect()
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use candor::Result;
 use candor::internals::engine::{
-    self, CacheHold, Engine, EngineOptions, LocalEngine, Reply, Request, RequestId, StepControl,
+    self, Alternatives, CacheHold, Engine, EngineOptions, LocalEngine, Reply, Request, RequestId,
+    StepControl,
 };
 use candor::internals::format::dtype::Dtype;
 use candor::internals::format::gguf::Gguf;
@@ -178,7 +179,12 @@ fn sample_request(prompt: &[u32], params: &SamplingParams, samples: Range<usize>
 
 fn score(engine: &mut LocalEngine, prefix: &[u32], continuation: &[u32]) -> Result<Vec<Token>> {
     let (prefix, continuation) = (prefix.to_vec(), continuation.to_vec());
-    let request = Request::Score { prefix, continuation, top_logprobs: 0, hold: None };
+    let request = Request::Score {
+        prefix,
+        continuation,
+        alternatives: Alternatives::MostProbable(0),
+        hold: None,
+    };
     match engine::run(engine, request, &mut |_| StepControl::Continue)? {
         Reply::Score(scored) => Ok(scored.tokens),
         Reply::Samples(_) => panic!("a score"),

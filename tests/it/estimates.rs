@@ -1,9 +1,9 @@
 //! Intervals of figures: proportions keep a width where nothing varies, and what has none says so.
 
 use candor::internals::eval::Difference;
-use candor::internals::metrics::bootstrap::{Bootstrap, mix};
+use candor::internals::metrics::bootstrap::{Bootstrap, interval, mix};
 use candor::internals::metrics::{
-    Estimate, Grade, GradedQuestion, GradedSample, METRICS, estimates,
+    Estimate, Grade, GradedQuestion, GradedSample, METRICS, estimates, metric,
 };
 
 fn item(id: usize, grade: Grade, answered: bool) -> GradedQuestion {
@@ -164,4 +164,28 @@ fn a_difference_that_does_not_vary_says_so() {
         ["coverage"],
         "what is answered is the same, what is right is not: {some:?}"
     );
+}
+
+/// A calibration error has no interval: where confidence is calibrated, percentiles of resamples
+/// lie above the true value, 0.
+#[test]
+fn calibration_errors_have_no_interval() {
+    let calibrated: Vec<GradedQuestion> = (0..1000)
+        .map(|i| {
+            let confidence = (mix(i) >> 11) as f64 / (1_u64 << 53) as f64;
+            let draw = (mix(i ^ 0xece) >> 11) as f64 / (1_u64 << 53) as f64;
+            let grade = if draw < confidence { Grade::Correct } else { Grade::Incorrect };
+            GradedQuestion { confidence: Some(confidence), ..item(i as usize, grade, true) }
+        })
+        .collect();
+    let calibrated: Vec<&GradedQuestion> = calibrated.iter().collect();
+    let ece = metric("ece").unwrap();
+    let percentiles = interval(ece, &calibrated, &Bootstrap::default()).unwrap();
+    assert!(percentiles.low > 0.0, "{percentiles:?}");
+    for estimate in estimates(METRICS, &calibrated, &Bootstrap::default()) {
+        if ["ece", "ece_equal_mass", "smooth_ece"].contains(&estimate.metric.name) {
+            assert!(estimate.metric.value.is_some(), "{estimate:?}");
+            assert!(estimate.interval.is_none() && !estimate.constant, "{estimate:?}");
+        }
+    }
 }

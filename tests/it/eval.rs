@@ -9,8 +9,8 @@ use candor::internals::consensus::{self, AskedQuestion, Extractor};
 use candor::internals::decision::{AbstainReason, Policy};
 use candor::internals::digest::sha256_hex;
 use candor::internals::eval::{
-    self, Doc, FileTask, Grader, IfExists, Labels, Map, Progress, Questions, Run, Scorer, Shard,
-    Subset, TASKS, rescore,
+    self, Doc, FileTask, Grader, IfExists, Labels, Manifest, Map, Progress, Questions, Run, Scorer,
+    Shard, Subset, TASKS, rescore,
 };
 use candor::internals::format::dtype::Dtype;
 use candor::internals::generation::{Completion, Cost, FinishReason, Generation, SamplingParams};
@@ -274,7 +274,7 @@ fn a_model_that_does_not_know_abstains() {
         let score = |estimator: &candor::internals::uncertainty::Estimator| {
             verdict.scores.get(estimator.name).copied()
         };
-        let found = decision_scores(&[estimator], &verdict.vote, &score);
+        let found = decision_scores(&[estimator], &verdict.vote, &[], &score);
         assert_eq!(found[0].is_some(), scored, "{texts:?}");
     };
     check(
@@ -430,7 +430,7 @@ fn other_settings_do_not_go_on() {
         "config.date is \"2026-01-01\" and was \"2024-07-26\"",
     );
     check(
-        &|settings, _| settings.estimator = candor::internals::uncertainty::ESTIMATORS[0],
+        &|settings, _| settings.estimator = Some(candor::internals::uncertainty::ESTIMATORS[0]),
         "estimator is \"vote_share\" and was",
     );
     check(
@@ -499,6 +499,7 @@ fn two_runs_do_not_share_a_folder() {
 fn policy(labels: &Labels, goal: Target) -> PolicyFile {
     let example = |i: u64| candor::internals::calibration::Example {
         id: format!("made:{i}"),
+        text: None,
         scores: vec![Some(f64::from(i as u32 % 100) / 50.0)],
         grade: if candor::internals::metrics::bootstrap::mix(i) % 100 >= i % 100 {
             Grade::Correct
@@ -1082,4 +1083,46 @@ fn tasks_say_what_they_are_and_read_their_files() {
     };
     let (first, german) = (answers("gsm8k"), answers("mgsm_de"));
     assert!(first == answers("mgsm_en") && first == german);
+}
+
+/// A question is found under another id by what is asked, however it is typed.
+#[test]
+fn the_same_question_has_one_text() {
+    let check = |a: &str, b: &str, same: bool| {
+        let digest = |text: &str| {
+            let mut parts = text.split('|').map(str::to_owned);
+            let question = parts.next().unwrap();
+            let id = text.len().to_string();
+            Doc { choices: parts.collect(), ..Doc::new(id, question, vec![]) }.text_digest()
+        };
+        assert_eq!(digest(a) == digest(b), same, "{a:?}, {b:?}");
+    };
+    check("Who is it?", "  who  IS\tit?\n", true);
+    // Composed and decomposed.
+    check("Caf\u{e9}?", "Cafe\u{301}?", true);
+    check("Which?|a|b", "Which?|B|A", true);
+    check("Which?|a|b", "Which?|a|c", false);
+    check("Which?", "Which?|a", false);
+    check("What is 1 + 2?", "What is 2 + 1?", false);
+}
+
+/// A manifest from before its fingerprint had a context and a version says both elsewhere.
+#[test]
+fn older_manifests_have_a_whole_fingerprint() {
+    let folder = tempfile::tempdir().unwrap();
+    let questions = digits(3);
+    let loaded = loaded(folder.path());
+    let out = folder.path().join("run");
+    go(&mut pipeline(&loaded, &questions), &questions, &out).unwrap();
+    let now = Manifest::read(&out).unwrap();
+    let path = out.join("manifest.json");
+    let mut old: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let fingerprint = old["fingerprint"].as_object_mut().unwrap();
+    assert_eq!(fingerprint.remove("context").unwrap(), "256");
+    assert_eq!(fingerprint.remove("version").unwrap(), env!("CARGO_PKG_VERSION"));
+    fingerprint["extractor"] = "auto, candor 0.1.0".into();
+    fs::write(&path, old.to_string()).unwrap();
+    assert_eq!(Manifest::read(&out).unwrap(), now);
+    assert_eq!(Labels::read(&out, &[]).unwrap().examples.len(), 3);
 }

@@ -45,6 +45,33 @@ fn said(output: &Output, code: i32) -> (String, String) {
     (text(&output.stdout), text(&output.stderr))
 }
 
+/// The list has every estimator once, under its price, within 80 columns.
+#[test]
+fn estimators_are_listed_by_price() {
+    let folder = tempfile::tempdir().unwrap();
+    let (table, _) = said(&candor(folder.path(), "estimators"), 0);
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    let heading = |text: &str| table.find(text).unwrap_or_else(|| panic!("{text} is missing"));
+    let (one_pass, samples, further) =
+        (heading("\none pass"), heading("\nseveral samples"), heading("\na further pass"));
+    let at = |name: &str| heading(&format!("{name} "));
+    assert!(one_pass < at("- perplexity") && at("- perplexity") < samples);
+    assert!(samples < at("- discrete_semantic_entropy") && at("+ vote_share") < further);
+    assert!(further < at("+ p_true"));
+    let (json, _) = said(&candor(folder.path(), "estimators --json"), 0);
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+    for estimator in candor::internals::uncertainty::ESTIMATORS {
+        assert_eq!(
+            table.matches(&format!("\n+ {} ", estimator.name)).count()
+                + table.matches(&format!("\n- {} ", estimator.name)).count(),
+            1,
+            "{}",
+            estimator.name
+        );
+        assert_eq!(rows.iter().filter(|row| row["name"] == estimator.name).count(), 1);
+    }
+}
+
 /// A folder with a model and a file of questions.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -58,6 +85,7 @@ fn folder() -> tempfile::TempDir {
 fn write_policy(folder: &Path, goal: Target) -> PolicyFile {
     let example = |i: u64| Example {
         id: format!("made:{i}"),
+        text: None,
         scores: vec![Some((i % 100) as f64 / 50.0)],
         grade: if mix(i) % 100 >= i % 100 { Grade::Correct } else { Grade::Incorrect },
     };
@@ -99,13 +127,21 @@ fn a_run_is_scored_calibrated_and_decides() {
     let (_, refused) = said(&candor(at, &format!("{eval} --seed 1")), 2);
     assert!(refused.contains("config.seed is 1 and was 0"), "{refused}");
 
-    // Too few labels to fit anything: said with the number that it takes.
-    let (_, refused) = said(&candor(at, "calibrate run -o policy.json"), 2);
+    // Too few labels to fit a map: said with the number that it takes, where one is needed.
+    let (_, refused) = said(&candor(at, "calibrate run -o policy.json --target confidence=0.5"), 2);
     assert!(
-        refused.contains("run has 30 questions") && refused.contains("are needed"),
+        refused.contains("run has 30 labeled questions") && refused.contains("are needed"),
         "{refused}"
     );
     assert!(!at.join("policy.json").exists());
+    let (no_guarantee, warned) = said(&candor(at, "calibrate run -o policy.json"), 0);
+    assert!(no_guarantee.starts_with("no guarantee: "), "{no_guarantee}");
+    assert!(warned.contains("the policy gives no confidence: only "), "{warned}");
+    let (_, view) = said(
+        &candor(at, "ask Question_x? --policy policy.json --question-template {question}_A_digit."),
+        0,
+    );
+    assert!(view.contains("no confidence, because"), "{view}");
 
     let policy = write_policy(at, Target::SelectiveRisk { alpha: 0.3, delta: 0.1 });
     assert!(policy.is_certified());
@@ -139,9 +175,95 @@ fn a_run_is_scored_calibrated_and_decides() {
         mismatch.contains("temperature=0.5") && mismatch.contains("temperature=0.7"),
         "{mismatch}"
     );
+    // Another estimator than the policy's is refused by name.
+    let ask = "ask Question_x? --policy policy.json --question-template {question}_A_digit.";
+    let (_, mismatch) = said(&candor(at, &format!("{ask} --estimator perplexity")), 4);
+    assert!(
+        mismatch
+            .contains("estimator is `perplexity` here and was `discrete_semantic_entropy` there"),
+        "{mismatch}"
+    );
+    let (_, mismatch) = said(&candor(at, &format!("{ask} --context 128")), 4);
+    assert!(mismatch.contains("context is `128` here and was `256` there"), "{mismatch}");
+    // A file that was edited is refused.
+    let edited = fs::read_to_string(at.join("policy.json")).unwrap();
+    let edited = edited.replace("\"delta\": 0.1", "\"delta\": 0.01");
+    fs::write(at.join("policy.json"), edited).unwrap();
+    let (_, changed) = said(&candor(at, ask), 4);
+    assert!(
+        changed.contains("policy.json: the policy file was changed after it was made"),
+        "{changed}"
+    );
     fs::write(at.join("policy.json"), "{}").unwrap();
     let (_, broken) = said(&candor(at, "ask Question_x? --policy policy.json"), 4);
     assert!(broken.contains("policy.json: not a policy file"), "{broken}");
+}
+
+/// Labels that were used before are counted, over and beside; rows without gold and copies are left
+/// out by name.
+#[test]
+fn labels_are_counted_once() {
+    let folder = folder();
+    let at = folder.path();
+    said(&candor(at, &format!("{EVAL} --out run")), 0);
+    let records = fs::read_to_string(at.join("run/records.jsonl")).unwrap();
+    let mut rows: Vec<Value> = records.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let id = |row: &Value| row["doc"]["id"].as_str().unwrap().to_owned();
+    // The gold answer of one is taken away, and another one is asked under two ids.
+    rows[3]["doc"]["answers"] = serde_json::json!([]);
+    rows[9]["doc"]["question"] = "QUESTION  8?".into();
+    let (nameless, copy) = (id(&rows[3]), [id(&rows[8]), id(&rows[9])].into_iter().max().unwrap());
+    let lines: Vec<String> = rows.iter().map(|row| row.to_string() + "\n").collect();
+    fs::write(at.join("run/records.jsonl"), lines.concat()).unwrap();
+    let calibrate = |flags: &str| {
+        said(&candor(at, &format!("calibrate run --alpha 0.9 --delta 0.9 {flags}")), 0)
+    };
+    let tries = |name: &str| -> Value {
+        let text = fs::read_to_string(at.join(name)).unwrap();
+        serde_json::from_str::<Value>(&text).unwrap()["tries"].clone()
+    };
+    let (_, said_of_rows) = calibrate("-o a.json");
+    let gold = format!("1 questions without a gold answer are left out: {nameless}");
+    let copies = format!("1 questions have the text of another one and are left out: {copy}");
+    assert!(said_of_rows.contains(&gold) && said_of_rows.contains(&copies), "{said_of_rows}");
+    let file: Value =
+        serde_json::from_str(&fs::read_to_string(at.join("a.json")).unwrap()).unwrap();
+    assert_eq!((&file["copies"], &file["tries"]), (&1.into(), &1.into()));
+    assert_eq!(file["calibration_ids"].as_array().unwrap().len(), 22);
+    // The same again is the same; other settings, there or beside it, are another try.
+    calibrate("-o a.json");
+    assert_eq!(tries("a.json"), 1);
+    let (_, warned) = calibrate("-o b.json --split-seed 1");
+    assert!(
+        warned.contains("these labels were used before by a policy here or beside it"),
+        "{warned}"
+    );
+    assert_eq!(tries("b.json"), 2);
+    // What seeks no guarantee is no try, and hides none.
+    calibrate("-o b.json --split-seed 2 --target coverage=0.5");
+    assert_eq!(tries("b.json"), 2);
+    calibrate("-o a.json --split-seed 2");
+    assert_eq!(tries("a.json"), 3);
+
+    // `score` and `report` leave the row out too, and say so.
+    let (scored, warned) = said(&candor(at, "score run --json"), 0);
+    let scored: Value = serde_json::from_str(&scored).unwrap();
+    let gold = format!("run: 1 without a gold answer, which are left out: {nameless}");
+    assert!(warned.contains(&gold), "{warned}");
+    assert_eq!(
+        (&scored["questions"], &scored["without_gold"][0]),
+        (&29.into(), &nameless.clone().into())
+    );
+    let (reported, warned) = said(&candor(at, "report run --json"), 0);
+    let reported: Value = serde_json::from_str(&reported).unwrap();
+    assert!(warned.contains(&gold), "{warned}");
+    let value = |report: &Value, name: &str| {
+        let metrics = report["metrics"].as_array().unwrap();
+        metrics.iter().find(|metric| metric["name"] == name).unwrap()["value"].clone()
+    };
+    for name in ["accuracy", "coverage", "failure_rate"] {
+        assert_eq!(value(&reported["runs"][0], name), value(&scored, name), "{name}");
+    }
 }
 
 #[test]
@@ -418,7 +540,7 @@ fn a_policy_decides_recorded_questions_and_its_promise_is_tested() {
             .contains("Answer only if you are > 75% confident"),
         "{manifest}"
     );
-    let policy = write_policy(at, Target::SelectiveRisk { alpha: 0.3, delta: 0.1 });
+    let policy = write_policy(at, Target::SelectiveRisk { alpha: 0.4, delta: 0.1 });
     let threshold = policy.threshold().unwrap().max_uncertainty;
     let scored = said(&candor(at, "score run --policy policy.json --json"), 0).0;
     let report: Value = serde_json::from_str(&scored).unwrap();
@@ -445,7 +567,18 @@ fn a_policy_decides_recorded_questions_and_its_promise_is_tested() {
         interval[0] < answered as f64 / 30.0 && interval[1] > answered as f64 / 30.0,
         "{coverage}"
     );
-    let (table, _) = said(&candor(at, "score run --policy policy.json"), 0);
+    let (table, warned) = said(&candor(at, "score run --policy policy.json"), 0);
+    assert!(!warned.contains("uncertainties"), "{warned}");
+    // Scores far from the calibrated ones are told.
+    let mut far = policy.clone();
+    far.scores.iter_mut().for_each(|score| *score += 100.0);
+    fs::write(at.join("far.json"), far.sealed().to_json().unwrap()).unwrap();
+    let (_, warned) = said(&candor(at, "score run --policy far.json"), 0);
+    assert!(
+        warned.contains("run: the uncertainties of the first ")
+            && warned.contains("(Kolmogorov-Smirnov distance 1.00, p = 0.001)"),
+        "{warned}"
+    );
     let row = format!(
         "coverage {:>24.4}  {:.4} to {:.4}    n 30",
         answered as f64 / 30.0,
@@ -459,24 +592,26 @@ fn a_policy_decides_recorded_questions_and_its_promise_is_tested() {
         note.contains("context is 9999, but the model supports 256 tokens; using 256"),
         "{note}"
     );
-    // A question that the policy was made on is left out.
-    let mut seen: Value = serde_json::from_str(&policy.to_json().unwrap()).unwrap();
-    seen["calibration_ids"][0] = labels.examples[4].id.clone().into();
-    fs::write(at.join("policy.json"), seen.to_string()).unwrap();
+    // A question that the policy was made on is left out, by its id or by its text.
+    let text = candor::internals::eval::Doc::new("x", "question   7?", vec![]).text_digest();
+    let mut seen = policy.clone();
+    seen.calibration_ids[0].clone_from(&labels.examples[4].id);
+    seen.calibration_texts.push(text);
+    fs::write(at.join("policy.json"), seen.sealed().to_json().unwrap()).unwrap();
     let (report, _) = said(&candor(at, "score run --policy policy.json --json"), 0);
-    assert_eq!(serde_json::from_str::<Value>(&report).unwrap()["questions"], 29);
+    assert_eq!(serde_json::from_str::<Value>(&report).unwrap()["questions"], 28);
 
     let (tested, _) = said(&candor(at, "calibrate run --validate 20 --alpha 0.3"), 0);
-    assert!(
-        tested.starts_with("20 splits of 30 questions, alpha 0.3, delta 0.1\n     0 violations")
-            && tested.contains("20 not fitted"),
-        "{tested}"
+    assert_eq!(
+        tested,
+        "20 splits of 30 questions, alpha 0.3, delta 0.1\n     0 certified\nnothing was certified, so \
+         there is nothing to validate\n"
     );
     let (json, _) = said(&candor(at, "calibrate run --validate 20 --json"), 0);
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(
-        (json["splits"].as_u64(), json["not_fitted"].as_u64(), json["violations"].as_u64()),
-        (Some(20), Some(20), Some(0))
+        (json["splits"].as_u64(), json["certified"].as_u64(), &json["untouched"]),
+        (Some(20), Some(0), &Value::Null)
     );
     for (command, expected) in [
         (

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use candor::internals::consensus::likelihood_vote;
 use candor::internals::digest::sha256_hex;
-use candor::internals::engine::{self, EngineOptions, LocalEngine, Reply, Request, StepControl};
+use candor::internals::engine::{
+    self, Alternatives, EngineOptions, LocalEngine, Reply, Request, StepControl,
+};
 use candor::internals::eval::{
     self, Doc, Grader, PLAIN, Questions, Record, Records, Run, ScoredChoice, Scorer, Subset,
     correct_mass, is_correct_per_byte, rescore,
@@ -54,7 +56,12 @@ fn score(loaded: &LoadedModel, prefix: &[u32], continuation: &[u32]) -> Vec<Toke
     let (model, tokenizer) = (loaded.model.clone(), loaded.tokenizer.clone());
     let mut engine = LocalEngine::new(model, tokenizer, EngineOptions::default()).unwrap();
     let (prefix, continuation) = (prefix.to_vec(), continuation.to_vec());
-    let request = Request::Score { prefix, continuation, top_logprobs: 0, hold: None };
+    let request = Request::Score {
+        prefix,
+        continuation,
+        alternatives: Alternatives::MostProbable(0),
+        hold: None,
+    };
     match engine::run(&mut engine, request, &mut |_| StepControl::Continue).unwrap() {
         Reply::Score(scored) => scored.tokens,
         Reply::Samples(_) => panic!("a score"),
@@ -161,9 +168,9 @@ fn options_are_scored_as_continuations_of_one_prompt() {
                 outcome.scores.len(),
                 ESTIMATORS
                     .iter()
-                    .filter(|e| !matches!(e.needs, Needs::Probe | Needs::AnswerTokens))
+                    .filter(|e| matches!(e.needs, Needs::Vote | Needs::TokenStats))
                     .count(),
-                "every estimator has a score: {:?}",
+                "every estimator of scored choices has a score: {:?}",
                 outcome.scores
             );
             assert!(

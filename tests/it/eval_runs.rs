@@ -114,7 +114,11 @@ fn shards_that_do_not_fit_are_named() {
         vec![at("b/shard-2-of-3"), at("a/shard-3-of-3"), at("a/shard-1-of-3")],
     ] {
         let found = runs(&paths).unwrap();
-        assert_eq!((found.len(), found[0].rescore().unwrap().len()), (1, 7), "{paths:?}");
+        assert_eq!(
+            (found.len(), found[0].rescore(None).unwrap().questions.len()),
+            (1, 7),
+            "{paths:?}"
+        );
         let ids: Vec<usize> =
             found[0].records().unwrap().map(|record| record.unwrap().doc_id).collect();
         assert_eq!(ids, (0..7).collect::<Vec<_>>());
@@ -252,7 +256,9 @@ fn a_folder_is_one_run_or_holds_runs() {
         several.contains("holds several runs; give one of") && several.contains("compared/other"),
         "{several}"
     );
-    assert!(single_run(&at("compared/greedy")).unwrap().rescore().unwrap().len() == 4);
+    assert!(
+        single_run(&at("compared/greedy")).unwrap().rescore(None).unwrap().questions.len() == 4
+    );
     assert_eq!(RunRef::open(&at("compared/split/shard-2-of-2")).unwrap().manifest.task.due(), 2);
     fs::create_dir(at("empty")).unwrap();
     assert!(runs(&[at("empty")]).unwrap_err().to_string().contains("empty: no run in it"));

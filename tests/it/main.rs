@@ -24,6 +24,7 @@ mod report; // pages, tables and gates over runs
 mod safetensors; // safetensors files, shards, folders
 mod sampling; // statistics and sampler chain
 mod strategies; // strategies and the loop under ask and eval, over a scripted engine
+mod strategies_field; // weights, early stops, probes and enumeration
 mod support;
 mod thinking; // reasoning apart from the answer, budgets, loops
 mod tidy; // the architecture

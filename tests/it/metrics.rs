@@ -227,6 +227,24 @@ fn plain_auroc(items: &[GradedQuestion]) -> f64 {
     wins.iter().sum::<f64>() / wins.len() as f64
 }
 
+/// What an AUROC hides: of seven questions three share the highest confidence, and of 3 x 4 pairs
+/// of a right and a wrong answer 2 + 2 have the same one.
+#[test]
+fn saturation_and_ties_are_shares() {
+    let confidence = [0.2, 0.8, 0.8, 0.8, 0.2, 0.5, 0.2];
+    let right = [true, false, true, true, false, false, false];
+    let all = items(&confidence, &right);
+    check("saturation", &all, Some(3.0 / 7.0), ROUNDING);
+    check("tied_pairs", &all, Some(4.0 / 12.0), ROUNDING);
+    let distinct = items(&[0.1, 0.2, 0.3], &[true, false, true]);
+    check("saturation", &distinct, Some(1.0 / 3.0), ROUNDING);
+    check("tied_pairs", &distinct, Some(0.0), 0.0);
+    let unscored = [failed(0), failed(1)];
+    check("saturation", &unscored, None, 0.0);
+    check("tied_pairs", &unscored, None, 0.0);
+    check("tied_pairs", &items(&[0.5, 0.5], &[true, true]), None, 0.0);
+}
+
 /// Ties averaged are the mean over all orders of the figure that takes ties as they come.
 #[test]
 fn tie_averages_are_means_over_all_orders() {
@@ -660,7 +678,12 @@ fn every_metric_says_what_it_is() {
         assert_eq!(metric.value(&[]), None, "{} of nothing", metric.name);
         assert_eq!(
             metric.higher_is_better.is_none(),
-            matches!(metric.name, "coverage" | "abstention_rate" | "brier_uncertainty")
+            matches!(
+                metric.name,
+                "coverage" | "abstention_rate" | "brier_uncertainty" | "saturation" | "tied_pairs"
+            ),
+            "{}",
+            metric.name
         );
     }
     names.sort_unstable();

@@ -19,8 +19,8 @@ use candor::internals::generation::{
     Completion, Cost, Generation, LOGPROB_FLOOR, SamplingParams, Timing, Token, TokenCounts,
     TokenStats,
 };
-use candor::internals::metrics::Grade;
-use candor::internals::metrics::bootstrap::mix;
+use candor::internals::metrics::bootstrap::{Bootstrap, mix};
+use candor::internals::metrics::{Grade, METRICS, estimates};
 use candor::internals::model::Compute;
 use candor::internals::pipeline::{
     Identity, QuestionTemplate, ResolvedConfig, Sample, SampleToken, Selector,
@@ -46,6 +46,8 @@ fn fingerprint() -> Fingerprint {
         strategy: name("self-consistency, n = 4"),
         extractor: name("number"),
         estimator: name("discrete_semantic_entropy"),
+        context: name("4096"),
+        version: name("0.1.0"),
     }
 }
 
@@ -93,7 +95,8 @@ fn manifest(questions: usize, model: &str, policy: Option<PolicyFile>) -> Manife
 /// A word for each token; its length makes its entropy.
 fn completion(index: usize, words: &str) -> Completion {
     let token = |(at, word): (usize, &str)| Token {
-        id: (mix(word.bytes().fold(at as u64, |a, b| a * 31 + u64::from(b))) >> 40) as u32,
+        id: (mix(word.bytes().fold(at as u64, |a, b| a.wrapping_mul(31) + u64::from(b))) >> 40)
+            as u32,
         stats: TokenStats {
             logprob: -0.1 * word.len() as f64,
             entropy: 0.2 * word.len() as f64,
@@ -125,7 +128,7 @@ fn record(
     let mut selector =
         Selector::new(Extractor::Number.into(), uncertainty::DEFAULT_ESTIMATOR, Policy::default());
     if let Some(policy) = policy {
-        selector.bind_policy(policy.clone(), fingerprint()).unwrap();
+        selector.bind_policy(policy.clone(), fingerprint(), None).unwrap();
     }
     let verdict = selector.verdict(&AskedQuestion::default(), &generation);
     let sample = |c: &Completion| Sample {
@@ -134,6 +137,8 @@ fn record(
         answer: verdict.vote.answers[c.index].clone(),
         finish_reason: c.finish_reason,
         spans: c.spans.clone(),
+        prompt: c.prompt,
+        weight: c.weight,
         tokens: c
             .tokens
             .iter()
@@ -231,6 +236,7 @@ fn plain(count: usize, policy: Option<&PolicyFile>) -> Vec<Record> {
 fn policy() -> PolicyFile {
     let example = |i: u64| Example {
         id: format!("label:{i}"),
+        text: None,
         scores: vec![Some((i % 100) as f64 / 50.0)],
         grade: if mix(i) % 100 >= i % 100 { Grade::Correct } else { Grade::Incorrect },
     };
@@ -557,6 +563,72 @@ fn figures_are_those_of_the_records() {
     );
 }
 
+/// A run that was decided by a policy file of an older layout can be read; its threshold is in the
+/// configuration too.
+#[test]
+fn runs_under_older_policies_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = policy();
+    let mut now = manifest(60, "m", Some(policy.clone()));
+    now.config.policy = policy.policy();
+    let run = folder.path().join("run");
+    write(&run, &now, &plain(60, Some(&policy)));
+    let mut old = serde_json::to_value(&now).unwrap();
+    old["policy"]["version"] = json!(1);
+    old["policy"].as_object_mut().unwrap().remove("seal");
+    fs::write(run.join("manifest.json"), old.to_string()).unwrap();
+    let found = runs(&[&run]).unwrap();
+    assert_eq!(found[0].manifest.policy, None);
+    let scored = found[0].rescore(None).unwrap();
+    let differs: std::collections::BTreeSet<_> =
+        scored.questions.iter().filter_map(|scored| scored.differs).collect();
+    assert_eq!(differs, ["confidence"].into());
+    // One that was edited since is refused.
+    old["policy"]["version"] = json!(2);
+    fs::write(run.join("manifest.json"), old.to_string()).unwrap();
+    assert!(runs(&[&run]).unwrap_err().to_string().contains("missing field `seal`"));
+}
+
+/// A report judges again, exactly as `score` does, whatever verdict and grade the record has.
+#[test]
+fn reports_judge_as_score_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = policy();
+    let mut records = plain(60, None);
+    for record in records.iter_mut().step_by(3) {
+        record.grade = Grade::Incorrect;
+        let outcome = record.outcome.as_mut().unwrap();
+        outcome.vote.clusters.clear();
+        outcome.decision = Decision::Answer;
+        outcome.scores.clear();
+    }
+    // Its gold answer is unknown.
+    records[7].doc.answers.clear();
+    write(&folder.path().join("run"), &manifest(60, "m", None), &records);
+    let found = runs(&[folder.path().join("run")]).unwrap();
+    let path = folder.path().join("policy.json");
+    for policy in [None, Some(&policy)] {
+        let scored = found[0].rescore(policy).unwrap();
+        let other = policy.map(|file| OtherPolicy { path: &path, file });
+        let report = Report::new(&found, other).unwrap();
+        let view = &report.runs[0];
+        let items: Vec<_> = scored.questions.iter().map(|scored| scored.item.clone()).collect();
+        assert_eq!((view.items.len(), &view.items), (59, &items));
+        assert_eq!(
+            (&view.without_gold, &scored.without_gold),
+            (&vec!["made:7".to_owned()], &vec!["made:7".to_owned()])
+        );
+        assert_eq!(view.drift, scored.drift);
+        let items: Vec<_> = items.iter().collect();
+        let metrics = estimates(METRICS, &items, &Bootstrap::of(items.len()));
+        let defined: Vec<_> = metrics.into_iter().filter(|m| m.metric.value.is_some()).collect();
+        assert_eq!(view.metrics, defined);
+        let differing = scored.questions.iter().filter(|scored| scored.differs.is_some()).count();
+        assert_eq!(view.differing, differing);
+        assert_eq!(differing, if policy.is_some() { 0 } else { 20 });
+    }
+}
+
 #[test]
 fn another_policy_decides_as_a_run_under_it_would() {
     let folder = tempfile::tempdir().unwrap();
@@ -578,9 +650,16 @@ fn another_policy_decides_as_a_run_under_it_would() {
             && under.runs[0].counts.abstained() > 0
     );
     assert_ne!(report(folder.path(), &["free"]).runs[0].counts, under.runs[0].counts);
+    // The scores of these questions are not those of the made labels, and the report says so.
+    let drifted = |report: &Report| {
+        report.warnings.iter().any(|w| w.contains("are not distributed as those that the policy"))
+    };
+    assert!(drifted(&under) && drifted(&later) && later.runs[0].drift == under.runs[0].drift);
+    assert!(!drifted(&report(folder.path(), &["free"])));
     // Not on the questions that it was made on, nor for another configuration.
     let made_on =
-        PolicyFile { calibration_ids: vec!["made:3".into(), "made:7".into()], ..policy.clone() };
+        PolicyFile { calibration_ids: vec!["made:3".into(), "made:7".into()], ..policy.clone() }
+            .sealed();
     let held_out = Report::new(
         &runs(&[folder.path().join("free")]).unwrap(),
         Some(OtherPolicy { path: &path, file: &made_on }),
@@ -598,7 +677,8 @@ fn another_policy_decides_as_a_run_under_it_would() {
     let made_on = PolicyFile {
         calibration_ids: (0..200).map(|i| format!("made:{i}")).collect(),
         ..policy.clone()
-    };
+    }
+    .sealed();
     let check = |file: &PolicyFile, expected: &str| {
         let free = runs(&[folder.path().join("free")]).unwrap();
         let error =
@@ -608,7 +688,8 @@ fn another_policy_decides_as_a_run_under_it_would() {
     check(&made_on, "fitted on all questions of");
     let mut foreign = policy.clone();
     foreign.fingerprint.question_template = "other".into();
-    check(&foreign, "question_template is `{question}` here and was `other` there");
+    check(&foreign, "the policy file was changed after it was made");
+    check(&foreign.sealed(), "question_template is `{question}` here and was `other` there");
 }
 
 #[test]
