@@ -135,6 +135,13 @@ pub enum AbstainReason {
         /// What the strategy requires.
         required: f64,
     },
+    /// The model would rather say something else than name an option.
+    LowMass {
+        /// The probability that it names one, 0 to 1.
+        value: f64,
+        /// What the strategy requires.
+        required: f64,
+    },
     /// The calibrated probability of being correct is too small.
     LowConfidence {
         /// The probability.
@@ -162,6 +169,7 @@ impl AbstainReason {
             Self::Flipped { .. } => "flipped",
             Self::Contradicted { .. } => "contradicted",
             Self::Disagreement { .. } => "disagreement",
+            Self::LowMass { .. } => "low_mass",
         }
     }
 }
@@ -179,6 +187,7 @@ pub fn failed_probe(vote: &Vote, probes: &[Probe]) -> Option<AbstainReason> {
         "p_accept" => AbstainReason::Vetoed { value, required },
         "kept" | "premise_kept" => AbstainReason::Flipped { value, required },
         "agreement" => AbstainReason::Disagreement { value, required },
+        "mass_on_labels" => AbstainReason::LowMass { value, required },
         _ => AbstainReason::Contradicted { value, required },
     })
 }
@@ -211,6 +220,15 @@ impl fmt::Display for AbstainReason {
             }
             Self::ModelAbstained { samples, weight } => {
                 write!(f, "{weight} of {samples} samples say that they do not know")
+            }
+            Self::NoConsensus { weight, vote_share, min_vote_share, .. }
+                if weight.fract() > 0.0 =>
+            {
+                write!(
+                    f,
+                    "the leading answer has a share of {vote_share:.2}; {min_vote_share:.2} is \
+                     required"
+                )
             }
             Self::NoConsensus { samples, weight, vote_share, min_vote_share } => {
                 write!(
@@ -247,6 +265,11 @@ impl fmt::Display for AbstainReason {
                 f,
                 "{value:.2} of the wordings and languages of the question lead to this answer; \
                  {required:.2} is required"
+            ),
+            Self::LowMass { value, required } => write!(
+                f,
+                "the model would name an option with probability {value:.2}; {required:.2} is \
+                 required"
             ),
             Self::LowConfidence { confidence, min_confidence } => {
                 write!(

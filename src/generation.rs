@@ -76,7 +76,7 @@ pub enum DrawMode {
 }
 
 /// How samples are drawn from the model's distribution. Names follow vLLM and OpenAI. The steps
-/// apply in the order of the fields from `logit_bias` to `typical_p`.
+/// apply in the order of the fields from `logit_bias` to `mirostat`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SamplingParams {
@@ -91,6 +91,27 @@ pub struct SamplingParams {
     pub presence_penalty: f32,
     /// Subtracted from a token's logit once per occurrence in the output so far; 0 is off, -2 to 2.
     pub frequency_penalty: f32,
+    /// DRY ("don't repeat yourself", as in llama.cpp): a token that would continue a repetition of
+    /// m tokens loses `dry_multiplier` * `dry_base`^(m - `dry_allowed_length`); 0 is off.
+    #[serde(skip_serializing_if = "equals::<0>")]
+    pub dry_multiplier: f32,
+    /// Growth of DRY's penalty with every repeated token, at least 1.
+    #[serde(skip_serializing_if = "equals::<175>")]
+    pub dry_base: f32,
+    /// Repetitions of fewer tokens than this are free.
+    #[serde(skip_serializing_if = "equals::<200>")]
+    pub dry_allowed_length: u32,
+    /// DRY looks at this many last tokens of prompt and output; -1 is all, 0 is off.
+    #[serde(skip_serializing_if = "equals::<-100>")]
+    pub dry_penalty_last_n: i32,
+    /// The temperature follows the entropy H of the possible tokens after bias and penalties (as in
+    /// llama.cpp; compare EDT, arXiv 2403.14541): from `temperature` - range, at least 0, to
+    /// `temperature` + range by (H / `H_max`)^exponent; 0 is off, up to 100. Argmax stays argmax.
+    #[serde(skip_serializing_if = "equals::<0>")]
+    pub dynatemp_range: f32,
+    /// How slowly the temperature rises with the entropy; 1 is linear, 0 or more.
+    #[serde(skip_serializing_if = "equals::<100>")]
+    pub dynatemp_exponent: f32,
     /// Divides the logits; 0 is argmax, the lowest id winning a tie.
     pub temperature: f32,
     /// Keep the k most probable tokens; 0 is off.
@@ -106,6 +127,24 @@ pub struct SamplingParams {
     pub top_n_sigma: f32,
     /// Keep the tokens whose surprisal is nearest the entropy up to this mass; 1 is off, above 0.
     pub typical_p: f32,
+    /// XTC ("exclude top choices", as in llama.cpp): the probability, per step of each sample, that
+    /// of the tokens with at least `xtc_threshold` only the least probable one is kept; 0 is off.
+    #[serde(skip_serializing_if = "equals::<0>")]
+    pub xtc_probability: f32,
+    /// What makes a token a top choice: its probability among those that the filters kept, 0 to 1.
+    #[serde(skip_serializing_if = "equals::<10>")]
+    pub xtc_threshold: f32,
+    /// 2 is Mirostat 2.0 (arXiv 2007.14966) in place of the filters: drops tokens whose surprisal
+    /// is above a bound that holds the mean surprisal of the drawn ones near `mirostat_tau`; 0 is
+    /// off.
+    #[serde(skip_serializing_if = "equals::<0>")]
+    pub mirostat: u32,
+    /// Mirostat's target surprisal in bits, above 0, at most 100.
+    #[serde(skip_serializing_if = "equals::<500>")]
+    pub mirostat_tau: f32,
+    /// Mirostat's learning rate, above 0, at most 1: higher = the bound follows faster.
+    #[serde(skip_serializing_if = "equals::<10>")]
+    pub mirostat_eta: f32,
     /// How the random point is made.
     pub draw: DrawMode,
     /// Names the random stream: the same seed gives the same samples.
@@ -138,6 +177,12 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
+/// Whether a setting has this value, in hundredths: then it is not written, so that the text of
+/// configurations that do not use it stays the same.
+fn equals<const HUNDREDTHS: i32>(value: &(impl Copy + Into<f64>)) -> bool {
+    ((*value).into() as f32 - HUNDREDTHS as f32 / 100.0).abs() <= 0.0
+}
+
 impl Default for SamplingParams {
     fn default() -> Self {
         Self {
@@ -146,12 +191,23 @@ impl Default for SamplingParams {
             repetition_penalty: 1.0,
             presence_penalty: 0.0,
             frequency_penalty: 0.0,
+            dry_multiplier: 0.0,
+            dry_base: 1.75,
+            dry_allowed_length: 2,
+            dry_penalty_last_n: -1,
+            dynatemp_range: 0.0,
+            dynatemp_exponent: 1.0,
             temperature: 1.0,
             top_k: 0,
             top_p: 1.0,
             min_p: 0.0,
             top_n_sigma: 0.0,
             typical_p: 1.0,
+            xtc_probability: 0.0,
+            xtc_threshold: 0.1,
+            mirostat: 0,
+            mirostat_tau: 5.0,
+            mirostat_eta: 0.1,
             draw: DrawMode::Independent,
             seed: 0,
             max_tokens: 256,
@@ -174,7 +230,8 @@ impl SamplingParams {
         let off = |value: f32, neutral: f32| (value - neutral).abs() <= 0.0;
         !(off(self.repetition_penalty, 1.0)
             && off(self.presence_penalty, 0.0)
-            && off(self.frequency_penalty, 0.0))
+            && off(self.frequency_penalty, 0.0)
+            && off(self.dry_multiplier, 0.0))
     }
 
     /// Temperature and filters in words, those that are off left out.
@@ -189,6 +246,12 @@ impl SamplingParams {
         add("top-p", self.top_p, 1.0);
         add("min-p", self.min_p, 0.0);
         add("repetition penalty", self.repetition_penalty, 1.0);
+        add("DRY multiplier", self.dry_multiplier, 0.0);
+        add("temperature range", self.dynatemp_range, 0.0);
+        add("XTC probability", self.xtc_probability, 0.0);
+        if self.mirostat == 2 {
+            parts.push(format!("Mirostat to {} bits", self.mirostat_tau));
+        }
         parts.join(", ")
     }
 
@@ -256,6 +319,7 @@ impl SamplingParams {
             (-2.0..=2.0).contains(&self.frequency_penalty),
             "-2 to 2",
         )?;
+        self.validate_adaptive(check)?;
         for (at, (id, bias)) in self.logit_bias.iter().enumerate() {
             check(&format!("logit_bias of token {id}"), *bias, bias.is_finite(), "finite")?;
             if self.logit_bias[..at].iter().any(|(other, _)| other == id) {
@@ -268,6 +332,47 @@ impl SamplingParams {
             return Err(Error::usage("a stop string is empty; give at least one character"));
         }
         Ok(())
+    }
+
+    /// Checks the steps that follow the text or the entropy.
+    fn validate_adaptive(&self, check: impl Fn(&str, f32, bool, &str) -> Result<()>) -> Result<()> {
+        let positive = |value: f32, most: f32| value > 0.0 && value <= most;
+        check("dry_multiplier", self.dry_multiplier, self.dry_multiplier >= 0.0, "0 or more")?;
+        check("dry_base", self.dry_base, self.dry_base >= 1.0, "1 or more")?;
+        let last_n = self.dry_penalty_last_n;
+        if last_n < -1 {
+            let text = format!("dry_penalty_last_n is {last_n}; it must be -1 (all) or more");
+            return Err(Error::usage(text));
+        }
+        let (range, exponent) = (self.dynatemp_range, self.dynatemp_exponent);
+        check("dynatemp_range", range, (0.0..=100.0).contains(&range), "0 to 100")?;
+        check("dynatemp_exponent", exponent, exponent >= 0.0, "0 or more")?;
+        let (probability, threshold) = (self.xtc_probability, self.xtc_threshold);
+        check("xtc_probability", probability, (0.0..=1.0).contains(&probability), "0 to 1")?;
+        check("xtc_threshold", threshold, (0.0..=1.0).contains(&threshold), "0 to 1")?;
+        let (tau, eta) = (self.mirostat_tau, self.mirostat_eta);
+        check("mirostat_tau", tau, positive(tau, 100.0), "above 0, at most 100")?;
+        check("mirostat_eta", eta, positive(eta, 1.0), "above 0, at most 1")?;
+        if !matches!(self.mirostat, 0 | 2) {
+            let text = format!("mirostat is {}; it must be 0 (off) or 2", self.mirostat);
+            return Err(Error::usage(text));
+        }
+        let filters = [
+            ("top_k", self.top_k as f32, 0.0),
+            ("top_p", self.top_p, 1.0),
+            ("min_p", self.min_p, 0.0),
+            ("top_n_sigma", self.top_n_sigma, 0.0),
+            ("typical_p", self.typical_p, 1.0),
+            ("xtc_probability", probability, 0.0),
+        ];
+        let on = filters.iter().find(|(_, value, off)| (value - off).abs() > 0.0);
+        match on.filter(|_| self.mirostat == 2) {
+            Some((name, value, off)) => Err(Error::usage(format!(
+                "mirostat is 2, which replaces the filters, and {name} is {value}; set {name} to \
+                 {off} or mirostat to 0"
+            ))),
+            None => Ok(()),
+        }
     }
 }
 

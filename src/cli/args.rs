@@ -121,6 +121,40 @@ pub struct SamplingArgs {
     /// Keep tokens whose surprisal is nearest the entropy, up to this mass
     #[arg(long)]
     pub typical_p: Option<f32>,
+    /// Let the temperature follow the entropy: from --temperature - RANGE to --temperature + RANGE
+    #[arg(long, value_name = "RANGE")]
+    pub dynatemp_range: Option<f32>,
+    /// How slowly the temperature rises with the entropy [default: 1, linear]
+    #[arg(long, value_name = "EXPONENT")]
+    pub dynatemp_exponent: Option<f32>,
+    /// At this share of the steps, keep only the least probable of the top choices (XTC)
+    #[arg(long, value_name = "PROBABILITY")]
+    pub xtc_probability: Option<f32>,
+    /// What makes a token a top choice for XTC: at least this probability [default: 0.1]
+    #[arg(long, value_name = "PROBABILITY")]
+    pub xtc_threshold: Option<f32>,
+    /// 2 replaces the filters by Mirostat 2.0, which holds the mean surprisal of the drawn tokens;
+    /// 0 is off
+    #[arg(long, value_name = "VERSION")]
+    pub mirostat: Option<u32>,
+    /// Mirostat's target surprisal in bits [default: 5]
+    #[arg(long, value_name = "BITS")]
+    pub mirostat_tau: Option<f32>,
+    /// Mirostat's learning rate [default: 0.1]
+    #[arg(long, value_name = "RATE")]
+    pub mirostat_eta: Option<f32>,
+    /// Strength of DRY, the penalty on tokens that continue a repetition; 0 is off
+    #[arg(long, value_name = "MULTIPLIER")]
+    pub dry_multiplier: Option<f32>,
+    /// Growth of DRY's penalty with every repeated token [default: 1.75]
+    #[arg(long, value_name = "BASE")]
+    pub dry_base: Option<f32>,
+    /// DRY leaves shorter repetitions free [default: 2]
+    #[arg(long, value_name = "TOKENS")]
+    pub dry_allowed_length: Option<u32>,
+    /// How many last tokens of prompt and output DRY looks at [default: -1, all]
+    #[arg(long, value_name = "TOKENS", allow_negative_numbers = true)]
+    pub dry_penalty_last_n: Option<i32>,
     /// Divide the logits of tokens seen so far
     #[arg(long)]
     pub repetition_penalty: Option<f32>,
@@ -157,6 +191,14 @@ pub struct SamplingArgs {
 impl SamplingArgs {
     /// The given flags, over the model card's values.
     fn over(&self, card: &SamplingParams) -> SamplingParams {
+        let off = SamplingParams::default();
+        let mirostat = self.mirostat.unwrap_or(off.mirostat);
+        // Mirostat replaces the card's filters; one that a flag sets is an error.
+        let card = &if mirostat == 0 {
+            card.clone()
+        } else {
+            SamplingParams { top_p: off.top_p, top_k: off.top_k, min_p: off.min_p, ..card.clone() }
+        };
         SamplingParams {
             n: self.samples,
             temperature: self.temperature.unwrap_or(card.temperature),
@@ -168,6 +210,17 @@ impl SamplingArgs {
             repetition_penalty: self.repetition_penalty.unwrap_or(card.repetition_penalty),
             presence_penalty: self.presence_penalty.unwrap_or(card.presence_penalty),
             frequency_penalty: self.frequency_penalty.unwrap_or(card.frequency_penalty),
+            dry_multiplier: self.dry_multiplier.unwrap_or(off.dry_multiplier),
+            dry_base: self.dry_base.unwrap_or(off.dry_base),
+            dry_allowed_length: self.dry_allowed_length.unwrap_or(off.dry_allowed_length),
+            dry_penalty_last_n: self.dry_penalty_last_n.unwrap_or(off.dry_penalty_last_n),
+            dynatemp_range: self.dynatemp_range.unwrap_or(off.dynatemp_range),
+            dynatemp_exponent: self.dynatemp_exponent.unwrap_or(off.dynatemp_exponent),
+            xtc_probability: self.xtc_probability.unwrap_or(off.xtc_probability),
+            xtc_threshold: self.xtc_threshold.unwrap_or(off.xtc_threshold),
+            mirostat,
+            mirostat_tau: self.mirostat_tau.unwrap_or(off.mirostat_tau),
+            mirostat_eta: self.mirostat_eta.unwrap_or(off.mirostat_eta),
             logit_bias: self.logit_bias.clone(),
             draw: self.draw,
             seed: self.seed,
@@ -175,7 +228,7 @@ impl SamplingArgs {
             stop: self.stop.clone(),
             stop_at_answer: self.stop_at.is_some(),
             top_logprobs: self.top_logprobs,
-            ..SamplingParams::default()
+            ..off
         }
     }
 }
@@ -418,17 +471,7 @@ impl PipelineArgs {
         loaded: &LoadedModel,
         hub: &hub::HubOptions,
     ) -> Result<Pipeline> {
-        let equivalence = settings.reader.equivalence.clone();
-        let mut pipeline =
-            Pipeline::new(loaded, settings, self.engine.options(self.prompt.context)?)?;
-        if let Equivalence::Encoder { reference, .. } = &equivalence {
-            let path = hub::resolve(reference, hub, &mut ())?.path;
-            pipeline.bind_encoder(reference, Encoder::load(&path, Device::default())?);
-        }
-        if let Some((path, file)) = policy {
-            pipeline.bind_policy(file, path)?;
-        }
-        Ok(pipeline)
+        bound(settings, self.engine.options(self.prompt.context)?, policy, loaded, hub)
     }
 
     /// The text around a question.
@@ -445,6 +488,26 @@ impl PipelineArgs {
             ..QuestionTemplate::default()
         }
     }
+}
+
+/// A pipeline with its encoder and its policy file, if the settings and the caller name them.
+pub fn bound(
+    settings: Settings,
+    options: EngineOptions,
+    policy: Option<(&Path, PolicyFile)>,
+    loaded: &LoadedModel,
+    hub: &hub::HubOptions,
+) -> Result<Pipeline> {
+    let equivalence = settings.reader.equivalence.clone();
+    let mut pipeline = Pipeline::new(loaded, settings, options)?;
+    if let Equivalence::Encoder { reference, .. } = &equivalence {
+        let path = hub::resolve(reference, hub, &mut ())?.path;
+        pipeline.bind_encoder(reference, Encoder::load(&path, Device::default())?);
+    }
+    if let Some((path, file)) = policy {
+        pipeline.bind_policy(file, path)?;
+    }
+    Ok(pipeline)
 }
 
 /// How the engine runs.
@@ -481,5 +544,60 @@ impl EngineArgs {
             kv_budget_bytes: self.kv_budget.saturating_mul(1 << 20),
             end_tokens: Vec::new(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        sampling: SamplingArgs,
+    }
+
+    #[test]
+    fn sampling_flags_go_over_the_cards_values() {
+        let card = SamplingParams { top_p: 0.9, top_k: 20, min_p: 0.1, ..Default::default() };
+        let read = |flags: &str| {
+            let flags =
+                Flags::parse_from(["candor", "-n", "1"].into_iter().chain(flags.split(' ')));
+            flags.sampling.over(&card)
+        };
+        let check = |flags: &str, expected: SamplingParams| {
+            let found = read(flags);
+            assert_eq!(found, expected, "{flags}");
+            found.validate().unwrap();
+        };
+        check("--seed 0", card.clone());
+        check(
+            "--dry-multiplier 0.8 --dry-base 2 --dry-allowed-length 3 --dry-penalty-last-n -1 \
+             --dynatemp-range 0.5 --dynatemp-exponent 2 --xtc-probability 0.5 --xtc-threshold 0.2",
+            SamplingParams {
+                dry_multiplier: 0.8,
+                dry_base: 2.0,
+                dry_allowed_length: 3,
+                dry_penalty_last_n: -1,
+                dynatemp_range: 0.5,
+                dynatemp_exponent: 2.0,
+                xtc_probability: 0.5,
+                xtc_threshold: 0.2,
+                ..card.clone()
+            },
+        );
+        // Mirostat takes the place of the card's filters.
+        let mirostat = SamplingParams {
+            mirostat: 2,
+            mirostat_tau: 3.0,
+            mirostat_eta: 0.2,
+            ..SamplingParams::default()
+        };
+        check("--mirostat 2 --mirostat-tau 3 --mirostat-eta 0.2", mirostat);
+        check("--mirostat 0", card.clone());
+        let error = read("--mirostat 2 --top-k 5").validate().unwrap_err().to_string();
+        assert!(error.contains("top_k is 5; set top_k to 0 or mirostat to 0"), "{error}");
     }
 }

@@ -19,7 +19,7 @@ use crate::strategy::Question;
 use crate::tokenizer::Decoder;
 
 /// Longest prompt read from stdin, and longest line of an input file.
-const MAX_PROMPT_BYTES: u64 = 16 << 20;
+pub(super) const MAX_PROMPT_BYTES: u64 = 16 << 20;
 
 /// Ask a model many times and get one honest verdict.
 #[derive(Debug, Args)]
@@ -297,7 +297,7 @@ impl Sink for Printer<'_> {
     }
 }
 
-fn read_bounded(reader: &mut dyn Read, path: &Path, limit: u64) -> Result<String> {
+pub(super) fn read_bounded(reader: &mut dyn Read, path: &Path, limit: u64) -> Result<String> {
     let mut bytes = Vec::new();
     reader.take(limit + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
     if bytes.len() as u64 > limit {

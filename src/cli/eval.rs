@@ -16,7 +16,7 @@ use crate::eval::{
 };
 use crate::generation::SamplingParams;
 use crate::hub::{self, DatasetFile};
-use crate::pipeline::{FewShot, LoadedModel, Pipeline, Settings};
+use crate::pipeline::{FewShot, LoadedModel, Pipeline, QUESTION, Settings};
 use crate::strategy::Strategy;
 
 /// Run a task into a run folder.
@@ -154,7 +154,13 @@ impl Eval {
     ) -> Result<Pipeline> {
         let mut settings = self.pipeline.settings(&defaults(questions), &loaded.sampling())?;
         if questions.scorer.is_likelihood() {
-            settings.strategy = Strategy::Likelihood;
+            if !settings.strategy.scores_choices() {
+                settings.strategy = Strategy::Likelihood;
+            }
+            if settings.strategy.lists_choices() && self.pipeline.prompt.question_template.is_none()
+            {
+                QUESTION.clone_into(&mut settings.question_template.user);
+            }
         }
         if self.shots > 0 {
             self.show(questions, &mut settings)?;

@@ -10,7 +10,9 @@ use super::terminal::sanitize;
 use crate::calibration::Drift;
 use crate::decision::AbstainReason;
 use crate::error::Result;
-use crate::eval::{Difference, JudgeQuality, Manifest, RunRef, Scored, ScoredRun};
+use crate::eval::{
+    Difference, EqualCost, JudgeQuality, Manifest, RunAtCost, RunRef, Scored, ScoredRun,
+};
 use crate::metrics::bootstrap::Bootstrap;
 use crate::metrics::{Estimate, METRICS, estimates};
 use crate::report::text::{fixed, listed};
@@ -222,13 +224,17 @@ pub fn comparison(reports: &[Report], differences: &[Difference]) -> String {
             sanitize(&report.run)
         );
     }
+    // Small values are not rounded to 0.
+    let p = |p: f64| if p < 0.0001 { "< 0.0001".to_owned() } else { format!("= {p:.4}") };
     for difference in differences {
-        let Difference { questions, gains, losses, p_value, .. } = difference;
+        let Difference { questions, gains, losses, p_value, p_holm, .. } = difference;
         let (run, baseline) = (sanitize(&difference.run), sanitize(&difference.baseline));
         let _ = write!(
             text,
             "\n{run} against {baseline}: {gains} gained, {losses} lost of {questions}, McNemar p \
-             = {p_value:.4}"
+             {}, Holm p {}",
+            p(*p_value),
+            p(*p_holm)
         );
         for metric in &difference.metrics {
             let interval = &metric.interval;
@@ -239,15 +245,49 @@ pub fn comparison(reports: &[Report], differences: &[Difference]) -> String {
                 write!(text, "({:+.4} to {:+.4})", interval.low, interval.high)
             };
         }
+        if let Some(power) = difference.power() {
+            let _ = write!(text, "\n  {power}");
+        }
+    }
+    match Difference::tests(differences) {
+        0 | 1 => {}
+        tests => {
+            let _ = write!(text, "\nHolm p is corrected for all {tests} comparisons");
+        }
     }
     text.trim_end().to_owned()
 }
 
-/// The reports as one JSON value: an object for one run; for several, their objects and their
-/// paired differences.
-pub fn json(reports: &[Report], differences: &[Difference]) -> serde_json::Result<String> {
+/// Runs at equal cost, a line each.
+pub fn equal_cost(found: &EqualCost) -> String {
+    let width = found.runs.iter().map(|row| row.run.chars().count()).max().unwrap_or(0).max(8);
+    let mut text = format!(
+        "accuracy at equal cost: {}\n{:<width$} accuracy  forward tokens  baseline there  difference",
+        sanitize(&found.to_string()),
+        "run"
+    );
+    for RunAtCost { run, accuracy, forward_tokens, baseline } in &found.runs {
+        let run = sanitize(run);
+        let _ = write!(text, "\n{run:<width$} {accuracy:>8.4}  {forward_tokens:>14.1}  ");
+        let _ = match baseline {
+            Some(baseline) => write!(text, "{baseline:>14.4}  {:>+10.4}", accuracy - baseline),
+            None => write!(text, "{:>14}", "not covered"),
+        };
+    }
+    text
+}
+
+/// The reports as one JSON value: an object for one run; for several, their objects, their
+/// paired differences, and their accuracy at equal cost.
+pub fn json(
+    reports: &[Report],
+    differences: &[Difference],
+    equal_cost: Option<&EqualCost>,
+) -> serde_json::Result<String> {
     match reports {
         [one] => serde_json::to_string_pretty(one),
-        many => serde_json::to_string_pretty(&json!({"runs": many, "differences": differences})),
+        many => serde_json::to_string_pretty(
+            &json!({"runs": many, "differences": differences, "equal_cost": equal_cost}),
+        ),
     }
 }

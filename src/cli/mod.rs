@@ -1,6 +1,7 @@
 //! The command line: the only code that reads flags and prints.
 //!
-//! The answer goes to stdout, everything else to stderr. Exit codes: 0 answered, 1 error, 2 usage,
+//! The answer goes to stdout, everything else to stderr. Exit codes: 0 answered, 1 error (or a
+//! difference that `reproduce` or `policy check` found), 2 usage,
 //! 3 abstained (only with `--exit-on-abstain`), 4 invalid model or data file, 5 offline or network,
 //! 6 refused for resources, 100 a gate of `report` failed, 130 interrupted.
 
@@ -13,6 +14,7 @@ mod bench;
 mod calibrate;
 pub mod chart;
 mod completions;
+mod decide;
 mod doctor;
 mod estimators;
 mod eval;
@@ -20,9 +22,11 @@ mod explain;
 mod ls;
 mod metrics;
 mod output;
+mod policy;
 mod progress;
 mod pull;
 mod report;
+mod reproduce;
 mod rm;
 mod score;
 mod show;
@@ -59,6 +63,8 @@ enum Command {
     /// Ask a model many times and get one honest verdict: an answer with its support, or an
     /// abstention with its reason
     Ask(Box<ask::Ask>),
+    /// Choose one of given options for a text, with a probability for each, or abstain
+    Decide(Box<decide::DecideCommand>),
     /// Run a task, or a file of questions, into a run folder; the same command resumes an
     /// interrupted run
     Eval(Box<eval::Eval>),
@@ -67,6 +73,10 @@ enum Command {
     Calibrate(calibrate::Calibrate),
     /// Recompute votes, scores and metrics of runs from their stored samples, without the model
     Score(score::Score),
+    /// Ask questions of a run again and compare the records, to the byte except for their timing
+    Reproduce(Box<reproduce::Reproduce>),
+    /// Show a policy file, or check whether it fits a run
+    Policy(policy::Policy),
     /// List the uncertainty estimators by what they cost
     Estimators(estimators::Estimators),
     /// Compare runs on one self-contained page, or as tables; --fail-under turns metrics into gates
@@ -95,6 +105,7 @@ enum ExitStatus {
     Success,
     Abstained,
     GateFailed,
+    Differs,
 }
 
 /// Silences panic messages of the file decoder's thread; its error is reported instead.
@@ -123,6 +134,7 @@ pub fn main() -> ExitCode {
     match run(cli.command, &output) {
         Ok(ExitStatus::Success) => ExitCode::SUCCESS,
         Ok(ExitStatus::Abstained) => ExitCode::from(3),
+        Ok(ExitStatus::Differs) => ExitCode::FAILURE,
         Ok(ExitStatus::GateFailed) => ExitCode::from(100),
         Err(_) if output.is_closed() => ExitCode::SUCCESS,
         Err(error) => {
@@ -135,10 +147,13 @@ pub fn main() -> ExitCode {
 fn run(command: Command, output: &Output) -> Result<ExitStatus> {
     match command {
         Command::Ask(ask) => return ask.run(output),
+        Command::Decide(decide) => return decide.run(output),
         Command::Eval(eval) => eval.run(output),
         Command::Calibrate(calibrate) => calibrate.run(output),
         Command::Score(score) => score.run(output),
         Command::Report(report) => return report.run(output),
+        Command::Reproduce(reproduce) => return reproduce.run(output),
+        Command::Policy(policy) => return policy.run(output),
         Command::Pull(pull) => pull.run(output),
         Command::Ls(ls) => ls.run(output),
         Command::Show(show) => show.run(output),

@@ -9,7 +9,7 @@ use super::args::{ReaderArgs, read_policy};
 use super::metrics::{self, Report};
 use super::output::Output;
 use crate::error::{Error, Result};
-use crate::eval::{Difference, RunRef, ScoredRun, Variant, runs};
+use crate::eval::{Difference, EqualCost, PricedRun, RunRef, ScoredRun, Variant, runs};
 use crate::metrics::GradedQuestion;
 
 /// Recompute votes, scores and metrics of runs from their stored samples.
@@ -89,13 +89,29 @@ fn print(
     reports.iter().flat_map(Report::warnings).for_each(|warning| output.warning(&warning));
     let differences = differences(scored, baselines)?;
     if json {
-        let text = metrics::json(&reports, &differences)
+        let text = metrics::json(&reports, &differences, at_equal_cost(scored).as_ref())
             .map_err(|e| Error::Backend(format!("cannot write the metrics as JSON: {e}")))?;
         return output.raw(format!("{text}\n").as_bytes());
     }
     let comparison = (!differences.is_empty()).then(|| metrics::comparison(&reports, &differences));
-    let tables: Vec<String> = reports.iter().map(Report::table).chain(comparison).collect();
+    let equal_cost = at_equal_cost(scored).map(|found| metrics::equal_cost(&found));
+    let tables: Vec<String> =
+        reports.iter().map(Report::table).chain(comparison).chain(equal_cost).collect();
     output.answer(&tables.join("\n\n"))
+}
+
+/// The runs at equal cost.
+fn at_equal_cost<'a>(scored: &'a [(&'a RunRef, ScoredRun)]) -> Option<EqualCost> {
+    let priced = |(run, scored): &'a (&'a RunRef, ScoredRun)| PricedRun {
+        name: &run.name,
+        strategy: run.manifest.config.strategy,
+        questions: scored
+            .questions
+            .iter()
+            .map(|scored| (&scored.item, scored.forward_tokens.as_slice()))
+            .collect(),
+    };
+    EqualCost::new(&scored.iter().map(priced).collect::<Vec<_>>())
 }
 
 /// Every run against every baseline on the same questions.
@@ -135,5 +151,7 @@ fn differences(scored: &[(&RunRef, ScoredRun)], baselines: &[String]) -> Result<
         // Runs on other questions cannot be paired.
         Difference::new((run, items), (baseline, before)).ok()
     });
-    Ok(compared.collect())
+    let mut differences: Vec<Difference> = compared.collect();
+    Difference::correct(&mut differences);
+    Ok(differences)
 }

@@ -5,8 +5,12 @@
 //! all n choices, so its share is the softmax. Whether that is a probability of being correct is a
 //! question of calibration.
 
+use super::abstention::ABSTENTION;
 use super::vote::{Cluster, Vote};
 use crate::generation::Generation;
+
+/// The choice that says that nothing can be chosen.
+pub const UNSURE: &str = "unsure";
 
 /// The vote by likelihood. A choice without a finite likelihood does not vote and counts as failed.
 /// Of equally likely choices the one with the earlier letter comes first.
@@ -19,11 +23,15 @@ pub fn likelihood_vote(generation: &Generation) -> Vote {
     let max = logprobs.iter().flatten().copied().fold(f64::NEG_INFINITY, f64::max);
     let weights: Vec<Option<f64>> =
         logprobs.iter().map(|logprob| logprob.map(|logprob| (logprob - max).exp())).collect();
-    let total: f64 = weights.iter().flatten().sum();
+    // Summed in ascending order, so that the bits do not depend on the order of choices.
+    let mut sorted: Vec<f64> = weights.iter().flatten().copied().collect();
+    sorted.sort_by(f64::total_cmp);
+    let total: f64 = sorted.iter().sum();
     let cluster = |(index, weight): (usize, &Option<f64>)| {
         let answer = choices.get(index)?.text.clone();
         let weight = (*weight)? / total * choices.len() as f64;
-        Some(Cluster { answer, canonical: choice_label(index), weight, samples: vec![index] })
+        let canonical = if answer == UNSURE { ABSTENTION.to_owned() } else { choice_label(index) };
+        Some(Cluster { answer, canonical, weight, samples: vec![index] })
     };
     let mut clusters: Vec<Cluster> = weights.iter().enumerate().filter_map(cluster).collect();
     clusters.sort_by(|a, b| b.weight.total_cmp(&a.weight));

@@ -35,6 +35,6 @@ pub use canonical::canonical;
 pub use completed::announces_answer;
 pub use extract::Extractor;
 pub use group::{AskedQuestion, Comparer, Level, Pair};
-pub use likelihood::{choice_label, likelihood_vote, logprob};
+pub use likelihood::{UNSURE, choice_label, likelihood_vote, logprob};
 pub use reader::{AnswerMode, Equivalence, Reader, VoteMode};
 pub use vote::{Cluster, Vote, missing, undecided, unstated, vote};

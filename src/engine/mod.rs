@@ -17,7 +17,7 @@ pub mod sampler;
 mod scheduler;
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::generation::{Cost, FinishReason, Generation, SamplingParams, Token};
@@ -206,6 +206,8 @@ pub struct LocalEngine {
     scratch: Vec<Mutex<Scratch>>,
     /// Candidate lists whose allocations are reused.
     free_candidates: Mutex<Vec<Candidates>>,
+    /// The tokens that no repetition spans, found when DRY is first used.
+    breakers: OnceLock<Arc<[u32]>>,
     next_id: u64,
 }
 
@@ -243,6 +245,7 @@ impl LocalEngine {
             vocab_size,
             scratch,
             free_candidates: Mutex::default(),
+            breakers: OnceLock::new(),
             next_id: 0,
         })
     }
@@ -323,8 +326,19 @@ impl LocalEngine {
         }
         let kv_tokens = prompt.tokens.len() + samples.len() * params.max_tokens;
         self.check(&prompt, params.max_tokens, kv_tokens)?;
-        let group = SampleGroup::new(params, &prompt, samples);
-        Ok((prompt, Work::Sample(group)))
+        let breakers = if params.dry_multiplier > 0.0 { self.breakers() } else { Arc::default() };
+        let group = SampleGroup::new(params, &prompt, samples, breakers);
+        Ok((prompt, Work::Sample(Box::new(group))))
+    }
+
+    fn breakers(&self) -> Arc<[u32]> {
+        let tokenizer = &self.tokenizer;
+        let find = || {
+            sampler::sequence_breakers(self.vocab_size as u32, |id, text| {
+                tokenizer.append_bytes(id, text);
+            })
+        };
+        self.breakers.get_or_init(|| find().into()).clone()
     }
 
     fn score_request(

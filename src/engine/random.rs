@@ -33,6 +33,7 @@ enum StreamKind {
     Independent,
     Shift,
     Digits,
+    Exclusion,
 }
 
 impl StreamKind {
@@ -41,6 +42,7 @@ impl StreamKind {
             Self::Independent => b"candor draw: independent",
             Self::Shift => b"candor draw: lattice    ",
             Self::Digits => b"candor draw: digits     ",
+            Self::Exclusion => b"candor draw: exclusion  ",
         }
     }
 }
@@ -96,8 +98,10 @@ fn unit(bits: u64) -> f64 {
 /// digits come from the counter-based generator, so that long texts neither stall nor repeat.
 ///
 /// Steps of a stratified stream must come in order, since u is carried from one to the next.
+/// Whether a step excludes the top choices (XTC) is decided by a stream of its own, so that it
+/// neither moves nor uses up the numbers that select tokens.
 #[derive(Clone)]
-pub struct SampleRng(RngState);
+pub struct SampleRng(RngState, CounterRng);
 
 /// The state of a stream.
 #[derive(Clone)]
@@ -111,7 +115,7 @@ impl SampleRng {
     /// The generator of sample `sample` under the key of a prompt and a seed.
     pub fn new(draw: DrawMode, key: u64, sample: usize) -> Self {
         let sample = sample as u64;
-        Self(match draw {
+        let state = match draw {
             DrawMode::Independent => {
                 RngState::Independent(CounterRng::new(StreamKind::Independent, key, sample))
             }
@@ -125,12 +129,23 @@ impl SampleRng {
                 }
             }
             DrawMode::MostProbable => RngState::MostProbable,
-        })
+        };
+        Self(state, CounterRng::new(StreamKind::Exclusion, key, sample))
     }
 
     /// Samples the token of step `step` (0 is the first token after the prompt) from the candidates
     /// of the row `logits`.
     pub fn draw(&mut self, step: usize, candidates: &Candidates, logits: &[f32]) -> SampledToken {
+        let Some(exclusion) = candidates.exclusion() else {
+            return self.draw_from(step, candidates, logits);
+        };
+        let excludes = self.1.uniform(step) < exclusion.probability;
+        let from = if excludes { &exclusion.rest } else { candidates };
+        let picked = self.draw_from(step, from, logits);
+        SampledToken { logprob: candidates.mixed_logprob(exclusion, excludes, picked), ..picked }
+    }
+
+    fn draw_from(&mut self, step: usize, candidates: &Candidates, logits: &[f32]) -> SampledToken {
         match &mut self.0 {
             RngState::Independent(counter) => candidates.sample(counter.uniform(step), logits),
             RngState::MostProbable => candidates.most_probable(logits),
@@ -182,7 +197,9 @@ mod tests {
     #[test]
     fn streams_share_no_bits() {
         let mut all = Vec::new();
-        for kind in [StreamKind::Independent, StreamKind::Shift, StreamKind::Digits] {
+        for kind in
+            [StreamKind::Independent, StreamKind::Shift, StreamKind::Digits, StreamKind::Exclusion]
+        {
             for seed in [0, 1, 7, 8, 9, u64::MAX] {
                 for sample in 0..10 {
                     let mut counter = CounterRng::new(kind, seed, sample);

@@ -8,12 +8,13 @@
 //! its cache and starts over.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::loops::LoopDetector;
 use super::prefix_cache::{CacheHold, PrefixCache};
 use super::reasoning::ReasoningTracker;
-use super::sampler::{Candidates, History, SampleRng, Scratch};
+use super::sampler::{self, Candidates, History, SampleRng, Scratch};
 use super::{Alternatives, OnToken, Reply, RequestId, ScoredTokens, StepControl, TokenEvent};
 use crate::consensus;
 use crate::error::{Error, Result};
@@ -33,7 +34,7 @@ const SCORED_CHUNK: usize = 32;
 /// What a request computes once its prompt is prefilled.
 pub(super) enum Work {
     /// Draw samples.
-    Sample(SampleGroup),
+    Sample(Box<SampleGroup>),
     /// Record the statistics of the prompt's own tokens.
     Score(ScoreState),
 }
@@ -55,6 +56,8 @@ pub(super) struct SampleGroup {
     params: SamplingParams,
     /// Selects the random streams, together with the sample's index.
     key: u64,
+    /// The tokens that no repetition spans, for DRY.
+    breakers: Arc<[u32]>,
     /// How reasoning shows in the samples.
     reasoning: Option<Reasoning>,
     rows: Vec<SampleRow>,
@@ -78,6 +81,8 @@ struct SampleRow {
 struct Sample {
     index: usize,
     rng: SampleRng,
+    /// Mirostat's bound on the surprisal, in bits. It follows from the tokens drawn so far.
+    mu: f64,
     tokens: Vec<Token>,
     /// The text's bytes, kept only to search for stop strings and announced answers.
     bytes: Vec<u8>,
@@ -144,13 +149,19 @@ impl ScoreState {
 }
 
 impl SampleGroup {
-    pub fn new(params: SamplingParams, prompt: &Prompt, samples: Range<usize>) -> Self {
+    pub fn new(
+        params: SamplingParams,
+        prompt: &Prompt,
+        samples: Range<usize>,
+        breakers: Arc<[u32]>,
+    ) -> Self {
         let key = super::random::key(params.seed, &prompt.tokens);
         let reasoning = prompt.reasoning.clone();
         let new = |index| Sample::new(index, key, &params, reasoning.as_ref());
         Self {
             samples: samples.map(new).collect(),
             key,
+            breakers,
             reasoning,
             rows: Vec::new(),
             forward_tokens: 0,
@@ -197,7 +208,8 @@ impl SampleGroup {
         if self.params.has_penalties() {
             output.extend(self.samples[first].tokens.iter().map(|t| t.id));
         }
-        let history = History { prompt, output: &output };
+        let (breakers, mu) = (&*self.breakers, self.samples[first].mu);
+        let history = History { prompt, output: &output, breakers, mu };
         let scanned = Some(distribution.max_logit);
         let candidates = Candidates::after_scan(&self.params, z, history, scratch, scanned);
         scratch.output = output;
@@ -306,6 +318,7 @@ impl SampleGroup {
             return (id, 0.0);
         }
         let picked = sample.rng.draw(step, candidates, z);
+        sample.mu = sampler::next_mu(&self.params, sample.mu, picked.logprob);
         (picked.token, picked.logprob)
     }
 
@@ -378,6 +391,7 @@ impl Sample {
         Self {
             index,
             rng: SampleRng::new(params.draw, key, index),
+            mu: sampler::first_mu(params),
             tokens: Vec::new(),
             bytes: Vec::new(),
             answer_start: 0,

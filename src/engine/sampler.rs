@@ -11,10 +11,14 @@
 //! one threshold, not by a list; no step sorts the vocabulary. An unfiltered row costs one
 //! vectorized pass, plus one block per sampled token.
 //!
+//! XTC alone differs between samples on one row: its candidates are built once, with and without
+//! the top choices, and each draw decides which of both it uses.
+//!
 //! It does not know models, rows or samples, and does not touch the raw statistics of
 //! [`crate::logits`].
 
 use std::cmp::Ordering;
+use std::f64::consts::LN_2;
 
 use super::random::BELOW_ONE;
 pub use super::random::SampleRng;
@@ -23,19 +27,23 @@ use crate::generation::SamplingParams;
 use crate::logits::{self, BlockMaxima};
 
 #[cfg(feature = "internals")]
-/// The steps in order. Bias and penalties change logits, temperature divides them, the others
-/// filter.
-pub const ORDER: [&str; 11] = [
+/// The steps in order, by the parameter that turns each on. Bias and penalties change logits,
+/// temperature divides them, the others filter.
+pub const ORDER: [&str; 15] = [
     "logit_bias",
     "repetition_penalty",
     "presence_penalty",
     "frequency_penalty",
+    "dry_multiplier",
+    "dynatemp_range",
     "temperature",
     "top_k",
     "top_p",
     "min_p",
     "top_n_sigma",
     "typical_p",
+    "xtc_probability",
+    "mirostat",
     "draw",
 ];
 
@@ -45,13 +53,42 @@ const EXP_UNDERFLOW: f64 = logits::EXP_UNDERFLOW as f64;
 /// Weights per block of the cumulative sums.
 const BLOCK: usize = 128;
 
-/// The tokens before the one to sample, for the penalties. Ids outside the vocabulary are ignored.
+/// What came before the token to sample. Ids outside the vocabulary are ignored.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct History<'a> {
     /// The rendered prompt.
     pub prompt: &'a [u32],
     /// What this sample has generated so far.
     pub output: &'a [u32],
+    /// The tokens that no repetition spans, for DRY, rising: see [`sequence_breakers`].
+    pub breakers: &'a [u32],
+    /// Mirostat's bound on the surprisal, in bits: see [`next_mu`].
+    pub mu: f64,
+}
+
+/// A repetition that DRY counts has none of these bytes (llama.cpp's default).
+const SEQUENCE_BREAKERS: &[u8] = b"\n:\"*";
+
+/// The tokens whose text has a sequence breaker, rising. `bytes` appends a token's text.
+pub(super) fn sequence_breakers(tokens: u32, bytes: impl Fn(u32, &mut Vec<u8>)) -> Vec<u32> {
+    let mut text = Vec::new();
+    let breaks = |id: &u32| {
+        text.clear();
+        bytes(*id, &mut text);
+        text.iter().any(|byte| SEQUENCE_BREAKERS.contains(byte))
+    };
+    (0..tokens).filter(breaks).collect()
+}
+
+/// Mirostat's bound on the surprisal before the first token, in bits.
+pub fn first_mu(params: &SamplingParams) -> f64 {
+    2.0 * f64::from(params.mirostat_tau)
+}
+
+/// Mirostat's bound, in bits, after a token of this ln q in the distribution sampled from.
+pub fn next_mu(params: &SamplingParams, mu: f64, logprob: f64) -> f64 {
+    let surprisal = -logprob / LN_2;
+    mu - f64::from(params.mirostat_eta) * (surprisal - f64::from(params.mirostat_tau))
 }
 
 /// One thread's buffers, reused between steps. They do not affect any result.
@@ -98,6 +135,17 @@ pub struct Candidates {
     /// The sum of all weights up to the end of each block.
     ends: Vec<f64>,
     kept: usize,
+    /// What XTC may exclude.
+    exclusion: Option<Box<Exclusion>>,
+}
+
+/// The other candidates of a row under XTC.
+#[derive(Clone, Debug)]
+pub(super) struct Exclusion {
+    /// The probability, per draw, that the top choices are excluded, above 0, at most 1.
+    pub probability: f64,
+    /// The candidates without the top choices.
+    pub rest: Candidates,
 }
 
 /// The weight of a logit z is e^((z - max) * scale).
@@ -161,9 +209,13 @@ impl Candidates {
         let max = scanned.ok_or_else(|| no_distribution(logits))?;
         let mut candidates = free_list.pop().unwrap_or_else(Self::empty);
         candidates.clear();
-        if params.temperature > 0.0 {
-            let mut chain = Chain::new(params, logits, max, maxima, ranked);
+        let temperature = temperature(params, logits, maxima);
+        if temperature > 0.0 {
+            let mut chain = Chain::new(temperature, logits, max, maxima, ranked);
             chain.filter(params);
+            if params.mirostat == 2 {
+                chain.mirostat(history.mu);
+            }
             chain.collect(&mut candidates, unchanged);
         } else {
             maxima.for_each_at_least(logits, f64::from(max), |id, _| candidates.ids.push(id));
@@ -171,6 +223,10 @@ impl Candidates {
             candidates.weights.push(1.0);
         }
         candidates.accumulate(logits);
+        if params.xtc_probability > 0.0 {
+            let (probability, threshold) = (params.xtc_probability, params.xtc_threshold);
+            candidates.exclude_top_choices(probability.into(), threshold.into(), logits);
+        }
         Ok(candidates)
     }
 
@@ -184,7 +240,7 @@ impl Candidates {
     /// clamped, and rounding never selects a token without mass. `logits` is the row that the
     /// candidates were built from.
     pub fn sample(&self, u: f64, logits: &[f32]) -> SampledToken {
-        let total = self.ends.last().copied().unwrap_or(1.0);
+        let total = self.total();
         // Not `clamp`: NaN becomes 0.
         let target = total * if u >= 0.0 { u.min(BELOW_ONE) } else { 0.0 };
         let block = self.ends.partition_point(|&end| end <= target);
@@ -213,28 +269,77 @@ impl Candidates {
         }
     }
 
-    /// The `k` most probable tokens with ln q, best first, the lower id of equals first. `logits`
-    /// is the row that the candidates were built from.
+    /// The `k` most probable tokens with ln q, best first, the lower id of equals first; XTC
+    /// excludes none of them. `logits` is the row that the candidates were built from.
     pub fn top(&self, k: usize, logits: &[f32]) -> Vec<(u32, f64)> {
-        let total = self.ends.last().copied().unwrap_or(1.0);
+        let total = self.total();
         let mut best: Vec<(u32, f32)> = Vec::with_capacity(k + 1);
-        let mut offer = |position: usize, weight: f32| {
-            if weight > 0.0 && (best.len() < k || best.last().is_some_and(|last| last.1 < weight)) {
+        self.for_each(logits, |id, weight| {
+            if best.len() < k || best.last().is_some_and(|last| last.1 < weight) {
                 let place = best.partition_point(|(_, other)| *other >= weight);
-                let id = self.ids.get(position).copied().unwrap_or(position as u32);
                 best.insert(place, (id, weight));
                 best.truncate(k);
             }
-        };
+        });
+        best.into_iter().map(|(id, w)| (id, (f64::from(w) / total).min(1.0).ln())).collect()
+    }
+
+    /// Calls `visit` with every token that can be sampled, by rising id, and its weight.
+    fn for_each(&self, logits: &[f32], mut visit: impl FnMut(u32, f32)) {
         let mut made = [0.0; BLOCK];
         for block in 0..self.ends.len() {
             let weights = match self.unfiltered {
                 Some(softmax) => softmax.weights(nth_block(logits, block), &mut made),
                 None => nth_block(&self.weights, block),
             };
-            weights.iter().enumerate().for_each(|(at, weight)| offer(block * BLOCK + at, *weight));
+            for (at, &weight) in weights.iter().enumerate().filter(|(_, weight)| **weight > 0.0) {
+                let position = block * BLOCK + at;
+                visit(self.ids.get(position).copied().unwrap_or(position as u32), weight);
+            }
         }
-        best.into_iter().map(|(id, w)| (id, (f64::from(w) / total).min(1.0).ln())).collect()
+    }
+
+    /// The sum of all weights.
+    fn total(&self) -> f64 {
+        self.ends.last().copied().unwrap_or(1.0)
+    }
+
+    /// XTC: also makes the candidates without the tokens of at least the threshold's probability,
+    /// the least probable of these excepted.
+    fn exclude_top_choices(&mut self, probability: f64, threshold: f64, logits: &[f32]) {
+        let mut rest = Vec::with_capacity(self.kept);
+        self.for_each(logits, |id, weight| rest.push((id, weight)));
+        let best_first = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+        let least = threshold * self.total();
+        let top = rest.iter().copied().filter(|(_, weight)| f64::from(*weight) >= least);
+        let Some(last) = top.max_by(best_first) else { return };
+        rest.retain(|token| best_first(token, &last).is_ge());
+        if rest.len() < self.kept {
+            let (ids, weights) = rest.into_iter().unzip();
+            let mut rest = Self { ids, weights, ..Self::empty() };
+            rest.accumulate(&[]);
+            self.exclusion = Some(Box::new(Exclusion { probability, rest }));
+        }
+    }
+
+    /// What a draw may exclude.
+    pub(super) fn exclusion(&self) -> Option<&Exclusion> {
+        self.exclusion.as_deref()
+    }
+
+    /// ln of the probability that a draw gives this token, over both outcomes of `exclusion`.
+    /// `excluded`: the one that gave it.
+    pub(super) fn mixed_logprob(
+        &self,
+        exclusion: &Exclusion,
+        excluded: bool,
+        picked: SampledToken,
+    ) -> f64 {
+        let (all, rest) = (self.total(), exclusion.rest.total());
+        let weight = picked.width * if excluded { rest } else { all };
+        let remains = exclusion.rest.ids.binary_search(&picked.token).is_ok();
+        let without = if remains { exclusion.probability * weight / rest } else { 0.0 };
+        ((1.0 - exclusion.probability) * weight / all + without).min(1.0).ln()
     }
 
     /// The most probable token. Its interval is not known: `low` is 0.
@@ -245,7 +350,14 @@ impl Candidates {
     }
 
     fn empty() -> Self {
-        Self { ids: Vec::new(), weights: Vec::new(), unfiltered: None, ends: Vec::new(), kept: 0 }
+        Self {
+            ids: Vec::new(),
+            weights: Vec::new(),
+            unfiltered: None,
+            ends: Vec::new(),
+            kept: 0,
+            exclusion: None,
+        }
     }
 
     fn clear(&mut self) {
@@ -253,6 +365,7 @@ impl Candidates {
         self.weights.clear();
         self.unfiltered = None;
         self.ends.clear();
+        self.exclusion = None;
     }
 
     /// Sums the weights block by block and counts the tokens that can be sampled.
@@ -388,13 +501,13 @@ struct Chain<'a> {
 
 impl<'a> Chain<'a> {
     fn new(
-        params: &SamplingParams,
+        temperature: f64,
         logits: &'a [f32],
         max: f32,
         maxima: &'a mut BlockMaxima,
         ranked: &'a mut Vec<RankedToken>,
     ) -> Self {
-        let scale = f64::from(params.temperature).recip();
+        let scale = temperature.recip();
         let threshold = Threshold::at(f64::from(max) + EXP_UNDERFLOW / scale);
         Self { logits, max, scale, threshold, filtered: false, explicit: false, maxima, ranked }
     }
@@ -497,6 +610,17 @@ impl<'a> Chain<'a> {
         self.explicit = true;
     }
 
+    /// Keeps the tokens of surprisal up to `mu` bits (Mirostat 2.0, arXiv 2007.14966).
+    fn mirostat(&mut self, mu: f64) {
+        let log_mass = logits::mass(self.logits, self.max, self.scale as f32).ln();
+        let above = log_mass - mu * LN_2;
+        if above > 0.0 {
+            self.top_k(1);
+        } else {
+            self.intersect(Threshold::at(f64::from(self.max) + above / self.scale));
+        }
+    }
+
     /// Writes the kept tokens and their weights, by rising id. `unchanged`: the logits are the
     /// row's own.
     fn collect(&mut self, out: &mut Candidates, unchanged: bool) {
@@ -538,6 +662,22 @@ fn weighted_select(mut ranked: &mut [RankedToken], mut need: f64) -> RankedToken
         }
     }
     ranked[0]
+}
+
+/// The row's temperature, 0 for argmax: the given one or, with a range, one that follows the row's
+/// entropy.
+fn temperature(params: &SamplingParams, logits: &[f32], maxima: &mut BlockMaxima) -> f64 {
+    let (middle, range) = (f64::from(params.temperature), f64::from(params.dynatemp_range));
+    if middle <= 0.0 || range <= 0.0 {
+        return middle;
+    }
+    let entropy = logits::distribution_with(logits, maxima).map_or(0.0, |row| row.entropy);
+    let possible = logits.iter().filter(|logit| logit.is_finite()).count() as f64;
+    let share = if possible > 1.0 { (entropy / possible.ln()).min(1.0) } else { 0.0 };
+    let low = (middle - range).max(0.0);
+    let found = low + (middle + range - low) * share.powf(f64::from(params.dynatemp_exponent));
+    // The reciprocal of a smaller one is no f32.
+    if found < f64::from(f32::MIN_POSITIVE) { 0.0 } else { found }
 }
 
 fn changes_logits(params: &SamplingParams) -> bool {
@@ -589,7 +729,64 @@ fn adjust(
         adjusted[id] -= params.presence_penalty;
         adjusted[id] -= params.frequency_penalty * count as f32;
     });
+    if params.dry_multiplier > 0.0 {
+        penalize_repetition(params, history, adjusted, counts);
+    }
     Ok(())
+}
+
+/// DRY: lowers the logits of the tokens that would continue a repetition of the last tokens, as
+/// llama.cpp does. Linear in the history.
+fn penalize_repetition(
+    params: &SamplingParams,
+    history: History<'_>,
+    adjusted: &mut [f32],
+    counts: &mut [u32],
+) {
+    // -1 is no limit.
+    let window = usize::try_from(params.dry_penalty_last_n).unwrap_or(usize::MAX);
+    let backward = history.output.iter().rev().chain(history.prompt.iter().rev());
+    let tokens: Vec<u32> = backward.take(window).copied().collect();
+    let breaks = |id: &u32| history.breakers.binary_search(id).is_ok();
+    let longest = tokens.iter().position(breaks).unwrap_or(tokens.len());
+    let allowed = params.dry_allowed_length as usize;
+    for (at, length) in common_prefixes(&tokens).into_iter().enumerate().skip(1) {
+        let length = length.min(longest);
+        // The token after the earlier occurrence would continue the repetition. 0 is unseen.
+        if length >= allowed
+            && let Some(seen) = counts.get_mut(tokens[at - 1] as usize)
+        {
+            *seen = (*seen).max(length as u32 + 1);
+        }
+    }
+    visit_counts(tokens.iter(), counts, |id, seen| {
+        if !breaks(&(id as u32)) {
+            let beyond = (seen as usize - 1 - allowed) as i32;
+            let penalty =
+                f64::from(params.dry_multiplier) * f64::from(params.dry_base).powi(beyond);
+            // A finite logit stays one.
+            adjusted[id] -= penalty.min(f64::from(f32::MAX)) as f32;
+        }
+    });
+}
+
+/// How many tokens from each position on equal those from the first on (the Z-function; Gusfield,
+/// Algorithms on Strings, 1997), in linear time.
+fn common_prefixes(tokens: &[u32]) -> Vec<usize> {
+    let mut lengths = vec![0; tokens.len()];
+    // The stretch reaching farthest that equals the beginning.
+    let (mut start, mut end) = (0, 0);
+    for at in 1..tokens.len() {
+        let mut length = if at < end { lengths[at - start].min(end - at) } else { 0 };
+        while at + length < tokens.len() && tokens[length] == tokens[at + length] {
+            length += 1;
+        }
+        if at + length > end {
+            (start, end) = (at, at + length);
+        }
+        lengths[at] = length;
+    }
+    lengths
 }
 
 fn count_tokens<'a>(tokens: impl Iterator<Item = &'a u32>, counts: &mut [u32]) {

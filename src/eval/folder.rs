@@ -203,7 +203,7 @@ fn flatten(path: &str, value: &Value, fields: &mut BTreeMap<String, String>) {
     }
 }
 
-fn shortened(text: &str) -> String {
+pub(super) fn shortened(text: &str) -> String {
     const MOST: usize = 80;
     if text.chars().count() <= MOST {
         text.to_owned()

@@ -123,25 +123,31 @@ struct Recorder<'a> {
 
 impl Sink for Recorder<'_> {
     fn on_outcome(&mut self, question: usize, answered: Answered) -> Result<()> {
-        let (questions, doc_id) = (self.run.questions, self.asked[question]);
-        let Answered { prompt_sha256, outcome } = answered;
-        let record = match outcome {
-            Ok(outcome) => {
-                Record::new(questions, doc_id, prompt_sha256.unwrap_or_default(), outcome)
-            }
-            Err(error) if error.is_question_fault() => {
-                let record = Record::failed(questions, doc_id, prompt_sha256, &error);
-                if self.run.fail_on_error {
-                    return Err(stopped(&record));
-                }
-                record
-            }
-            Err(error) => return Err(error),
-        };
+        let record = recorded(self.run.questions, self.asked[question], answered)?;
+        if self.run.fail_on_error && record.error.is_some() {
+            return Err(stopped(&record));
+        }
         self.folder.append(&record.to_line()?)?;
         self.progress.done += 1;
         (self.on_progress)(self.progress);
         Ok(())
+    }
+}
+
+/// The record of a question by its index, answered or failed.
+///
+/// # Errors
+/// An error that is not the question's fault.
+pub(super) fn recorded(questions: &Questions, doc_id: usize, answered: Answered) -> Result<Record> {
+    let Answered { prompt_sha256, outcome } = answered;
+    match outcome {
+        Ok(outcome) => {
+            Ok(Record::new(questions, doc_id, prompt_sha256.unwrap_or_default(), outcome))
+        }
+        Err(error) if error.is_question_fault() => {
+            Ok(Record::failed(questions, doc_id, prompt_sha256, &error))
+        }
+        Err(error) => Err(error),
     }
 }
 

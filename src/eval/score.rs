@@ -7,6 +7,7 @@
 
 use std::path::Path;
 
+use super::equal_cost;
 use super::run::question;
 use super::{
     Doc, Grader, JudgeQuality, Manifest, Record, RunRef, correct_mass, is_correct_per_byte, runs,
@@ -29,6 +30,8 @@ pub struct Scored {
     pub verdict: Option<Verdict>,
     /// What it cost; `None` if the question could not be asked.
     pub cost: Option<TokenCounts>,
+    /// Forward tokens of its first k samples, k = 1, 2, ...; empty if it could not be asked.
+    pub forward_tokens: Vec<f64>,
     /// How long it took.
     pub timing: Timing,
     /// The first thing that differs from the record, in a word.
@@ -176,7 +179,14 @@ pub(super) fn item(record: &Record, manifest: &Manifest, selector: &Selector) ->
             correct_mass: None,
             samples: Vec::new(),
         };
-        return Scored { item, verdict: None, cost: None, timing: record.timing, differs: None };
+        return Scored {
+            item,
+            verdict: None,
+            cost: None,
+            forward_tokens: Vec::new(),
+            timing: record.timing,
+            differs: None,
+        };
     };
     let generation = recorded.generation();
     let verdict = selector.verdict(&asked(manifest, &record.doc), &generation);
@@ -210,6 +220,7 @@ pub(super) fn item(record: &Record, manifest: &Manifest, selector: &Selector) ->
         item,
         verdict: Some(verdict),
         cost: Some(recorded.cost),
+        forward_tokens: equal_cost::forward_tokens(recorded),
         timing: record.timing,
         differs,
     }

@@ -69,6 +69,9 @@ pub fn clopper_pearson(k: u64, n: u64, level: f64) -> Option<ShareInterval> {
 /// The 97.5 % quantile of the standard normal distribution: scipy.stats.norm.ppf(0.975).
 pub const NORMAL_97_5: f64 = 1.959963984540054;
 
+/// The 80 % quantile of the standard normal distribution: scipy.stats.norm.ppf(0.8).
+pub const NORMAL_80: f64 = 0.8416212335729143;
+
 /// The 95 % score interval for `k` of `n` (Wilson 1927): the shares that a normal test does not
 /// reject. Narrower than the exact one, which has its level at every share; this one has it on
 /// average. `None` for n = 0 or k > n.

@@ -33,6 +33,7 @@ mod e_aurc;
 pub mod ece;
 mod estimate;
 mod failure_rate;
+pub mod holm;
 mod log_loss;
 mod maj_at_k;
 mod mc2;

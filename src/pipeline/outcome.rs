@@ -16,10 +16,12 @@ use crate::generation::{
     SamplingParams, Spans, Timing, Token, TokenStats, is_first,
 };
 use crate::model::Compute;
-use crate::prompt::{Date, KvKeep, PromptFormat, Repetition, TemplateArguments};
+use crate::prompt::{
+    Date, KvKeep, Mode, PromptFormat, PromptOptions, Repetition, TemplateArguments,
+};
 use crate::strategy::Strategy;
 use crate::tokenizer::Tokenizer;
-use crate::uncertainty::Confidence;
+use crate::uncertainty::{Confidence, Estimator};
 
 /// The verdict on one question with everything it is based on.
 #[derive(Clone, Debug, Serialize)]
@@ -185,6 +187,28 @@ impl ResolvedConfig {
             policy: settings.policy,
             context,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    /// The settings that give this configuration with its model; a chat template other than the
+    /// model's own is not among them.
+    pub fn settings(&self, estimator: Option<&'static Estimator>) -> Settings {
+        let mode = if self.template_sha256.is_some() { Mode::Chat } else { Mode::Raw };
+        Settings {
+            params: self.params.clone(),
+            strategy: self.strategy,
+            question_template: self.question_template.clone(),
+            prompt: PromptOptions {
+                mode,
+                repetition: self.repeat.clone(),
+                kv_keep: self.kv_keep,
+                arguments: self.template_arguments.clone(),
+                date: self.date,
+                ..PromptOptions::default()
+            },
+            reader: self.reader.clone(),
+            estimator,
+            policy: self.policy,
         }
     }
 

@@ -10,10 +10,14 @@ use crate::eval::Difference;
 use crate::metrics::GradedQuestion;
 use crate::metrics::bootstrap::Bootstrap;
 
-/// Every later run against the first; with no shared questions the comparison is empty.
+/// Every later run against the first, with corrected p-values; with no shared questions the
+/// comparison is empty.
 pub(super) fn with_first(runs: &[RunView]) -> Vec<Difference> {
     let Some((first, others)) = runs.split_first() else { return Vec::new() };
-    parallel(others, |other| compare(first, other)).into_iter().flatten().collect()
+    let compared = parallel(others, |other| compare(first, other));
+    let mut differences: Vec<Difference> = compared.into_iter().flatten().collect();
+    Difference::correct(&mut differences);
+    differences
 }
 
 fn compare(baseline: &RunView, run: &RunView) -> Option<Difference> {

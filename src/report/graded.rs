@@ -63,6 +63,8 @@ pub struct GradedRecord {
     pub reason: Option<String>,
     /// Every estimator's uncertainty, in the order of [`ESTIMATORS`].
     pub scores: Vec<Option<f64>>,
+    /// Forward tokens of the first k samples, k = 1, 2, ...
+    pub forward_tokens: Vec<f64>,
 }
 
 impl GradedRecord {
@@ -78,6 +80,7 @@ impl GradedRecord {
             question: scored.item.clone(),
             reason: verdict.map_or_else(|| error.cloned(), reason),
             scores: ESTIMATORS.iter().map(uncertainty).collect(),
+            forward_tokens: scored.forward_tokens.clone(),
         }
     }
 }

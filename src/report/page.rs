@@ -14,7 +14,7 @@ use super::browse::browse;
 use super::charts::{self, Chart, percent, short};
 use super::graded::OutcomeClass;
 use super::svg::{stack, swatch};
-use super::tables::{arrow, p_value};
+use super::tables::{arrow, at_equal_cost, correction, p_value};
 use super::text::{fixed, html as escaped};
 use super::view::{Report, RunView};
 use crate::digest::sha256;
@@ -395,8 +395,9 @@ fn comparisons(out: &mut String, report: &Report) {
          questions that both have. Gains are questions that become correct, losses are questions \
          that become incorrect; p is from McNemar's exact test on these. Differences have 95 % \
          intervals from resampling pairs of questions; an interval that contains 0 may be \
-         chance.</p>",
-        escaped(first)
+         chance. {}</p>",
+        escaped(first),
+        escaped(&correction(&report.comparisons))
     );
     let mut columns: Vec<&str> = Vec::new();
     for difference in report.comparisons.iter().flat_map(|comparison| &comparison.metrics) {
@@ -404,7 +405,8 @@ fn comparisons(out: &mut String, report: &Report) {
             columns.push(difference.name);
         }
     }
-    let heads = ["shared questions", "gains", "losses", "p"].map(number_head).into_iter();
+    let heads =
+        ["shared questions", "gains", "losses", "p", "p (Holm)"].map(number_head).into_iter();
     let heads = [text_head("run")]
         .into_iter()
         .chain(heads)
@@ -423,16 +425,18 @@ fn comparisons(out: &mut String, report: &Report) {
             let _ = writeln!(
                 out,
                 "<td colspan=\"{}\" class=\"muted\">no shared questions</td></tr>",
-                3 + columns.len()
+                4 + columns.len()
             );
             continue;
         }
         let _ = write!(
             out,
-            "<td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>",
+            "<td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
+             <td class=\"n\">{}</td>",
             comparison.gains,
             comparison.losses,
-            escaped(&p_value(comparison.p_value))
+            escaped(&p_value(comparison.p_value)),
+            escaped(&p_value(comparison.p_holm))
         );
         for column in &columns {
             match comparison.metrics.iter().find(|difference| difference.name == *column) {
@@ -461,7 +465,32 @@ fn comparisons(out: &mut String, report: &Report) {
         out.push_str("</tr>\n");
     }
     out.push_str(TABLE_END);
+    for (comparison, power) in report.comparisons.iter().filter_map(|c| Some((c, c.power()?))) {
+        let (run, power) = (escaped(&comparison.run), escaped(&power));
+        let _ = writeln!(out, "<p class=\"small\">{run}: {power}</p>");
+    }
+    equal_cost(out, report);
     out.push_str("</section>\n");
+}
+
+fn equal_cost(out: &mut String, report: &Report) {
+    let Some(found) = &report.equal_cost else { return };
+    let _ = writeln!(
+        out,
+        "<h3>Accuracy at equal cost</h3>\n<p class=\"small\">{}.</p>",
+        escaped(&found.to_string())
+    );
+    let heads = ["accuracy", "forward tokens", "baseline there", "difference"].map(number_head);
+    let heads: Vec<_> = [text_head("run")].into_iter().chain(heads).collect();
+    table(out, "Accuracy at equal cost", &heads);
+    for row in &found.runs {
+        let _ = write!(out, "<tr><th scope=\"row\">{}</th>", escaped(&row.run));
+        for cell in at_equal_cost(row) {
+            let _ = write!(out, "<td class=\"n\">{}</td>", escaped(&cell));
+        }
+        out.push_str("</tr>\n");
+    }
+    out.push_str(TABLE_END);
 }
 
 fn estimators(out: &mut String, report: &Report) {

@@ -7,6 +7,7 @@ use std::fmt::Write;
 use super::text::{self, fixed, markdown as md};
 use super::view::Report;
 use crate::error::{Error, Result};
+use crate::eval::{Difference, RunAtCost};
 use crate::metrics::{Estimate, METRICS, metric};
 
 /// An arrow for the better direction of a metric.
@@ -105,12 +106,18 @@ pub fn markdown(report: &Report) -> String {
             let _ = writeln!(out, "| {name} | {} |", cells.join(" | "));
         }
     }
+    comparisons(&mut out, report);
+    out
+}
+
+/// Runs against the first, and at equal cost.
+fn comparisons(out: &mut String, report: &Report) {
     if !report.comparisons.is_empty() {
         out.push_str(
             "\n## Comparisons\n\n| run | against | shared questions | gains | losses | p \
-             (McNemar) | differences |\n",
+             (McNemar) | p (Holm) | differences |\n",
         );
-        out.push_str("|---|---|--:|--:|--:|--:|---|\n");
+        out.push_str("|---|---|--:|--:|--:|--:|--:|---|\n");
     }
     for c in &report.comparisons {
         let differences: Vec<String> = c
@@ -137,14 +144,46 @@ pub fn markdown(report: &Report) -> String {
         let (after, before) = (md(&c.run), md(&c.baseline));
         let _ = writeln!(
             out,
-            "| {after} | {before} | {} | {} | {} | {} | {differences} |",
+            "| {after} | {before} | {} | {} | {} | {} | {} | {differences} |",
             c.questions,
             c.gains,
             c.losses,
-            p_value(c.p_value)
+            p_value(c.p_value),
+            p_value(c.p_holm)
         );
     }
-    out
+    if !report.comparisons.is_empty() {
+        let _ = writeln!(out, "\n{}", correction(&report.comparisons));
+    }
+    for (c, power) in report.comparisons.iter().filter_map(|c| Some((c, c.power()?))) {
+        let _ = writeln!(out, "\n{}: {power}", md(&c.run));
+    }
+    if let Some(found) = &report.equal_cost {
+        let _ = writeln!(
+            out,
+            "\n## Accuracy at equal cost\n\n{}\n\n| run | accuracy | forward tokens | baseline \
+             there | difference |\n|---|--:|--:|--:|--:|",
+            md(&found.to_string())
+        );
+        for row in &found.runs {
+            let _ = writeln!(out, "| {} | {} |", md(&row.run), at_equal_cost(row).join(" | "));
+        }
+    }
+}
+
+/// The cells of a run at equal cost: accuracy, forward tokens, the baseline's accuracy, difference.
+pub fn at_equal_cost(row: &RunAtCost) -> [String; 4] {
+    let (baseline, difference) = match row.baseline {
+        Some(baseline) => (fixed(baseline, 3), fixed(row.accuracy - baseline, 3)),
+        None => ("not covered".to_owned(), "–".to_owned()),
+    };
+    [fixed(row.accuracy, 3), fixed(row.forward_tokens, 1), baseline, difference]
+}
+
+/// What the corrected p-values mean.
+pub fn correction(comparisons: &[Difference]) -> String {
+    let tests = Difference::tests(comparisons);
+    format!("p (Holm) is corrected for the number of comparisons: {tests}.")
 }
 
 /// A p-value; small ones are not rounded to 0.

@@ -16,7 +16,7 @@ use super::read::{self, ReadQuestion};
 use super::text;
 use crate::calibration::{Drift, PolicyFile, Rule};
 use crate::error::{Error, Result};
-use crate::eval::{Difference, LeftOut, Manifest, RunRef, RunScorer};
+use crate::eval::{Difference, EqualCost, LeftOut, Manifest, PricedRun, RunRef, RunScorer};
 use crate::metrics::binomial::NORMAL_97_5;
 use crate::metrics::bootstrap::Bootstrap;
 use crate::metrics::{Estimate, GradedQuestion, METRICS, Metric, estimates, metric};
@@ -36,6 +36,8 @@ pub struct Report {
     pub runs: Vec<RunView>,
     /// Every later run against the first.
     pub comparisons: Vec<Difference>,
+    /// Accuracy at equal cost; `None` without a plain vote among several runs.
+    pub equal_cost: Option<EqualCost>,
     /// Warnings for the reader.
     pub warnings: Vec<String>,
 }
@@ -78,6 +80,9 @@ pub struct RunView {
     /// The graded questions, in the order of records.
     #[serde(skip)]
     pub items: Vec<GradedQuestion>,
+    /// Of each question, the forward tokens of its first k samples, k = 1, 2, ...
+    #[serde(skip)]
+    pub sample_costs: Vec<Vec<f64>>,
     /// SHA-256 of each question.
     #[serde(skip)]
     pub hashes: Vec<String>,
@@ -201,7 +206,9 @@ impl Report {
             views.push(view);
         }
         let comparisons = compare::with_first(&views);
-        Ok(Self { version: env!("CARGO_PKG_VERSION"), runs: views, comparisons, warnings })
+        let equal_cost = EqualCost::new(&views.iter().map(RunView::priced).collect::<Vec<_>>());
+        let version = env!("CARGO_PKG_VERSION");
+        Ok(Self { version, runs: views, comparisons, equal_cost, warnings })
     }
 }
 
@@ -281,6 +288,7 @@ impl RunView {
             seconds: None,
             resamples: Bootstrap::of(questions.len()).resamples,
             items: questions.iter().map(|(_, q)| q.graded.question.clone()).collect(),
+            sample_costs: questions.iter().map(|(_, q)| q.graded.forward_tokens.clone()).collect(),
             hashes: questions.iter().map(|(_, q)| q.record.doc_hash.clone()).collect(),
             listed: Vec::new(),
             policy,
@@ -291,6 +299,15 @@ impl RunView {
         questions.retain(|(place, _)| listed(*place));
         view.listed = questions;
         Ok(view)
+    }
+
+    fn priced(&self) -> PricedRun<'_> {
+        let costs = self.sample_costs.iter().map(Vec::as_slice);
+        PricedRun {
+            name: &self.label,
+            strategy: self.manifest.config.strategy,
+            questions: self.items.iter().zip(costs).collect(),
+        }
     }
 
     fn warnings(&self) -> Vec<String> {

@@ -70,6 +70,9 @@ impl Beam {
             });
             let (steps, cost) = session.sample_each(requests.collect()).await?;
             drawn.cost.add_parallel(&cost);
+            // Each beginning's last token is a row of its own, except that of the prompt.
+            let rows = open.iter().filter(|beginning| !beginning.tokens.is_empty()).count();
+            drawn.cost.tokens.forward_tokens += rows;
             for (beginning, step) in open.iter().zip(steps) {
                 let Some(taken) = step.tokens.into_iter().next() else { continue };
                 for &(id, logprob) in &taken.top_logprobs {

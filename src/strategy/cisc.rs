@@ -11,7 +11,7 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::verify_answer::{NO, YES};
+use super::verify_answer::{NO, YES, expected_digits};
 use super::weights::weigh;
 use super::{Prefix, Question, Session};
 use crate::error::{Error, Result};
@@ -64,26 +64,8 @@ impl Cisc {
         }
         let confidences = match self.confidence {
             Confidence::Probability => drawn.completions.iter().map(probability).collect(),
-            Confidence::PTrue => {
-                ask(session, &mut drawn, P_TRUE_CUE, &[YES, NO], &[1.0, 0.0]).await?
-            }
-            Confidence::Verbal => {
-                let digits = [
-                    ["0", " 0"],
-                    ["1", " 1"],
-                    ["2", " 2"],
-                    ["3", " 3"],
-                    ["4", " 4"],
-                    ["5", " 5"],
-                    ["6", " 6"],
-                    ["7", " 7"],
-                    ["8", " 8"],
-                    ["9", " 9"],
-                ];
-                let labels: Vec<&[&str]> = digits.iter().map(<[&str; 2]>::as_slice).collect();
-                let values: Vec<f64> = (0..10).map(|digit| f64::from(digit) / 9.0).collect();
-                ask(session, &mut drawn, VERBAL_CUE, &labels, &values).await?
-            }
+            Confidence::PTrue => ask(session, &mut drawn, P_TRUE_CUE, false).await?,
+            Confidence::Verbal => ask(session, &mut drawn, VERBAL_CUE, true).await?,
         };
         // The largest becomes 1, so that a small temperature does not overflow.
         let largest = confidences.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -106,14 +88,13 @@ fn probability(completion: &Completion) -> f64 {
     if tokens.is_empty() { 0.0 } else { (sum / tokens.len() as f64).exp() }
 }
 
-/// The expected value of the label that comes after each completion and the cue; 0 for a completion
-/// that the cue does not fit after.
+/// The confidence that each completion states after the cue: the expected digit, or the probability
+/// of "Yes"; 0 for a completion that the cue does not fit after.
 async fn ask(
     session: &Session,
     drawn: &mut Generation,
     cue: &str,
-    labels: &[&[&str]],
-    values: &[f64],
+    digits: bool,
 ) -> Result<Vec<f64>> {
     let mut confidences = vec![0.0; drawn.completions.len()];
     let (mut owners, mut prefixes) = (Vec::new(), Vec::<Prefix>::new());
@@ -123,14 +104,19 @@ async fn ask(
             prefixes.push(cued);
         }
     }
-    let (chosen, mut cost) = session.choose(&prefixes, labels).await?;
+    let (found, mut cost) = if digits {
+        expected_digits(session, &prefixes).await?
+    } else {
+        let (labels, cost) = session.choose(&prefixes, &[YES, NO]).await?;
+        (labels.iter().map(|labels| labels.probabilities[0]).collect(), cost)
+    };
     // The prompt and the samples are in the cache; the cue is what is new.
     let distinct: HashSet<&[u32]> =
         prefixes.iter().map(|prefix| prefix.prompt.tokens.as_slice()).collect();
     cost.tokens.prompt_tokens = session.encode(cue)?.len() * distinct.len();
     drawn.cost.add(&cost);
-    for (at, chosen) in owners.into_iter().zip(chosen) {
-        confidences[at] = chosen.probabilities.iter().zip(values).map(|(p, value)| p * value).sum();
+    for (at, confidence) in owners.into_iter().zip(found) {
+        confidences[at] = confidence;
     }
     Ok(confidences)
 }

@@ -31,7 +31,9 @@ pub(super) async fn run(session: &Session, question: &Question) -> Result<Genera
     let continuations: Vec<Vec<u32>> = firsts.iter().map(|id| vec![*id]).collect();
     let (scored, cost) = session.score(&prefix, &continuations, 0).await?;
     drawn.cost.add_parallel(&cost);
-    let (rest, cost) = session.sample_each(requests).await?;
+    let (rest, mut cost) = session.sample_each(requests).await?;
+    // The first tokens are rows of their own.
+    cost.tokens.forward_tokens += rest.len();
     drawn.cost.add_parallel(&cost);
     let paths = scored.into_iter().zip(rest).enumerate();
     drawn.completions =

@@ -137,11 +137,17 @@ impl Default for Enumerate {
 /// Refuses what depends on more than the tokens so far, or on where a sample began.
 fn check_settings(session: &Session) -> Result<()> {
     let params = session.params();
-    // The repetition penalty is the same for prompt and completion.
+    // The repetition penalty and DRY are the same for prompt and completion.
     if params.presence_penalty.abs() > 0.0 || params.frequency_penalty.abs() > 0.0 {
         return Err(Error::usage(
             "enumerate continues completions from their middle, where presence and frequency \
              penalties would not know what came before; leave these out",
+        ));
+    }
+    if params.xtc_probability > 0.0 || params.mirostat != 0 {
+        return Err(Error::usage(
+            "enumerate needs one distribution per prefix: XTC excludes tokens at random and \
+             Mirostat would start over in the middle; set xtc_probability and mirostat to 0",
         ));
     }
     session.refuse_thinking("enumerate")

@@ -12,6 +12,7 @@ mod certified;
 mod challenge;
 mod cisc;
 mod cot_decoding;
+mod decide;
 mod deepconf;
 mod early_stopping;
 mod enumerate;
@@ -39,6 +40,7 @@ pub use cascade::Cascade;
 pub use certified::Certified;
 pub use challenge::Challenge;
 pub use cisc::Cisc;
+pub use decide::{Decide, OptionForm};
 pub use deepconf::DeepConf;
 pub use early_stopping::EarlyStopping;
 pub use enumerate::Enumerate;
@@ -46,6 +48,7 @@ pub use languages::Languages;
 pub use rivals::Rivals;
 pub use session::{Executor, Prefix, Session, SessionContext};
 pub use universal::Universal;
+pub use verify_answer::{AnswerCheck, VerifyAnswer};
 
 use crate::consensus::AskedQuestion;
 use crate::error::{Error, Result};
@@ -109,13 +112,15 @@ pub enum Strategy {
     /// The most probable completions instead of samples, with bounds for every answer.
     Enumerate(Enumerate),
     /// All n samples, then a second prompt about the leading answer.
-    VerifyAnswer,
+    VerifyAnswer(VerifyAnswer),
     /// All n samples; those that lead are contradicted.
     Challenge(Challenge),
     /// All n samples, then a critic that may veto the leading answer.
     Rivals(Rivals),
     /// Samples of the question in several languages and wordings.
     Languages(Languages),
+    /// No samples: one of the options, whatever their order.
+    Decide(Decide),
 }
 
 /// Every strategy with its default parameters and a line of help.
@@ -169,8 +174,9 @@ pub const STRATEGIES: &[(Strategy, &str)] = &[
          every answer (coverage=0.9:paths=64:wave=8)",
     ),
     (
-        Strategy::VerifyAnswer,
-        "all samples vote, then the model is asked whether the leading answer is right (p_true)",
+        Strategy::VerifyAnswer(VerifyAnswer::DEFAULT),
+        "all samples vote, then the model is asked about the leading answer (ask=p_true, verbalized \
+         or clustered)",
     ),
     (
         Strategy::Challenge(Challenge::DEFAULT),
@@ -187,15 +193,25 @@ pub const STRATEGIES: &[(Strategy, &str)] = &[
         "the question in other languages and wordings too; an answer that depends on them is not \
          given (languages=2:wordings=1:min_agreement=0.5)",
     ),
+    (
+        Strategy::Decide(Decide::DEFAULT),
+        "chooses an option by letters in every rotation, or by texts (by=letters or texts; \
+         prior=false:min_mass=0.5)",
+    ),
     (Strategy::Likelihood, "scores the choices of a question instead of sampling"),
 ];
 
 impl Strategy {
+    /// Whether the first k of its samples are its run of k samples: the baseline of all others.
+    pub fn is_plain_vote(self) -> bool {
+        self == Self::SelfConsistency
+    }
+
     /// The parameters that the strategy really samples with.
     pub fn params(self, params: &SamplingParams) -> SamplingParams {
         match self {
             // What is scored depends on none of them.
-            Self::Likelihood => SamplingParams::default(),
+            Self::Likelihood | Self::Decide(_) => SamplingParams::default(),
             Self::Greedy | Self::Beam(_) => {
                 SamplingParams { n: 1, temperature: 0.0, ..params.clone() }
             }
@@ -224,11 +240,22 @@ impl Strategy {
             Self::ThinkIfUnsure(parameters) => parameters.think(session, question).await,
             Self::Beam(parameters) => parameters.run(session, question).await,
             Self::Enumerate(parameters) => parameters.run(session, question).await,
-            Self::VerifyAnswer => verify_answer::run(session, question).await,
+            Self::VerifyAnswer(parameters) => parameters.run(session, question).await,
             Self::Challenge(parameters) => parameters.run(session, question).await,
             Self::Rivals(parameters) => parameters.run(session, question).await,
             Self::Languages(parameters) => parameters.run(session, question).await,
+            Self::Decide(parameters) => parameters.run(session, question).await,
         }
+    }
+
+    /// Whether it scores the choices of a question instead of drawing samples.
+    pub fn scores_choices(self) -> bool {
+        matches!(self, Self::Likelihood | Self::Decide(_))
+    }
+
+    /// Whether it adds the choices to the prompt itself.
+    pub fn lists_choices(self) -> bool {
+        matches!(self, Self::Decide(_))
     }
 
     /// Sets a parameter from its text.
@@ -269,11 +296,12 @@ impl Strategy {
             Self::Challenge(parameters) => parameters.validate(),
             Self::Rivals(parameters) => parameters.validate(),
             Self::Languages(parameters) => parameters.validate(),
+            Self::Decide(parameters) => parameters.validate(),
             Self::Greedy
             | Self::SelfConsistency
             | Self::Likelihood
             | Self::CotDecoding
-            | Self::VerifyAnswer => Ok(()),
+            | Self::VerifyAnswer(_) => Ok(()),
         }
     }
 
@@ -300,7 +328,10 @@ impl fmt::Display for Strategy {
         let default = default.map(|(strategy, _)| strategy.fields()).unwrap_or_default();
         let changed = self.fields();
         let mut changed = changed.iter().filter(|(key, value)| default.get(*key) != Some(value));
-        changed.try_for_each(|(key, value)| write!(f, ":{key}={value}"))
+        changed.try_for_each(|(key, value)| match value.as_str() {
+            Some(text) => write!(f, ":{key}={text}"),
+            None => write!(f, ":{key}={value}"),
+        })
     }
 }
 
@@ -355,6 +386,7 @@ mod tests {
         check("verify-answer", "verify-answer");
         check("adaptive", "adaptive");
         check("adaptive:threshold=0.9:wave=4", "adaptive:threshold=0.9");
+        check("cisc:confidence=verbal,temperature=2", "cisc:confidence=verbal:temperature=2.0");
     }
 
     #[test]

@@ -240,53 +240,149 @@ fn a_later_wave_continues_the_same_samples() {
     }
 }
 
-/// Runs five requests under a budget that holds only one in the worst case, so that most lose
-/// their cache on the way; and each of them alone.
+/// Runs five requests of four samples under a budget that holds only one in the worst case, so that
+/// most lose their cache on the way; and each of them alone.
+fn check_losing_the_cache(subject: &Subject, params: &SamplingParams) {
+    let longest = subject.prompts.iter().map(Vec::len).max().unwrap();
+    let worst = longest + 4 * params.max_tokens;
+    let options = EngineOptions {
+        kv_budget_bytes: worst * subject.model.kv_bytes_per_token(),
+        prefix_cache_bytes: 0,
+        ..EngineOptions::default()
+    };
+    let mut engine = subject.engine(options);
+    let requests: Vec<(usize, u64)> = vec![(0, 7), (1, 1), (2, 2), (0, 3), (1, 4)];
+    let seeded = |seed| SamplingParams { seed, ..params.clone() };
+    let ids: Vec<RequestId> = requests
+        .iter()
+        .map(|&(i, seed)| {
+            engine.submit(sample_request(&subject.prompts[i], &seeded(seed), 0..4)).unwrap()
+        })
+        .collect();
+    // Every token is reported once, in order, also where it was computed twice.
+    let mut events: BTreeMap<(RequestId, usize), usize> = BTreeMap::new();
+    let (mut replies, mut steps) = (BTreeMap::new(), 0);
+    while replies.len() < ids.len() {
+        steps += 1;
+        let finished = engine.step(&mut |event| {
+            let next = events.entry((event.request, event.sample)).or_default();
+            assert_eq!(event.step, *next, "{}", subject.name);
+            *next += 1;
+            StepControl::Continue
+        });
+        replies.extend(finished.unwrap());
+    }
+    for (id, (i, seed)) in ids.iter().zip(&requests) {
+        let mut alone = subject.engine(EngineOptions::default());
+        let expected = alone
+            .generate(Prompt::from_tokens(subject.prompts[*i].clone()), seeded(*seed))
+            .unwrap();
+        let Reply::Samples(found) = replies.remove(id).unwrap().unwrap() else { panic!() };
+        assert_eq!(found.completions, expected.completions, "{} prompt {i}", subject.name);
+        assert_eq!(found.cost.tokens, expected.cost.tokens, "{} prompt {i}", subject.name);
+    }
+    assert!(steps > params.max_tokens, "{}: all fitted at once", subject.name);
+}
+
 #[test]
 fn a_request_that_loses_its_cache_draws_the_same_samples() {
     for subject in Subject::all() {
         let params =
             SamplingParams { repetition_penalty: 1.2, draw: DrawMode::Stratified, ..params(4) };
-        let longest = subject.prompts.iter().map(Vec::len).max().unwrap();
-        let worst = longest + 4 * params.max_tokens;
-        let options = EngineOptions {
-            kv_budget_bytes: worst * subject.model.kv_bytes_per_token(),
-            prefix_cache_bytes: 0,
-            ..EngineOptions::default()
-        };
-        let mut engine = subject.engine(options);
-        let requests: Vec<(usize, u64)> = vec![(0, 7), (1, 1), (2, 2), (0, 3), (1, 4)];
-        let seeded = |seed| SamplingParams { seed, ..params.clone() };
-        let ids: Vec<RequestId> = requests
-            .iter()
-            .map(|&(i, seed)| {
-                engine.submit(sample_request(&subject.prompts[i], &seeded(seed), 0..4)).unwrap()
-            })
-            .collect();
-        // Every token is reported once, in order, also where it was computed twice.
-        let mut events: BTreeMap<(RequestId, usize), usize> = BTreeMap::new();
-        let (mut replies, mut steps) = (BTreeMap::new(), 0);
-        while replies.len() < ids.len() {
-            steps += 1;
-            let finished = engine.step(&mut |event| {
-                let next = events.entry((event.request, event.sample)).or_default();
-                assert_eq!(event.step, *next, "{}", subject.name);
-                *next += 1;
-                StepControl::Continue
-            });
-            replies.extend(finished.unwrap());
-        }
-        for (id, (i, seed)) in ids.iter().zip(&requests) {
-            let mut alone = subject.engine(EngineOptions::default());
-            let expected = alone
-                .generate(Prompt::from_tokens(subject.prompts[*i].clone()), seeded(*seed))
-                .unwrap();
-            let Reply::Samples(found) = replies.remove(id).unwrap().unwrap() else { panic!() };
-            assert_eq!(found.completions, expected.completions, "{} prompt {i}", subject.name);
-            assert_eq!(found.cost.tokens, expected.cost.tokens, "{} prompt {i}", subject.name);
-        }
-        assert!(steps > params.max_tokens, "{}: all fitted at once", subject.name);
+        check_losing_the_cache(&subject, &params);
     }
+}
+
+/// Each step that follows the text or the entropy, strong enough to show within a few tokens.
+fn adaptive_steps() -> [(&'static str, SamplingParams); 4] {
+    let base = SamplingParams { ignore_eos: true, ..params(16) };
+    [
+        ("dynatemp", SamplingParams { dynatemp_range: 0.5, ..base.clone() }),
+        ("XTC", SamplingParams { xtc_probability: 0.5, xtc_threshold: 0.02, ..base.clone() }),
+        ("DRY", SamplingParams { dry_multiplier: 4.0, dry_allowed_length: 0, ..base.clone() }),
+        ("Mirostat", SamplingParams { mirostat: 2, mirostat_tau: 2.0, top_p: 1.0, ..base }),
+    ]
+}
+
+#[test]
+fn adaptive_steps_keep_every_sample_in_any_company() {
+    for subject in [Subject::tiny("llama", Dtype::F32), Subject::tiny("llama", Dtype::Q4_0)] {
+        let prompt = &subject.prompts[0];
+        for (name, params) in adaptive_steps() {
+            for draw in [DrawMode::Independent, DrawMode::Stratified] {
+                let run = |options, n| {
+                    let params = SamplingParams { n, draw, ..params.clone() };
+                    generate(&mut subject.engine(options), prompt, params)
+                };
+                let reference = run(EngineOptions::default(), 16);
+                let check = |what: &str, got: &[Completion]| {
+                    let expected = &reference[..got.len()];
+                    assert_eq!(got, expected, "{} {name} {draw:?}: {what}", subject.name);
+                };
+                let plain = SamplingParams {
+                    n: 16,
+                    draw,
+                    top_p: params.top_p,
+                    ignore_eos: true,
+                    ..self::params(16)
+                };
+                let plain = generate(&mut subject.engine(EngineOptions::default()), prompt, plain);
+                assert!(plain != reference, "{} {name} {draw:?} does nothing", subject.name);
+                check("n = 1", &run(EngineOptions::default(), 1));
+                check("n = 5", &run(EngineOptions::default(), 5));
+                let eager = EngineOptions { eager_forking: true, ..EngineOptions::default() };
+                check("every sample on its own row", &run(eager, 16));
+                let four = SamplingParams { n: 4, draw, ..params.clone() };
+                check("beside other jobs", &beside_others(&subject, &four));
+                let threads = &mut subject.on_threads(3);
+                check("on 3 threads", &generate(threads, prompt, four.clone()));
+                check_losing_the_cache(&subject, &four);
+            }
+        }
+    }
+}
+
+/// The mean surprisal differs from the target by the way that the bound has gone, over the rate and
+/// the steps: here at most 10 / (0.5 * 150) bits, since the bound stays between 0 and 10.
+#[test]
+fn mirostat_reaches_its_target() {
+    let subject = Subject::tiny("llama", Dtype::F32);
+    let params = SamplingParams {
+        mirostat: 2,
+        mirostat_eta: 0.5,
+        ignore_eos: true,
+        max_tokens: 150,
+        ..SamplingParams::default()
+    };
+    for tau in [2.0, 4.0] {
+        let params = SamplingParams { mirostat_tau: tau, ..params.clone() };
+        let mut engine = subject.engine(EngineOptions::default());
+        let drawn = generate(&mut engine, &subject.prompts[0], params).remove(0).tokens;
+        let nats: f64 = drawn.iter().map(|token| -token.stats.sampling_logprob).sum();
+        let mean = nats / std::f64::consts::LN_2 / drawn.len() as f64;
+        assert!(drawn.len() == 150 && (mean - f64::from(tau)).abs() < 0.14, "{tau}: {mean}");
+    }
+}
+
+/// The tiny tokenizer's tokens are bytes: a newline before the last repeated byte frees it.
+#[test]
+fn dry_does_not_reach_over_a_line() {
+    let subject = Subject::tiny("llama", Dtype::F32);
+    let top = |text: &str, dry_multiplier: f32| {
+        let params = SamplingParams {
+            dry_multiplier,
+            max_tokens: 1,
+            top_logprobs: 20,
+            top_sampled: true,
+            ..SamplingParams::default()
+        };
+        let prompt: Vec<u32> = text.bytes().map(u32::from).collect();
+        let mut engine = subject.engine(EngineOptions::default());
+        generate(&mut engine, &prompt, params).remove(0).tokens.remove(0).top_logprobs
+    };
+    let changes = |text: &str| top(text, 50.0) != top(text, 0.0);
+    assert!(changes("abcd abc"));
+    assert!(!changes("abcd\nc") && !changes("abcd ab\nc") && !changes("ab\nab"));
 }
 
 #[test]

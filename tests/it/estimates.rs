@@ -1,10 +1,11 @@
 //! Intervals of figures: proportions keep a width where nothing varies, and what has none says so.
 
-use candor::internals::eval::Difference;
+use candor::internals::eval::{Difference, EqualCost, PricedRun};
 use candor::internals::metrics::bootstrap::{Bootstrap, interval, mix};
 use candor::internals::metrics::{
     Estimate, Grade, GradedQuestion, GradedSample, METRICS, estimates, metric,
 };
+use candor::internals::strategy::Strategy;
 
 fn item(id: usize, grade: Grade, answered: bool) -> GradedQuestion {
     GradedQuestion {
@@ -188,4 +189,56 @@ fn calibration_errors_have_no_interval() {
             assert!(estimate.interval.is_none() && !estimate.constant, "{estimate:?}");
         }
     }
+}
+
+#[test]
+fn accuracy_at_equal_cost_is_read_from_the_curve() {
+    type Priced = (GradedQuestion, Vec<f64>);
+    let priced = |i: usize, correct: &[bool], forward_tokens: &[f64]| -> Priced {
+        let grade = if correct.first() == Some(&true) { Grade::Correct } else { Grade::Incorrect };
+        let sample = |&correct: &bool| GradedSample {
+            answer: Some(u32::from(correct)),
+            correct,
+            confidence: None,
+        };
+        let samples = correct.iter().map(sample).collect();
+        (GradedQuestion { samples, ..item(i, grade, true) }, forward_tokens.to_vec())
+    };
+    let compare = |plain: &[Priced], other: &[Priced]| {
+        let run = |name, strategy, questions| PricedRun { name, strategy, questions };
+        let pairs = |questions: &'static [Priced]| {
+            questions.iter().map(|(item, costs)| (item, costs.as_slice())).collect()
+        };
+        let (plain, other) = (plain.to_vec().leak(), other.to_vec().leak());
+        EqualCost::new(&[
+            run("greedy", Strategy::Greedy, pairs(other)),
+            run("vote", Strategy::SelfConsistency, pairs(plain)),
+        ])
+    };
+    // Majorities of the first 1, 2, 3: 0, 1/2 (a tie), 1; and 1, 1, 1. Means: 1/2, 3/4, 1.
+    let plain = [
+        priced(0, &[false, true, true], &[10.0, 20.0, 20.0]),
+        priced(1, &[true, true, true], &[6.0, 6.0, 12.0]),
+    ];
+    let check = |tokens: f64, expected: Option<f64>| {
+        let other = [priced(0, &[true], &[tokens]), priced(1, &[false], &[tokens])];
+        let found = compare(&plain, &other).unwrap();
+        assert_eq!((found.baseline.as_str(), found.samples), ("vote", 3));
+        assert_eq!((found.low, found.high), (8.0, 16.0));
+        let run = &found.runs[0];
+        assert_eq!((run.run.as_str(), run.accuracy, run.forward_tokens), ("greedy", 0.5, tokens));
+        assert_eq!(run.baseline, expected, "{tokens} forward tokens");
+    };
+    check(8.0, Some(0.5));
+    check(10.0, Some(0.6));
+    check(13.0, Some(0.75));
+    check(16.0, Some(1.0));
+    check(7.75, None);
+    check(16.25, None);
+    let one = |i| [priced(i, &[true], &[4.0])];
+    // A sample more at no cost: the vote of all counts.
+    let flat = [priced(0, &[false, true, true], &[4.0, 4.0, 4.0])];
+    assert_eq!(compare(&flat, &one(0)).unwrap().runs[0].baseline, Some(1.0));
+    assert_eq!(compare(&flat, &one(7)), None, "other questions");
+    assert_eq!(compare(&[priced(0, &[], &[])], &one(0)), None, "no samples");
 }

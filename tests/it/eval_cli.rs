@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use candor::internals::calibration::{Example, Method, PolicyFile, Split, Target, calibrate};
-use candor::internals::eval::Labels;
+use candor::internals::eval::{Labels, rescore};
 use candor::internals::format::dtype::Dtype;
 use candor::internals::metrics::Grade;
 use candor::internals::metrics::bootstrap::mix;
@@ -343,6 +343,10 @@ fn strategies_are_compared_on_the_same_questions() {
         assert!(
             text.contains("gained, ")
                 && text.contains("McNemar p = ")
+                && text.contains(", Holm p = ")
+                && text.contains(
+                    "\nHolm p is corrected for all 2 comparisons\n\naccuracy at equal cost: "
+                )
                 && text.contains("\n  accuracy "),
             "{text}"
         );
@@ -360,6 +364,25 @@ fn strategies_are_compared_on_the_same_questions() {
         .map(|run| run["manifest"]["config"]["n"].as_u64().unwrap())
         .collect();
     assert_eq!(samples, [1, 4, 3]);
+    // Against self-consistency with the most samples.
+    assert!(shown.contains("\n\naccuracy at equal cost: against the majority of the first 1 to 4 samples of run/self-consistency_repeat=x2, "), "{shown}");
+    let tables = said(&candor(at, "report run --markdown"), 0).0;
+    for text in [
+        " | p (McNemar) | p (Holm) | ",
+        "\np (Holm) is corrected for the number of comparisons: 2.\n",
+        "\n## Accuracy at equal cost\n\nagainst the majority of the first 1 to 4 samples of ",
+        "\n| run | accuracy | forward tokens | baseline there | difference |\n|---|--:|--:|--:|--:|\n| greedy | ",
+    ] {
+        assert!(tables.contains(text), "{text} is not in\n{tables}");
+    }
+    let rows = report["equal_cost"]["runs"].as_array().unwrap();
+    let names: Vec<&str> = rows.iter().map(|row| row["run"].as_str().unwrap()).collect();
+    assert_eq!(names, ["run/greedy", "run/self-consistency_samples=3"]);
+    for scored in rescore(&at.join("run/self-consistency_repeat=x2")).unwrap().1 {
+        let (tokens, cost) = (&scored.forward_tokens, scored.cost.unwrap());
+        assert!(tokens.len() == 4 && tokens.is_sorted() && tokens[0] >= 1.0, "{tokens:?}");
+        assert_eq!(tokens[3], cost.forward_tokens as f64, "the last has the recorded cost");
+    }
     for difference in report["differences"].as_array().unwrap() {
         assert_eq!(difference["baseline"], "run/self-consistency_repeat=x2");
         // By hand, from the records.
@@ -626,4 +649,97 @@ fn a_policy_decides_recorded_questions_and_its_promise_is_tested() {
         let (_, error) = said(&candor(at, command), 2);
         assert!(error.contains(expected), "{error}, expected {expected}");
     }
+}
+
+/// Asking again gives the same bytes; a record that was changed is named with the field.
+#[test]
+fn a_run_is_reproduced_to_the_byte() {
+    let folder = folder();
+    let at = folder.path();
+    let again = |arguments: &str, code| {
+        said(&candor(at, &format!("reproduce {arguments} --threads 1 --offline")), code)
+    };
+    for (name, flags) in [
+        ("run", ""),
+        ("greedy", "--strategy greedy --shots 2"),
+        ("adaptive", "--strategy adaptive --repeat x2 --top-logprobs 2 --seed 7"),
+        ("raw", "--raw --temperature 0.9 --top-p 0.77"),
+    ] {
+        said(&candor(at, format!("{EVAL} --limit 12 --out {name} {flags}").trim_end()), 0);
+        let (text, notes) = again(name, 0);
+        assert_eq!(text, "8 of 8 records are equal, except for their timing\n", "{name}");
+        assert!(!notes.contains("not as in the run"), "{notes}");
+        let (text, _) = again(&format!("{name} --all"), 0);
+        assert_eq!(text, "12 of 12 records are equal, except for their timing\n", "{name}");
+    }
+    let path = at.join("run/records.jsonl");
+    let records = fs::read_to_string(&path).unwrap();
+    let first: Value = serde_json::from_str(records.lines().next().unwrap()).unwrap();
+    let (id, tokens) = (&first["doc"]["id"], &first["outcome"]["cost"]["prompt_tokens"]);
+    let id = id.as_str().unwrap();
+    fs::write(&path, records.replacen("\"prompt_tokens\":", "\"prompt_tokens\":1", 1)).unwrap();
+    assert_eq!(
+        again("run --limit 3", 1).0,
+        format!(
+            "2 of 3 records are equal, except for their timing\n{id}: outcome.cost.prompt_tokens is \
+             {tokens} and was 1{tokens}\n"
+        )
+    );
+    // A field that an older version did not record is named only if all that was recorded is equal.
+    fs::write(&path, records.replacen("\"uncertainty\":", "\"older\":", 1)).unwrap();
+    let text = again("run --limit 1", 1).0;
+    assert!(text.contains(": outcome.older is absent and was {"), "{text}");
+    fs::write(at.join("other.gguf"), Recipe::load("llama").gguf(Dtype::F16)).unwrap();
+    let (_, error) = again("run --model ./other.gguf", 2);
+    assert!(
+        error.contains("./other.gguf is another model than the run's: its SHA-256 is"),
+        "{error}"
+    );
+    let (_, error) = again("run --limit 0", 2);
+    assert!(error.contains("no record of run is asked again"), "{error}");
+}
+
+#[test]
+fn a_policy_file_is_shown_and_checked() {
+    let folder = folder();
+    let at = folder.path();
+    said(&candor(at, &format!("{EVAL} --limit 12 --out run")), 0);
+    said(&candor(at, &format!("{EVAL} --limit 12 --out greedy --strategy greedy")), 0);
+    let policy = write_policy(at, Target::SelectiveRisk { alpha: 0.4, delta: 0.1 });
+    let narrow = |text: &str| assert!(text.lines().all(|l| l.chars().count() <= 80), "{text}");
+    let (shown, _) = said(&candor(at, "policy show policy.json"), 0);
+    narrow(&shown);
+    // Wrapped lines as they were.
+    let text = shown.replace("\n    ", " ");
+    for line in [
+        format!("guarantee: {}", policy.guarantee()),
+        "target: selective-risk, alpha 0.4, delta 0.1".to_owned(),
+        "confidence: calibrated".to_owned(),
+        "tasks: made".to_owned(),
+        format!("fitted on: {} questions", policy.calibration_ids.len()),
+        "split: seed 0; 40 % for the map, 40 % for the threshold, 20 % held out".to_owned(),
+        "tries: 1 with a guarantee, fitted to these labels".to_owned(),
+        format!("weights_sha256: {}", policy.fingerprint.weights_sha256),
+        format!("strategy: {}", policy.fingerprint.strategy),
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+    let report = &policy.report;
+    let held_out = format!(
+        "\nheld out: answers {} of {} with {} incorrect; true share",
+        report.answered, report.questions, report.incorrect
+    );
+    assert!(text.contains(&held_out), "{text}");
+    let (fits, _) = said(&candor(at, "policy check policy.json run"), 0);
+    assert_eq!(fits, "policy.json fits run: every field is equal\n");
+    let (differs, _) = said(&candor(at, "policy check policy.json greedy"), 1);
+    narrow(&differs);
+    let fields: Vec<&str> = differs
+        .lines()
+        .filter(|line| !line.starts_with(' '))
+        .map(|line| line.split_once(": the policy has").unwrap().0)
+        .collect();
+    assert_eq!(fields, ["sampler", "strategy"], "{differs}");
+    let (_, error) = said(&candor(at, "policy show q.csv"), 4);
+    assert!(error.contains("not a policy file"), "{error}");
 }

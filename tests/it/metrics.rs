@@ -8,7 +8,8 @@ use std::time::Instant;
 use candor::internals::metrics::bootstrap::{
     Bootstrap, PairingError, interval, intervals, paired_difference,
 };
-use candor::internals::metrics::mcnemar::{Discordant, discordant, p_value};
+use candor::internals::metrics::holm::holm;
+use candor::internals::metrics::mcnemar::{Discordant, discordant, p_value, questions_needed};
 use candor::internals::metrics::{
     Grade, GradedQuestion, GradedSample, METRICS, Population, binomial, coverage_at_risk, ece,
     maj_at_k, metric, pass_at_k, pool, risk_at_coverage, risk_coverage, score_t, smooth_ece, ties,
@@ -856,4 +857,54 @@ fn intervals_over_shared_resamples_are_those_of_each_metric() {
         items.iter().copied().filter(|item| item.is_correct()).collect();
     let found = intervals(&metrics, &right, &bootstrap);
     assert!(found[0].is_some() && found[1].is_none());
+}
+
+/// statsmodels 0.15.0: `multipletests(p, method="holm")[1]`; the sums differ in the last bit.
+#[test]
+fn corrected_p_values_equal_statsmodels() {
+    let check = |p: &[f64], expected: &[f64]| {
+        let found = holm(p);
+        assert_eq!(found.len(), expected.len(), "{p:?}: {found:?}");
+        let close = found.iter().zip(expected).all(|(a, b)| (a - b).abs() <= 1e-15);
+        assert!(close, "{p:?}: {found:?}, expected {expected:?}");
+    };
+    // By hand: 4 x 0.005, 3 x 0.01, 2 x 0.03, and 0.04, which may not be below the one before.
+    check(&[0.01, 0.04, 0.03, 0.005], &[0.03, 0.06, 0.06, 0.02]);
+    check(&[], &[]);
+    check(&[0.03], &[0.03]);
+    check(&[0.5, 0.5, 0.5], &[1.0, 1.0, 1.0]);
+    check(&[0.2, 0.6, 0.9, 0.04, 0.04, 0.001, 0.7], &[0.8, 1.0, 1.0, 0.24, 0.24, 0.007, 1.0]);
+    check(
+        &[1e-9, 0.011, 0.0125, 0.024, 0.049, 1.0],
+        &[
+            6.000000000000001e-9,
+            0.05499999999999999,
+            0.05499999999999999,
+            0.07200000000000001,
+            0.098,
+            1.0,
+        ],
+    );
+}
+
+#[test]
+fn the_number_of_questions_is_that_of_connor() {
+    let check = |gains, losses, questions, expected| {
+        let found = questions_needed(Discordant { gains, losses }, questions);
+        assert_eq!(found, expected, "{gains} gained, {losses} lost of {questions}");
+    };
+    // za, zb = norm.ppf(.975), norm.ppf(.8); d = (gains + losses) / n; e = (gains - losses) / n;
+    // ceil(((za * sqrt(d) + zb * sqrt(d - e * e)) / e) ** 2)
+    check(59, 41, 1000, Some(2421));
+    check(20, 10, 200, Some(469));
+    check(5, 0, 40, Some(61));
+    check(130, 100, 1000, Some(2004));
+    check(0, 12, 100, Some(63));
+    // One gain of one question: d = e = 1, so z^2 = 3.84 alone.
+    check(1, 0, 1, Some(4));
+    for (gains, losses, questions) in
+        [(0, 0, 10), (7, 7, 20), (3, 1, 0), (3, 1, 3), (u64::MAX, 1, 9)]
+    {
+        check(gains, losses, questions, None);
+    }
 }

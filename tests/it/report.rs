@@ -716,6 +716,8 @@ fn runs_are_compared_on_the_questions_that_they_share() {
     assert_eq!((comparison.questions, comparison.gains, comparison.losses), (5, 3, 1));
     // P(Bin(4, 1/2) <= 1) = 5/16, twice.
     assert!((comparison.p_value - 0.625).abs() < 1e-12);
+    // One comparison needs no correction. Connor's formula with d = 4/5 and e = 2/5.
+    assert_eq!((comparison.p_holm, comparison.questions_needed), (comparison.p_value, Some(37)));
     let accuracy = comparison
         .metrics
         .iter()

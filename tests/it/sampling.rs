@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use candor::internals::engine::sampler::{
-    Candidates, History, ORDER, SampleRng, SampledToken, Scratch,
+    Candidates, History, ORDER, SampleRng, SampledToken, Scratch, first_mu, next_mu,
 };
 use candor::internals::error::Error;
 use candor::internals::generation::{DrawMode, LOGPROB_FLOOR, SamplingParams};
@@ -502,9 +502,9 @@ proptest! {
     #[test]
     fn scratch_leaves_no_trace(rows in prop::collection::vec((rows(), all_filters()), 2..5), points in prop::collection::vec(0.0..1.0, 5)) {
         let mut scratch = Scratch::default();
-        let history = History { prompt: &[0, 1, 1, 9999], output: &[2, 2, 0] };
+        let history = History { prompt: &[0, 1, 1, 9999], output: &[2, 2, 0], ..History::default() };
         for (row, params) in rows {
-            let params = SamplingParams { repetition_penalty: 1.3, presence_penalty: 0.25, frequency_penalty: 0.5, ..params };
+            let params = SamplingParams { repetition_penalty: 1.3, presence_penalty: 0.25, frequency_penalty: 0.5, dry_multiplier: 0.5, dry_allowed_length: 0, dynatemp_range: 0.5, xtc_probability: 0.5, ..params };
             let used = Found::new(&params, &row, history, &mut scratch);
             let fresh = Found::new(&params, &row, history, &mut Scratch::default());
             for &point in &points {
@@ -595,7 +595,15 @@ fn top_n_sigma_keeps_the_same_set_at_every_temperature() {
 /// fixed logit threshold.)
 #[test]
 fn the_steps_run_in_the_documented_order() {
-    let names = serde_json::to_value(off()).unwrap();
+    // Written only where it is not neutral.
+    let on = SamplingParams {
+        dry_multiplier: 0.5,
+        dynatemp_range: 0.5,
+        xtc_probability: 0.5,
+        mirostat: 2,
+        ..off()
+    };
+    let names = serde_json::to_value(on).unwrap();
     let names: Vec<&str> = names.as_object().unwrap().keys().map(String::as_str).collect();
     let first = names.iter().position(|name| *name == ORDER[0]).unwrap();
     assert_eq!(names[first..first + ORDER.len()], ORDER);
@@ -628,7 +636,8 @@ fn the_steps_run_in_the_documented_order() {
 fn bias_and_penalties() {
     let check = |params: SamplingParams, prompt: &[u32], output: &[u32], expected: [f32; 4]| {
         let row = [1.0, -1.0, 2.0, 0.0];
-        let found = Found::new(&params, &row, History { prompt, output }, &mut Scratch::default());
+        let history = History { prompt, output, ..History::default() };
+        let found = Found::new(&params, &row, history, &mut Scratch::default());
         let support = support(&found);
         for (id, expected) in (0..).zip(expected) {
             let logit = (support[id].1 / support[3].1).ln();
@@ -660,7 +669,7 @@ fn bias_and_penalties() {
 fn greedy_takes_the_best_after_bias_and_penalties() {
     let check = |params: SamplingParams, output: &[u32], expected: u32| {
         let params = SamplingParams { temperature: 0.0, ..params };
-        let history = History { prompt: &[], output };
+        let history = History { output, ..History::default() };
         let found = Found::new(&params, &[1.0, 3.0, 2.5], history, &mut Scratch::default());
         for point in [0.0, 0.5, 0.999] {
             assert_eq!(
@@ -699,6 +708,182 @@ fn errors_name_the_token_and_the_value() {
     check(&huge, &[0.0, f32::MAX], numerical, &["token 1", "inf"]);
     let outside = SamplingParams { logit_bias: vec![(0, 1.0), (2, 1.0)], ..off() };
     check(&outside, &[0.0, 1.0], Error::is_usage, &["token 2", "2 tokens", "below 2"]);
+}
+
+// ---- steps that follow the text or the entropy
+
+/// What make.py wrote of a step.
+fn steps(name: &str) -> Vec<Value> {
+    let all: Value = serde_json::from_str(include_str!("../golden/sampling/steps.json")).unwrap();
+    all[name].as_array().unwrap().clone()
+}
+
+fn params_of(case: &Value) -> SamplingParams {
+    serde_json::from_value(case["params"].clone()).unwrap()
+}
+
+fn row_of(case: &Value) -> Vec<f32> {
+    golden_row(case["vocab"].as_u64().unwrap(), case["scale"].as_f64().unwrap())
+}
+
+fn list<T: serde::de::DeserializeOwned>(value: &Value) -> Vec<T> {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+#[test]
+fn the_temperature_follows_the_entropy() {
+    for case in steps("dynatemp") {
+        let mut row = row_of(&case);
+        let expected: Vec<f64> = list(&case["top"]);
+        // Impossible tokens change neither the entropy nor its largest value.
+        for impossible in [0, 1000] {
+            row.resize(row.len() + impossible, f32::NEG_INFINITY);
+            let top = candidates(&params_of(&case), &row).candidates.top(expected.len(), &row);
+            for ((_, found), expected) in top.into_iter().zip(&expected) {
+                assert_close(&format!("at {}", case["chosen"]), found, *expected, CONTRACT);
+            }
+        }
+    }
+    // One possible token has no entropy, so the temperature is the lowest one, which is 0 here.
+    let params = SamplingParams { dynatemp_range: 1.0, ..off() };
+    assert_eq!(candidates(&params, &[f32::NEG_INFINITY, 3.0]).kept(), 1);
+    // A range leaves argmax alone.
+    let params = SamplingParams { temperature: 0.0, ..params };
+    assert_eq!(candidates(&params, &[0.0; 4]).kept(), 1);
+}
+
+/// Every token is drawn and reports the probability over both outcomes. False alarms: 2,000 draws
+/// miss a token of 0.02 with probability 3e-18; 6 chi-square tests at 1e-6.
+#[test]
+fn top_choices_are_excluded_at_random() {
+    for case in steps("xtc") {
+        let probabilities: Vec<f64> = list(&case["p"]);
+        let mixed: Vec<f64> = list(&case["mixed"]);
+        let found = candidates(&params_of(&case), &logs(&probabilities));
+        for draw in [DrawMode::Independent, DrawMode::Stratified] {
+            let mut counts = vec![0.0; mixed.len()];
+            for sample in 0..2000 {
+                let mut stream = SampleRng::new(draw, 9, sample);
+                let picked = stream.draw(0, &found.candidates, &found.row);
+                let expected = mixed[picked.token as usize];
+                assert_close(&format!("{case}"), picked.logprob, expected.ln(), CONTRACT);
+                counts[picked.token as usize] += 1.0;
+            }
+            for (count, expected) in counts.iter().zip(&mixed) {
+                assert_eq!(*count > 0.0, *expected > 0.0, "{case}");
+            }
+            if mixed.iter().all(|p| *p > 0.0) {
+                assert_distributed(&format!("{draw:?} {case}"), &counts, &mixed);
+            }
+        }
+    }
+    for case in steps("xtc_draws") {
+        let found = candidates(&params_of(&case), &logs(&list::<f64>(&case["p"])));
+        let seed = case["seed"].as_u64().unwrap();
+        let drawn = (0..8)
+            .flat_map(|sample| sequence(DrawMode::Independent, seed, sample, 8, &found))
+            .collect::<Vec<_>>();
+        assert_eq!(drawn, list::<u32>(&case["tokens"]));
+    }
+}
+
+#[test]
+fn continued_repetitions_lose_what_dry_takes() {
+    for case in steps("dry") {
+        let [prompt, output, breakers] =
+            ["prompt", "output", "breakers"].map(|name| list::<u32>(&case[name]));
+        let history =
+            History { prompt: &prompt, output: &output, breakers: &breakers, ..History::default() };
+        // No text has the last token.
+        let row = [0.5; 12];
+        let found = Found::new(&params_of(&case), &row, history, &mut Scratch::default());
+        let logprobs: BTreeMap<u32, f64> =
+            found.candidates.top(row.len(), &row).into_iter().collect();
+        for id in 0..12 {
+            let expected = case["penalties"][id.to_string()].as_f64().unwrap_or(0.0);
+            let taken = logprobs[&11] - logprobs[&id];
+            assert_close(&format!("token {id} of {case}"), taken, expected, CONTRACT);
+        }
+    }
+}
+
+/// Comparing every position to the end would take 10^11 steps here.
+#[test]
+fn dry_reads_a_hostile_text_once() {
+    let text = vec![1; 500_000];
+    let history = History { prompt: &text, output: &text, ..History::default() };
+    let params = SamplingParams { dry_multiplier: 0.8, ..off() };
+    let found = Found::new(&params, &[0.0, 9.0, 0.0], history, &mut Scratch::default());
+    // The penalty is no f32, and still the token is not the only one left.
+    assert_eq!(support(&found), [(0, 0.5), (2, 0.5)]);
+}
+
+#[test]
+fn mirostat_equals_the_plain_one() {
+    for case in steps("mirostat") {
+        let (params, row) = (params_of(&case), row_of(&case));
+        let mut mu = first_mu(&params);
+        for step in case["steps"].as_array().unwrap() {
+            assert_close(&format!("mu of {step}"), mu, step["mu"].as_f64().unwrap(), 1e-5);
+            let history = History { mu, ..History::default() };
+            let found = Found::new(&params, &row, history, &mut Scratch::default());
+            let picked = found.sample(step["u"].as_f64().unwrap());
+            let (kept, token) = (step["kept"].as_u64().unwrap(), step["token"].as_u64().unwrap());
+            assert_eq!((found.kept() as u64, u64::from(picked.token)), (kept, token), "{step}");
+            mu = next_mu(&params, mu, picked.logprob);
+        }
+    }
+}
+
+#[test]
+fn settings_out_of_range_and_in_conflict_are_named() {
+    let check = |params: SamplingParams, expected: &str| {
+        let error = params.validate().unwrap_err();
+        assert!(error.is_usage() && error.to_string().contains(expected), "{error}");
+    };
+    check(SamplingParams { dry_multiplier: -1.0, ..off() }, "dry_multiplier is -1; it must be 0");
+    check(SamplingParams { dry_base: 0.5, ..off() }, "dry_base is 0.5; it must be 1 or more");
+    check(SamplingParams { dry_penalty_last_n: -2, ..off() }, "dry_penalty_last_n is -2; it must");
+    check(SamplingParams { dynatemp_range: -0.1, ..off() }, "dynatemp_range is -0.1; it must be 0");
+    check(SamplingParams { dynatemp_exponent: f32::NAN, ..off() }, "dynatemp_exponent is NaN");
+    check(SamplingParams { xtc_probability: 1.5, ..off() }, "xtc_probability is 1.5; it must be 0");
+    check(SamplingParams { xtc_threshold: -0.5, ..off() }, "xtc_threshold is -0.5; it must be 0");
+    check(SamplingParams { mirostat: 1, ..off() }, "mirostat is 1; it must be 0 (off) or 2");
+    check(SamplingParams { mirostat_tau: 0.0, ..off() }, "mirostat_tau is 0; it must be above 0");
+    check(SamplingParams { mirostat_eta: 2.0, ..off() }, "mirostat_eta is 2; it must be above 0");
+    let mirostat = SamplingParams { mirostat: 2, ..off() };
+    mirostat.validate().unwrap();
+    let conflict = |params: SamplingParams, name: &str| {
+        check(params, &format!("{name} or mirostat to 0"));
+    };
+    conflict(SamplingParams { top_k: 20, ..mirostat.clone() }, "set top_k to 0");
+    conflict(SamplingParams { top_p: 0.9, ..mirostat.clone() }, "set top_p to 1");
+    conflict(SamplingParams { min_p: 0.1, ..mirostat.clone() }, "set min_p to 0");
+    conflict(SamplingParams { top_n_sigma: 1.0, ..mirostat.clone() }, "set top_n_sigma to 0");
+    conflict(SamplingParams { typical_p: 0.9, ..mirostat.clone() }, "set typical_p to 1");
+    conflict(SamplingParams { xtc_probability: 0.5, ..mirostat }, "set xtc_probability to 0");
+}
+
+/// Configurations from before these steps keep their text, and with it their fingerprint.
+#[test]
+fn neutral_steps_are_not_written() {
+    let text = serde_json::to_string(&off()).unwrap();
+    for name in ["dry", "dynatemp", "xtc", "mirostat"] {
+        assert!(!text.contains(name), "{text}");
+    }
+    let written = |params: &SamplingParams| serde_json::to_string(params).unwrap();
+    let check = |params: SamplingParams, expected: &str| {
+        let text = written(&params);
+        assert!(text.contains(expected), "{text}");
+        assert_eq!(serde_json::from_str::<SamplingParams>(&text).unwrap(), params);
+    };
+    check(SamplingParams { dry_base: 1.0, ..off() }, r#""dry_base":1.0"#);
+    check(SamplingParams { dry_allowed_length: 0, ..off() }, r#""dry_allowed_length":0"#);
+    check(SamplingParams { dry_penalty_last_n: 0, ..off() }, r#""dry_penalty_last_n":0"#);
+    check(SamplingParams { dynatemp_exponent: 2.0, ..off() }, r#""dynatemp_exponent":2.0"#);
+    check(SamplingParams { xtc_threshold: 0.2, ..off() }, r#""xtc_threshold":0.2"#);
+    check(SamplingParams { mirostat_tau: 3.0, ..off() }, r#""mirostat_tau":3.0"#);
+    check(SamplingParams { mirostat_eta: 0.2, ..off() }, r#""mirostat_eta":0.2"#);
 }
 
 // ---- draws

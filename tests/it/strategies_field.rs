@@ -1,12 +1,14 @@
 //! The strategies of the field: weights, early stops, cascades and probes over a scripted engine;
 //! enumeration and beams over a tiny model.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use candor::internals::consensus::Reader;
 use candor::internals::engine::mock::MockEngine;
+use candor::internals::eval::Variant;
 use candor::internals::generation::{SamplingParams, TokenStats};
-use candor::internals::pipeline::LoadedModel;
+use candor::internals::pipeline::{Answered, DriveOptions, LoadedModel, Sink};
+use candor::internals::strategy::Question;
 use candor::{EngineOptions, Extractor, Message, Outcome, Pipeline, Settings};
 
 use crate::eval::loaded;
@@ -414,5 +416,206 @@ fn parameters_out_of_range_are_refused() {
     check("enumerate:paths=5000", "paths is 5000; it must be 1 to 4096");
     check("challenge:min_kept=2", "min_kept is 2; it must be 0 to 1");
     check("rivals:min_accept=-1", "min_accept is -1; it must be 0 to 1");
+    check("decide:min_mass=2", "min_mass is 2; it must be 0 to 1");
+    check("decide:by=mood", "by=mood");
     check("languages:languages=9", "languages is 9; it must be 0 to 6");
+}
+
+/// The outcome of a question with these choices.
+fn choose(pipeline: &mut Pipeline, questions: &[(&str, &[&str])]) -> Vec<Outcome> {
+    struct Outcomes(Vec<Outcome>);
+    impl Sink for Outcomes {
+        fn on_outcome(&mut self, _: usize, answered: Answered) -> candor::Result<()> {
+            self.0.push(answered.outcome?);
+            Ok(())
+        }
+    }
+    let mut asked = questions.iter().map(|(text, choices)| Question {
+        messages: vec![Message::user(*text)],
+        choices: choices.iter().map(|choice| (*choice).to_owned()).collect(),
+        ..Question::default()
+    });
+    let mut outcomes = Outcomes(Vec::new());
+    pipeline.drive(&mut asked, DriveOptions::default(), &mut outcomes).unwrap();
+    outcomes.0
+}
+
+/// Each option's weight, by its text.
+fn weights(outcome: &Outcome) -> BTreeMap<String, u64> {
+    let clusters = outcome.vote.clusters.iter();
+    clusters.map(|cluster| (cluster.answer.clone(), cluster.weight.to_bits())).collect()
+}
+
+#[test]
+fn neither_the_order_of_options_nor_the_batch_changes_a_decision() {
+    let folder = tempfile::tempdir().unwrap();
+    let loaded = loaded(folder.path());
+    let params = SamplingParams::default();
+    for strategy in [
+        "decide:min_mass=0",
+        "decide:by=texts",
+        "decide:prior=true:min_mass=0",
+        "decide:by=texts:prior=true",
+    ] {
+        let orders: [&[&str]; 3] =
+            [&["red", "green", "blue"], &["blue", "green", "red"], &["green", "red", "blue"]];
+        let mut pipeline = tiny(&loaded, strategy, &params);
+        let alone = weights(&choose(&mut pipeline, &[("The sky.", orders[0])])[0]);
+        assert_eq!(alone.len(), 3);
+        let batch: Vec<(&str, &[&str])> = orders
+            .iter()
+            .flat_map(|order| [("The sky.", *order), ("A leaf, which is not so long.", *order)])
+            .collect();
+        let outcomes = choose(&mut tiny(&loaded, strategy, &params), &batch);
+        for outcome in outcomes.iter().step_by(2) {
+            assert_eq!(weights(outcome), alone, "{strategy}");
+        }
+    }
+}
+
+#[test]
+fn decisions_average_over_rotations_divide_by_the_prior_and_need_mass() {
+    let folder = tempfile::tempdir().unwrap();
+    let loaded = loaded(folder.path());
+    let run = |strategy: &str, choices: &[&str], script: fn(&str, &str) -> f64| {
+        let mut mock = says(&loaded, |_| 0);
+        mock.score_script = Box::new(script);
+        let settings =
+            Settings { strategy: strategy.parse().unwrap(), ..Settings::for_model(&loaded) };
+        let mut pipeline = Pipeline::with_engine(&loaded, settings, Box::new(mock)).unwrap();
+        choose(&mut pipeline, &[("The sky.", choices)]).remove(0)
+    };
+    let share = |outcome: &Outcome, answer: &str| {
+        let clusters = &outcome.vote.clusters;
+        let found = clusters.iter().find(|cluster| cluster.answer == answer).unwrap();
+        found.weight / clusters.len() as f64
+    };
+    // Always the first letter: every option has it once.
+    let first = |_: &str, label: &str| if label.trim() == "A" { -0.1 } else { -9.0 };
+    let outcome = run("decide", &["x", "y"], first);
+    assert!((share(&outcome, "x") - 0.5).abs() < 1e-12);
+    assert_eq!(reason(&outcome), Some("tie"));
+    // The letter of x: 0.6 against 0.2 where there is a text, 0.5 against 0.25 where there is none.
+    let of_x = |prompt: &str, label: &str| {
+        let letter = if prompt.contains("A. x") { "A" } else { "B" };
+        let (own, other): (f64, f64) =
+            if prompt.contains("N/A") { (0.5, 0.25) } else { (0.6, 0.2) };
+        match label {
+            "A" | "B" if label == letter => own.ln(),
+            "A" | "B" => other.ln(),
+            _ => -50.0,
+        }
+    };
+    let outcome = run("decide", &["y", "x"], of_x);
+    assert_eq!(outcome.answer.as_deref(), Some("x"));
+    assert!((share(&outcome, "x") - 0.75).abs() < 1e-9);
+    assert!((outcome.probes[0].value - 0.8).abs() < 1e-9, "{:?}", outcome.probes);
+    let outcome = run("decide:prior=true", &["y", "x"], of_x);
+    // (0.75 / (2 / 3)) / (0.75 / (2 / 3) + 0.25 / (1 / 3)).
+    assert!((share(&outcome, "x") - 0.6).abs() < 1e-9);
+    let outcome = run("decide:min_mass=0.9", &["y", "x"], of_x);
+    assert_eq!(reason(&outcome), Some("low_mass"));
+    let unsure = |prompt: &str, label: &str| {
+        let letter = if prompt.contains("A. unsure") { "A" } else { "B" };
+        if label == letter { -0.1 } else { -5.0 }
+    };
+    let outcome = run("decide", &["y", "unsure"], unsure);
+    assert_eq!(reason(&outcome), Some("model_abstained"));
+}
+
+#[test]
+fn answers_are_checked_by_digits_and_among_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let loaded = loaded(folder.path());
+    let run = |strategy: &str, script: fn(&str, &str) -> f64| {
+        let mut mock = says(&loaded, |i| if i < 3 { 1 } else { 2 });
+        mock.score_script = Box::new(script);
+        ask(&loaded, strategy, 5, mock)
+    };
+    // 9 with 0.5 and 3 with 0.25: (9 * 2 + 3) / 3 / 9.
+    let digits = |_: &str, label: &str| match label {
+        "9" => 0.5_f64.ln(),
+        "3" => 0.25_f64.ln(),
+        _ => -60.0,
+    };
+    let outcome = run("verify-answer:ask=verbalized", digits);
+    assert!((outcome.scores["verbalized"] - 7.0 / 9.0).abs() < 1e-9, "{:?}", outcome.probes);
+    // The leading answer's letter has 0.6 in one order and 0.2 in the other.
+    let letters = |prompt: &str, label: &str| {
+        let own = if prompt.contains("A. 1") { "A" } else { "B" };
+        let p: f64 = match (prompt.contains("A. 1"), label) {
+            (first, "A" | "B" | "C") if label == own => {
+                if first {
+                    0.6
+                } else {
+                    0.2
+                }
+            }
+            (first, "A" | "B" | "C") => {
+                if first {
+                    0.2
+                } else {
+                    0.4
+                }
+            }
+            _ => 1e-30,
+        };
+        p.ln()
+    };
+    let outcome = run("verify-answer:ask=clustered", letters);
+    assert_eq!(outcome.probes[0].parts.len(), 2);
+    assert!(
+        (outcome.scores["clustered_self_assessment"] - 0.4).abs() < 1e-9,
+        "{:?}",
+        outcome.probes
+    );
+}
+
+#[test]
+fn variants_set_every_step_of_the_sampler() {
+    let folder = tempfile::tempdir().unwrap();
+    let loaded = loaded(folder.path());
+    let settings = Settings::for_model(&loaded);
+    let apply = |text: &str| text.parse::<Variant>().unwrap().apply(&settings);
+    let found = apply(
+        "self-consistency:dry_multiplier=0.8:dry_base=2:dry_allowed_length=3:dry_penalty_last_n=9:\
+         dynatemp_range=0.5:dynatemp_exponent=2:xtc_probability=0.5:xtc_threshold=0.2",
+    );
+    let expected = SamplingParams {
+        dry_multiplier: 0.8,
+        dry_base: 2.0,
+        dry_allowed_length: 3,
+        dry_penalty_last_n: 9,
+        dynatemp_range: 0.5,
+        dynatemp_exponent: 2.0,
+        xtc_probability: 0.5,
+        xtc_threshold: 0.2,
+        ..settings.params.clone()
+    };
+    assert_eq!(found.unwrap().params, expected);
+    let found = apply("self-consistency:mirostat=2:mirostat_tau=3:mirostat_eta=0.2:top_p=1");
+    let expected = SamplingParams {
+        mirostat: 2,
+        mirostat_tau: 3.0,
+        mirostat_eta: 0.2,
+        top_p: 1.0,
+        ..settings.params.clone()
+    };
+    assert_eq!(found.unwrap().params, expected);
+    // The model's own filter is named, with what to set.
+    let error = apply("self-consistency:mirostat=2").map(|_| ()).unwrap_err();
+    assert!(error.is_usage() && error.to_string().contains("set top_p to 1"), "{error}");
+}
+
+#[test]
+fn enumeration_refuses_what_has_no_one_distribution() {
+    let folder = tempfile::tempdir().unwrap();
+    let loaded = loaded(folder.path());
+    let xtc = SamplingParams { xtc_probability: 0.5, ..SamplingParams::default() };
+    let mirostat = SamplingParams { mirostat: 2, ..SamplingParams::default() };
+    for params in [xtc, mirostat] {
+        let mut pipeline = tiny(&loaded, "enumerate", &params);
+        let error = pipeline.answer(&[Message::user("1 2 3")]).unwrap_err();
+        assert!(error.is_usage() && error.to_string().contains("XTC"), "{error}");
+    }
 }
