@@ -318,9 +318,9 @@ impl Session {
         Ok((scored, cost))
     }
 
-    /// Which of a few labels comes after each prefix, each in any of its spellings, and what that
-    /// cost. All spellings of one token are read from one row of logits, and equal prefixes are
-    /// computed once.
+    /// Which of a few labels comes after each prefix, and what that cost. A label counts in all its
+    /// spellings of one token, which are read from one row of logits; in longer ones only if it has
+    /// no short one. Equal prefixes are computed once.
     ///
     /// # Errors
     /// Those of [`Self::score`]; logits that are not numbers.
@@ -338,8 +338,9 @@ impl Session {
                 }
             }
         }
-        let (short, long): (Vec<_>, Vec<_>) =
+        let (short, mut long): (Vec<_>, Vec<_>) =
             spellings.into_iter().partition(|(tokens, _)| tokens.len() == 1);
+        long.retain(|(_, label)| short.iter().all(|(_, other)| other != label));
         let ids: Vec<u32> = short.iter().map(|(tokens, _)| tokens[0]).collect();
         let mut distinct: Vec<&Prefix> = Vec::new();
         for prefix in prefixes {
