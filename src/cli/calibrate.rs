@@ -264,10 +264,15 @@ fn summary_text(policy: &PolicyFile, split: &Split, path: &str) -> String {
             t.max_uncertainty, t.answered, t.questions, t.incorrect
         );
     }
+    let _ = write!(text, "\nreport: {}", held_out(policy));
+    text
+}
+
+/// The results on the held-out part in one sentence.
+pub(super) fn held_out(policy: &PolicyFile) -> String {
     let report = &policy.report;
-    let _ = write!(
-        text,
-        "\nreport: answers {} of {} with {} incorrect",
+    let mut text = format!(
+        "answers {} of {} with {} incorrect",
         report.answered, report.questions, report.incorrect
     );
     if let Some(risk) = report.selective_risk {

@@ -1,12 +1,12 @@
 //! `candor policy`: what a policy file holds, and whether it fits a run.
 
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
 use super::ExitStatus;
 use super::args::read_policy;
+use super::calibrate::held_out;
 use super::output::Output;
 use super::terminal::{sanitize, wrap};
 use crate::calibration::{Fingerprint, PolicyFile, Rule};
@@ -122,25 +122,6 @@ fn tasks(policy: &PolicyFile) -> Vec<String> {
     tasks.sort_unstable();
     tasks.dedup();
     tasks
-}
-
-fn held_out(policy: &PolicyFile) -> String {
-    let report = &policy.report;
-    let mut text = format!(
-        "answers {} of {} with {} incorrect",
-        report.answered, report.questions, report.incorrect
-    );
-    if let Some(risk) = report.selective_risk {
-        let _ = write!(
-            text,
-            "; true share of incorrect answers {:.3} to {:.3} with 95 % confidence",
-            risk.low, risk.high
-        );
-    }
-    if let (Some(brier), Some(ece)) = (report.brier, report.smooth_ece) {
-        let _ = write!(text, "; Brier {brier:.4}, smooth ECE {ece:.4}");
-    }
-    text
 }
 
 /// Says which fields differ.

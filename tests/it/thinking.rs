@@ -475,6 +475,31 @@ fn reasoning_without_end_is_closed_before_the_answer_is_asked_for() {
 }
 
 #[test]
+fn thinking_is_left_out_where_the_answer_is_sure_without_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut loaded = loaded(folder.path());
+    let run = |loaded: &candor::LoadedModel, strategy: &str| {
+        let engine = MockEngine::new(loaded.tokenizer.clone(), |prompt, _| {
+            let at_once = prompt.ends_with("</think>\n\n");
+            Ok(if at_once { "The answer is 5." } else { "Hm.</think>The answer is 7." }.to_owned())
+        });
+        let mut settings = Settings::for_model(loaded);
+        settings.strategy = strategy.parse().unwrap();
+        settings.params.n = 3;
+        let mut pipeline = Pipeline::with_engine(loaded, settings, Box::new(engine)).unwrap();
+        pipeline.answer(&[Message::user("How many?")])
+    };
+    let error = run(&loaded, "think-if-unsure").unwrap_err().to_string();
+    assert!(error.contains("needs a model that thinks"), "{error}");
+    loaded.tokenizer = tokenizer(&["<think>", "</think>"], false, Some(OPENS));
+    // One token, which the mock draws with probability 0.9.
+    let sure = run(&loaded, "think-if-unsure:min_probability=0.5").unwrap();
+    assert_eq!((sure.answer.as_deref(), sure.samples.len()), (Some("5"), 1));
+    let unsure = run(&loaded, "think-if-unsure:min_probability=1").unwrap();
+    assert_eq!((unsure.answer.as_deref(), unsure.samples.len()), (Some("7"), 3));
+}
+
+#[test]
 fn spans_survive_the_record() {
     let (outcome, _) = ask(&["Maybe Lyon</think>Paris"], "");
     let sample = &outcome.samples[0];
