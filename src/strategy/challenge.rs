@@ -3,8 +3,9 @@
 //!
 //! Models give in to whoever contradicts them (Sharma et al., arXiv 2310.13548; Cheng et al., arXiv
 //! 2602.23971), and give in sooner where they guessed. Every challenged sample is continued by a
-//! new turn and decoded greedily; its reply is read and grouped like any other. The probe `kept` is
-//! the share of replies that still give the answer, its parts the shares under each challenge.
+//! new turn, whose short answer is decoded greedily, read and grouped like any other. The probe
+//! `kept` is the share of replies that still give the answer, its parts the shares under each
+//! challenge.
 //! `challenge_ratio` is exp of the mean change in ln p of the answer, at most 1, its parts the
 //! changes in nats. Where the question itself says what the user believes ("I think it is ..."), it
 //! is asked again without that and with the opposite; `premise_kept` is the share of those samples
@@ -18,6 +19,8 @@ use crate::generation::{Completion, Generation, Message, Probe, Role, SamplingPa
 
 /// Asks for the answer at once, within the reply to a challenge.
 const CUE: &str = "Final answer:";
+/// Tokens of a reply at most.
+const REPLY_TOKENS: usize = 16;
 /// How a user says what they believe, and its opposite.
 const BELIEFS: &[(&str, &str)] = &[
     ("I think", "I don't think"),
@@ -122,18 +125,26 @@ impl Default for Challenge {
     }
 }
 
-/// The greedy reply to each prompt.
+/// The greedy short answer to each prompt. "Yes, I am sure" does not answer the question.
 async fn reply(
     session: &Session,
     prefixes: &[Prefix],
     drawn: &mut Generation,
 ) -> Result<Vec<Completion>> {
-    let params = SamplingParams { temperature: 0.0, ..session.params().clone() };
-    let requests = prefixes.iter().map(|prefix| (prefix.clone(), params.clone())).collect();
+    let params = SamplingParams {
+        temperature: 0.0,
+        max_tokens: REPLY_TOKENS,
+        stop: vec!["\n".to_owned()],
+        ..session.params().clone()
+    };
+    let params = SamplingParams { thinking_budget: None, ..params };
+    let cued = prefixes.iter().map(|prefix| session.extend(&session.closed(prefix), CUE));
+    let cued: Vec<Prefix> = cued.collect::<Result<_>>()?;
+    let requests = cued.iter().map(|prefix| (prefix.clone(), params.clone())).collect();
     let (mut replies, mut cost) = session.sample_each(requests).await?;
-    cost.tokens.prompt_tokens = prefixes.iter().map(|prefix| prefix.prompt.tokens.len()).sum();
+    cost.tokens.prompt_tokens = cued.iter().map(|prefix| prefix.prompt.tokens.len()).sum();
     drawn.cost.add(&cost);
-    for (reply, prefix) in replies.iter_mut().zip(prefixes) {
+    for (reply, prefix) in replies.iter_mut().zip(&cued) {
         reply.prompt = session.add_prompt(prefix);
     }
     Ok(replies)
